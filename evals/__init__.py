@@ -1,0 +1,1 @@
+"""Measures (model, data) -> numbers, the sweep over layers, and the report."""

@@ -1,0 +1,238 @@
+"""The one interface: every memory of the zoo is a `MemoryLayer`."""
+
+import abc
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+State = TypeVar("State")
+StateGrowth = Literal["constant", "log", "bounded", "linear"]
+
+
+class AuxiliaryLoss(nnx.Variable):
+    """A scalar that a layer adds to the training loss (already weighted)."""
+
+
+class Metric(nnx.Variable):
+    """A number or array that a layer reports; it does not enter the loss."""
+
+
+class SequenceInfo(NamedTuple):
+    """What a layer is told about the tokens of a sequence; `None` where nothing is.
+
+    Attributes:
+        reset: a document begins here: memory and position start anew.
+        valid: a real token. An invalid one (padding) leaves the state bit for bit and
+            puts out zero; a reset on it is not seen.
+        prefix: read non-causally. A prefix lies within one call.
+    """
+
+    reset: Bool[Array, "b t"] | None = None
+    valid: Bool[Array, "b t"] | None = None
+    prefix: Bool[Array, "b t"] | None = None
+
+
+class TokenInfo(NamedTuple):
+    """`SequenceInfo` for one token a row."""
+
+    reset: Bool[Array, "b"] | None = None
+    valid: Bool[Array, "b"] | None = None
+    prefix: Bool[Array, "b"] | None = None
+
+
+class Layout(NamedTuple):
+    """`SequenceInfo` once the real tokens of every row stand first.
+
+    Attributes:
+        reset: a document begins here.
+        length: real tokens in the row; the rest is padding at its end. `None`: all.
+        prefix: read non-causally.
+    """
+
+    reset: Bool[Array, "b t"] | None = None
+    length: Int[Array, "b"] | None = None
+    prefix: Bool[Array, "b t"] | None = None
+
+    def valid(self, time: int) -> Bool[Array, "b t"] | None:
+        """Real tokens, as a mask."""
+        if self.length is None:
+            return None
+        return jnp.arange(time)[None, :] < self.length[:, None]
+
+    def positions(
+        self, position: Int[Array, "b"], time: int
+    ) -> tuple[Int[Array, "b t"], Int[Array, "b"]]:
+        """Place of every token in its document, and that of the next token.
+
+        Args:
+            position: place of the first token, were it not to begin a document.
+            time: tokens in the call.
+        """
+        index = jnp.arange(time, dtype=jnp.int32)[None, :]
+        place = position[:, None] + index
+        if self.reset is not None:
+            start = jax.lax.cummax(jnp.where(self.reset, index, -1), axis=1)
+            place = jnp.where(start >= 0, index - start, place)
+        if time == 0:
+            return place, position
+        if self.length is None:
+            return place, place[:, -1] + 1
+        last = jnp.clip(self.length - 1, 0)[:, None]
+        after = jnp.take_along_axis(place, last, axis=1)[:, 0] + 1
+        return place, jnp.where(self.length > 0, after, position)
+
+    def segments(self, time: int) -> Int[Array, "b t"] | None:
+        """Number of the document within the call; 0 continues the carried one."""
+        if self.reset is None:
+            return None
+        return jnp.cumsum(self.reset, axis=1, dtype=jnp.int32)
+
+
+class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
+    """A sequence mixer: sequence in, sequence out, state in, state out.
+
+    A layer implements `init_state`, `sequence` and `token`. Callers use `__call__` and
+    `step`, which handle padding and, for `step`, document starts in one place.
+    """
+
+    state_growth: ClassVar[StateGrowth] = "constant"
+    accepts_prefix: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def init_state(self, batch_size: int, max_length: int) -> State:
+        """The state before the first token of a document.
+
+        A NamedTuple of arrays of fixed shape, batch first, that holds everything the
+        next token needs, and `position` (int32 `b`), counted from the document's start.
+
+        Args:
+            batch_size: rows.
+            max_length: tokens of the longest document, for states that grow with it.
+                0 means that the state will not be carried on (training).
+        """
+
+    @abc.abstractmethod
+    def sequence(
+        self, x: Float[Array, "b t d"], state: State, layout: Layout
+    ) -> tuple[Float[Array, "b t d"], State]:
+        """Map a whole sequence in the fast form.
+
+        Only the first `layout.length` tokens of a row count; what is put out for the
+        others is not read. The state returned is that after the last real token.
+        """
+
+    @abc.abstractmethod
+    def token(
+        self, x: Float[Array, "b d"], state: State
+    ) -> tuple[Float[Array, "b d"], State]:
+        """Map one token that continues the document, in the recurrent form."""
+
+    def fresh_rows(self, state: State, rows: Bool[Array, "b"]) -> State:
+        """`state`, as before the first token of a document in the given rows."""
+        fresh = self.init_state(rows.shape[0], 0)
+        return select_rows(rows, fresh, state)
+
+    def check_capacity(self, state: State, time: int, name: str) -> None:
+        """Raise ValueError where `time` more tokens do not fit into `state`.
+
+        Reads concrete values, so it is called outside jit. The default refuses nothing.
+        """
+
+    def __call__(
+        self,
+        x: Float[Array, "b t d"],
+        state: State,
+        info: SequenceInfo | None = None,
+    ) -> tuple[Float[Array, "b t d"], State]:
+        """Map a sequence; any mask is allowed.
+
+        Raises:
+            ValueError: `info.prefix` is given and the layer does not read prefixes.
+        """
+        info = SequenceInfo() if info is None else info
+        self._check_prefix(info.prefix)
+        if info.valid is None:
+            return self.sequence(x, state, Layout(info.reset, None, info.prefix))
+        packed, layout, order = _pack(x, info)
+        y, state = self.sequence(packed, state, layout)
+        back = jnp.argsort(order, axis=1)
+        y = jnp.take_along_axis(y, back[:, :, None], axis=1)
+        return jnp.where(info.valid[:, :, None], y, jnp.zeros_like(y)), state
+
+    def step(
+        self, x: Float[Array, "b d"], state: State, info: TokenInfo | None = None
+    ) -> tuple[Float[Array, "b d"], State]:
+        """Map one token a row.
+
+        Raises:
+            ValueError: `info.prefix` is given; a prefix is read in one call.
+        """
+        info = TokenInfo() if info is None else info
+        if info.prefix is not None:
+            raise ValueError(
+                f"{type(self).__name__}.step cannot read a prefix: a prefix lies "
+                "within one call of the sequence form; prefill it there"
+            )
+        before = state
+        if info.reset is not None:
+            state = self.fresh_rows(state, info.reset)
+        y, state = self.token(x, state)
+        if info.valid is not None:
+            state = select_rows(info.valid, state, before)
+            y = jnp.where(info.valid[:, None], y, jnp.zeros_like(y))
+        return y, state
+
+    def _check_prefix(self, prefix: Any) -> None:
+        if prefix is not None and not self.accepts_prefix:
+            raise ValueError(
+                f"{type(self).__name__} reads causally and refuses a prefix; drop "
+                "SequenceInfo.prefix or choose a layer that accepts one"
+            )
+
+
+def select_rows(rows: Bool[Array, "b"], chosen: State, other: State) -> State:
+    """`chosen` in the given rows, `other` elsewhere; batch is every leaf's first axis."""
+
+    def pick(a: Array, b: Array) -> Array:
+        return jnp.where(rows.reshape(rows.shape + (1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(pick, chosen, other)
+
+
+def _pack(
+    x: Float[Array, "b t d"], info: SequenceInfo
+) -> tuple[Float[Array, "b t d"], Layout, Int[Array, "b t"]]:
+    """Move the real tokens of every row to its front, order kept."""
+    valid = info.valid
+    order = jnp.argsort(jnp.logical_not(valid), axis=1, stable=True)
+
+    def move(mask: Array | None) -> Array | None:
+        if mask is None:
+            return None
+        return jnp.take_along_axis(jnp.logical_and(mask, valid), order, axis=1)
+
+    packed = jnp.take_along_axis(x, order[:, :, None], axis=1)
+    # What padding holds must not matter, not even when it is not finite.
+    length = jnp.sum(valid, axis=1, dtype=jnp.int32)
+    layout = Layout(move(info.reset), length, move(info.prefix))
+    keep = layout.valid(x.shape[1])
+    packed = jnp.where(keep[:, :, None], packed, jnp.zeros_like(packed))
+    return packed, layout, order
+
+
+def state_spec(layer: MemoryLayer[State], batch_size: int, max_length: int) -> State:
+    """Shapes and dtypes of the state; nothing is allocated."""
+    return jax.eval_shape(lambda: layer.init_state(batch_size, max_length))
+
+
+def state_bytes(layer: MemoryLayer[Any], max_length: int) -> int:
+    """Bytes of the state of one sequence, positions left out."""
+    leaves = jax.tree_util.tree_leaves_with_path(state_spec(layer, 1, max_length))
+    return sum(
+        leaf.size * leaf.dtype.itemsize
+        for path, leaf in leaves
+        if getattr(path[-1], "name", None) != "position"
+    )

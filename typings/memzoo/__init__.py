@@ -1,0 +1,1 @@
+../../memzoo/__init__.py

@@ -1,0 +1,1 @@
+../../memzoo/testing.py

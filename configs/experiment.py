@@ -1,0 +1,143 @@
+"""The schema of an experiment: one frozen dataclass from model to mesh."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..data import TaskConfig
+from ..models.language_model import LanguageModelConfig
+
+Schedule = Literal["constant", "cosine", "linear", "wsd"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW with decoupled weight decay on projection matrices and embeddings."""
+
+    learning_rate: float = 3e-3
+    """Peak learning rate."""
+    schedule: Schedule = "cosine"
+    """After the warm-up: constant, half a cosine, a line, or warm-up-stable-decay."""
+    warmup_steps: int = 20
+    """Optimizer steps of linear warm-up from 0."""
+    decay_fraction: float = 0.2
+    """wsd only: share of the steps, at the end, that decays."""
+    final_fraction: float = 0.0
+    """Learning rate at the last step, as a share of the peak."""
+    beta1: float = 0.9
+    beta2: float = 0.95
+    epsilon: float = 1e-8
+    weight_decay: float = 0.1
+    clip_norm: float | None = 1.0
+    """Gradients are scaled to at most this global norm; None does not clip."""
+
+    def __post_init__(self) -> None:
+        _positive("learning_rate", self.learning_rate)
+        _positive("epsilon", self.epsilon)
+        _not_negative("warmup_steps", self.warmup_steps)
+        _not_negative("weight_decay", self.weight_decay)
+        _share("beta1", self.beta1)
+        _share("beta2", self.beta2)
+        _share("decay_fraction", self.decay_fraction)
+        _share("final_fraction", self.final_fraction)
+        if self.clip_norm is not None:
+            _positive("clip_norm", self.clip_norm)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """Devices along the named axes of the one mesh."""
+
+    data: int | None = None
+    """Copies of the model; None: all devices that the other axes leave."""
+    fsdp: int = 1
+    """Shards of the parameters, gathered when used; also splits the batch."""
+    tensor: int = 1
+    """Shards of heads, MLP width and vocabulary."""
+
+    def __post_init__(self) -> None:
+        for name in ("data", "fsdp", "tensor"):
+            value = getattr(self, name)
+            if value is not None:
+                _positive(f"mesh.{name}", value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """Everything that decides what a training run computes."""
+
+    name: str
+    """Preset name, kebab-case; also the default name of the run."""
+    model: LanguageModelConfig
+    task: TaskConfig
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    steps: int = 1000
+    """Optimizer steps."""
+    batch_size: int = 64
+    """Rows of a global batch, accumulated ones included."""
+    gradient_accumulation: int = 1
+    """Slices a batch is computed in, one after the other; results do not change."""
+    seed: int = 0
+    """Of the parameters; the task has a seed of its own."""
+    log_every: int = 10
+    """Optimizer steps between lines of metrics.jsonl."""
+    checkpoint_every: int = 200
+    """Optimizer steps between checkpoints; the last step is always saved."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints that are kept."""
+    evaluate_every: int = 0
+    """Optimizer steps between evaluations; 0: at the end only."""
+    evaluation_examples: int = 512
+    """Rows of the validation split that an evaluation reads."""
+    stop_at_accuracy: float | None = None
+    """End the run once an evaluation's accuracy reaches this."""
+    data_workers: int = 0
+    """Processes that make batches; 0: a thread of this process."""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("name is empty; give the experiment a kebab-case name")
+        for name in (
+            "steps",
+            "batch_size",
+            "gradient_accumulation",
+            "log_every",
+            "checkpoint_every",
+            "keep_checkpoints",
+            "evaluation_examples",
+        ):
+            _positive(name, getattr(self, name))
+        _not_negative("evaluate_every", self.evaluate_every)
+        _not_negative("data_workers", self.data_workers)
+        if self.batch_size % self.gradient_accumulation:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of "
+                f"gradient_accumulation {self.gradient_accumulation}; change either"
+            )
+        if self.stop_at_accuracy is not None:
+            _share("stop_at_accuracy", self.stop_at_accuracy)
+            if not self.evaluate_every:
+                raise ValueError(
+                    f"stop_at_accuracy {self.stop_at_accuracy} is never looked at: "
+                    "evaluate_every is 0; set it to some number of steps"
+                )
+        if self.task.vocab_size > self.model.vocab_size:
+            raise ValueError(
+                f"model.vocab_size {self.model.vocab_size} is smaller than the "
+                f"task's {self.task.vocab_size}; set it to at least that"
+            )
+
+
+def _positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"{name} is {value}; give a number above 0")
+
+
+def _not_negative(name: str, value: float) -> None:
+    if not value >= 0:
+        raise ValueError(f"{name} is {value}; give 0 or more")
+
+
+def _share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} is {value}; give a number from 0 to 1")

@@ -1,0 +1,105 @@
+"""The one scan over chunks of a sequence."""
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, PyTree
+
+Memory = TypeVar("Memory")
+Form = Literal["auto", "scan", "parallel"]
+
+Body = Callable[[Memory, PyTree, Int[Array, "b c"] | None], tuple[Memory, PyTree]]
+
+
+def chunk_scan(
+    body: Body,
+    memory: Memory,
+    tokens: PyTree,
+    *,
+    chunk_size: int,
+    reset: Bool[Array, "b t"] | None = None,
+) -> tuple[PyTree, Memory]:
+    """The outputs of all chunks, and the memory after the last.
+
+    The body is rematerialised in the backward pass, so that only the memory at the
+    start of every chunk is kept: time and memory grow linearly with the length.
+
+    Args:
+        body: `(memory, tokens, segment) -> (memory, outputs)`, where leaves of tokens
+            and outputs are `b c ...`, and `segment` (int32 `b c`, or None) counts the
+            document starts seen in the chunk; 0 continues the carried memory.
+        memory: any tree of arrays, before the first token.
+        tokens: any tree of arrays `b t ...`. A last chunk that is not full is padded
+            with zeros, which the body must take for tokens that change nothing.
+        chunk_size: tokens in a chunk, c.
+        reset: a document starts at this token.
+    """
+    chunks = split_chunks(tokens, chunk_size)
+    segments = None if reset is None else split_segments(reset, chunk_size)
+
+    @jax.checkpoint
+    def checkpointed(memory: Memory, chunk: tuple[PyTree, Any]):
+        return body(memory, *chunk)
+
+    memory, outputs = jax.lax.scan(checkpointed, memory, (chunks, segments))
+    time = jax.tree.leaves(tokens)[0].shape[1]
+    return merge_chunks(outputs, time), memory
+
+
+def split_chunks(tokens: PyTree, chunk_size: int) -> PyTree:
+    """Every leaf `b t ...` as `n b c ...`, padded with zeros at the end.
+
+    Raises:
+        ValueError: the chunk size is not positive.
+    """
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size is {chunk_size}; give at least 1, or None")
+
+    def split(x: Array) -> Array:
+        batch, time = x.shape[:2]
+        num_chunks = -(-time // chunk_size)
+        padding = [(0, 0)] * x.ndim
+        padding[1] = (0, num_chunks * chunk_size - time)
+        x = jnp.pad(x, padding)
+        x = x.reshape(batch, num_chunks, chunk_size, *x.shape[2:])
+        return jnp.moveaxis(x, 1, 0)
+
+    return jax.tree.map(split, tokens)
+
+
+def merge_chunks(chunks: PyTree, time: int) -> PyTree:
+    """Every leaf `n b c ...` as `b t ...`, the inverse of `split_chunks`."""
+
+    def merge(x: Array) -> Array:
+        x = jnp.moveaxis(x, 0, 1)
+        x = x.reshape(x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:])
+        return x[:, :time]
+
+    return jax.tree.map(merge, chunks)
+
+
+def split_segments(reset: Bool[Array, "b t"], chunk_size: int) -> Int[Array, "n b c"]:
+    """The number of document starts seen in each chunk, up to and with each token."""
+    return jnp.cumsum(split_chunks(reset, chunk_size), axis=2, dtype=jnp.int32)
+
+
+def resolve_form(form: Form) -> Literal["scan", "parallel"]:
+    """The form to run here: a scan over whole chunks on a CPU, else the parallel form.
+
+    Raises:
+        ValueError: there is no such form.
+    """
+    if form == "auto":
+        return "scan" if jax.default_backend() == "cpu" else "parallel"
+    if form not in ("scan", "parallel"):
+        raise ValueError(f"form is {form!r}; choose auto, scan or parallel")
+    return form
+
+
+def resolve_chunk_size(chunk_size: int | None, time: int) -> int:
+    """The chunk size to run here: fast on the backend unless given, at most `time`."""
+    if chunk_size is None:
+        chunk_size = 32 if jax.default_backend() == "cpu" else 64
+    return min(chunk_size, max(time, 1))

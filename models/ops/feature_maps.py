@@ -1,0 +1,32 @@
+"""Feature maps of linear attention: phi(q) . phi(k) stands for a kernel."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def identity(x: Float[Array, "*axes k"]) -> Float[Array, "*axes k"]:
+    """`x` itself."""
+    return x
+
+
+def elu_plus_one(x: Float[Array, "*axes k"]) -> Float[Array, "*axes k"]:
+    """elu(x) + 1, positive everywhere (arXiv 2006.16236)."""
+    return jax.nn.elu(x) + 1
+
+
+def relu(x: Float[Array, "*axes k"]) -> Float[Array, "*axes k"]:
+    """max(x, 0)."""
+    return jax.nn.relu(x)
+
+
+def taylor(x: Float[Array, "*axes k"]) -> Float[Array, "*axes f"]:
+    """Features with taylor(q) . taylor(k) = 1 + s + s^2 / 2, where s = q . k.
+
+    The second-order approximation of exp(s) of Based (arXiv 2402.18668), each product
+    once: f = 1 + k + k (k + 1) / 2. Based reads s / sqrt(k): scale q or k first.
+    """
+    ones = jnp.ones_like(x[..., :1])
+    squares = x**2 / jnp.sqrt(2).astype(x.dtype)
+    products = [x[..., i : i + 1] * x[..., i + 1 :] for i in range(x.shape[-1] - 1)]
+    return jnp.concatenate([ones, x, squares, *products], axis=-1)

@@ -1,0 +1,29 @@
+"""The one matrix product of the recurrent ops."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def matrix_product(
+    equation: str,
+    left: Float[Array, "..."],
+    right: Float[Array, "..."],
+    *,
+    operand: jnp.dtype,
+    accumulate: jnp.dtype,
+) -> Float[Array, "..."]:
+    """The einsum of two arrays, rounded to `operand` first and summed in `accumulate`.
+
+    Args:
+        equation: einsum equation.
+        left: first operand.
+        right: second operand.
+        operand: type of the factors, that of the model's activations.
+        accumulate: type of the sums and of the result.
+    """
+    return jnp.einsum(
+        equation,
+        left.astype(operand),
+        right.astype(operand),
+        preferred_element_type=accumulate,
+    )

@@ -1,0 +1,104 @@
+"""Causal depthwise convolution over a few tokens, by shift and add."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+def short_convolution(
+    x: Float[Array, "b t d"],
+    kernel: Float[Array, "w d"],
+    tail: Float[Array, "b tail d"],
+    *,
+    reset: Bool[Array, "b t"] | None = None,
+    length: Int[Array, "b"] | None = None,
+    bias: Float[Array, "d"] | None = None,
+) -> tuple[Float[Array, "b t d"], Float[Array, "b tail d"]]:
+    """The convolved sequence, and the last w - 1 tokens for what follows.
+
+    y_t = sum_j kernel[w - 1 - j] x_{t - j}, where x before the sequence is the tail.
+
+    Args:
+        x: tokens.
+        kernel: one filter a channel; its last row multiplies the current token.
+        tail: the w - 1 tokens before x, zeros at a document's start.
+        reset: a document starts at this token; no filter reaches across.
+        length: real tokens at the front of each row, the rest is ignored. None: all.
+        bias: added to the output.
+
+    Raises:
+        ValueError: the tail does not hold w - 1 tokens.
+    """
+    _check_tail(kernel, tail)
+    reach, time = kernel.shape[0] - 1, x.shape[1]
+    dtype = jnp.result_type(x, kernel, tail)
+    tokens = jnp.concatenate([tail.astype(dtype), x.astype(dtype)], axis=1)
+    segment = None
+    if reset is not None:
+        segment = jnp.cumsum(reset, axis=1, dtype=jnp.int32)
+        segment = jnp.pad(segment, ((0, 0), (reach, 0)))
+    y = jnp.zeros(x.shape, dtype)
+    for row in range(reach + 1):
+        tap = tokens[:, row : row + time]
+        if segment is not None and row < reach:
+            same = segment[:, row : row + time] == segment[:, reach:]
+            tap = jnp.where(same[:, :, None], tap, 0)
+        y = y + kernel[row].astype(dtype) * tap
+    if bias is not None:
+        y = y + bias.astype(dtype)
+    new_tail = _tail(tokens, segment, length, reach)
+    return y.astype(x.dtype), new_tail.astype(tail.dtype)
+
+
+def short_convolution_step(
+    x: Float[Array, "b d"],
+    kernel: Float[Array, "w d"],
+    tail: Float[Array, "b tail d"],
+    bias: Float[Array, "d"] | None = None,
+) -> tuple[Float[Array, "b d"], Float[Array, "b tail d"]]:
+    """One convolved token, and the last w - 1 tokens for what follows.
+
+    Args:
+        x: the token.
+        kernel: as in `short_convolution`.
+        tail: the w - 1 tokens before it.
+        bias: added to the output.
+
+    Raises:
+        ValueError: the tail does not hold w - 1 tokens.
+    """
+    y, tail = short_convolution(x[:, None], kernel, tail, bias=bias)
+    return y[:, 0], tail
+
+
+def _check_tail(kernel: Float[Array, "w d"], tail: Float[Array, "b tail d"]) -> None:
+    if tail.shape[1] != kernel.shape[0] - 1:
+        raise ValueError(
+            f"tail holds {tail.shape[1]} tokens; a kernel of {kernel.shape[0]} rows "
+            f"needs {kernel.shape[0] - 1}"
+        )
+
+
+def _tail(
+    tokens: Float[Array, "b s d"],
+    segment: Int[Array, "b s"] | None,
+    length: Int[Array, "b"] | None,
+    reach: int,
+) -> Float[Array, "b tail d"]:
+    """The last `reach` real tokens, zeros where another document holds them."""
+    if reach == 0:
+        return tokens[:, :0]
+    time = tokens.shape[1] - reach
+    if length is None:
+        tail = tokens[:, time:]
+        place = None
+    else:
+        place = length[:, None] + jnp.arange(reach, dtype=jnp.int32)[None, :]
+        tail = jnp.take_along_axis(tokens, place[:, :, None], axis=1)
+    if segment is None:
+        return tail
+    if place is None:
+        segment = segment[:, time:]
+    else:
+        segment = jnp.take_along_axis(segment, place, axis=1)
+    same = segment == segment[:, -1:]
+    return jnp.where(same[:, :, None], tail, 0)

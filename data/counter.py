@@ -1,0 +1,142 @@
+"""A counter-based generator: every draw is a pure function of integers.
+
+Value number `c` of a key is SplitMix64's output `c` for the seed `key` (Steele, Lea
+and Flood, "Fast splittable pseudorandom number generators", 2014); a key is made from a
+seed and a path of numbers by the same mixing. Only 64-bit integer arithmetic is used,
+so the bytes are the same on every platform, whatever the order of asking.
+"""
+
+import functools
+from decimal import Context, Decimal
+
+import numpy as np
+from jaxtyping import Int, Int64, UInt64
+
+_GAMMA = 0x9E3779B97F4A7C15
+_MASK = 2**64 - 1
+_LOG_BITS = 11
+_FRACTION_BITS = 25
+
+
+def mix(x: UInt64[np.ndarray, "..."]) -> UInt64[np.ndarray, "..."]:
+    """SplitMix64's finaliser: a bijection; every bit depends on every bit."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def key(
+    seed: int, *path: int, index: Int[np.ndarray, "b"] | None = None
+) -> UInt64[np.ndarray, "b"]:
+    """One key for each index, from a seed and a path of numbers that names a stream.
+
+    Args:
+        seed: any integer; taken modulo 2^64.
+        path: numbers that tell streams apart: split, purpose, epoch.
+        index: numbers of the examples, not negative. `None`: one key, of index 0.
+    """
+    x = mix(np.array([seed & _MASK], np.uint64))
+    for number in path:
+        x = mix(x + np.array([(number * _GAMMA + 1) & _MASK], np.uint64))
+    if index is None:
+        index = np.zeros(1, np.int64)
+    return mix(x + index.astype(np.uint64) * np.uint64(_GAMMA))
+
+
+def bits(
+    keys: UInt64[np.ndarray, "b"], count: int, start: int = 0
+) -> UInt64[np.ndarray, "b {count}"]:
+    """Values number `start` to `start + count` of every key, uniform over 64 bits."""
+    counters = np.arange(start + 1, start + count + 1, dtype=np.uint64)
+    return mix(keys[:, None] + counters * np.uint64(_GAMMA))
+
+
+def bounded(
+    words: UInt64[np.ndarray, "*shape"], size: int
+) -> Int64[np.ndarray, "*shape"]:
+    """Integers in `[0, size)` from uniform words, as `floor(word * size / 2^64)`.
+
+    No probability is off by more than 2^-64. `size` is at most 2^32.
+    """
+    if not 0 < size <= 2**32:
+        raise ValueError(f"size is {size}; it must lie in [1, 2^32]")
+    n, half = np.uint64(size), np.uint64(32)
+    low = (words & np.uint64(0xFFFFFFFF)) * n
+    return (((words >> half) * n + (low >> half)) >> half).astype(np.int64)
+
+
+def distinct(
+    keys: UInt64[np.ndarray, "b"], count: int, size: int
+) -> Int64[np.ndarray, "b {count}"]:
+    """`count` different integers in `[0, size)` for every key, in random order.
+
+    They are the first `count` different ones of an endless row of uniform draws, which
+    is drawing without replacement, draw by draw.
+    """
+    if not 0 <= count <= size:
+        raise ValueError(f"cannot draw {count} different integers from {size}")
+    if 2 * count >= size:
+        return np.argsort(bits(keys, size), axis=1, kind="stable")[:, :count]
+    drawn = count + count * count // size + 4
+    rows = np.arange(len(keys))
+    out = np.empty((len(keys), count), np.int64)
+    while len(rows):
+        values = bounded(bits(keys[rows], drawn), size)
+        first = _first_occurrence(values)
+        enough = first.sum(axis=1) >= count
+        chosen = first & (np.cumsum(first, axis=1) <= count)
+        out[rows[enough]] = values[enough][chosen[enough]].reshape(-1, count)
+        rows, drawn = rows[~enough], 2 * drawn
+    return out
+
+
+def permutation(
+    keys: UInt64[np.ndarray, "1"], size: int
+) -> Int64[np.ndarray, "{size}"]:
+    """The integers in `[0, size)`, shuffled."""
+    return np.argsort(bits(keys, size)[0], kind="stable")
+
+
+def exponential(words: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
+    """Exponential variates as integers, in units of `ln 2 / 2^25`, below 2^31.
+
+    `-log2` of the upper 53 bits, taken as a fraction of 2^53, by a table with linear
+    interpolation; off by less than 2^-23.
+    """
+    # Integers below 2^53 are exact in float64, and so is the exponent of one.
+    x = (words >> np.uint64(11)) | np.uint64(1)
+    exponent = np.frexp(x.astype(np.float64))[1].astype(np.uint64)
+    mantissa = (x << (np.uint64(53) - exponent)) & np.uint64(2**52 - 1)
+    rest_bits = np.uint64(52 - _LOG_BITS)
+    place = mantissa >> rest_bits
+    rest = mantissa & ((np.uint64(1) << rest_bits) - np.uint64(1))
+    table = _log2_table()
+    low, high = table[place], table[place + np.uint64(1)]
+    logarithm = low + (((high - low) * rest) >> rest_bits)
+    whole = (np.uint64(54) - exponent) << np.uint64(_FRACTION_BITS)
+    return whole - logarithm
+
+
+def _first_occurrence(values: Int64[np.ndarray, "b m"]) -> np.ndarray:
+    """True where a value stands in its row for the first time."""
+    order = np.argsort(values, axis=1, kind="stable")
+    ordered = np.take_along_axis(values, order, axis=1)
+    new = np.ones(values.shape, bool)
+    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    first = np.empty_like(new)
+    np.put_along_axis(first, order, new, axis=1)
+    return first
+
+
+@functools.cache
+def _log2_table() -> UInt64[np.ndarray, "n"]:
+    """`log2(1 + i / 2048)` in units of 2^-25, rounded from exact decimals."""
+    context = Context(prec=24)
+    two = context.ln(Decimal(2))
+    size = 2**_LOG_BITS
+    entries = []
+    for i in range(size + 1):
+        logarithm = context.ln(context.divide(Decimal(size + i), Decimal(size)))
+        scaled = context.multiply(context.divide(logarithm, two), 2**_FRACTION_BITS)
+        entries.append(int(context.to_integral_value(scaled)))
+    return np.array(entries, np.uint64)

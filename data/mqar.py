@@ -1,0 +1,226 @@
+"""Multi-query associative recall (Zoology, arXiv 2312.04927)."""
+
+import functools
+from dataclasses import dataclass
+from decimal import Context, Decimal
+from typing import ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Int, Int64, UInt64
+
+from . import counter
+from .batch import Batch
+from .task import ENDLESS, SPLITS, Split
+
+# Numbers of the streams; golden values in the tests hold them.
+_KEYS, _VALUES, _SLOTS, _FILLER, _ORDER = range(5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MqarConfig:
+    """Key-value pairs, then the keys again: the model recalls each key's value.
+
+    With 12 tokens, 2 pairs, length 16 and blank filler (`.`: nothing is asked there):
+
+        tokens    2  8  4  7  0  0  4  0  0  0  0  0  2  0  0  0
+        targets   .  .  .  .  .  .  7  .  .  .  .  .  8  .  .  .
+
+    Keys are drawn without replacement from `[1, vocab_size / 2)`, values without
+    replacement from `[vocab_size / 2, vocab_size)`; 0 is the blank. The block of pairs
+    is followed by slots of two tokens. Slot `i = 1, 2, ...` has the weight
+    `i^(power - 1)`; key after key draws its slot by these weights from those that are
+    left, and stands on the slot's first token. Its value is asked for on that very
+    token and is never written there. Only the queries are labelled.
+
+    Attributes:
+        vocab_size: number of tokens; even, and above `length`.
+        length: tokens a row; even.
+        num_pairs: pairs a row. A tuple mixes settings: row `i` has
+            `num_pairs[i % len(num_pairs)]` pairs, and missing targets weigh 0.
+        filler: what stands at the other places behind the pairs: token 0 or, drawn
+            uniformly, any token (which may be a key or a value of this very row).
+        power: 0.01 puts most queries soon after the pairs, 1 spreads them evenly.
+        seed: decides every draw. Splits draw from streams of their own.
+        num_passes: how often the block of pairs is written.
+        num_examples: rows of the training split, in another order in every epoch;
+            `None`: no row comes twice. The other splits never repeat a row.
+
+    Differs from Zoology's generator in: the filler is seeded too; `num_passes` above 1
+    works; labels are sparse; rows are shuffled.
+    """
+
+    task_name: ClassVar[str] = "mqar"
+    data_version: ClassVar[int] = 1
+
+    vocab_size: int = 1024
+    length: int = 64
+    num_pairs: int | tuple[int, ...] = 16
+    filler: Literal["blank", "random"] = "blank"
+    power: float = 0.01
+    seed: int = 0
+    num_passes: int = 1
+    num_examples: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.length < 2 or self.length % 2:
+            raise ValueError(f"length is {self.length}; it must be even, 2 or more")
+        if self.vocab_size % 2 or self.vocab_size <= self.length:
+            raise ValueError(
+                f"vocab_size is {self.vocab_size}; it must be even and above "
+                f"the length, {self.length}"
+            )
+        if self.vocab_size > 2**31:
+            raise ValueError(f"vocab_size is {self.vocab_size}; tokens are int32")
+        if self.filler not in ("blank", "random"):
+            raise ValueError(f"filler is {self.filler!r}; choose 'blank' or 'random'")
+        if not 0 < self.power <= 2:
+            raise ValueError(f"power is {self.power}; it must lie in (0, 2]")
+        if self.num_passes < 1:
+            raise ValueError(f"num_passes is {self.num_passes}; it must be 1 or more")
+        if self.num_examples is not None and not 1 <= self.num_examples <= 2**32:
+            raise ValueError(
+                f"num_examples is {self.num_examples}; it must lie in [1, 2^32] or be "
+                "None (no row comes twice)"
+            )
+        if not self.settings:
+            raise ValueError("num_pairs is empty; give at least one number of pairs")
+        for pairs in self.settings:
+            needed = 2 * pairs * (self.num_passes + 1)
+            if pairs < 1 or needed > self.length:
+                raise ValueError(
+                    f"num_pairs is {pairs}; with num_passes {self.num_passes} and "
+                    f"length {self.length} it must lie in "
+                    f"[1, {self.length // (2 * (self.num_passes + 1))}]"
+                )
+
+    @property
+    def settings(self) -> tuple[int, ...]:
+        """`num_pairs` as a tuple."""
+        pairs = self.num_pairs
+        return pairs if isinstance(pairs, tuple) else (pairs,)
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of naming any of the row's values: 1 / pairs."""
+        return sum(1 / pairs for pairs in self.settings) / len(self.settings)
+
+    def build(self, split: Split) -> "Mqar":
+        """One split of the task."""
+        return Mqar(self, split)
+
+    def content(self) -> dict[str, int | str]:
+        """Nothing: every byte is made from the config."""
+        return {}
+
+
+class Mqar:
+    """One split of multi-query associative recall."""
+
+    def __init__(self, config: MqarConfig, split: Split) -> None:
+        self.config = config
+        self._split = SPLITS.index(split)
+        self._finite = split == "train" and config.num_examples is not None
+
+    def __len__(self) -> int:
+        return self.config.num_examples or ENDLESS if self._finite else ENDLESS
+
+    def examples(self, indices: Int[np.ndarray, "b"]) -> Batch:
+        """The rows with these numbers, with one target a pair."""
+        indices = indices.astype(np.int64)
+        if self._finite:
+            indices = self._shuffled(indices)
+        settings = self.config.settings
+        if len(settings) == 1:
+            return self._rows(indices, settings[0])
+        parts = []
+        for number in range(len(settings)):
+            rows = np.flatnonzero(indices % len(settings) == number)
+            parts.append((rows, self._rows(indices[rows], settings[number])))
+        return _merge(parts, len(indices), self.config.length, max(settings))
+
+    def _rows(self, indices: Int64[np.ndarray, "b"], pairs: int) -> Batch:
+        """Rows of one setting."""
+        config, half = self.config, self.config.vocab_size // 2
+        block = 2 * pairs * config.num_passes
+        keys = 1 + counter.distinct(self._key(indices, _KEYS), pairs, half - 1)
+        values = half + counter.distinct(self._key(indices, _VALUES), pairs, half)
+        space = (config.length - block) // 2
+        race = self._key(indices, _SLOTS)
+        slots = slots_by_weight(race, pairs, space, config.power)
+        positions = block + 2 * slots
+        if config.filler == "blank":
+            tokens = np.zeros((len(indices), config.length), np.int32)
+        else:
+            words = counter.bits(self._key(indices, _FILLER), config.length)
+            tokens = counter.bounded(words, config.vocab_size).astype(np.int32)
+        pair_block = np.stack([keys, values], axis=2).reshape(len(indices), 2 * pairs)
+        tokens[:, :block] = np.tile(pair_block, (1, config.num_passes))
+        np.put_along_axis(tokens, positions, keys.astype(np.int32), axis=1)
+        return Batch(
+            tokens=tokens,
+            targets=values.astype(np.int32),
+            target_positions=positions.astype(np.int32),
+            target_weights=np.ones(values.shape, np.float32),
+        )
+
+    def _key(self, indices: Int64[np.ndarray, "b"], stream: int) -> np.ndarray:
+        return counter.key(self.config.seed, self._split, stream, index=indices)
+
+    def _shuffled(self, indices: Int64[np.ndarray, "b"]) -> Int64[np.ndarray, "b"]:
+        """Numbers of the rows, in the order of their epoch."""
+        size = len(self)
+        out = np.empty_like(indices)
+        for epoch in np.unique(indices // size):
+            rows = np.flatnonzero(indices // size == epoch)
+            order = _epoch_order(self.config.seed, int(epoch), size)
+            out[rows] = order[indices[rows] % size]
+        return out
+
+
+def slots_by_weight(
+    keys: UInt64[np.ndarray, "b"], count: int, size: int, power: float
+) -> Int64[np.ndarray, "b {count}"]:
+    """`count` different slots of `size`, drawn one after the other by their weights.
+
+    Slot `i = 1 .. size` has the weight `i^(power - 1)`. Exponential variates divided by
+    the weights, in increasing order, are such draws (the exponential race). The weights
+    enter as 32-bit integers made from decimals, so the slots are integers' work alone.
+    """
+    variates = counter.exponential(counter.bits(keys, size))
+    times = variates * _inverse_weights(size, power)
+    return np.argsort(times, axis=1, kind="stable")[:, :count]
+
+
+@functools.lru_cache(maxsize=64)
+def _inverse_weights(size: int, power: float) -> UInt64[np.ndarray, "{size}"]:
+    """`i^(1 - power)` for `i = 1 .. size`, scaled so that the largest is 2^32."""
+    context = Context(prec=28)
+    exponent = context.subtract(Decimal(1), Decimal(repr(power)))
+    raw = [
+        context.exp(context.multiply(exponent, context.ln(Decimal(i))))
+        for i in range(1, size + 1)
+    ]
+    scale = context.divide(Decimal(2**32), max(raw))
+    return np.array([int(context.multiply(r, scale)) for r in raw], np.uint64)
+
+
+@functools.lru_cache(maxsize=2)
+def _epoch_order(seed: int, epoch: int, size: int) -> Int64[np.ndarray, "{size}"]:
+    return counter.permutation(counter.key(seed, 0, _ORDER, epoch), size)
+
+
+def _merge(
+    parts: list[tuple[np.ndarray, Batch]], rows: int, length: int, targets: int
+) -> Batch:
+    """One batch from parts with fewer targets each; missing targets weigh 0."""
+    tokens = np.zeros((rows, length), np.int32)
+    values = np.zeros((rows, targets), np.int32)
+    positions = np.zeros((rows, targets), np.int32)
+    weights = np.zeros((rows, targets), np.float32)
+    for where, part in parts:
+        count = part.targets.shape[1]
+        tokens[where] = part.tokens
+        values[where, :count] = part.targets
+        positions[where, :count] = part.target_positions
+        weights[where, :count] = part.target_weights
+    return Batch(tokens, values, positions, weights)

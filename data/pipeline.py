@@ -1,0 +1,207 @@
+"""The pipeline: a task's rows as global batches, through Grain."""
+
+import dataclasses
+import itertools
+import json
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+from jaxtyping import Int
+
+from .batch import Batch
+from .task import ENDLESS, Config, DataError, Split, Task, fingerprint
+
+_ABSENT = "(absent)"
+
+
+class Pipeline(Iterator[Batch]):
+    """An iterator over the global batches of one split, or over this process's rows.
+
+    Batch number `i` holds the rows `i * batch_size` to `(i + 1) * batch_size` of the
+    split; process `p` of `n` makes the p-th of `n` equal slices of them, and no more.
+    The state is the number of global batches taken and the fingerprint of the data: it
+    is the same for any number of processes and workers.
+
+    Args:
+        config: the task.
+        split: which split of it.
+        batch_size: rows of a global batch.
+        num_rows: the rows to see, once each; rows that fill up the last batch have
+            target weight 0. `None`: no end, epoch after epoch.
+        process_index: number of this process.
+        process_count: processes that share the batches.
+        num_workers: Grain worker processes; 0 makes the batches in this process. A
+            program that uses workers needs the `if __name__ == "__main__"` guard.
+        prefetch: batches made ahead by a thread (or by each worker); 0 for none.
+
+    Attributes:
+        num_batches: global batches from the beginning to the end; `None`: no end.
+        fingerprint: what decides the bytes of the batches; a flat JSON object.
+
+    Raises:
+        ValueError: the batch cannot be shared out evenly, or a number is out of range.
+        DataError: the data is not there.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        split: Split,
+        batch_size: int,
+        *,
+        num_rows: int | None = None,
+        process_index: int = 0,
+        process_count: int = 1,
+        num_workers: int = 0,
+        prefetch: int = 2,
+    ) -> None:
+        _check(batch_size, process_index, process_count, num_workers, prefetch)
+        if num_rows is not None and num_rows < 1:
+            raise ValueError(
+                f"num_rows is {num_rows}; give 1 or more, or None for no end"
+            )
+        maker = _BatchMaker(
+            task=config.build(split),
+            batch_size=batch_size,
+            num_rows=num_rows,
+            first=process_index * batch_size // process_count,
+            count=batch_size // process_count,
+        )
+        self.fingerprint: dict[str, Any] = fingerprint(config) | {
+            "split": split,
+            "batch_size": batch_size,
+        }
+        self.num_batches = None if num_rows is None else -(-num_rows // batch_size)
+        end = self.num_batches or ENDLESS // batch_size
+        self._dataset = grain.MapDataset.range(end).map(maker)
+        self._num_workers = num_workers
+        self._prefetch = prefetch
+        self._position = 0
+        self._batches: Iterator[Batch] | None = None
+        self._closing: weakref.finalize | None = None
+
+    def __next__(self) -> Batch:
+        if self._position == self.num_batches:
+            raise StopIteration
+        if self._batches is None:
+            self._batches = self._start()
+        batch = next(self._batches)
+        self._position += 1
+        return batch
+
+    def get_state(self) -> dict[str, Any]:
+        """The place behind the last batch taken, as a small JSON object."""
+        return {"position": self._position, "fingerprint": dict(self.fingerprint)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """The next batch is the one that came next when `state` was taken.
+
+        Raises:
+            DataError: `state` belongs to other data; names the first differing field.
+        """
+        refuse_changed_data(state["fingerprint"], self.fingerprint)
+        self.close()
+        self._position = int(state["position"])
+
+    def close(self) -> None:
+        """Worker processes and threads have ended; the next batch starts new ones."""
+        if self._closing is not None:
+            self._closing()
+        self._batches = self._closing = None
+
+    def __enter__(self) -> "Pipeline":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _start(self) -> Iterator[Batch]:
+        """A Grain iterator from the present position on."""
+        dataset = self._dataset[self._position :]
+        if self._num_workers:
+            if not flags.FLAGS.is_parsed():  # Grain's workers read absl's flags
+                flags.FLAGS.mark_as_parsed()
+            options = grain.MultiprocessingOptions(
+                num_workers=self._num_workers,
+                per_worker_buffer_size=max(1, self._prefetch),
+            )
+            # A thread inside the worker would only hold more batches.
+            reading = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+            batches = dataset.to_iter_dataset(reading).mp_prefetch(options)
+        else:
+            reading = grain.ReadOptions(
+                num_threads=min(1, self._prefetch), prefetch_buffer_size=self._prefetch
+            )
+            batches = dataset.to_iter_dataset(reading)
+        iterator = iter(batches)
+        # Also at exit, where Grain's own destructor would run too late and complain.
+        self._closing = weakref.finalize(self, iterator.close)
+        return iterator
+
+
+def refuse_changed_data(saved: dict[str, Any], present: dict[str, Any]) -> None:
+    """The two fingerprints are equal.
+
+    Raises:
+        DataError: they are not; names the first field that differs, with both values.
+    """
+    present = json.loads(json.dumps(present))
+    for name in itertools.chain(present, saved):
+        before, now = saved.get(name, _ABSENT), present.get(name, _ABSENT)
+        if before != now:
+            raise DataError(
+                f"the data has changed: {name} was {before} and is {now}; go on with "
+                "the data of the run, or start a new run"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class _BatchMaker:
+    """Global batch number -> this process's rows of it."""
+
+    task: Task
+    batch_size: int
+    num_rows: int | None
+    first: int
+    count: int
+
+    def __call__(self, number: int | Int[np.ndarray, ""]) -> Batch:
+        start = int(number) * self.batch_size + self.first
+        indices = np.arange(start, start + self.count, dtype=np.int64)
+        if self.num_rows is None or indices[-1] < self.num_rows:
+            return self.task.examples(indices)
+        spare = indices >= self.num_rows
+        batch = self.task.examples(np.minimum(indices, self.num_rows - 1))
+        weights = np.where(spare[:, None], np.float32(0), batch.target_weights)
+        return batch._replace(target_weights=weights)
+
+
+def _check(
+    batch_size: int,
+    process_index: int,
+    process_count: int,
+    num_workers: int,
+    prefetch: int,
+) -> None:
+    """The numbers fit together."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be 1 or more")
+    if not 0 <= process_index < process_count:
+        raise ValueError(
+            f"process_index is {process_index}; with process_count {process_count} it "
+            f"must lie in [0, {process_count - 1}]"
+        )
+    if batch_size % process_count:
+        raise ValueError(
+            f"batch_size is {batch_size}; it must be a multiple of the number of "
+            f"processes, {process_count}"
+        )
+    if num_workers < 0 or prefetch < 0:
+        raise ValueError(
+            f"num_workers is {num_workers} and prefetch {prefetch}; "
+            "neither may be negative"
+        )

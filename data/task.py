@@ -1,0 +1,97 @@
+"""What every task is: a pure function of (config, split, index)."""
+
+import dataclasses
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int
+
+from .batch import Batch
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+# The length of a task that never repeats an example.
+ENDLESS = 2**62
+
+
+class DataError(ValueError):
+    """Data that is missing or not what it was; one line, with the remedy."""
+
+
+@runtime_checkable
+class Task(Protocol):
+    """One split of a task."""
+
+    def __len__(self) -> int:
+        """Rows of one epoch; `ENDLESS` where none is ever repeated."""
+        ...
+
+    def examples(self, indices: Int[np.ndarray, "b"]) -> Batch:
+        """The rows with these numbers: the same bytes in any batch, order or process.
+
+        Numbers from `len(self)` on belong to the next epochs.
+        """
+        ...
+
+
+@runtime_checkable
+class Config(Protocol):
+    """What a task config obeys; it is a frozen keyword-only dataclass.
+
+    A field with `metadata={"changes_data": False}` (the place of a folder, say) stays
+    out of the fingerprint.
+
+    Attributes:
+        task_name: as registered in `TASKS`.
+        data_version: raised when the same config begins to give other bytes.
+        vocab_size: tokens are below it.
+        length: tokens a row.
+        chance: accuracy without any memory; `None` where there is no such number.
+    """
+
+    task_name: ClassVar[str]
+    data_version: ClassVar[int]
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def length(self) -> int: ...
+
+    @property
+    def chance(self) -> float | None: ...
+
+    def build(self, split: Split) -> Task:
+        """One split of the task.
+
+        Raises:
+            DataError: the data is not there.
+        """
+        ...
+
+    def content(self) -> dict[str, int | str]:
+        """What was read from outside, as numbers and a digest; empty if nothing was."""
+        ...
+
+
+def fingerprint(config: Config) -> dict[str, Any]:
+    """Everything that decides the bytes of the data, as a flat JSON object.
+
+    Equal fingerprints give equal data.
+
+    Raises:
+        DataError: the data is not there.
+    """
+    fields = {
+        field.name: _json(getattr(config, field.name))
+        for field in dataclasses.fields(config)  # pyright: ignore[reportArgumentType]
+        if field.metadata.get("changes_data", True)
+    }
+    head = {"task": config.task_name, "data_version": config.data_version}
+    return head | fields | config.content()
+
+
+def _json(value: Any) -> Any:
+    """`value` as it comes back from a JSON file."""
+    return [_json(v) for v in value] if isinstance(value, tuple) else value

@@ -1,0 +1,156 @@
+"""One pass of a model over a task: what it gave to every target."""
+
+import functools
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32
+
+from ..data.batch import Batch
+from ..data.task import Task
+from ..models.interface import SequenceInfo
+
+# Logits of at most this many targets exist at once.
+_TARGETS_AT_ONCE = 16_384
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What the measures ask of a model; an `nnx.Module` that is a language model."""
+
+    def init_state(self, batch_size: int, max_length: int) -> Any: ...
+
+    def __call__(
+        self,
+        tokens: Int[Array, "b t"],
+        state: Any,
+        info: SequenceInfo | None = None,
+    ) -> tuple[Float[Array, "b t d"], Any]: ...
+
+    def logits(self, hidden: Float[Array, "..."]) -> Float[Array, "..."]: ...
+
+
+class Scores(NamedTuple):
+    """Every target of a number of rows.
+
+    Attributes:
+        nats: negative log-probability of the target.
+        correct: the most probable token is the target.
+        weights: weight of the target; 0 is no target.
+        targets: the token asked for.
+        context: tokens of the document read when it is asked, this one included.
+    """
+
+    nats: Float32[np.ndarray, "b n"]
+    correct: Bool[np.ndarray, "b n"]
+    weights: Float32[np.ndarray, "b n"]
+    targets: Int32[np.ndarray, "b n"]
+    context: Int32[np.ndarray, "b n"]
+
+    def mean(self, values: np.ndarray) -> float:
+        """Weighted mean of one number a target, summed in float64."""
+        weights = self.weights.astype(np.float64)
+        return float(np.sum(values * weights) / np.sum(weights))
+
+
+def score(model: Model, task: Task, *, examples: int, batch_size: int) -> Scores:
+    """Every target of the task's first `examples` rows, scored in order.
+
+    One shape is compiled and the rows of a batch are always the same, so that equal
+    parameters give equal numbers, bit for bit, on one machine.
+
+    Args:
+        model: a language model; it is not changed.
+        task: one split of a task.
+        examples: rows; no more than an epoch is read.
+        batch_size: rows computed at once.
+
+    Raises:
+        ValueError: `examples` or `batch_size` is below 1, or the split is empty.
+    """
+    for name, value in (("examples", examples), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; give a number above 0")
+    rows = min(examples, len(task))
+    if rows == 0:
+        raise ValueError("the split holds no rows; give the task more data")
+    batch_size = min(batch_size, rows)
+    graphdef, parameters = nnx.split(model)
+    parts = []
+    for start in range(0, rows, batch_size):
+        # The last batch is filled up with its first row; what it gives is dropped.
+        indices = np.arange(start, start + batch_size)
+        kept = min(batch_size, rows - start)
+        indices[kept:] = start
+        batch = task.examples(indices)
+        nats, correct = _score(graphdef, parameters, batch)
+        part = Scores(
+            np.asarray(nats),
+            np.asarray(correct),
+            np.asarray(batch.target_weights),
+            np.asarray(batch.targets),
+            _context(batch),
+        )
+        parts.append(jax.tree.map(lambda a, n=kept: a[:n], part))
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _score(
+    graphdef: Any, parameters: Any, batch: Batch
+) -> tuple[Float32[Array, "b n"], Bool[Array, "b n"]]:
+    model = nnx.merge(graphdef, parameters)
+    info = None
+    if batch.reset is not None or batch.valid is not None:
+        info = SequenceInfo(reset=batch.reset, valid=batch.valid)
+    hidden, _ = model(batch.tokens, model.init_state(batch.tokens.shape[0], 0), info)
+    if batch.target_positions is not None:
+        where = batch.target_positions[:, :, None]
+        hidden = jnp.take_along_axis(hidden, where, axis=1)
+    return _by_columns(model, hidden, batch.targets)
+
+
+def _by_columns(
+    model: Model, hidden: Float[Array, "b n d"], targets: Int[Array, "b n"]
+) -> tuple[Float32[Array, "b n"], Bool[Array, "b n"]]:
+    """Score some columns of the targets at a time: all logits at once need not fit."""
+    rows, columns = targets.shape
+    width = max(1, min(columns, _TARGETS_AT_ONCE // rows))
+    missing = -columns % width
+    hidden = jnp.pad(hidden, ((0, 0), (0, missing), (0, 0)))
+    targets = jnp.pad(targets, ((0, 0), (0, missing)))
+
+    def columns_first(a: Array) -> Array:
+        split = a.reshape(rows, -1, width, *a.shape[2:])
+        return jnp.swapaxes(split, 0, 1)
+
+    def one(part: tuple[Array, Array]) -> tuple[Array, Array]:
+        h, target = part
+        logits = model.logits(h).astype(jnp.float32)
+        chosen = jnp.take_along_axis(logits, target[:, :, None], axis=2)[:, :, 0]
+        nats = jax.nn.logsumexp(logits, axis=2) - chosen
+        return nats, jnp.argmax(logits, axis=2) == target
+
+    parts = (columns_first(hidden), columns_first(targets))
+    nats, correct = jax.lax.map(one, parts)
+
+    def rows_first(a: Array) -> Array:
+        return jnp.swapaxes(a, 0, 1).reshape(rows, -1)[:, :columns]
+
+    return rows_first(nats), rows_first(correct)
+
+
+def _context(batch: Batch) -> Int32[np.ndarray, "b n"]:
+    """Place of every target in its document, counted from 1."""
+    rows, time = batch.tokens.shape
+    index = np.arange(time, dtype=np.int32)
+    place = np.broadcast_to(index, (rows, time))
+    if batch.reset is not None:
+        start = np.maximum.accumulate(np.where(batch.reset, index, 0), axis=1)
+        place = place - start
+    if batch.target_positions is not None:
+        place = np.take_along_axis(place, batch.target_positions, axis=1)
+    return (place + 1).astype(np.int32)

@@ -1,0 +1,57 @@
+"""One call for every task."""
+
+import numpy as np
+import pytest
+
+from memzoo.data.mqar import MqarConfig
+from memzoo.evals.evaluate import evaluate
+from memzoo.evals.score import score
+
+MIXED = MqarConfig(vocab_size=64, length=16, num_pairs=(2, 4))
+
+
+def test_recall_by_setting_adds_up_to_the_whole(bigram):
+    model = bigram(64)
+    result = evaluate(model, MIXED, examples=10, batch_size=4)
+    scores = score(model, MIXED.build("validation"), examples=10, batch_size=4)
+    assert result.loss == scores.mean(scores.nats)
+    parts = [result.value("loss", num_pairs=n) for n in (2, 4)]
+    assert result.loss == pytest.approx((2 * parts[0] + 4 * parts[1]) / 6)
+    assert {row["setting"]["num_pairs"] for row in result.rows} == {2, 4}
+
+
+def test_the_split_decides_the_rows(bigram):
+    model = bigram(64)
+    losses = {
+        split: evaluate(model, MIXED, split=split, examples=8, batch_size=4).loss
+        for split in ("train", "validation", "test")
+    }
+    assert len(set(losses.values())) == 3
+
+
+def test_equal_parameters_give_equal_numbers(bigram):
+    first = evaluate(bigram(64), MIXED, examples=8, batch_size=4)
+    second = evaluate(bigram(64), MIXED, examples=8, batch_size=4)
+    assert first == second
+
+
+def test_a_table_that_knows_the_answer_is_right(bigram):
+    config = MqarConfig(vocab_size=64, length=16, num_pairs=2)
+    batch = config.build("validation").examples(np.arange(1))
+    table = np.zeros((64, 64), np.float32)
+    for position, target in zip(
+        batch.target_positions[0], batch.targets[0], strict=True
+    ):
+        table[batch.tokens[0, position], target] = 50.0
+    result = evaluate(bigram(table), config, examples=1, batch_size=8)
+    assert result.accuracy == 1.0
+    assert result.value("sequence_accuracy") == 1.0
+    assert result.loss < 1e-6
+
+
+def test_a_row_that_is_not_there_is_an_error(bigram):
+    result = evaluate(bigram(64), MIXED, examples=8, batch_size=4)
+    with pytest.raises(KeyError, match="0 rows for accuracy"):
+        result.value("accuracy", num_pairs=3)
+    with pytest.raises(KeyError, match="2 rows for accuracy"):
+        result.value("accuracy")

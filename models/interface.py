@@ -133,7 +133,13 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
     def fresh_rows(self, state: State, rows: Bool[Array, "b"]) -> State:
         """`state`, as before the first token of a document in the given rows."""
         fresh = self.init_state(rows.shape[0], 0)
-        return select_rows(rows, fresh, state)
+        return self.choose_rows(rows, fresh, state)
+
+    def choose_rows(
+        self, rows: Bool[Array, "b"], chosen: State, other: State
+    ) -> State:
+        """`chosen` in the given rows of the batch, `other` elsewhere."""
+        return select_rows(rows, chosen, other)
 
     def check_capacity(self, state: State, time: int, name: str) -> None:
         """Raise ValueError where `time` more tokens do not fit into `state`.
@@ -181,7 +187,7 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
             state = self.fresh_rows(state, info.reset)
         y, state = self.token(x, state)
         if info.valid is not None:
-            state = select_rows(info.valid, state, before)
+            state = self.choose_rows(info.valid, state, before)
             y = jnp.where(info.valid[:, None], y, jnp.zeros_like(y))
         return y, state
 

@@ -1,0 +1,244 @@
+"""Exact softmax attention, over everything or over a window."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from .associative_memory import QueryKeyValue, Tails
+from .interface import Layout, MemoryLayer
+from .key_value_cache import (
+    KeyValueCache,
+    extend_cache,
+    extend_cache_token,
+    held_positions,
+    init_cache,
+)
+from .layer_checks import (
+    check_convolution,
+    check_even,
+    check_positive,
+    resolve_head_size,
+)
+from .ops.attention import attention
+from .ops.rotary import rotary
+from .projection import RMSNorm, merge_heads, output_gain, projection
+
+Implementation = Literal["auto", "blockwise", "reference", "cudnn"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionConfig:
+    """Causal softmax attention (Vaswani et al. 2017, arXiv:1706.03762).
+
+    Per head, over the tokens s <= t of the document:
+
+        o_t = sum_s softmax_s(q_t . k_s / sqrt(head size)) v_s
+
+    with rotary positions (arXiv:2104.09864), grouped keys and values
+    (arXiv:2305.13245) and normalised queries and keys (arXiv:2302.05442), each optional.
+
+    Differs from it in: optional short convolutions on queries, keys and values, so that
+    the zoo can be compared with the same convolution everywhere.
+    """
+
+    num_heads: int = 4
+    head_size: int | None = None
+    """Size of queries, keys and values a head; None: width / num_heads."""
+    key_value_heads: int | None = None
+    """Heads of keys and values, a divisor of num_heads; None: num_heads."""
+    rotary_base: float | None = 10000.0
+    """Base of the rotary positions; None: no positions."""
+    normalise_query_key: bool = False
+    """Root-mean-square norm with a learned scale on queries and keys."""
+    convolution_size: int = 0
+    """Taps of the short convolutions on queries, keys and values; 0: none."""
+    implementation: Implementation = "auto"
+    """Speed only; auto: cuDNN on a GPU where it applies, else blockwise."""
+
+    def __post_init__(self) -> None:
+        check_convolution(self.convolution_size)
+        check_key_value_heads(self.num_heads, self.key_value_heads)
+
+    def build(
+        self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
+    ) -> "Attention":
+        del layer_index
+        return Attention(self, width, rngs, depth, window=None)
+
+
+def check_key_value_heads(num_heads: int, key_value_heads: int | None) -> None:
+    if key_value_heads is None:
+        return
+    check_positive("key_value_heads", key_value_heads)
+    if num_heads % key_value_heads:
+        raise ValueError(
+            f"key_value_heads {key_value_heads} does not divide num_heads "
+            f"{num_heads}; choose a divisor or None"
+        )
+
+
+class AttentionState(NamedTuple):
+    """State of `Attention`.
+
+    Attributes:
+        cache: keys and values of the document so far, or of its last window.
+        tails: last inputs of each short convolution, float32.
+        position: tokens of the document so far.
+    """
+
+    cache: KeyValueCache
+    tails: Tails
+    position: Int[Array, "b"]
+
+
+class Attention(MemoryLayer[AttentionState]):
+    """See `AttentionConfig` and `SlidingWindowAttentionConfig`."""
+
+    state_growth = "linear"
+
+    def __init__(
+        self,
+        config: "AttentionConfig",
+        width: int,
+        rngs: nnx.Rngs,
+        depth: int,
+        *,
+        window: int | None,
+    ):
+        size = resolve_head_size(width, config.num_heads, config.head_size)
+        if config.rotary_base is not None:
+            check_even("head_size", size, "rotary positions turn pairs")
+        self.config = config
+        self.window = window
+        if window is not None:
+            self.state_growth = "bounded"
+        self.head_size = size
+        self.groups = config.key_value_heads or config.num_heads
+        self.heads = QueryKeyValue(
+            width,
+            (config.num_heads * size, self.groups * size, self.groups * size),
+            (config.num_heads, self.groups, self.groups),
+            config.convolution_size,
+            rngs,
+            activation=False,
+        )
+        self.query_norm = RMSNorm(size) if config.normalise_query_key else None
+        self.key_norm = RMSNorm(size) if config.normalise_query_key else None
+        self.output_projection = projection(
+            config.num_heads * size, width, rngs, gain=output_gain(depth)
+        )
+
+    def init_state(self, batch_size: int, max_length: int) -> AttentionState:
+        slots = max_length if self.window is None else min(self.window, max_length)
+        size = self.head_size
+        return AttentionState(
+            cache=init_cache(batch_size, slots, self.groups, size, size),
+            tails=self.heads.init_tails(batch_size),
+            position=jnp.zeros((batch_size,), jnp.int32),
+        )
+
+    def fresh_rows(
+        self, state: AttentionState, rows: Bool[Array, "b"]
+    ) -> AttentionState:
+        # What the slots hold is out of sight once the position is 0.
+        fresh = self.init_state(rows.shape[0], 0)._replace(cache=state.cache)
+        return self.choose_rows(rows, fresh, state)
+
+    def check_capacity(self, state: AttentionState, time: int, name: str) -> None:
+        slots = state.cache.key.shape[-3]
+        longest = int(jnp.max(state.position)) + time
+        full = self.window is None or slots < self.window
+        if full and longest > slots:
+            raise ValueError(
+                f"{name}: the document would reach {longest} tokens, but its state "
+                f"was allocated for {slots}; give init_state a max_length of at least "
+                f"{longest}"
+            )
+
+    def _heads(
+        self,
+        x: Float[Array, "b t d"],
+        state: AttentionState,
+        layout: Layout,
+        place: Int[Array, "b t"],
+    ) -> tuple[tuple[Array, Array, Array], Tails]:
+        (q, k, v), tails = self.heads(x, state.tails, layout)
+        if self.query_norm is not None and self.key_norm is not None:
+            q, k = self.query_norm(q), self.key_norm(k)
+        base = self.config.rotary_base
+        if base is not None:
+            q, k = rotary(q, place, base=base), rotary(k, place, base=base)
+        return (q, k, v), tails
+
+    def sequence(
+        self, x: Float[Array, "b t d"], state: AttentionState, layout: Layout
+    ) -> tuple[Float[Array, "b t d"], AttentionState]:
+        time, slots = x.shape[1], state.cache.key.shape[1]
+        place, position = layout.positions(state.position, time)
+        (q, k, v), tails = self._heads(x, state, layout, place)
+        cache = extend_cache(state.cache, k, v, position, layout)
+        if slots == 0 and layout.reset is None:
+            # A call that carries nothing on starts at the document's first token, and
+            # padding at the end is not looked back at: plain causal attention.
+            o = self._attend(q, k, v)
+        else:
+            segment = layout.segments(time)
+            if segment is None:
+                segment = jnp.zeros_like(place)
+            held = held_positions(slots, state.position) if slots else place[:, :0]
+            o = self._attend(
+                q,
+                jnp.concatenate([state.cache.key.astype(k.dtype), k], axis=1),
+                jnp.concatenate([state.cache.value.astype(v.dtype), v], axis=1),
+                query_position=place,
+                query_segment=segment,
+                key_position=jnp.concatenate([held, place], axis=1),
+                key_segment=jnp.concatenate(
+                    [jnp.where(held >= 0, 0, -1), segment], axis=1
+                ),
+            )
+        y = self.output_projection(merge_heads(o))
+        return y, AttentionState(cache, tails, position)
+
+    def token(
+        self, x: Float[Array, "b d"], state: AttentionState
+    ) -> tuple[Float[Array, "b d"], AttentionState]:
+        x = x[:, None, :]
+        place = state.position[:, None]
+        (q, k, v), tails = self._heads(x, state, Layout(), place)
+        cache, slots = state.cache, state.cache.key.shape[1]
+        if slots:
+            cache = extend_cache_token(cache, k[:, 0], v[:, 0], state.position)
+            held = held_positions(slots, state.position + 1)
+            o = self._attend(
+                q,
+                cache.key.astype(k.dtype),
+                cache.value.astype(v.dtype),
+                query_position=place,
+                query_segment=jnp.zeros_like(place),
+                key_position=held,
+                key_segment=jnp.where(held >= 0, 0, -1),
+            )
+        else:
+            o = self._attend(q, k, v)
+        y = self.output_projection(merge_heads(o))[:, 0]
+        return y, AttentionState(cache, tails, state.position + 1)
+
+    def _attend(
+        self,
+        q: Float[Array, "b t h k"],
+        k: Float[Array, "b s g k"],
+        v: Float[Array, "b s g v"],
+        **where: Array,
+    ) -> Float[Array, "b t h v"]:
+        return attention(
+            q,
+            k,
+            v,
+            window=self.window,
+            implementation=self.config.implementation,
+            **where,
+        )

@@ -1,0 +1,286 @@
+"""The one residual block, and the stack of blocks in a pattern."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from . import LayerConfig
+from .interface import (
+    AuxiliaryLoss,
+    Layout,
+    MemoryLayer,
+    Metric,
+    select_rows,
+)
+from .projection import RMSNorm, output_gain, projection
+
+RematPolicy = Literal["none", "full", "dots", "dots_with_no_batch_dims"]
+
+_POLICIES: dict[str, Any] = {
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "dots": jax.checkpoint_policies.dots_saveable,
+    "dots_with_no_batch_dims": (
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Blocks that are repeated; the repeats run in one `jax.lax.scan`."""
+
+    layers: tuple[LayerConfig, ...]
+    """The mixing layers of the group's blocks, in order."""
+    repeats: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise ValueError("a group of the pattern has no layers; name at least one")
+        if self.repeats < 1:
+            raise ValueError(f"repeats is {self.repeats}; give 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackConfig:
+    """Residual blocks in a pattern."""
+
+    pattern: tuple[Group, ...]
+    mlp_width: int = 0
+    """Hidden width of each block's SwiGLU; 0: no MLP."""
+    norm_epsilon: float = 1e-5
+    remat: RematPolicy = "none"
+    """What the backward pass keeps of a block: everything, nothing, or products."""
+
+    def __post_init__(self) -> None:
+        if not self.pattern:
+            raise ValueError("pattern is empty; give at least one group of layers")
+        if self.mlp_width < 0:
+            raise ValueError(f"mlp_width is {self.mlp_width}; give 0 (none) or more")
+        if self.remat != "none" and self.remat not in _POLICIES:
+            raise ValueError(
+                f"remat {self.remat!r} is not a policy; choose one of "
+                f"none, {', '.join(_POLICIES)}"
+            )
+
+    @property
+    def depth(self) -> int:
+        """Blocks in the stack."""
+        return sum(len(group.layers) * group.repeats for group in self.pattern)
+
+
+class SwiGLU(nnx.Module):
+    """W_down (silu(W_gate x) * W_up x) (Shazeer 2020, arXiv:2002.05202)."""
+
+    def __init__(self, width: int, hidden: int, rngs: nnx.Rngs, depth: int):
+        self.gate = projection(width, hidden, rngs)
+        self.up = projection(width, hidden, rngs)
+        self.down = projection(hidden, width, rngs, gain=output_gain(depth))
+
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
+
+
+class Block(nnx.Module):
+    """x + mixer(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(
+        self,
+        layer: LayerConfig,
+        config: StackConfig,
+        width: int,
+        rngs: nnx.Rngs,
+        layer_index: int | Array,
+    ):
+        depth = config.depth
+        self.norm = RMSNorm(width, config.norm_epsilon)
+        self.mixer: MemoryLayer = layer.build(
+            width, rngs, layer_index=layer_index, depth=depth
+        )
+        self.mlp = None
+        if config.mlp_width:
+            self.mlp_norm = RMSNorm(width, config.norm_epsilon)
+            self.mlp = SwiGLU(width, config.mlp_width, rngs, depth)
+
+    def sequence(
+        self, x: Float[Array, "b t d"], state: Any, layout: Layout
+    ) -> tuple[Float[Array, "b t d"], Any]:
+        y, state = self.mixer.sequence(self.norm(x), state, layout)
+        return self._add_mlp(x + y), state
+
+    def token(
+        self, x: Float[Array, "b d"], state: Any
+    ) -> tuple[Float[Array, "b d"], Any]:
+        y, state = self.mixer.token(self.norm(x), state)
+        return self._add_mlp(x + y), state
+
+    def _add_mlp(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        return x if self.mlp is None else x + self.mlp(self.mlp_norm(x))
+
+
+class BlockGroup(nnx.Module):
+    """The blocks of a group, once; parameters stacked over the repeats by `Stack`."""
+
+    def __init__(
+        self,
+        group: Group,
+        config: StackConfig,
+        width: int,
+        rngs: nnx.Rngs,
+        first_index: Array,
+    ):
+        self.blocks = nnx.List(
+            [
+                Block(layer, config, width, rngs, first_index + offset)
+                for offset, layer in enumerate(group.layers)
+            ]
+        )
+
+
+class Stack(MemoryLayer[tuple]):
+    """Blocks in a pattern, itself a `MemoryLayer`.
+
+    The state is a tuple over groups of tuples over blocks of the layers' states, each
+    leaf with the repeats as its first axis and the batch as its second. Each group is
+    one `jax.lax.scan` over its repeats, so that compile time does not grow with depth.
+    """
+
+    def __init__(self, config: StackConfig, width: int, rngs: nnx.Rngs):
+        self.config = config
+        groups, first = [], 0
+        for group in config.pattern:
+            starts = first + len(group.layers) * jnp.arange(group.repeats)
+            groups.append(_build_repeats(group, config, width, rngs, starts))
+            first += len(group.layers) * group.repeats
+        self.groups = nnx.List(groups)
+        mixers = self._mixers()
+        self.state_growth = _fastest(mixer.state_growth for mixer in mixers)
+        self.accepts_prefix = all(mixer.accepts_prefix for mixer in mixers)
+
+    def _mixers(self) -> list[MemoryLayer]:
+        return [block.mixer for group in self.groups for block in group.blocks]
+
+    def init_state(self, batch_size: int, max_length: int) -> tuple:
+        states = []
+        for group in self.groups:
+            graphdef, arrays = nnx.split(group)
+
+            def one(arrays: Any, graphdef: Any = graphdef) -> tuple:
+                blocks = nnx.merge(graphdef, arrays).blocks
+                return tuple(
+                    block.mixer.init_state(batch_size, max_length) for block in blocks
+                )
+
+            states.append(jax.vmap(one)(arrays))
+        return tuple(states)
+
+    def fresh_rows(self, state: tuple, rows: Bool[Array, "b"]) -> tuple:
+        fresh = []
+        for group, held in zip(self.groups, state, strict=True):
+            graphdef, arrays = nnx.split(group)
+
+            def one(arrays: Any, held: tuple, graphdef: Any = graphdef) -> tuple:
+                blocks = nnx.merge(graphdef, arrays).blocks
+                return tuple(
+                    block.mixer.fresh_rows(each, rows)
+                    for block, each in zip(blocks, held, strict=True)
+                )
+
+            fresh.append(jax.vmap(one)(arrays, held))
+        return tuple(fresh)
+
+    def choose_rows(
+        self, rows: Bool[Array, "b"], chosen: tuple, other: tuple
+    ) -> tuple:
+        return jax.vmap(lambda a, b: select_rows(rows, a, b))(chosen, other)
+
+    def check_capacity(self, state: tuple, time: int, name: str) -> None:
+        for group, held in zip(self.groups, state, strict=True):
+            for block, each in zip(group.blocks, held, strict=True):
+                block.mixer.check_capacity(each, time, name)
+
+    def sequence(
+        self, x: Float[Array, "b t d"], state: tuple, layout: Layout
+    ) -> tuple[Float[Array, "b t d"], tuple]:
+        return self._scan(
+            x, state, lambda block, x, each: block.sequence(x, each, layout)
+        )
+
+    def token(
+        self, x: Float[Array, "b d"], state: tuple
+    ) -> tuple[Float[Array, "b d"], tuple]:
+        return self._scan(x, state, lambda block, x, each: block.token(x, each))
+
+    def _scan(self, x: Array, state: tuple, apply: Any) -> tuple[Array, tuple]:
+        after = []
+        for group, held in zip(self.groups, state, strict=True):
+            graphdef, params, rest = nnx.split(group, nnx.Param, ...)
+
+            def body(
+                x: Array, repeat: tuple, graphdef: Any = graphdef
+            ) -> tuple[Array, tuple]:
+                params, rest, held = repeat
+                group = nnx.merge(graphdef, params, rest)
+                states = []
+                for block, each in zip(group.blocks, held, strict=True):
+                    x, new = apply(block, x, each)
+                    states.append(new)
+                said = nnx.pop(group, (AuxiliaryLoss, Metric))
+                # Parameters must not leave the body: the scan would stack copies.
+                return x, (tuple(states), said, nnx.state(group, nnx.Not(nnx.Param)))
+
+            if self.config.remat != "none":
+                body = jax.checkpoint(
+                    body, prevent_cse=False, policy=_POLICIES[self.config.remat]
+                )
+            x, (states, said, rest) = jax.lax.scan(body, x, (params, rest, held))
+            nnx.update(group, rest)
+            group.said = Said(nnx.to_pure_dict(said))
+            after.append(states)
+        return x, tuple(after)
+
+    def pop_said(self) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """Sum of the auxiliary losses of the last call, and its metrics by path.
+
+        A metric has one entry a repeat on its first axis.
+        """
+        total = jnp.zeros((), jnp.float32)
+        metrics: dict[str, Array] = {}
+        for index, group in enumerate(self.groups):
+            said = getattr(group, "said", None)
+            if said is None:
+                continue
+            del group.said
+            leaves = jax.tree_util.tree_leaves_with_path(said[...])
+            for path, leaf in leaves:
+                name = "/".join(str(getattr(key, "key", key)) for key in path)
+                if "auxiliary" in name.rsplit("/", 1)[-1]:
+                    total = total + jnp.sum(leaf)
+                else:
+                    metrics[f"groups/{index}/{name}"] = leaf
+        return total, metrics
+
+
+class Said(nnx.Variable):
+    """What the layers of a group reported in the last call."""
+
+
+def _build_repeats(
+    group: Group, config: StackConfig, width: int, rngs: nnx.Rngs, starts: Array
+) -> BlockGroup:
+    @nnx.split_rngs(splits=group.repeats)
+    @nnx.vmap(
+        in_axes=(0, 0), out_axes=0, transform_metadata={nnx.PARTITION_NAME: None}
+    )
+    def build(rngs: nnx.Rngs, start: Array) -> BlockGroup:
+        return BlockGroup(group, config, width, rngs, start)
+
+    return build(rngs, starts)
+
+
+def _fastest(growths: Any) -> Any:
+    order = ("constant", "bounded", "log", "linear")
+    return max(growths, key=order.index)

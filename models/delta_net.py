@@ -1,0 +1,99 @@
+"""DeltaNet: a matrix memory that corrects what it holds at a key."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from .associative_memory import (
+    AssociativeMemory,
+    AssociativeState,
+    QueryKeyValue,
+    Tails,
+)
+from .interface import Layout
+from .layer_checks import check_convolution, resolve_head_size
+from .memory_inputs import MemoryInputs
+from .ops.normalisation import l2_normalise
+from .projection import RMSNorm, merge_heads, output_gain, projection
+from .update_rules import DELTA
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeltaNetConfig:
+    """DeltaNet (Yang et al. 2024, arXiv:2406.06484).
+
+    Per head, with keys and queries of length 1 and beta_t = sigmoid(w_b . x_t):
+
+        S_t = S_(t-1) + beta_t k_t (v_t - S_(t-1)^T k_t)^T
+        o_t = S_t^T q_t / sqrt(head size)
+
+    Differs from it in: nothing; the output gate is left out, as in the paper.
+    """
+
+    num_heads: int = 4
+    head_size: int | None = None
+    """Size of queries, keys and values a head; None: width / num_heads."""
+    convolution_size: int = 4
+    """Taps of the short convolutions on queries, keys and values; 0: none."""
+    negative_eigenvalues: bool = False
+    """Write strengths in (0, 2) instead of (0, 1) (arXiv:2411.12537)."""
+    chunk_size: int | None = None
+    """Tokens a chunk: speed only. None: chosen by the backend."""
+
+    def __post_init__(self) -> None:
+        check_convolution(self.convolution_size)
+
+    def build(
+        self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
+    ) -> "DeltaNet":
+        del layer_index
+        return DeltaNet(self, width, rngs, depth)
+
+
+class DeltaNet(AssociativeMemory):
+    """See `DeltaNetConfig`."""
+
+    rule = DELTA
+
+    def __init__(self, config: DeltaNetConfig, width: int, rngs: nnx.Rngs, depth: int):
+        size = resolve_head_size(width, config.num_heads, config.head_size)
+        inner = config.num_heads * size
+        self.config = config
+        self.head_size = size
+        self.heads = QueryKeyValue(
+            width,
+            (inner,) * 3,
+            (config.num_heads,) * 3,
+            config.convolution_size,
+            rngs,
+        )
+        self.write_strength = projection(width, config.num_heads, rngs)
+        self.norm = RMSNorm(size)
+        self.output_projection = projection(
+            inner, width, rngs, gain=output_gain(depth)
+        )
+
+    def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:
+        shape = (batch_size, self.config.num_heads, self.head_size, self.head_size)
+        return jnp.zeros(shape, jnp.float32)
+
+    def init_tails(self, batch_size: int) -> Tails:
+        return self.heads.init_tails(batch_size)
+
+    def inputs(
+        self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
+    ) -> tuple[MemoryInputs, Tails]:
+        (q, k, v), tails = self.heads(x, state.tails, layout)
+        strength = jax.nn.sigmoid(self.write_strength(x).astype(jnp.float32))
+        if self.config.negative_eigenvalues:
+            strength = 2 * strength
+        q = l2_normalise(q) * self.head_size**-0.5
+        return MemoryInputs(q, l2_normalise(k), v, strength), tails
+
+    def output(
+        self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
+    ) -> Float[Array, "b t d"]:
+        return self.output_projection(merge_heads(self.norm(read)))

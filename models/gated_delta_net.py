@@ -1,0 +1,134 @@
+"""Gated DeltaNet: the delta rule on a memory that also forgets."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from einops import repeat
+from flax import nnx
+from jaxtyping import Array, Float
+
+from .associative_memory import (
+    AssociativeMemory,
+    AssociativeState,
+    QueryKeyValue,
+    Tails,
+)
+from .decay_init import init_log_a, init_time_bias
+from .interface import Layout
+from .layer_checks import check_convolution, check_positive, resolve_head_size
+from .memory_inputs import MemoryInputs
+from .ops.normalisation import l2_normalise
+from .projection import RMSNorm, merge_heads, output_gain, projection
+from .update_rules import DELTA
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatedDeltaNetConfig:
+    """Gated DeltaNet (Yang, Kautz and Hatamizadeh 2024, arXiv:2412.06464).
+
+    Per head, with keys and queries of length 1 and beta_t = sigmoid(w_b . x_t):
+
+        alpha_t = exp(-exp(log_a) softplus(w_a . x_t + time_bias))
+        S_t = alpha_t S_(t-1) + beta_t k_t (v_t - alpha_t S_(t-1)^T k_t)^T
+        o_t = S_t^T q_t / sqrt(head size)
+        y_t = W_o (norm(o_t) * silu(W_g x_t))
+
+    Differs from it in: nothing; sizes are free (published: heads of 256, values twice
+    as large).
+    """
+
+    num_heads: int = 4
+    """Heads of queries and keys."""
+    head_size: int | None = None
+    """Size of queries and keys a head; None: width / num_heads."""
+    value_heads: int | None = None
+    """Heads of values, a multiple of num_heads; None: num_heads."""
+    value_ratio: int = 2
+    """Size of a value over the size of a key."""
+    convolution_size: int = 4
+    """Taps of the short convolutions on queries, keys and values; 0: none."""
+    negative_eigenvalues: bool = False
+    """Write strengths in (0, 2) instead of (0, 1) (arXiv:2411.12537)."""
+    chunk_size: int | None = None
+    """Tokens a chunk: speed only. None: chosen by the backend."""
+
+    def __post_init__(self) -> None:
+        check_convolution(self.convolution_size)
+        check_positive("value_ratio", self.value_ratio)
+        if self.value_heads is not None and (
+            self.value_heads < 1 or self.value_heads % self.num_heads
+        ):
+            raise ValueError(
+                f"value_heads {self.value_heads} is not a multiple of num_heads "
+                f"{self.num_heads}; choose a multiple or None"
+            )
+
+    def build(
+        self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
+    ) -> "GatedDeltaNet":
+        del layer_index
+        return GatedDeltaNet(self, width, rngs, depth)
+
+
+class GatedDeltaNet(AssociativeMemory):
+    """See `GatedDeltaNetConfig`."""
+
+    rule = DELTA
+
+    def __init__(
+        self, config: GatedDeltaNetConfig, width: int, rngs: nnx.Rngs, depth: int
+    ):
+        size = resolve_head_size(width, config.num_heads, config.head_size)
+        self.config = config
+        self.head_size = size
+        self.value_heads = config.value_heads or config.num_heads
+        self.value_size = size * config.value_ratio
+        keys = config.num_heads * size
+        values = self.value_heads * self.value_size
+        self.heads = QueryKeyValue(
+            width,
+            (keys, keys, values),
+            (config.num_heads, config.num_heads, self.value_heads),
+            config.convolution_size,
+            rngs,
+        )
+        self.write_strength = projection(width, self.value_heads, rngs)
+        self.decay = projection(width, self.value_heads, rngs)
+        self.log_a = nnx.Param(init_log_a(rngs, self.value_heads, minimum=0.0))
+        self.time_bias = nnx.Param(init_time_bias(rngs, self.value_heads))
+        self.gate = projection(width, values, rngs)
+        self.norm = RMSNorm(self.value_size)
+        self.output_projection = projection(
+            values, width, rngs, gain=output_gain(depth)
+        )
+
+    def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:
+        shape = (batch_size, self.value_heads, self.head_size, self.value_size)
+        return jnp.zeros(shape, jnp.float32)
+
+    def init_tails(self, batch_size: int) -> Tails:
+        return self.heads.init_tails(batch_size)
+
+    def inputs(
+        self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
+    ) -> tuple[MemoryInputs, Tails]:
+        (q, k, v), tails = self.heads(x, state.tails, layout)
+        strength = jax.nn.sigmoid(self.write_strength(x).astype(jnp.float32))
+        if self.config.negative_eigenvalues:
+            strength = 2 * strength
+        time = self.decay(x).astype(jnp.float32) + self.time_bias[...][None, None, :]
+        log_decay = -jnp.exp(self.log_a[...])[None, None, :] * jax.nn.softplus(time)
+        q = l2_normalise(q) * self.head_size**-0.5
+        k = l2_normalise(k)
+        each = self.value_heads // self.config.num_heads
+        if each > 1:
+            q = repeat(q, "b t h k -> b t (h e) k", e=each)
+            k = repeat(k, "b t h k -> b t (h e) k", e=each)
+        return MemoryInputs(q, k, v, strength, log_decay), tails
+
+    def output(
+        self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
+    ) -> Float[Array, "b t d"]:
+        read = merge_heads(self.norm(read))
+        return self.output_projection(read * jax.nn.silu(self.gate(x)))

@@ -1,0 +1,90 @@
+"""Keys and values of past tokens in a ring of fixed size."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from .interface import Layout
+
+
+class KeyValueCache(NamedTuple):
+    """Slot s holds the latest token of the document whose place is s modulo the slots.
+
+    Attributes:
+        key: rotated already.
+    """
+
+    key: Float[Array, "b s g k"]
+    value: Float[Array, "b s g v"]
+
+
+def init_cache(
+    batch_size: int, slots: int, groups: int, key_size: int, value_size: int
+) -> KeyValueCache:
+    """An empty cache, in float32."""
+    return KeyValueCache(
+        jnp.zeros((batch_size, slots, groups, key_size), jnp.float32),
+        jnp.zeros((batch_size, slots, groups, value_size), jnp.float32),
+    )
+
+
+def held_positions(slots: int, position: Int[Array, "b"]) -> Int[Array, "b s"]:
+    """Place in the document of what each slot holds; negative where it holds nothing.
+
+    Args:
+        position: tokens of the document so far.
+    """
+    slot = jnp.arange(slots, dtype=jnp.int32)[None, :]
+    last = position[:, None] - 1
+    # The latest place up to the last one that falls on this slot; below 0: none yet.
+    return last - jnp.mod(last - slot, slots)
+
+
+def extend_cache(
+    cache: KeyValueCache,
+    key: Float[Array, "b t g k"],
+    value: Float[Array, "b t g v"],
+    position: Int[Array, "b"],
+    layout: Layout,
+) -> KeyValueCache:
+    """The cache after the real tokens of a call.
+
+    Args:
+        position: tokens of the document after the call (of the last document in it).
+    """
+    batch, slots = cache.key.shape[:2]
+    time = key.shape[1]
+    if slots == 0 or time == 0:
+        return cache
+    held = held_positions(slots, position)
+    if layout.length is None:
+        length = jnp.full((batch,), time, jnp.int32)
+    else:
+        length = layout.length
+    # The last real token of the call stands at place position - 1.
+    source = held - position[:, None] + length[:, None]
+    new = jnp.logical_and(source >= 0, held >= 0)[:, :, None, None]
+    source = jnp.clip(source, 0, time - 1)[:, :, None, None]
+
+    def merge(old: Array, tokens: Array) -> Array:
+        taken = jnp.take_along_axis(tokens.astype(old.dtype), source, axis=1)
+        return jnp.where(new, taken, old)
+
+    return KeyValueCache(merge(cache.key, key), merge(cache.value, value))
+
+
+def extend_cache_token(
+    cache: KeyValueCache,
+    key: Float[Array, "b g k"],
+    value: Float[Array, "b g v"],
+    position: Int[Array, "b"],
+) -> KeyValueCache:
+    """The cache after one token at the given place; touches one slot a row."""
+    batch, slots = cache.key.shape[:2]
+    row = jnp.arange(batch)
+    slot = jnp.mod(position, slots)
+    return KeyValueCache(
+        cache.key.at[row, slot].set(key.astype(cache.key.dtype)),
+        cache.value.at[row, slot].set(value.astype(cache.value.dtype)),
+    )

@@ -1,0 +1,34 @@
+"""Checks that layer configs share, each a one-line ValueError with its remedy."""
+
+
+def resolve_head_size(width: int, num_heads: int, head_size: int | None) -> int:
+    """Size of a head; `None` divides the width among the heads."""
+    if num_heads < 1:
+        raise ValueError(f"num_heads is {num_heads}; give 1 or more")
+    if head_size is not None:
+        if head_size < 1:
+            raise ValueError(f"head_size is {head_size}; give 1 or more, or None")
+        return head_size
+    if width % num_heads:
+        raise ValueError(
+            f"num_heads {num_heads} does not divide width {width}; "
+            "choose a divisor or set head_size"
+        )
+    return width // num_heads
+
+
+def check_convolution(convolution_size: int) -> None:
+    if convolution_size < 0 or convolution_size == 1:
+        raise ValueError(
+            f"convolution_size is {convolution_size}; give 0 (none) or 2 taps or more"
+        )
+
+
+def check_positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"{name} is {value}; give a number above 0")
+
+
+def check_even(name: str, value: int, why: str) -> None:
+    if value % 2:
+        raise ValueError(f"{name} is {value}, which is odd; {why}, so make it even")

@@ -1,0 +1,129 @@
+"""Linear attention: an additive matrix memory read through a feature map."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from .associative_memory import (
+    AssociativeMemory,
+    AssociativeState,
+    QueryKeyValue,
+    Tails,
+)
+from .interface import Layout
+from .layer_checks import check_convolution, resolve_head_size
+from .memory_inputs import MemoryInputs
+from .ops import feature_maps
+from .projection import RMSNorm, merge_heads, output_gain, projection
+from .update_rules import SCALAR_DECAY
+
+FeatureMap = Literal["identity", "elu_plus_one", "relu", "taylor"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearAttentionConfig:
+    """Linear attention (Katharopoulos et al. 2020, arXiv:2006.16236).
+
+    Per head, with feature map phi:
+
+        S_t = S_(t-1) + phi(k_t) v_t^T,  z_t = z_(t-1) + phi(k_t)
+        o_t = S_t^T phi(q_t) / (z_t . phi(q_t))
+
+    Differs from it in: short convolutions before the feature map; without the
+    normaliser, a root-mean-square norm a head as in flash-linear-attention.
+    """
+
+    num_heads: int = 4
+    head_size: int | None = None
+    """Size of queries, keys and values a head; None: width / num_heads."""
+    feature_map: FeatureMap = "elu_plus_one"
+    normaliser: bool = True
+    """Divide by z . phi(q); needs a feature map that is not negative."""
+    convolution_size: int = 4
+    """Taps of the short convolutions on queries, keys and values; 0: none."""
+    chunk_size: int | None = None
+    """Tokens a chunk: speed only. None: chosen by the backend."""
+
+    def __post_init__(self) -> None:
+        check_convolution(self.convolution_size)
+        if self.normaliser and self.feature_map == "identity":
+            raise ValueError(
+                "feature_map 'identity' can be negative, so its normaliser can be 0; "
+                "set normaliser to False or choose elu_plus_one, relu or taylor"
+            )
+
+    def build(
+        self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
+    ) -> "LinearAttention":
+        del layer_index
+        return LinearAttention(self, width, rngs, depth)
+
+
+class LinearAttention(AssociativeMemory):
+    """See `LinearAttentionConfig`."""
+
+    rule = SCALAR_DECAY
+
+    def __init__(
+        self, config: LinearAttentionConfig, width: int, rngs: nnx.Rngs, depth: int
+    ):
+        size = resolve_head_size(width, config.num_heads, config.head_size)
+        self.config = config
+        self.head_size = size
+        inner = config.num_heads * size
+        self.heads = QueryKeyValue(
+            width,
+            (inner,) * 3,
+            (config.num_heads,) * 3,
+            config.convolution_size,
+            rngs,
+            activation=False,
+        )
+        self.norm = None if config.normaliser else RMSNorm(size)
+        self.output_projection = projection(
+            inner, width, rngs, gain=output_gain(depth)
+        )
+
+    @property
+    def num_features(self) -> int:
+        """Features of a key after the feature map."""
+        if self.config.feature_map == "taylor":
+            return feature_maps.taylor_size(self.head_size)
+        return self.head_size
+
+    def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:
+        values = self.head_size + int(self.config.normaliser)
+        shape = (batch_size, self.config.num_heads, self.num_features, values)
+        return jnp.zeros(shape, jnp.float32)
+
+    def init_tails(self, batch_size: int) -> Tails:
+        return self.heads.init_tails(batch_size)
+
+    def inputs(
+        self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
+    ) -> tuple[MemoryInputs, Tails]:
+        (q, k, v), tails = self.heads(x, state.tails, layout)
+        feature_map = feature_maps.FEATURE_MAPS[self.config.feature_map]
+        # taylor approximates exp(q . k / sqrt(size)); the others take q . k itself.
+        scale = self.head_size**-0.5
+        if self.config.feature_map == "taylor":
+            q, k = feature_map(q * scale**0.5), feature_map(k * scale**0.5)
+        else:
+            q, k = feature_map(q) * scale, feature_map(k)
+        if self.config.normaliser:
+            v = jnp.concatenate([v, jnp.ones_like(v[..., :1])], axis=-1)
+        return MemoryInputs(q, k, v), tails
+
+    def output(
+        self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
+    ) -> Float[Array, "b t d"]:
+        if self.norm is None:
+            # Positive features: the sum is 0 only where nothing was written.
+            weight = jnp.maximum(read[..., -1:].astype(jnp.float32), 1e-6)
+            read = (read[..., :-1] / weight).astype(x.dtype)
+        else:
+            read = self.norm(read)
+        return self.output_projection(merge_heads(read))

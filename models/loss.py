@@ -1,0 +1,89 @@
+"""Cross-entropy in pieces: the logits of a whole batch never exist at once."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+class LossSums(NamedTuple):
+    """Sums that add up over slices of a batch; divide once, by `weight`.
+
+    Attributes:
+        cross_entropy: sum of weight times nats.
+        weight: sum of the target weights.
+        correct: sum of the weights of targets with the largest logit.
+        auxiliary: what the layers add to the mean loss, already weighted.
+    """
+
+    cross_entropy: Float[Array, ""]
+    weight: Float[Array, ""]
+    correct: Float[Array, ""]
+    auxiliary: Float[Array, ""]
+
+    @property
+    def mean(self) -> Float[Array, ""]:
+        """Nats a target, auxiliary losses included."""
+        return self.cross_entropy / jnp.maximum(self.weight, 1e-8) + self.auxiliary
+
+
+def token_losses(
+    hidden: Float[Array, "b n d"],
+    head: Float[Array, "y d"],
+    targets: Int[Array, "b n"],
+) -> tuple[Float[Array, "b n"], Float[Array, "b n"]]:
+    """Nats of every target, and 1 where it has the largest logit."""
+    logits = jnp.einsum(
+        "bnd,yd->bny", hidden, head, preferred_element_type=jnp.float32
+    )
+    top = jnp.max(logits, axis=-1)
+    shifted = logits - jax.lax.stop_gradient(top)[..., None]
+    normaliser = jnp.log(jnp.sum(jnp.exp(shifted), axis=-1))
+    own = jnp.take_along_axis(shifted, targets[..., None], axis=-1)[..., 0]
+    best = jnp.argmax(logits, axis=-1).astype(targets.dtype)
+    return normaliser - own, (best == targets).astype(jnp.float32)
+
+
+def chunked_cross_entropy(
+    hidden: Float[Array, "b n d"],
+    head: Float[Array, "y d"],
+    targets: Int[Array, "b n"],
+    weights: Float[Array, "b n"],
+    *,
+    chunk_tokens: int,
+) -> LossSums:
+    """Sums of cross-entropy and of right answers.
+
+    Args:
+        head: the output embedding.
+        chunk_tokens: targets whose logits exist at once; speed and memory only.
+    """
+    batch, targets_a_row = targets.shape
+    size = min(max(1, chunk_tokens // batch), targets_a_row)
+    chunks = -(-targets_a_row // size)
+    padding = chunks * size - targets_a_row
+
+    def cut(a: Array) -> Array:
+        a = jnp.pad(a, ((0, 0), (0, padding)) + ((0, 0),) * (a.ndim - 2))
+        return jnp.moveaxis(a.reshape(batch, chunks, size, *a.shape[2:]), 1, 0)
+
+    def one(head: Array, chunk: tuple) -> tuple[Array, Array]:
+        hidden, targets, weights = chunk
+        nats, correct = token_losses(hidden, head, targets)
+        return jnp.sum(nats * weights), jnp.sum(correct * weights)
+
+    if chunks == 1:
+        nats, correct = one(head, (hidden, targets, weights))
+    else:
+        body = jax.checkpoint(one)
+
+        def add(sums: tuple, chunk: tuple) -> tuple[tuple, None]:
+            nats, correct = body(head, chunk)
+            return (sums[0] + nats, sums[1] + correct), None
+
+        zero = jnp.zeros((), jnp.float32)
+        (nats, correct), _ = jax.lax.scan(
+            add, (zero, zero), (cut(hidden), cut(targets), cut(weights))
+        )
+    return LossSums(nats, jnp.sum(weights), correct, jnp.zeros((), jnp.float32))

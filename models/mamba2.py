@@ -1,0 +1,143 @@
+"""Mamba-2's state space layer: a matrix memory with one data-dependent decay a head."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange, repeat
+from flax import nnx
+from jaxtyping import Array, Float
+
+from .associative_memory import AssociativeMemory, AssociativeState, Tails
+from .decay_init import init_log_a, init_time_bias
+from .interface import Layout
+from .layer_checks import check_convolution, check_positive
+from .memory_inputs import MemoryInputs
+from .projection import (
+    RMSNorm,
+    ShortConvolution,
+    merge_heads,
+    output_gain,
+    projection,
+)
+from .update_rules import SCALAR_DECAY
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mamba2Config:
+    """The SSD layer of Mamba-2 (Dao and Gu 2024, arXiv:2405.21060).
+
+    Per head, with x, B, C after one short convolution and SiLU:
+
+        dt_t = softplus(W_dt u_t + dt_bias),  A = -exp(log_a)
+        S_t = exp(dt_t A) S_(t-1) + dt_t B_t x_t^T
+        o_t = S_t^T C_t + D x_t
+        y_t = W_o norm(o_t * silu(z_t))
+
+    Differs from it in: nothing in the layer; B and C are shared by the heads of a
+    group, and the projection is kept as five maps instead of one.
+    """
+
+    expand: int = 2
+    """Inner width over width."""
+    head_size: int = 64
+    """Size of a head's x, the memory's value size."""
+    state_size: int = 128
+    """Size of B and C, the memory's key size."""
+    num_groups: int = 1
+    """Groups of heads that share B and C."""
+    convolution_size: int = 4
+    """Taps of the short convolution on x, B and C; 0: none."""
+    chunk_size: int | None = None
+    """Tokens a chunk: speed only. None: chosen by the backend."""
+
+    def __post_init__(self) -> None:
+        check_convolution(self.convolution_size)
+        for name in ("expand", "head_size", "state_size", "num_groups"):
+            check_positive(name, getattr(self, name))
+
+    def build(
+        self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
+    ) -> "Mamba2":
+        del layer_index
+        return Mamba2(self, width, rngs, depth)
+
+
+class Mamba2(AssociativeMemory):
+    """See `Mamba2Config`."""
+
+    rule = SCALAR_DECAY
+
+    def __init__(self, config: Mamba2Config, width: int, rngs: nnx.Rngs, depth: int):
+        inner = config.expand * width
+        if inner % config.head_size:
+            raise ValueError(
+                f"head_size {config.head_size} does not divide the inner width "
+                f"{inner} (expand {config.expand} x width {width}); choose a divisor"
+            )
+        num_heads = inner // config.head_size
+        if num_heads % config.num_groups:
+            raise ValueError(
+                f"num_groups {config.num_groups} does not divide the {num_heads} "
+                "heads (expand x width / head_size); choose a divisor"
+            )
+        self.config = config
+        self.num_heads = num_heads
+        shared = config.num_groups * config.state_size
+        self.value = projection(width, inner, rngs)
+        self.key = projection(width, shared, rngs)
+        self.query = projection(width, shared, rngs)
+        self.gate = projection(width, inner, rngs)
+        self.time = projection(width, num_heads, rngs)
+        self.convolution = None
+        if config.convolution_size:
+            self.convolution = ShortConvolution(
+                inner + 2 * shared, config.convolution_size, rngs, bias=True
+            )
+        self.log_a = nnx.Param(init_log_a(rngs, num_heads, minimum=1.0))
+        self.time_bias = nnx.Param(init_time_bias(rngs, num_heads))
+        self.skip = nnx.Param(jnp.ones((num_heads,), jnp.float32))
+        self.norm = RMSNorm(inner)
+        self.output_projection = projection(
+            inner, width, rngs, gain=output_gain(depth)
+        )
+
+    def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:
+        config = self.config
+        shape = (batch_size, self.num_heads, config.state_size, config.head_size)
+        return jnp.zeros(shape, jnp.float32)
+
+    def init_tails(self, batch_size: int) -> Tails:
+        if self.convolution is None:
+            return ()
+        return (self.convolution.init_tail(batch_size),)
+
+    def inputs(
+        self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
+    ) -> tuple[MemoryInputs, Tails]:
+        streams = [self.value(x), self.key(x), self.query(x)]
+        tails = state.tails
+        if self.convolution is not None:
+            mixed, tail = self.convolution(
+                jnp.concatenate(streams, axis=-1), tails[0], layout
+            )
+            edges = [streams[0].shape[-1], streams[0].shape[-1] + streams[1].shape[-1]]
+            streams, tails = jnp.split(mixed, edges, axis=-1), (tail,)
+        value, key, query = (jax.nn.silu(stream) for stream in streams)
+        value = rearrange(value, "b t (h v) -> b t h v", h=self.num_heads)
+        groups = self.config.num_groups
+        each = self.num_heads // groups
+        key = repeat(key, "b t (g k) -> b t (g e) k", g=groups, e=each)
+        query = repeat(query, "b t (g k) -> b t (g e) k", g=groups, e=each)
+        time = self.time(x).astype(jnp.float32)
+        time = jax.nn.softplus(time + self.time_bias[...][None, None, :])
+        log_decay = -jnp.exp(self.log_a[...])[None, None, :] * time
+        skip = self.skip[...].astype(x.dtype)[None, None, :, None] * value
+        value = (time[..., None] * value.astype(jnp.float32)).astype(x.dtype)
+        return MemoryInputs(query, key, value, None, log_decay, skip), tails
+
+    def output(
+        self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
+    ) -> Float[Array, "b t d"]:
+        gated = merge_heads(read) * jax.nn.silu(self.gate(x))
+        return self.output_projection(self.norm(gated))

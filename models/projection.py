@@ -1,0 +1,110 @@
+"""The pieces that every layer is built from: projections, norms, short convolutions."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+from jaxtyping import Array, Float
+
+from .interface import Layout
+from .ops.normalisation import rms_norm
+from .ops.short_convolution import short_convolution, short_convolution_step
+
+
+def follow_input(arrays: tuple, dtype: Any = None) -> tuple:
+    """Cast parameters to the type of the activations, which come first."""
+    del dtype
+    return tuple(None if a is None else a.astype(arrays[0].dtype) for a in arrays)
+
+
+def projection(
+    size_in: int,
+    size_out: int,
+    rngs: nnx.Rngs,
+    *,
+    bias: bool = False,
+    gain: float = 1.0,
+) -> nnx.Linear:
+    """A linear map in the type of its input; float32 parameters.
+
+    Args:
+        gain: the initial standard deviation is gain / sqrt(size_in).
+    """
+    return nnx.Linear(
+        size_in,
+        size_out,
+        use_bias=bias,
+        kernel_init=nnx.initializers.variance_scaling(gain**2, "fan_in", "normal"),
+        promote_dtype=follow_input,
+        rngs=rngs,
+    )
+
+
+def output_gain(depth: int) -> float:
+    """Gain of maps into the residual stream, so that its variance does not grow."""
+    return (2 * depth) ** -0.5
+
+
+class RMSNorm(nnx.Module):
+    """Root-mean-square norm over the last axis with a learned scale, in float32."""
+
+    def __init__(self, size: int, epsilon: float = 1e-5):
+        self.scale = nnx.Param(jnp.ones((size,), jnp.float32))
+        self.epsilon = epsilon
+
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        return rms_norm(x, self.scale[...], epsilon=self.epsilon)
+
+
+class ShortConvolution(nnx.Module):
+    """Depthwise causal convolution over the last few tokens; its tail is the state."""
+
+    def __init__(self, size: int, taps: int, rngs: nnx.Rngs, *, bias: bool = False):
+        bound = taps**-0.5
+
+        def uniform(shape: tuple[int, ...]) -> Array:
+            return jax.random.uniform(
+                rngs.params(), shape, jnp.float32, minval=-bound, maxval=bound
+            )
+
+        self.kernel = nnx.Param(uniform((taps, size)))
+        self.bias = nnx.Param(uniform((size,))) if bias else None
+
+    def init_tail(self, batch_size: int) -> Float[Array, "b w-1 d"]:
+        """The inputs before the first token: zeros, in float32."""
+        taps, size = self.kernel[...].shape
+        return jnp.zeros((batch_size, taps - 1, size), jnp.float32)
+
+    def __call__(
+        self, x: Float[Array, "b t d"], tail: Float[Array, "b w-1 d"], layout: Layout
+    ) -> tuple[Float[Array, "b t d"], Float[Array, "b w-1 d"]]:
+        y, after = short_convolution(
+            x,
+            self.kernel[...].astype(x.dtype),
+            tail.astype(x.dtype),
+            reset=layout.reset,
+            length=layout.length,
+            bias=None if self.bias is None else self.bias[...].astype(x.dtype),
+        )
+        return y, after.astype(tail.dtype)
+
+    def step(
+        self, x: Float[Array, "b d"], tail: Float[Array, "b w-1 d"]
+    ) -> tuple[Float[Array, "b d"], Float[Array, "b w-1 d"]]:
+        y, after = short_convolution_step(
+            x,
+            self.kernel[...].astype(x.dtype),
+            tail.astype(x.dtype),
+            bias=None if self.bias is None else self.bias[...].astype(x.dtype),
+        )
+        return y, after.astype(tail.dtype)
+
+
+def split_heads(x: Float[Array, "b t d"], num_heads: int) -> Float[Array, "b t h k"]:
+    return rearrange(x, "b t (h k) -> b t h k", h=num_heads)
+
+
+def merge_heads(x: Float[Array, "b t h v"]) -> Float[Array, "b t d"]:
+    return rearrange(x, "b t h v -> b t (h v)")

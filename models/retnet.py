@@ -1,0 +1,116 @@
+"""RetNet's retention: a matrix memory with one fixed decay a head."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from .associative_memory import (
+    AssociativeMemory,
+    AssociativeState,
+    QueryKeyValue,
+    Tails,
+)
+from .interface import Layout
+from .layer_checks import (
+    check_convolution,
+    check_even,
+    check_positive,
+    resolve_head_size,
+)
+from .memory_inputs import MemoryInputs
+from .ops.rotary import rotary
+from .projection import RMSNorm, merge_heads, output_gain, projection
+from .update_rules import SCALAR_DECAY
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetNetConfig:
+    """Multi-scale retention (Sun et al. 2023, arXiv:2307.08621).
+
+    Head h = 0, 1, ... with queries and keys rotated by position:
+
+        S_t = gamma_h S_(t-1) + k_t v_t^T,  gamma_h = 1 - 2^(-5 - h)
+        o_t = S_t^T q_t / sqrt(key size)
+        y_t = W_o (norm(o_t) * silu(W_g x_t))
+
+    Differs from it in: rotary positions in place of xPos, root-mean-square norm in
+    place of group norm, no normaliser (as in flash-linear-attention); optional short
+    convolutions.
+    """
+
+    num_heads: int = 4
+    head_size: int | None = None
+    """Size of queries and keys a head; None: width / num_heads."""
+    value_ratio: int = 2
+    """Size of a value over the size of a key."""
+    convolution_size: int = 0
+    """Taps of the short convolutions on queries, keys and values; 0: none."""
+    rotary_base: float = 10000.0
+    chunk_size: int | None = None
+    """Tokens a chunk: speed only. None: chosen by the backend."""
+
+    def __post_init__(self) -> None:
+        check_convolution(self.convolution_size)
+        check_positive("value_ratio", self.value_ratio)
+
+    def build(
+        self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
+    ) -> "RetNet":
+        del layer_index
+        return RetNet(self, width, rngs, depth)
+
+
+class RetNet(AssociativeMemory):
+    """See `RetNetConfig`."""
+
+    rule = SCALAR_DECAY
+
+    def __init__(self, config: RetNetConfig, width: int, rngs: nnx.Rngs, depth: int):
+        size = resolve_head_size(width, config.num_heads, config.head_size)
+        check_even("head_size", size, "rotary positions turn pairs")
+        self.config = config
+        self.head_size = size
+        keys = config.num_heads * size
+        values = keys * config.value_ratio
+        self.heads = QueryKeyValue(
+            width,
+            (keys, keys, values),
+            (config.num_heads,) * 3,
+            config.convolution_size,
+            rngs,
+            activation=config.convolution_size > 0,
+        )
+        self.gate = projection(width, values, rngs)
+        self.norm = RMSNorm(size * config.value_ratio)
+        self.output_projection = projection(
+            values, width, rngs, gain=output_gain(depth)
+        )
+
+    def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:
+        value_size = self.head_size * self.config.value_ratio
+        shape = (batch_size, self.config.num_heads, self.head_size, value_size)
+        return jnp.zeros(shape, jnp.float32)
+
+    def init_tails(self, batch_size: int) -> Tails:
+        return self.heads.init_tails(batch_size)
+
+    def inputs(
+        self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
+    ) -> tuple[MemoryInputs, Tails]:
+        (q, k, v), tails = self.heads(x, state.tails, layout)
+        place, _ = layout.positions(state.position, x.shape[1])
+        base = self.config.rotary_base
+        q = rotary(q, place, base=base) * self.head_size**-0.5
+        head = jnp.arange(self.config.num_heads, dtype=jnp.float32)
+        log_decay = jnp.log1p(-jnp.exp2(-5.0 - head))
+        log_decay = jnp.broadcast_to(log_decay, q.shape[:3])
+        return MemoryInputs(q, rotary(k, place, base=base), v, None, log_decay), tails
+
+    def output(
+        self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
+    ) -> Float[Array, "b t d"]:
+        read = merge_heads(self.norm(read))
+        return self.output_projection(read * jax.nn.silu(self.gate(x)))

@@ -1,1 +1,8 @@
 """Experiments ready to run; each opens with its command and the result it gave."""
+
+from collections.abc import Callable
+
+from ..experiment import ExperimentConfig
+from . import mqar, text
+
+PRESETS: dict[str, Callable[[], ExperimentConfig]] = {**mqar.PRESETS, **text.PRESETS}

@@ -1,0 +1,112 @@
+"""Multi-query associative recall: every layer in the same small model.
+
+The model is the one of the comparison: two blocks without MLP, one head, short
+convolutions of 4 taps on queries, keys and values, and a memory of width x width.
+"""
+
+import dataclasses
+
+from ...data.mqar import MqarConfig
+from ...models import LAYERS, LayerConfig
+from ...models.block import Group
+from ...models.language_model import LanguageModelConfig
+from ..experiment import ExperimentConfig, OptimizerConfig
+
+# What makes layers comparable: the same head, convolution and size of memory.
+_COMPARABLE = {"num_heads": 1, "convolution_size": 4, "value_ratio": 1, "expand": 1}
+_SIZES = ("head_size", "state_size")
+
+
+def comparable_layer(name: str, width: int, num_heads: int = 1) -> LayerConfig:
+    """The layer with one size of memory for all, by registered name.
+
+    Fields that a layer does not have are left out.
+    """
+    kind = LAYERS[name]
+    fields = {field.name for field in dataclasses.fields(kind)}
+    chosen = {**_COMPARABLE, "num_heads": num_heads}
+    values = {field: value for field, value in chosen.items() if field in fields}
+    if "expand" in fields:
+        values |= {size: width // num_heads for size in _SIZES if size in fields}
+    return kind(**values)
+
+
+def mqar_experiment(
+    layer: LayerConfig,
+    name: str,
+    *,
+    task: MqarConfig | None = None,
+    width: int = 64,
+    depth: int = 2,
+    learning_rate: float = 1e-2,
+    steps: int = 1500,
+) -> ExperimentConfig:
+    """A layer on recall: `depth` blocks without MLP."""
+    task = MqarConfig() if task is None else task
+    return ExperimentConfig(
+        name=name,
+        model=LanguageModelConfig(
+            vocab_size=task.vocab_size,
+            width=width,
+            pattern=(Group(layers=(layer,), repeats=depth),),
+        ),
+        task=task,
+        optimizer=OptimizerConfig(learning_rate=learning_rate, warmup_steps=50),
+        steps=steps,
+        batch_size=64,
+        evaluate_every=100,
+        stop_at_accuracy=0.99,
+        log_every=20,
+        checkpoint_every=500,
+    )
+
+
+def mqar_attention() -> ExperimentConfig:
+    """memzoo train mqar-attention"""
+    layer = comparable_layer("attention", 64)
+    return mqar_experiment(layer, "mqar-attention")
+
+
+def mqar_sliding_window_attention() -> ExperimentConfig:
+    """memzoo train mqar-sliding-window-attention"""
+    layer = comparable_layer("sliding_window_attention", 64)
+    layer = dataclasses.replace(layer, window=16)
+    return mqar_experiment(layer, "mqar-sliding-window-attention")
+
+
+def mqar_linear_attention() -> ExperimentConfig:
+    """memzoo train mqar-linear-attention"""
+    layer = comparable_layer("linear_attention", 64)
+    return mqar_experiment(layer, "mqar-linear-attention")
+
+
+def mqar_retnet() -> ExperimentConfig:
+    """memzoo train mqar-retnet"""
+    return mqar_experiment(comparable_layer("retnet", 64), "mqar-retnet")
+
+
+def mqar_mamba2() -> ExperimentConfig:
+    """memzoo train mqar-mamba2"""
+    return mqar_experiment(comparable_layer("mamba2", 64), "mqar-mamba2")
+
+
+def mqar_delta_net() -> ExperimentConfig:
+    """memzoo train mqar-delta-net"""
+    return mqar_experiment(comparable_layer("delta_net", 64), "mqar-delta-net")
+
+
+def mqar_gated_delta_net() -> ExperimentConfig:
+    """memzoo train mqar-gated-delta-net"""
+    layer = comparable_layer("gated_delta_net", 64)
+    return mqar_experiment(layer, "mqar-gated-delta-net")
+
+
+PRESETS = {
+    "mqar-attention": mqar_attention,
+    "mqar-sliding-window-attention": mqar_sliding_window_attention,
+    "mqar-linear-attention": mqar_linear_attention,
+    "mqar-retnet": mqar_retnet,
+    "mqar-mamba2": mqar_mamba2,
+    "mqar-delta-net": mqar_delta_net,
+    "mqar-gated-delta-net": mqar_gated_delta_net,
+}

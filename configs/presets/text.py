@@ -1,0 +1,67 @@
+"""Language models over bytes: Python's own standard library, no network needed."""
+
+from ...data.text import TextConfig
+from ...models.attention import AttentionConfig
+from ...models.block import Group
+from ...models.gated_delta_net import GatedDeltaNetConfig
+from ...models.language_model import LanguageModelConfig
+from ...models.mamba2 import Mamba2Config
+from ...models.sliding_window_attention import SlidingWindowAttentionConfig
+from ..experiment import ExperimentConfig, OptimizerConfig
+
+
+def _text(
+    name: str, pattern: tuple[Group, ...], *, width: int = 128, length: int = 256
+) -> ExperimentConfig:
+    task = TextConfig(length=length)
+    return ExperimentConfig(
+        name=name,
+        # Rounded up so that the vocabulary can be split over devices.
+        model=LanguageModelConfig(
+            vocab_size=-(-task.vocab_size // 64) * 64,
+            width=width,
+            pattern=pattern,
+            mlp_width=2 * width,
+        ),
+        task=task,
+        optimizer=OptimizerConfig(learning_rate=4e-3, warmup_steps=100),
+        steps=1000,
+        batch_size=16,
+        evaluation_examples=128,
+        checkpoint_every=200,
+    )
+
+
+def text_gated_delta_net() -> ExperimentConfig:
+    """memzoo train text-gated-delta-net"""
+    layer = GatedDeltaNetConfig(num_heads=4, value_ratio=1)
+    return _text("text-gated-delta-net", (Group(layers=(layer,), repeats=4),))
+
+
+def text_attention() -> ExperimentConfig:
+    """memzoo train text-attention"""
+    layer = AttentionConfig(num_heads=4)
+    return _text("text-attention", (Group(layers=(layer,), repeats=4),))
+
+
+def text_mamba2() -> ExperimentConfig:
+    """memzoo train text-mamba2"""
+    layer = Mamba2Config(head_size=32, state_size=32, expand=1)
+    return _text("text-mamba2", (Group(layers=(layer,), repeats=4),))
+
+
+def text_hybrid() -> ExperimentConfig:
+    """memzoo train text-hybrid: one window of attention after each gated delta net"""
+    layers = (
+        GatedDeltaNetConfig(num_heads=4, value_ratio=1),
+        SlidingWindowAttentionConfig(num_heads=4, window=64),
+    )
+    return _text("text-hybrid", (Group(layers=layers, repeats=2),))
+
+
+PRESETS = {
+    "text-gated-delta-net": text_gated_delta_net,
+    "text-attention": text_attention,
+    "text-mamba2": text_mamba2,
+    "text-hybrid": text_hybrid,
+}

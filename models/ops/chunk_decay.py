@@ -73,8 +73,8 @@ def chunk_decay(
 
 
 def scale(
-    x: Float[Array, "*axes v"], factor: Float[Array, "*axes"] | None
-) -> Float[Array, "*axes v"]:
+    x: Float[Array, "*#axes v"], factor: Float[Array, "*#axes"] | None
+) -> Float[Array, "*#axes v"]:
     """`x` with its last axis multiplied by a factor, or as it is."""
     return x if factor is None else x * factor[..., None]
 

@@ -219,6 +219,7 @@ def _merge(
     weights = np.zeros((rows, targets), np.float32)
     for where, part in parts:
         count = part.targets.shape[1]
+        assert part.target_positions is not None
         tokens[where] = part.tokens
         values[where, :count] = part.targets
         positions[where, :count] = part.target_positions

@@ -76,8 +76,8 @@ class Pipeline(Iterator[Batch]):
             "batch_size": batch_size,
         }
         self.num_batches = None if num_rows is None else -(-num_rows // batch_size)
-        end = self.num_batches or ENDLESS // batch_size
-        self._dataset = grain.MapDataset.range(end).map(maker)
+        self._end = self.num_batches or ENDLESS // batch_size
+        self._dataset = grain.MapDataset.range(self._end).map(maker)
         self._num_workers = num_workers
         self._prefetch = prefetch
         self._position = 0
@@ -85,7 +85,7 @@ class Pipeline(Iterator[Batch]):
         self._closing: weakref.finalize | None = None
 
     def __next__(self) -> Batch:
-        if self._position == self.num_batches:
+        if self._position >= self._end:
             raise StopIteration
         if self._batches is None:
             self._batches = self._start()

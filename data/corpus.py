@@ -1,0 +1,193 @@
+"""Corpora of bytes: documents held in memory, as tokens."""
+
+import functools
+import hashlib
+import sysconfig
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, Int32, Int64, UInt8
+
+from .task import SPLITS, DataError, Split
+
+# Every document begins with this token, so that its first byte is predicted too.
+BEGIN = 256
+VOCAB_SIZE = 257
+
+_NOT_LIBRARY = frozenset(
+    ["site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3"]
+    + ["__pycache__"]
+)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents end to end.
+
+    Attributes:
+        text: their bytes.
+        starts: where each document begins in `text`; then the size of `text`.
+    """
+
+    text: UInt8[np.ndarray, "n"]
+    starts: Int64[np.ndarray, "d+1"]
+
+    @classmethod
+    def of(cls, documents: Iterable[bytes]) -> "Corpus":
+        """These documents, without the empty ones."""
+        kept = [document for document in documents if document]
+        starts = np.zeros(len(kept) + 1, np.int64)
+        np.cumsum([len(document) for document in kept], out=starts[1:])
+        return cls(np.frombuffer(b"".join(kept), np.uint8), starts)
+
+    @property
+    def lengths(self) -> Int64[np.ndarray, "d"]:
+        """Tokens of each document: `BEGIN` and its bytes."""
+        return np.diff(self.starts) + 1
+
+    def tokens(
+        self, document: Int[np.ndarray, "b t"], offset: Int[np.ndarray, "b t"]
+    ) -> Int32[np.ndarray, "b t"]:
+        """The token at an offset of a document."""
+        byte = self.text[np.maximum(self.starts[document] + offset - 1, 0)]
+        return np.where(offset == 0, np.int32(BEGIN), byte.astype(np.int32))
+
+
+@dataclass(frozen=True)
+class Library:
+    """The splits of one source, and what was read.
+
+    Attributes:
+        splits: a corpus for each split.
+        content: number of files, of bytes, and a digest of names and bytes.
+    """
+
+    splits: Mapping[Split, Corpus]
+    content: Mapping[str, int | str]
+
+
+def digest(documents: Iterable[tuple[str, bytes]]) -> dict[str, int | str]:
+    """Number, bytes and SHA-256 of named documents, in their order."""
+    sha, files, size = hashlib.sha256(), 0, 0
+    for name, text in documents:
+        for part in (name.encode(), text):
+            sha.update(len(part).to_bytes(8, "little"))
+            sha.update(part)
+        files, size = files + 1, size + len(text)
+    return {"files": files, "bytes": size, "sha256": sha.hexdigest()}
+
+
+def place_of(name: str) -> float:
+    """A number in [0, 1) that depends on a file's name alone."""
+    head = hashlib.sha256(name.encode()).digest()[:6]
+    return int.from_bytes(head, "big") / 2**48
+
+
+def split_of(name: str, validation: float, test: float) -> Split:
+    """The split of a file, by its name: adding files moves no other file."""
+    place = place_of(name)
+    if place < validation:
+        return "validation"
+    return "test" if place < validation + test else "train"
+
+
+def standard_library(max_bytes: int | None = None) -> Library:
+    """The sources of Python's own standard library: 90 % train, 5 % and 5 %.
+
+    Without tests, site-packages and files written when Python was built.
+
+    Raises:
+        DataError: this Python has no sources.
+    """
+    root = Path(sysconfig.get_paths()["stdlib"])
+    found = [
+        (path.relative_to(root).as_posix(), path)
+        for path in root.rglob("*.py")
+        if _NOT_LIBRARY.isdisjoint(path.relative_to(root).parts)
+        and not path.name.startswith("_sysconfigdata")
+    ]
+    if not found:
+        raise DataError(
+            f"no Python sources in {root}; use the task 'folder' with your own path"
+        )
+    return _library(found, 0.05, 0.05, max_bytes)
+
+
+def folder(
+    path: str | Path,
+    pattern: str,
+    *,
+    validation: float = 0.05,
+    test: float = 0.05,
+    max_bytes: int | None = None,
+) -> Library:
+    """The files below a folder that match a glob pattern, one document each.
+
+    Args:
+        path: the folder.
+        pattern: such as `**/*.txt`.
+        validation: share of the files that the validation split gets, by name.
+        test: share of the test split.
+        max_bytes: read no more than this, choosing files by name; `None`: all.
+
+    Raises:
+        DataError: there is no such folder, or no such file in it.
+    """
+    return _library(files(path, pattern), validation, test, max_bytes)
+
+
+def files(path: str | Path, pattern: str) -> list[tuple[str, Path]]:
+    """Name and place of the files below a folder that match a glob pattern.
+
+    Raises:
+        DataError: there is no such folder, or no such file in it.
+    """
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise DataError(
+            f"there is no folder {root}; set path to a folder of text files"
+        )
+    found = [
+        (file.relative_to(root).as_posix(), file)
+        for file in root.glob(pattern)
+        if file.is_file()
+    ]
+    if not found:
+        raise DataError(
+            f"no file in {root} matches {pattern!r}; set pattern to match your files, "
+            "such as '**/*.md'"
+        )
+    return found
+
+
+def _library(
+    files: list[tuple[str, Path]],
+    validation: float,
+    test: float,
+    max_bytes: int | None,
+) -> Library:
+    """The files in the order of `place_of`, as many as fit into `max_bytes`."""
+    stamped = []
+    total = 0
+    for name, path in sorted(files, key=lambda file: (place_of(file[0]), file[0])):
+        stat = path.stat()
+        total += stat.st_size
+        if max_bytes is not None and total > max_bytes and stamped:
+            break
+        stamped.append((name, str(path), stat.st_size, stat.st_mtime_ns))
+    return _read(tuple(stamped), validation, test)
+
+
+@functools.lru_cache(maxsize=2)
+def _read(
+    files: tuple[tuple[str, str, int, int], ...], validation: float, test: float
+) -> Library:
+    """The files' bytes; read again when size or time of one has changed."""
+    documents = [(name, Path(path).read_bytes()) for name, path, _, _ in files]
+    parts: dict[Split, list[bytes]] = {split: [] for split in SPLITS}
+    for name, text in documents:
+        parts[split_of(name, validation, test)].append(text)
+    splits: dict[Split, Corpus] = {s: Corpus.of(part) for s, part in parts.items()}
+    return Library(splits, digest(documents))

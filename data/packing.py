@@ -1,0 +1,126 @@
+"""Documents packed into rows, by a plan that gives any row without those before it."""
+
+import bisect
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int, Int64
+
+from . import counter
+
+
+class Plan(NamedTuple):
+    """One epoch: shuffled documents, end to end, cut into rows.
+
+    Attributes:
+        documents: numbers of the documents, in the order of the epoch.
+        starts: where each of them begins in the epoch's tokens; then their number.
+        row_starts: where each row begins in the epoch's tokens; then their number.
+        rows: the order in which the rows are handed out, so that the rows of one long
+            document do not come together.
+        row_length: tokens a row.
+    """
+
+    documents: Int64[np.ndarray, "d"]
+    starts: Int64[np.ndarray, "d+1"]
+    row_starts: Int64[np.ndarray, "r+1"]
+    rows: Int64[np.ndarray, "r"]
+    row_length: int
+
+
+class Pieces(NamedTuple):
+    """What stands at every place of some rows.
+
+    Attributes:
+        document: number of the document; 0 where nothing stands.
+        offset: index of the token in its document; 0 where nothing stands.
+        reset: a document, or the rest of one that a row's end has cut, begins here.
+        valid: a token stands here.
+        has_next: the token is not its document's last.
+    """
+
+    document: Int64[np.ndarray, "b t"]
+    offset: Int64[np.ndarray, "b t"]
+    reset: Bool[np.ndarray, "b t"]
+    valid: Bool[np.ndarray, "b t"]
+    has_next: Bool[np.ndarray, "b t"]
+
+
+def plan(
+    lengths: Int[np.ndarray, "d"],
+    row_length: int,
+    max_documents: int | None,
+    seed: int,
+    *path: int,
+) -> Plan:
+    """Every token of every document has one place; no row has too many documents.
+
+    A row is closed when it is full, or when it holds `max_documents` and the last of
+    them has ended; then its tail stays empty. A document that a row's end cuts goes on
+    in another row.
+
+    Args:
+        lengths: tokens of each document, 1 or more.
+        row_length: tokens a row.
+        max_documents: most documents (or parts of documents) in a row; `None`: any.
+        seed, path: name the stream that shuffles: split, epoch.
+    """
+    if len(lengths) == 0 or lengths.min() < 1:
+        raise ValueError("every document must have a token, and there must be one")
+    if row_length < 1 or (max_documents is not None and max_documents < 1):
+        raise ValueError(
+            f"row_length is {row_length} and max_documents {max_documents}; both "
+            "must be 1 or more"
+        )
+    documents = counter.permutation(counter.key(seed, *path, 0), len(lengths))
+    starts = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths[documents], out=starts[1:])
+    row_starts = _row_starts(starts, row_length, max_documents or len(lengths))
+    rows = counter.permutation(counter.key(seed, *path, 1), len(row_starts) - 1)
+    return Plan(documents, starts, row_starts, rows, row_length)
+
+
+def pieces(plan: Plan, rows: Int[np.ndarray, "b"]) -> Pieces:
+    """What stands in the rows with these numbers, in the order of handing out."""
+    row = plan.rows[rows]
+    place = plan.row_starts[row][:, None] + np.arange(plan.row_length)
+    valid = place < plan.row_starts[row + 1][:, None]
+    place = np.where(valid, place, 0)
+    number = np.searchsorted(plan.starts, place, side="right") - 1
+    offset = np.where(valid, place - plan.starts[number], 0)
+    reset = valid & (offset == 0)
+    reset[:, 0] = True
+    return Pieces(
+        document=np.where(valid, plan.documents[number], 0),
+        offset=offset,
+        reset=reset,
+        valid=valid,
+        has_next=valid & (place + 1 < plan.starts[number + 1]),
+    )
+
+
+def _row_starts(
+    starts: Int64[np.ndarray, "d+1"], row_length: int, max_documents: int
+) -> Int64[np.ndarray, "r+1"]:
+    """Where each row begins, and where the last one ends.
+
+    A document is crowded if a row that begins in it can be closed by the bound. Where
+    none is ahead, rows follow each other at `row_length`; others are made one by one.
+    """
+    total = int(starts[-1])
+    first, last = starts[1 : len(starts) - max_documents], starts[max_documents:-1]
+    crowded = np.flatnonzero(last < first - 1 + row_length).tolist()
+    begins = starts.tolist()
+    rows: list[int] = []
+    place = 0
+    while place < total:
+        document = bisect.bisect_right(begins, place) - 1
+        ahead = bisect.bisect_left(crowded, document)
+        if ahead < len(crowded) and crowded[ahead] == document:
+            rows.append(place)
+            place = min(place + row_length, begins[document + max_documents])
+        else:
+            limit = begins[crowded[ahead]] if ahead < len(crowded) else total
+            rows.extend(range(place, limit, row_length))
+            place = rows[-1] + row_length
+    return np.array([*rows, total], np.int64)

@@ -1,0 +1,196 @@
+"""Next-byte prediction on packed documents."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Int
+
+from . import corpus, packing
+from .batch import Batch
+from .corpus import VOCAB_SIZE, Corpus, Library
+from .task import SPLITS, DataError, Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class BytesConfig:
+    """What all tasks of packed bytes share.
+
+    Tokens are the documents' bytes, and 256 before the first of each. Documents are
+    packed by `packing.plan`: a row holds at most `max_documents`, each begins with a
+    reset, and every byte is predicted from the bytes before it in its document.
+
+    Attributes:
+        length: tokens a row.
+        seed: decides the order of documents and rows.
+        max_documents: most documents, or parts of documents, in a row.
+        max_bytes: read no more than this; `None`: all. The corpus is held in memory.
+    """
+
+    vocab_size: ClassVar[int] = VOCAB_SIZE
+    chance: ClassVar[float | None] = None
+
+    length: int = 512
+    seed: int = 0
+    max_documents: int = 8
+    max_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.length < 2:
+            raise ValueError(f"length is {self.length}; it must be 2 or more")
+        if self.max_documents < 1:
+            raise ValueError(
+                f"max_documents is {self.max_documents}; it must be 1 or more"
+            )
+        if self.max_bytes is not None and self.max_bytes < 1:
+            raise ValueError(
+                f"max_bytes is {self.max_bytes}; give 1 or more, or None for all"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig(BytesConfig):
+    """The sources of Python's standard library, which is on every machine.
+
+    Files are split by their names: 90 % for training, 5 % each for validation and test.
+    """
+
+    task_name: ClassVar[str] = "text"
+    data_version: ClassVar[int] = 1
+
+    def build(self, split: Split) -> "PackedText":
+        """One split of the task."""
+        return PackedText(self, split, self._library().splits[split])
+
+    def content(self) -> dict[str, int | str]:
+        """Number and bytes of the files, and their digest."""
+        return dict(self._library().content)
+
+    def _library(self) -> Library:
+        return corpus.standard_library(self.max_bytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderConfig(BytesConfig):
+    """The text files of a folder.
+
+    Attributes:
+        path: the folder. Its place does not count as data, its files do.
+        pattern: which files, as a glob pattern.
+        validation: share of the files in the validation split, chosen by name.
+        test: share of the files in the test split.
+    """
+
+    task_name: ClassVar[str] = "folder"
+    data_version: ClassVar[int] = 1
+
+    path: str = field(default="", metadata={"changes_data": False})
+    pattern: str = "**/*.txt"
+    validation: float = 0.05
+    test: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.path:
+            raise ValueError("path is empty; set it to a folder of text files")
+        if min(self.validation, self.test) < 0 or self.validation + self.test >= 1:
+            raise ValueError(
+                f"validation is {self.validation} and test {self.test}; they are "
+                "shares of the files, and training must keep some"
+            )
+
+    def build(self, split: Split) -> "PackedText":
+        """One split of the task.
+
+        Raises:
+            DataError: there is no such folder, or no file for this split.
+        """
+        return PackedText(self, split, self._library().splits[split])
+
+    def content(self) -> dict[str, int | str]:
+        """Number and bytes of the files, and their digest."""
+        return dict(self._library().content)
+
+    def _library(self) -> Library:
+        return corpus.folder(
+            self.path,
+            self.pattern,
+            validation=self.validation,
+            test=self.test,
+            max_bytes=self.max_bytes,
+        )
+
+
+class PackedText:
+    """One split of a corpus as packed rows; every epoch packs anew."""
+
+    def __init__(self, config: BytesConfig, split: Split, corpus: Corpus) -> None:
+        """Raises DataError where the corpus has no document."""
+        if len(corpus.starts) == 1:
+            raise DataError(
+                f"the {split} split has no documents; give it more files, or a larger "
+                "share of them"
+            )
+        self.config = config
+        self.corpus = corpus
+        self._split = SPLITS.index(split)
+        self._lengths = corpus.lengths
+        self._plans: dict[int, packing.Plan] = {}
+        self._ends: list[int] = []  # of the epochs, counted in rows
+
+    def __len__(self) -> int:
+        """Rows of the first epoch; the next ones have about as many."""
+        return len(self._plan(0).rows)
+
+    def examples(self, indices: Int[np.ndarray, "b"]) -> Batch:
+        """The rows with these numbers; all tokens but a document's last have one."""
+        indices = indices.astype(np.int64)
+        while not self._ends or self._ends[-1] <= indices.max(initial=0):
+            self._plan(len(self._ends))
+        epochs = np.searchsorted(self._ends, indices, side="right")
+        order, parts = [], []
+        for epoch in np.unique(epochs).tolist():
+            rows = np.flatnonzero(epochs == epoch)
+            begin = self._ends[epoch - 1] if epoch else 0
+            order.append(rows)
+            parts.append(packing.pieces(self._plan(epoch), indices[rows] - begin))
+        if len(parts) == 1:
+            return self._batch(parts[0])
+        back = np.argsort(np.concatenate(order))
+        joined = (np.concatenate(field)[back] for field in zip(*parts, strict=True))
+        return self._batch(packing.Pieces(*joined))
+
+    def _batch(self, found: packing.Pieces) -> Batch:
+        """Tokens and next tokens of these pieces."""
+        tokens = self.corpus.tokens(found.document, found.offset)
+        following = self.corpus.tokens(found.document, found.offset + found.has_next)
+        return Batch(
+            tokens=np.where(found.valid, tokens, np.int32(0)),
+            targets=np.where(found.has_next, following, np.int32(0)),
+            target_positions=None,
+            target_weights=found.has_next.astype(np.float32),
+            reset=found.reset,
+            valid=found.valid,
+        )
+
+    def _plan(self, epoch: int) -> packing.Plan:
+        """The plan of an epoch; the last two are kept."""
+        if epoch not in self._plans:
+            config = self.config
+            made = packing.plan(
+                self._lengths,
+                config.length,
+                config.max_documents,
+                config.seed,
+                self._split,
+                epoch,
+            )
+            self._plans = dict([*list(self._plans.items())[-1:], (epoch, made)])
+            if epoch == len(self._ends):
+                before = self._ends[-1] if self._ends else 0
+                self._ends.append(before + len(made.rows))
+        return self._plans[epoch]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Plans are made again in another process."""
+        return self.__dict__ | {"_plans": {}, "_ends": []}

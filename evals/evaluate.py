@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..data.pipeline import Pipeline
 from ..data.task import Config, Split
 from .perplexity import perplexity
 from .recall import Row, recall
@@ -60,14 +61,17 @@ def evaluate(
         batch_size: rows computed at once.
 
     Raises:
-        ValueError: a number is below 1, or the model's vocabulary is too small.
+        ValueError: a number is below 1.
         DataError: the data is not there.
     """
-    task = task_config.build(split)
-    scores = score(model, task, examples=examples, batch_size=batch_size)
+    if examples < 1:
+        raise ValueError(f"examples is {examples}; give a number above 0")
+    rows_there = min(examples, len(task_config.build(split)))
+    size = min(batch_size, rows_there)
+    with Pipeline(task_config, split, size, num_rows=rows_there) as batches:
+        scores = score(model, batches)
     if task_config.chance is None:
-        counts = task_config.byte_counts(scores.targets)
-        rows = perplexity(scores, counts, length=task_config.length)
+        rows = perplexity(scores, length=task_config.length)
     else:
         rows = recall(scores, length=task_config.length)
     return Evaluation(

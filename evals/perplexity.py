@@ -3,24 +3,19 @@
 import math
 
 import numpy as np
-from jaxtyping import Int
 
 from .recall import Row
 from .score import Scores
 
 
-def perplexity(
-    scores: Scores, byte_counts: Int[np.ndarray, "b n"], *, length: int
-) -> list[Row]:
+def perplexity(scores: Scores, *, length: int) -> list[Row]:
     """Bits per byte and accuracy over all, and at each length of the context.
 
     The first row of a metric names no context and covers all of them. Contexts are
     grouped by powers of two: 1 to 8, 9 to 16, 17 to 32, ... tokens read.
 
     Args:
-        scores: every target of the rows that were read.
-        byte_counts: bytes of text that a target stands for; 0 for a mark such as the
-            end of a document, whose cost still counts.
+        scores: every target of the rows that were read; each is one byte.
         length: tokens a row; no context is longer.
 
     Returns:
@@ -28,11 +23,11 @@ def perplexity(
         `count`, the number of targets behind the value.
     """
     asked = scores.weights > 0
-    rows = _rows({"length": length}, scores, byte_counts, asked)
+    rows = _rows({"length": length}, scores, asked)
     for first, last in contexts(length):
         chosen = asked & (scores.context >= first) & (scores.context <= last)
         setting = {"length": length, "context_from": first, "context_to": last}
-        rows += _rows(setting, scores, byte_counts, chosen)
+        rows += _rows(setting, scores, chosen)
     return rows
 
 
@@ -48,17 +43,16 @@ def contexts(length: int) -> list[tuple[int, int]]:
 def _rows(
     setting: dict[str, int],
     scores: Scores,
-    byte_counts: np.ndarray,
     chosen: np.ndarray,
 ) -> list[Row]:
     count = int(chosen.sum())
     if count == 0:
         return []
-    text = int(byte_counts[chosen].sum())
-    bits = float(np.sum(scores.nats[chosen], dtype=np.float64)) / math.log(2)
-    accuracy = float(np.mean(scores.correct[chosen]))
-    values = {"bits_per_byte": bits / text} if text else {}
-    values["accuracy"] = accuracy
+    nats = float(np.mean(scores.nats[chosen], dtype=np.float64))
+    values = {
+        "bits_per_byte": nats / math.log(2),
+        "accuracy": float(np.mean(scores.correct[chosen])),
+    }
     return [
         {"setting": setting, "metric": metric, "value": value, "count": count}
         for metric, value in values.items()

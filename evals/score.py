@@ -1,6 +1,7 @@
 """One pass of a model over a task: what it gave to every target."""
 
 import functools
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -10,7 +11,6 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 
 from ..data.batch import Batch
-from ..data.task import Task
 from ..models.interface import SequenceInfo
 
 # Logits of at most this many targets exist at once.
@@ -40,14 +40,12 @@ class Scores(NamedTuple):
         nats: negative log-probability of the target.
         correct: the most probable token is the target.
         weights: weight of the target; 0 is no target.
-        targets: the token asked for.
         context: tokens of the document read when it is asked, this one included.
     """
 
     nats: Float32[np.ndarray, "b n"]
     correct: Bool[np.ndarray, "b n"]
     weights: Float32[np.ndarray, "b n"]
-    targets: Int32[np.ndarray, "b n"]
     context: Int32[np.ndarray, "b n"]
 
     def mean(self, values: np.ndarray) -> float:
@@ -56,51 +54,39 @@ class Scores(NamedTuple):
         return float(np.sum(values * weights) / np.sum(weights))
 
 
-def score(model: Model, task: Task, *, examples: int, batch_size: int) -> Scores:
-    """Every target of the task's first `examples` rows, scored in order.
+def score(model: Model, batches: Iterable[Batch]) -> Scores:
+    """Every target of the batches, scored in order.
 
-    One shape is compiled and the rows of a batch are always the same, so that equal
-    parameters give equal numbers, bit for bit, on one machine.
+    Batches of one shape are compiled once, also for other models of that architecture.
+    Equal parameters give equal numbers, bit for bit, on one machine.
 
     Args:
         model: a language model; it is not changed.
-        task: one split of a task.
-        examples: rows; no more than an epoch is read.
-        batch_size: rows computed at once.
+        batches: rows, all with the same number of targets.
 
     Raises:
-        ValueError: `examples` or `batch_size` is below 1, or the split is empty.
+        ValueError: there is no batch.
     """
-    for name, value in (("examples", examples), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}; give a number above 0")
-    rows = min(examples, len(task))
-    if rows == 0:
-        raise ValueError("the split holds no rows; give the task more data")
-    batch_size = min(batch_size, rows)
     graphdef, parameters = nnx.split(model)
     parts = []
-    for start in range(0, rows, batch_size):
-        # The last batch is filled up with its first row; what it gives is dropped.
-        indices = np.arange(start, start + batch_size)
-        kept = min(batch_size, rows - start)
-        indices[kept:] = start
-        batch = task.examples(indices)
+    for batch in batches:
         nats, correct = _score(graphdef, parameters, batch)
-        part = Scores(
-            np.asarray(nats),
-            np.asarray(correct),
-            np.asarray(batch.target_weights),
-            np.asarray(batch.targets),
-            _context(batch),
+        parts.append(
+            Scores(
+                np.asarray(nats),
+                np.asarray(correct),
+                np.asarray(batch.target_weights),
+                _context(batch),
+            )
         )
-        parts.append(jax.tree.map(lambda a, n=kept: a[:n], part))
+    if not parts:
+        raise ValueError("there is no batch to score; give the split some rows")
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _score(
-    graphdef: Any, parameters: Any, batch: Batch
+    graphdef: Any, parameters: Any, batch: Any
 ) -> tuple[Float32[Array, "b n"], Bool[Array, "b n"]]:
     model = nnx.merge(graphdef, parameters)
     info = None

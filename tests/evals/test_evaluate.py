@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from memzoo.data.mqar import MqarConfig
+from memzoo.data.text import TextConfig
 from memzoo.evals.evaluate import evaluate
 from memzoo.evals.score import score
 
@@ -13,11 +14,26 @@ MIXED = MqarConfig(vocab_size=64, length=16, num_pairs=(2, 4))
 def test_recall_by_setting_adds_up_to_the_whole(bigram):
     model = bigram(64)
     result = evaluate(model, MIXED, examples=10, batch_size=4)
-    scores = score(model, MIXED.build("validation"), examples=10, batch_size=4)
-    assert result.loss == scores.mean(scores.nats)
+    scores = score(model, [MIXED.build("validation").examples(np.arange(10))])
+    assert result.loss == pytest.approx(scores.mean(scores.nats))
     parts = [result.value("loss", num_pairs=n) for n in (2, 4)]
     assert result.loss == pytest.approx((2 * parts[0] + 4 * parts[1]) / 6)
     assert {row["setting"]["num_pairs"] for row in result.rows} == {2, 4}
+
+
+def test_rows_that_fill_up_the_last_batch_do_not_count(bigram):
+    model = bigram(64)
+    whole = evaluate(model, MIXED, examples=7, batch_size=7)
+    parts = evaluate(model, MIXED, examples=7, batch_size=4)
+    assert parts.loss == pytest.approx(whole.loss)
+    counts = [row["count"] for row in parts.rows if row["metric"] == "accuracy"]
+    assert counts == [4 * 2, 3 * 4]
+
+
+def test_no_more_than_an_epoch_is_read(bigram):
+    config = MqarConfig(vocab_size=64, length=16, num_pairs=2, num_examples=5)
+    result = evaluate(bigram(64), config, split="train", examples=99, batch_size=64)
+    assert {row["count"] for row in result.rows} == {5, 10}
 
 
 def test_the_split_decides_the_rows(bigram):
@@ -49,9 +65,24 @@ def test_a_table_that_knows_the_answer_is_right(bigram):
     assert result.loss < 1e-6
 
 
+def test_text_is_measured_in_bits_per_byte(bigram):
+    config = TextConfig(length=32, max_bytes=200_000)
+    rows = evaluate(bigram(config.vocab_size), config, examples=4, batch_size=2).rows
+    contexts = [row["setting"].get("context_to") for row in rows]
+    assert contexts == [None, None, 8, 8, 16, 16, 32, 32]
+    whole = {row["metric"]: row["value"] for row in rows[:2]}
+    assert 8 < whole["bits_per_byte"] < 10
+    assert whole["accuracy"] < 0.05
+
+
 def test_a_row_that_is_not_there_is_an_error(bigram):
     result = evaluate(bigram(64), MIXED, examples=8, batch_size=4)
     with pytest.raises(KeyError, match="0 rows for accuracy"):
         result.value("accuracy", num_pairs=3)
     with pytest.raises(KeyError, match="2 rows for accuracy"):
         result.value("accuracy")
+
+
+def test_no_examples_are_refused(bigram):
+    with pytest.raises(ValueError, match="examples is 0; give a number above 0"):
+        evaluate(bigram(64), MIXED, examples=0, batch_size=4)

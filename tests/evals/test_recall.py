@@ -11,7 +11,7 @@ def test_accuracy_by_query_and_by_sequence():
     correct = np.array([[1, 1, 0], [1, 0, 1], [0, 1, 0], [1, 1, 1]], bool)
     nats = np.arange(12, dtype=np.float32).reshape(4, 3)
     blank = np.zeros((4, 3), np.int32)
-    rows = recall(Scores(nats, correct, weights, blank, blank), length=16)
+    rows = recall(Scores(nats, correct, weights, blank), length=16)
     got = {
         (row["setting"]["num_pairs"], row["metric"]): (row["value"], row["count"])
         for row in rows

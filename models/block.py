@@ -100,10 +100,11 @@ class Block(nnx.Module):
         self.mixer: MemoryLayer = layer.build(
             width, rngs, layer_index=layer_index, depth=depth
         )
-        self.mlp = None
         if config.mlp_width:
             self.mlp_norm = RMSNorm(width, config.norm_epsilon)
             self.mlp = SwiGLU(width, config.mlp_width, rngs, depth)
+        else:
+            self.mlp = None
 
     def sequence(
         self, x: Float[Array, "b t d"], state: Any, layout: Layout
@@ -228,7 +229,11 @@ class Stack(MemoryLayer[tuple]):
                 for block, each in zip(group.blocks, held, strict=True):
                     x, new = apply(block, x, each)
                     states.append(new)
-                said = nnx.pop(group, (AuxiliaryLoss, Metric))
+                losses = jax.tree.leaves(nnx.pop(group, AuxiliaryLoss))
+                said = (
+                    sum(losses, jnp.zeros((), jnp.float32)),
+                    nnx.to_pure_dict(nnx.pop(group, Metric)),
+                )
                 # Parameters must not leave the body: the scan would stack copies.
                 return x, (tuple(states), said, nnx.state(group, nnx.Not(nnx.Param)))
 
@@ -238,7 +243,7 @@ class Stack(MemoryLayer[tuple]):
                 )
             x, (states, said, rest) = jax.lax.scan(body, x, (params, rest, held))
             nnx.update(group, rest)
-            group.said = Said(nnx.to_pure_dict(said))
+            group.said = Said(said)
             after.append(states)
         return x, tuple(after)
 
@@ -254,13 +259,11 @@ class Stack(MemoryLayer[tuple]):
             if said is None:
                 continue
             del group.said
-            leaves = jax.tree_util.tree_leaves_with_path(said[...])
-            for path, leaf in leaves:
+            losses, reported = said.get_value()
+            total = total + jnp.sum(losses)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(reported):
                 name = "/".join(str(getattr(key, "key", key)) for key in path)
-                if "auxiliary" in name.rsplit("/", 1)[-1]:
-                    total = total + jnp.sum(leaf)
-                else:
-                    metrics[f"groups/{index}/{name}"] = leaf
+                metrics[f"groups/{index}/{name}"] = leaf
         return total, metrics
 
 

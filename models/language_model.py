@@ -67,8 +67,9 @@ class LanguageModel(nnx.Module):
         self.embedding = nnx.Param(normal(rngs.params(), shape, jnp.float32))
         self.stack = Stack(config.stack, config.width, rngs)
         self.final_norm = RMSNorm(config.width, config.norm_epsilon)
-        self.head = None
-        if not config.tie_embeddings:
+        if config.tie_embeddings:
+            self.head = None
+        else:
             self.head = nnx.Param(normal(rngs.params(), shape, jnp.float32))
 
     def init_state(self, batch_size: int, max_length: int) -> tuple:
@@ -149,7 +150,8 @@ class LanguageModel(nnx.Module):
             chunk_tokens=self.config.loss_chunk_tokens,
         )
         auxiliary, metrics = self.stack.pop_said()
-        self.metrics = Reported(metrics)
+        if metrics:
+            self.metrics = Reported(metrics)
         return sums._replace(auxiliary=sums.auxiliary + auxiliary)
 
     def _embed(self, tokens: Int[Array, "*b"]) -> Float[Array, "*b d"]:

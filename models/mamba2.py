@@ -89,11 +89,12 @@ class Mamba2(AssociativeMemory):
         self.query = projection(width, shared, rngs)
         self.gate = projection(width, inner, rngs)
         self.time = projection(width, num_heads, rngs)
-        self.convolution = None
         if config.convolution_size:
             self.convolution = ShortConvolution(
                 inner + 2 * shared, config.convolution_size, rngs, bias=True
             )
+        else:
+            self.convolution = None
         self.log_a = nnx.Param(init_log_a(rngs, num_heads, minimum=1.0))
         self.time_bias = nnx.Param(init_time_bias(rngs, num_heads))
         self.skip = nnx.Param(jnp.ones((num_heads,), jnp.float32))

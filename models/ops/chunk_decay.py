@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 
@@ -30,7 +31,7 @@ def chunk_decay(
     segment: Int[Array, "*axes c"] | None,
     *,
     chunk_size: int,
-    dtype: jnp.dtype,
+    dtype: DTypeLike,
 ) -> ChunkDecay:
     """The decays of a chunk from the decay of every step.
 
@@ -79,7 +80,7 @@ def scale(
     return x if factor is None else x * factor[..., None]
 
 
-def _ones(mask: Bool[Array, "..."] | None, dtype: jnp.dtype) -> Array | None:
+def _ones(mask: Bool[Array, "..."] | None, dtype: DTypeLike) -> Array | None:
     return None if mask is None else mask.astype(dtype)
 
 

@@ -85,7 +85,7 @@ def split_segments(reset: Bool[Array, "b t"], chunk_size: int) -> Int[Array, "n 
     return jnp.cumsum(split_chunks(reset, chunk_size), axis=2, dtype=jnp.int32)
 
 
-def resolve_form(form: Form) -> Literal["scan", "parallel"]:
+def resolve_form(form: str) -> Literal["scan", "parallel"]:
     """The form to run here: a scan over whole chunks on a CPU, else the parallel form.
 
     Raises:

@@ -8,6 +8,7 @@ of arXiv 2406.06484.
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from .chunk_decay import ChunkDecay, chunk_decay, scale
@@ -165,7 +166,7 @@ def _all_chunks(
 
 
 def _heads_first(
-    tokens: tuple, segment: Int[Array, "*n b c"] | None, dtype: jnp.dtype
+    tokens: tuple, segment: Int[Array, "*n b c"] | None, dtype: DTypeLike
 ) -> tuple[Array, Array, Array, Array, ChunkDecay]:
     q, k, v, strength, log_decay = tokens
     q, k, v = (jnp.swapaxes(x, -2, -3) for x in (q, k, v))

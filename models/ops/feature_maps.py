@@ -30,3 +30,16 @@ def taylor(x: Float[Array, "*axes k"]) -> Float[Array, "*axes f"]:
     squares = x**2 / jnp.sqrt(2).astype(x.dtype)
     products = [x[..., i : i + 1] * x[..., i + 1 :] for i in range(x.shape[-1] - 1)]
     return jnp.concatenate([ones, x, squares, *products], axis=-1)
+
+
+def taylor_size(size: int) -> int:
+    """Features that `taylor` makes of `size` numbers."""
+    return 1 + size + size * (size + 1) // 2
+
+
+FEATURE_MAPS = {
+    "identity": identity,
+    "elu_plus_one": elu_plus_one,
+    "relu": relu,
+    "taylor": taylor,
+}

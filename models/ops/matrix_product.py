@@ -1,6 +1,7 @@
 """The one matrix product of the recurrent ops."""
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 
@@ -9,8 +10,8 @@ def matrix_product(
     left: Float[Array, "..."],
     right: Float[Array, "..."],
     *,
-    operand: jnp.dtype,
-    accumulate: jnp.dtype,
+    operand: DTypeLike,
+    accumulate: DTypeLike,
 ) -> Float[Array, "..."]:
     """The einsum of two arrays, rounded to `operand` first and summed in `accumulate`.
 

@@ -6,6 +6,7 @@ arXiv 2307.08621 with a constant a, arXiv 2405.21060 with a_t a function of the 
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from .chunk_decay import ChunkDecay, chunk_decay, scale
@@ -135,7 +136,7 @@ def _all_chunks(
 
 
 def _heads_first(
-    tokens: tuple, segment: Int[Array, "*n b c"] | None, dtype: jnp.dtype
+    tokens: tuple, segment: Int[Array, "*n b c"] | None, dtype: DTypeLike
 ) -> tuple[Array, Array, Array, ChunkDecay]:
     q, k, v, log_decay = tokens
     q, k, v = (jnp.swapaxes(x, -2, -3) for x in (q, k, v))
@@ -160,7 +161,7 @@ def _read(
 
 
 def _write(
-    k: Array, v: Array, decay: ChunkDecay, dtype: jnp.dtype
+    k: Array, v: Array, decay: ChunkDecay, dtype: DTypeLike
 ) -> Float[Array, "*n b h k v"]:
     remaining = scale(v.astype(dtype), decay.remaining)
     operand = jnp.result_type(k, v)

@@ -42,9 +42,9 @@ def short_convolution(
         if segment is not None and row < reach:
             same = segment[:, row : row + time] == segment[:, reach:]
             tap = jnp.where(same[:, :, None], tap, 0)
-        y = y + kernel[row].astype(dtype) * tap
+        y = y + kernel[None, None, row].astype(dtype) * tap
     if bias is not None:
-        y = y + bias.astype(dtype)
+        y = y + bias[None, None].astype(dtype)
     new_tail = _tail(tokens, segment, length, reach)
     return y.astype(x.dtype), new_tail.astype(tail.dtype)
 

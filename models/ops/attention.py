@@ -1,0 +1,210 @@
+"""Exact softmax attention: causal, windowed, grouped, over documents and caches.
+
+o_i = sum_j softmax_j(scale q_i . k_j) v_j over the keys that query i sees
+(arXiv 1706.03762; grouped queries: arXiv 2305.13245).
+"""
+
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from .blockwise_attention import blockwise_attention
+from .visibility import ALWAYS_VISIBLE, Places, sees
+
+__all__ = ["ALWAYS_VISIBLE", "Implementation", "attention"]
+
+Implementation = Literal["auto", "blockwise", "reference", "cudnn"]
+
+
+def attention(
+    q: Float[Array, "b t h k"],
+    k: Float[Array, "b s g k"],
+    v: Float[Array, "b s g v"],
+    *,
+    scale: float | None = None,
+    window: int | None = None,
+    query_position: Int[Array, "b t"] | None = None,
+    query_segment: Int[Array, "b t"] | None = None,
+    key_position: Int[Array, "b s"] | None = None,
+    key_segment: Int[Array, "b s"] | None = None,
+    block_size: int | None = None,
+    implementation: Implementation = "auto",
+) -> Float[Array, "b t h v"]:
+    """The mean of the values that each query sees, weighted by softmax of the logits.
+
+    A query sees a key if the key's segment is the query's and not negative, the key's
+    position is not larger than the query's and, with a window w, larger than the
+    query's minus w. A key whose segment is `ALWAYS_VISIBLE` is seen by every query,
+    outside the window too. A query that sees no key puts out zero. Without positions
+    queries and keys stand at 0, 1, 2, ...; without segments all are in document 0.
+
+    Head i reads group i // (h / g) of keys and values, which are not repeated in
+    memory. The softmax is computed in float32 (float64 inputs: in float64), products
+    of matrices in the type of the inputs with sums in float32.
+
+    Args:
+        q: queries.
+        k: keys.
+        v: values.
+        scale: factor of the logits; None: k^(-1/2).
+        window: keys that a query sees in its document, its own place included.
+        query_position: place of every query in its document.
+        query_segment: number of its document.
+        key_position: place of every key in its document.
+        key_segment: number of its document, negative (hidden) or `ALWAYS_VISIBLE`.
+        block_size: keys in a tile of the blockwise form: speed, never the result.
+        implementation: "reference" builds all logits; "blockwise" never holds more
+            than a tile of them; "cudnn" is NVIDIA's kernel; "auto" takes cudnn where
+            it applies, else blockwise.
+
+    Raises:
+        ValueError: heads are no multiple of groups; a window or block size below 1;
+            positions of queries without those of keys, or the reverse; lengths that
+            differ without positions; an implementation that does not exist or does
+            not apply.
+    """
+    _check(q, k, window, query_position, key_position, block_size)
+    dtype = v.dtype
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    given = (query_segment, query_position, key_segment, key_position)
+    places = _fill_places(q, k, *given) if any(x is not None for x in given) else None
+    obstacle = _cudnn_obstacle(q, k, v, places)
+    if implementation == "auto":
+        implementation = "blockwise" if obstacle else "cudnn"
+    q, k, v = (x.astype(jnp.result_type(q, k, v)) for x in (q, k, v))
+    if implementation == "reference":
+        o = _reference(q, k, v, scale, window, places)
+    elif implementation == "blockwise":
+        o = blockwise_attention(
+            q, k, v, scale=scale, window=window, places=places, block_size=block_size
+        )
+    elif implementation == "cudnn":
+        if obstacle:
+            raise ValueError(f"implementation is 'cudnn', but {obstacle}; use 'auto'")
+        o = _cudnn(q, k, v, scale, window)
+    else:
+        names = ", ".join(get_args(Implementation))
+        raise ValueError(f"implementation is {implementation!r}; choose {names}")
+    return o.astype(dtype)
+
+
+def _check(
+    q: Array,
+    k: Array,
+    window: int | None,
+    query_position: Array | None,
+    key_position: Array | None,
+    block_size: int | None,
+) -> None:
+    heads, groups = q.shape[2], k.shape[2]
+    if heads % groups:
+        raise ValueError(
+            f"{heads} heads do not share {groups} key groups; give a multiple"
+        )
+    if window is not None and window < 1:
+        raise ValueError(f"window is {window}; give at least 1, or None")
+    if block_size is not None and block_size < 1:
+        raise ValueError(f"block_size is {block_size}; give at least 1, or None")
+    if (query_position is None) != (key_position is None):
+        raise ValueError("give query_position and key_position together, or neither")
+    if query_position is None and q.shape[1] != k.shape[1]:
+        raise ValueError(
+            f"{q.shape[1]} queries and {k.shape[1]} keys have no common order; give "
+            "query_position and key_position"
+        )
+
+
+def _fill_places(
+    q: Array,
+    k: Array,
+    query_segment: Array | None,
+    query_position: Array | None,
+    key_segment: Array | None,
+    key_position: Array | None,
+) -> Places:
+    """Places of queries and keys as int32; what is not given is document 0, in order."""
+
+    def fill(given: Array | None, length: int, ordered: bool) -> Array:
+        if given is None:
+            row = jnp.arange(length) if ordered else jnp.zeros(length)
+            given = jnp.broadcast_to(row, (q.shape[0], length))
+        return given.astype(jnp.int32)
+
+    return Places(
+        fill(query_segment, q.shape[1], False),
+        fill(query_position, q.shape[1], True),
+        fill(key_segment, k.shape[1], False),
+        fill(key_position, k.shape[1], True),
+    )
+
+
+def _reference(
+    q: Float[Array, "b t h k"],
+    k: Float[Array, "b s g k"],
+    v: Float[Array, "b s g v"],
+    scale: float,
+    window: int | None,
+    places: Places | None,
+) -> Float[Array, "b t h v"]:
+    """The masked softmax written out."""
+    wide = jnp.promote_types(q.dtype, jnp.float32)
+    if places is None:
+        places = _fill_places(q, k, None, None, None, None)
+    batch, time, heads, size = q.shape
+    groups = k.shape[2]
+    grouped = q.reshape(batch, time, groups, heads // groups, size)
+    logits = scale * jnp.einsum(
+        "btgrk,bsgk->bgrts", grouped, k, preferred_element_type=wide
+    )
+    seen = sees(places, window)[:, None, None]
+    logits = jnp.where(seen, logits, -jnp.inf)
+    largest = jnp.max(logits, axis=-1, keepdims=True, initial=-jnp.inf)
+    largest = jnp.where(jnp.isfinite(largest), largest, 0)
+    weight = jnp.exp(logits - jax.lax.stop_gradient(largest))
+    total = jnp.sum(weight, axis=-1, keepdims=True)
+    weight = weight / jnp.where(total == 0, 1, total)
+    o = jnp.einsum(
+        "bgrts,bsgv->btgrv", weight.astype(v.dtype), v, preferred_element_type=wide
+    )
+    return o.reshape(batch, time, heads, v.shape[-1])
+
+
+def _cudnn_obstacle(
+    q: Array, k: Array, v: Array, places: Places | None
+) -> str | None:
+    """Why cuDNN's kernel does not apply, in words; None if it does."""
+    if jax.default_backend() != "gpu":
+        return f"the backend is {jax.default_backend()}"
+    if places is not None:
+        return "positions or segments are given"
+    if not q.dtype == k.dtype == v.dtype or q.dtype not in (jnp.float16, jnp.bfloat16):
+        return f"the inputs are {q.dtype}, {k.dtype} and {v.dtype}"
+    size = q.shape[-1]
+    if size % 8 or size > 128 or v.shape[-1] != size:
+        return f"the key size is {size} and the value size {v.shape[-1]}"
+    if 0 in (q.size, v.size):
+        return "an input is empty"
+    capability = getattr(jax.devices()[0], "compute_capability", "0")
+    if not str(capability).replace(".", "").isdigit() or float(capability) < 8:
+        return f"the GPU's compute capability is {capability}"
+    return None
+
+
+def _cudnn(
+    q: Float[Array, "b t h k"],
+    k: Float[Array, "b t g k"],
+    v: Float[Array, "b t g v"],
+    scale: float,
+    window: int | None,
+) -> Float[Array, "b t h v"]:
+    return jax.nn.dot_product_attention(
+        q,
+        k,
+        v,
+        scale=scale,
+        is_causal=True,
+        local_window_size=None if window is None else (window - 1, 0),
+        implementation="cudnn",
+    )

@@ -1,0 +1,143 @@
+"""Cases shared by the tests of the recurrent ops."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+Op = Callable[..., tuple[jax.Array, jax.Array]]
+
+BATCH, HEADS, KEY, VALUE = 2, 2, 6, 5
+
+
+def keys_of_kind(kind: str, rng: np.random.Generator, time: int) -> np.ndarray:
+    """Keys of length 1: independent, close to one direction, or all the same."""
+    spread = {"independent": 1.0, "correlated": 0.05, "repeated": 0.0}[kind]
+    common = rng.standard_normal((BATCH, 1, HEADS, KEY)) * (kind != "independent")
+    keys = common + spread * rng.standard_normal((BATCH, time, HEADS, KEY))
+    return keys / np.linalg.norm(keys, axis=-1, keepdims=True)
+
+
+def log_decay_of_kind(
+    kind: str, rng: np.random.Generator, time: int
+) -> np.ndarray | None:
+    """Mild, strong (a factor of e^-20 at every step), mixed or no decay."""
+    noise = rng.uniform(size=(BATCH, time, HEADS))
+    mild = -0.3 * noise
+    decays = {
+        "mild": mild,
+        "strong": np.full_like(noise, -20.0),
+        "mixed": np.where(noise < 0.3, -20.0, mild),
+        "zero": np.zeros_like(noise),
+        "none": None,
+    }
+    return decays[kind]
+
+
+def reset_of_kind(kind: str, time: int) -> np.ndarray | None:
+    """Document starts at the places that the kind tells, other rows differ."""
+    if kind == "none":
+        return None
+    places = {
+        "never": [],
+        "start": [0],
+        "end": [-1],
+        "edge": [16],
+        "inside": [3, 5, 12],
+        "consecutive": [4, 5, 6, 7],
+        "everywhere": range(time),
+    }[kind]
+    reset = np.zeros((BATCH, time), bool)
+    for place in places:
+        if -time <= place < time:
+            reset[0, place] = True
+            reset[1, (place + 2) % time] = True
+    return reset
+
+
+@pytest.fixture(scope="session")
+def make_inputs() -> Callable[..., dict[str, Any]]:
+    """Builds the arguments of a recurrent op, in float64."""
+
+    def make(
+        time: int,
+        *,
+        keys: str = "independent",
+        decay: str = "mild",
+        write_strength: float | None = None,
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        rng = np.random.default_rng(seed)
+        inputs = {
+            "q": rng.standard_normal((BATCH, time, HEADS, KEY)),
+            "k": keys_of_kind(keys, rng, time),
+            "v": rng.standard_normal((BATCH, time, HEADS, VALUE)),
+            "log_decay": log_decay_of_kind(decay, rng, time),
+            "memory": rng.standard_normal((BATCH, HEADS, KEY, VALUE)),
+        }
+        if write_strength is not None:
+            low = 0.9 * write_strength
+            strengths = rng.uniform(low, write_strength, size=(BATCH, time, HEADS))
+            strengths[:, ::2] = write_strength
+            inputs["write_strength"] = strengths
+        return {
+            name: None if x is None else jnp.asarray(x) for name, x in inputs.items()
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_reset() -> Callable[[str, int], jax.Array | None]:
+    """Builds document starts by kind."""
+
+    def make(kind: str, time: int) -> jax.Array | None:
+        reset = reset_of_kind(kind, time)
+        return None if reset is None else jnp.asarray(reset)
+
+    return make
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _values_and_gradients(
+    op: Op, options: tuple, inputs: dict, reset: Any, cotangents: tuple
+) -> tuple[Any, Any]:
+    run = partial(op, reset=reset, **dict(options))
+    values, pull = jax.vjp(lambda inputs: run(**inputs), inputs)
+    return values, pull(cotangents)[0]
+
+
+@pytest.fixture(scope="session")
+def assert_same() -> Callable[..., None]:
+    """Compares values and the gradient of every input of two ops, in float64."""
+
+    def compare(
+        reference: Op, fast: Op, inputs: dict, reset: Any = None, **options: Any
+    ) -> None:
+        rng = np.random.default_rng(1)
+        output, memory = jax.eval_shape(partial(reference, reset=reset), **inputs)
+        cotangents = tuple(
+            jnp.asarray(rng.standard_normal(x.shape)) for x in (output, memory)
+        )
+        expected = _values_and_gradients(reference, (), inputs, reset, cotangents)
+        given = tuple(sorted(options.items()))
+        found = _values_and_gradients(fast, given, inputs, reset, cotangents)
+        assert jax.tree.structure(found) == jax.tree.structure(expected)
+        for path, wanted in jax.tree.leaves_with_path(expected):
+            got = found
+            for key in path:
+                got = got[getattr(key, "key", getattr(key, "idx", None))]
+            size = np.max(np.abs(wanted), initial=0.0)
+            np.testing.assert_allclose(
+                got,
+                wanted,
+                rtol=1e-9,
+                atol=1e-9 * max(size, 1e-3),
+                err_msg=jax.tree_util.keystr(path),
+            )
+
+    return compare

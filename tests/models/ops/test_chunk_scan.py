@@ -1,0 +1,86 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memzoo.models.ops.chunk_scan import (
+    chunk_scan,
+    merge_chunks,
+    resolve_chunk_size,
+    resolve_form,
+    split_chunks,
+    split_segments,
+)
+
+
+def _running_sum(memory, tokens, segment):
+    """A memory that adds up its tokens from the last document start."""
+    if segment is None:
+        total = memory[:, None] + jnp.cumsum(tokens, axis=1)
+        return total[:, -1], total
+    same = segment[:, :, None] == segment[:, None, :]
+    causal = jnp.tril(jnp.ones(same.shape, bool))
+    total = jnp.sum(jnp.where(causal & same, tokens[:, None, :], 0), axis=2)
+    total = total + jnp.where(segment == 0, memory[:, None], 0)
+    return total[:, -1], total
+
+
+@pytest.mark.parametrize("time", [0, 1, 3, 4, 5, 11])
+def test_scan_over_chunks_equals_one_pass(time):
+    tokens = jnp.asarray(np.random.default_rng(0).integers(0, 9, (2, time)), float)
+    start = jnp.asarray([1.0, 2.0])
+    total, memory = chunk_scan(_running_sum, start, tokens, chunk_size=4)
+    expected = np.asarray(start)[:, None] + np.cumsum(tokens, axis=1)
+    np.testing.assert_allclose(total, expected)
+    np.testing.assert_allclose(memory, np.asarray(start) + np.sum(tokens, axis=1))
+
+
+def test_document_starts_forget_what_came_before():
+    tokens = jnp.ones((2, 11))
+    reset = jnp.zeros((2, 11), bool).at[0, 5].set(True).at[1, 0].set(True)
+    total, memory = chunk_scan(
+        _running_sum, jnp.asarray([10.0, 10.0]), tokens, chunk_size=4, reset=reset
+    )
+    first = [11, 12, 13, 14, 15, 1, 2, 3, 4, 5, 6]
+    np.testing.assert_allclose(total, [first, list(range(1, 12))])
+    np.testing.assert_allclose(memory, [6, 11])
+
+
+def test_gradients_pass_through_the_scan():
+    def last(start, tokens):
+        return jnp.sum(chunk_scan(_running_sum, start, tokens, chunk_size=4)[0][:, -1])
+
+    start, tokens = jax.grad(last, (0, 1))(jnp.ones(2), jnp.ones((2, 11)))
+    np.testing.assert_allclose(start, 1)
+    np.testing.assert_allclose(tokens, 1)
+
+
+@pytest.mark.parametrize("time", [0, 7, 8, 9])
+def test_merge_undoes_split(time):
+    tree = {"a": jnp.arange(2.0 * time).reshape(2, time), "b": None}
+    chunks = split_chunks(tree, 4)
+    assert chunks["a"].shape == (-(-time // 4), 2, 4)
+    np.testing.assert_array_equal(merge_chunks(chunks, time)["a"], tree["a"])
+
+
+def test_segments_count_document_starts_from_each_chunk_on():
+    reset = jnp.asarray([[False, True, False, True, True, False]])
+    segments = split_segments(reset, 4)
+    np.testing.assert_array_equal(segments, [[[0, 1, 1, 2]], [[1, 1, 1, 1]]])
+
+
+def test_chunk_size_is_at_most_the_length():
+    assert resolve_chunk_size(64, 5) == 5
+    assert resolve_chunk_size(4, 5) == 4
+    assert resolve_chunk_size(None, 10**6) >= 16
+
+
+def test_a_chunk_without_tokens_is_refused():
+    with pytest.raises(ValueError, match="chunk_size is 0; give at least 1"):
+        split_chunks(jnp.ones((1, 4)), 0)
+
+
+def test_unknown_form_is_refused():
+    assert resolve_form("auto") in ("scan", "parallel")
+    with pytest.raises(ValueError, match="form is 'fast'; choose auto, scan"):
+        resolve_form("fast")

@@ -1,0 +1,28 @@
+import jax.numpy as jnp
+import numpy as np
+
+from memzoo.models.ops.feature_maps import elu_plus_one, identity, relu, taylor
+
+
+def _random(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape))
+
+
+def test_taylor_features_multiply_to_the_second_order_series(x64):
+    q, k = _random(0, 3, 5, 7), _random(1, 3, 5, 7)
+    assert taylor(q).shape == (3, 5, 1 + 7 + 7 * 8 // 2)
+    s = np.sum(np.asarray(q) * np.asarray(k), axis=-1)
+    found = np.sum(np.asarray(taylor(q)) * np.asarray(taylor(k)), axis=-1)
+    np.testing.assert_allclose(found, 1 + s + s**2 / 2, rtol=1e-12)
+
+
+def test_taylor_of_one_channel_and_of_bfloat16():
+    np.testing.assert_allclose(taylor(jnp.asarray([2.0])), [1, 2, 4 / np.sqrt(2)])
+    assert taylor(jnp.ones(3, jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+def test_elementwise_maps():
+    x = jnp.asarray([-1.0, 0.0, 2.0])
+    np.testing.assert_allclose(elu_plus_one(x), [np.exp(-1), 1, 3], rtol=1e-6)
+    np.testing.assert_array_equal(relu(x), [0, 0, 2])
+    assert identity(x) is x

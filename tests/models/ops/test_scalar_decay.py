@@ -1,0 +1,218 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memzoo.models.ops.scalar_decay import (
+    scalar_decay_chunkwise,
+    scalar_decay_recurrent,
+    scalar_decay_step,
+)
+
+FORMS = ("scan", "parallel")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("time", [1, 15, 16, 17])
+def test_chunkwise_equals_recurrent_at_awkward_lengths(
+    x64, make_inputs, make_reset, assert_same, time, form
+):
+    assert_same(
+        scalar_decay_recurrent,
+        scalar_decay_chunkwise,
+        make_inputs(time),
+        make_reset("inside", time),
+        chunk_size=16,
+        form=form,
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("chunk_size", [1, 7, 64, None])
+def test_chunk_size_does_not_change_the_result(
+    x64, make_inputs, make_reset, assert_same, chunk_size, form
+):
+    assert_same(
+        scalar_decay_recurrent,
+        scalar_decay_chunkwise,
+        make_inputs(37, decay="mixed"),
+        make_reset("inside", 37),
+        chunk_size=chunk_size,
+        form=form,
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("decay", ["mild", "strong", "mixed", "zero", "none"])
+@pytest.mark.parametrize(
+    "kind",
+    ["none", "never", "start", "end", "edge", "inside", "consecutive", "everywhere"],
+)
+def test_chunkwise_equals_recurrent_with_resets_and_decays(
+    x64, make_inputs, make_reset, assert_same, kind, decay, form
+):
+    assert_same(
+        scalar_decay_recurrent,
+        scalar_decay_chunkwise,
+        make_inputs(37, decay=decay),
+        make_reset(kind, 37),
+        chunk_size=16,
+        form=form,
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_decay_is_masked_quadratic_attention(x64, make_inputs, form):
+    inputs = make_inputs(37, decay="none")
+    inputs["memory"] = jnp.zeros_like(inputs["memory"])
+    o, memory = scalar_decay_chunkwise(**inputs, chunk_size=16, form=form)
+    q, k, v = (np.asarray(inputs[name]) for name in ("q", "k", "v"))
+    scores = np.tril(np.einsum("bthk,bshk->bhts", q, k))
+    expected = np.einsum("bhts,bshv->bthv", scores, v)
+    np.testing.assert_allclose(o, expected, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(memory, np.einsum("bshk,bshv->bhkv", k, v), rtol=1e-9)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_column_of_ones_carries_the_normaliser(x64, make_inputs, form):
+    inputs = make_inputs(37, decay="none")
+    q, k = jnp.exp(inputs["q"]), jnp.exp(inputs["k"])
+    v = jnp.concatenate([inputs["v"], jnp.ones_like(inputs["v"][..., :2])], axis=-1)
+    assert v.shape[-1] == q.shape[-1] + 1
+    memory = jnp.zeros((2, 2, 6, 7))
+    o, _ = scalar_decay_chunkwise(q, k, v, None, memory, chunk_size=16, form=form)
+    scores = np.tril(np.einsum("bthk,bshk->bhts", q, k))
+    total = np.moveaxis(np.sum(scores, axis=-1), 1, 2)
+    np.testing.assert_allclose(o[..., -1], total, rtol=1e-9)
+
+
+def test_constant_decay_has_its_closed_form(x64, make_inputs):
+    inputs = make_inputs(9)
+    rate = np.log([0.9, 0.5])
+    inputs["log_decay"] = jnp.broadcast_to(jnp.asarray(rate), (2, 9, 2))
+    o, _ = scalar_decay_chunkwise(**inputs, chunk_size=4)
+    arrays = {name: np.asarray(x) for name, x in inputs.items()}
+    for t in range(9):
+        left = np.exp(rate * (t + 1))[None, :, None, None] * arrays["memory"]
+        for s in range(t + 1):
+            write = np.einsum("bhk,bhv->bhkv", arrays["k"][:, s], arrays["v"][:, s])
+            left = left + np.exp(rate * (t - s))[None, :, None, None] * write
+        expected = np.einsum("bhk,bhkv->bhv", arrays["q"][:, t], left)
+        np.testing.assert_allclose(o[:, t], expected, rtol=1e-9)
+
+
+def test_recurrent_equals_a_loop(x64, make_inputs, make_reset):
+    inputs = make_inputs(9)
+    reset = make_reset("inside", 9)
+    o, memory = scalar_decay_recurrent(**inputs, reset=reset)
+    arrays = {name: np.asarray(x) for name, x in inputs.items()}
+    for row in range(2):
+        for head in range(2):
+            state = arrays["memory"][row, head]
+            for t in range(9):
+                at = (row, t, head)
+                state = np.zeros_like(state) if reset[row, t] else state
+                state = state * np.exp(arrays["log_decay"][at])
+                state = state + np.outer(arrays["k"][at], arrays["v"][at])
+                np.testing.assert_allclose(o[at], arrays["q"][at] @ state, rtol=1e-10)
+            np.testing.assert_allclose(memory[row, head], state, rtol=1e-10)
+
+
+def test_steps_equal_the_sequence(x64, make_inputs):
+    inputs = make_inputs(3, decay="none")
+    o, last = scalar_decay_chunkwise(**inputs)
+    memory = inputs.pop("memory")
+    del inputs["log_decay"]
+    for t in range(3):
+        token = {name: x[:, t] for name, x in inputs.items()}
+        read, memory = scalar_decay_step(**token, log_decay=None, memory=memory)
+        np.testing.assert_allclose(read, o[:, t], rtol=1e-10)
+    np.testing.assert_allclose(memory, last, rtol=1e-10)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_packed_documents_equal_separate_runs(x64, make_inputs, form):
+    inputs = make_inputs(37)
+    memory = inputs.pop("memory")
+    start = jnp.zeros((2, 37), bool).at[:, 21].set(True)
+    run = jax.jit(partial(scalar_decay_chunkwise, chunk_size=16, form=form))
+    packed, last = run(**inputs, memory=memory, reset=start)
+    first = {name: x[:, :21] for name, x in inputs.items()}
+    second = {name: x[:, 21:] for name, x in inputs.items()}
+    o, _ = run(**first, memory=memory)
+    np.testing.assert_allclose(packed[:, :21], o, rtol=1e-9, atol=1e-12)
+    o, alone = run(**second, memory=jnp.zeros_like(memory))
+    np.testing.assert_allclose(packed[:, 21:], o, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(last, alone, rtol=1e-9, atol=1e-12)
+
+
+def _single(inputs):
+    return {name: x.astype(jnp.float32) for name, x in inputs.items()}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_identity_tokens_leave_the_memory_bit_for_bit(make_inputs, form):
+    inputs = _single(make_inputs(16))
+    run = jax.jit(partial(scalar_decay_chunkwise, chunk_size=16, form=form))
+    nothing = {name: jnp.zeros_like(inputs[name]) for name in ("k", "v", "log_decay")}
+    _, memory = run(**{**inputs, **nothing})
+    np.testing.assert_array_equal(memory, inputs["memory"])
+    _, before = run(**inputs)
+    doubled = {
+        name: jnp.concatenate([x, nothing.get(name, x)], axis=1)
+        for name, x in inputs.items()
+        if name != "memory"
+    }
+    _, after = run(**doubled, memory=inputs["memory"])
+    np.testing.assert_array_equal(after, before)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("place", [1, 13, 20, 36])
+def test_outputs_do_not_depend_on_later_inputs_in_any_bit(
+    make_inputs, make_reset, place, form
+):
+    inputs = _single(make_inputs(37))
+    other = _single(make_inputs(37, decay="strong", seed=5))
+    reset = make_reset("inside", 37)
+    run = jax.jit(partial(scalar_decay_chunkwise, chunk_size=16, form=form))
+    changed = {
+        name: x
+        if name == "memory"
+        else jnp.concatenate([x[:, :place], other[name][:, place:]], axis=1)
+        for name, x in inputs.items()
+    }
+    o, _ = run(**inputs, reset=reset)
+    o_changed, _ = run(
+        **changed, reset=reset.at[:, place:].set(jnp.logical_not(reset[:, place:]))
+    )
+    np.testing.assert_array_equal(o[:, :place], o_changed[:, :place])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_bfloat16_stays_close_to_float64(form):
+    rng = np.random.default_rng(0)
+    shape = (1, 128, 2, 16)
+    q, k, v = (jnp.asarray(rng.standard_normal(shape), jnp.bfloat16) for _ in range(3))
+    log_decay = jnp.asarray(-0.1 * rng.uniform(size=shape[:3]), jnp.float32)
+    memory = jnp.zeros((1, 2, 16, 16), jnp.float32)
+
+    def run(*inputs):
+        return scalar_decay_chunkwise(*inputs, chunk_size=32, form=form)
+
+    o, last = jax.jit(run)(q, k, v, log_decay, memory)
+    assert o.dtype == jnp.bfloat16 and last.dtype == jnp.float32
+    gradient = jax.jit(
+        jax.grad(lambda *x: jnp.sum(run(*x)[0].astype(jnp.float32)), range(5))
+    )(q, k, v, log_decay, memory)
+    for found, given in zip(gradient, (q, k, v, log_decay, memory), strict=True):
+        assert found.dtype == given.dtype
+        assert jnp.all(jnp.isfinite(found)) and jnp.any(found != 0)
+    with jax.enable_x64(True):
+        wide = [jnp.asarray(np.asarray(x, np.float64)) for x in (q, k, v, log_decay)]
+        exact = scalar_decay_recurrent(*wide, jnp.zeros((1, 2, 16, 16), jnp.float64))
+    for found, wanted in zip((o, last), exact, strict=True):
+        error = np.asarray(found, np.float64) - np.asarray(wanted)
+        assert np.sqrt(np.mean(error**2) / np.mean(np.asarray(wanted) ** 2)) < 5e-3

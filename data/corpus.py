@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import os
 import sysconfig
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -102,12 +103,13 @@ def standard_library(max_bytes: int | None = None) -> Library:
         DataError: this Python has no sources.
     """
     root = Path(sysconfig.get_paths()["stdlib"])
-    found = [
-        (path.relative_to(root).as_posix(), path)
-        for path in root.rglob("*.py")
-        if _NOT_LIBRARY.isdisjoint(path.relative_to(root).parts)
-        and not path.name.startswith("_sysconfigdata")
-    ]
+    found = []
+    for folder_name, below, names in os.walk(root):
+        below[:] = [name for name in below if name not in _NOT_LIBRARY]
+        for name in names:
+            if name.endswith(".py") and not name.startswith("_sysconfigdata"):
+                path = Path(folder_name, name)
+                found.append((path.relative_to(root).as_posix(), path))
     if not found:
         raise DataError(
             f"no Python sources in {root}; use the task 'folder' with your own path"

@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Int, Int64, UInt64
 
 _GAMMA = 0x9E3779B97F4A7C15
-_MASK = 2**64 - 1
+_PATH = 0xD1B54A32D192ED03
+_INDEX = 0x8CB92BA72F3D8DD7
 _LOG_BITS = 11
 _FRACTION_BITS = 25
 
@@ -35,12 +36,13 @@ def key(
         path: numbers that tell streams apart: split, purpose, epoch.
         index: numbers of the examples, not negative. `None`: one key, of index 0.
     """
-    x = mix(np.array([seed & _MASK], np.uint64))
+    # Mixing each number before it enters keeps (seed 0, path 1) off (seed 1, path 0).
+    x = mix(_word(seed + _GAMMA))
     for number in path:
-        x = mix(x + np.array([(number * _GAMMA + 1) & _MASK], np.uint64))
+        x = mix(x ^ mix(_word(number + _PATH)))
     if index is None:
         index = np.zeros(1, np.int64)
-    return mix(x + index.astype(np.uint64) * np.uint64(_GAMMA))
+    return mix(x ^ mix(index.astype(np.uint64) + _word(_INDEX)))
 
 
 def bits(
@@ -115,6 +117,11 @@ def exponential(words: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*sha
     logarithm = low + (((high - low) * rest) >> rest_bits)
     whole = (np.uint64(54) - exponent) << np.uint64(_FRACTION_BITS)
     return whole - logarithm
+
+
+def _word(number: int) -> UInt64[np.ndarray, "1"]:
+    """The number modulo 2^64."""
+    return np.array([number % 2**64], np.uint64)
 
 
 def _first_occurrence(values: Int64[np.ndarray, "b m"]) -> np.ndarray:

@@ -1,0 +1,254 @@
+"""The recall task against its definition, step by step."""
+
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from memzoo.data import MqarConfig
+from memzoo.data.batch import Batch
+from memzoo.data.task import ENDLESS, SPLITS, fingerprint
+
+CONFIGS = [
+    MqarConfig(),
+    MqarConfig(vocab_size=12, length=10, num_pairs=2),
+    MqarConfig(vocab_size=256, length=64, num_pairs=4, filler="random"),
+    MqarConfig(vocab_size=256, length=64, num_pairs=5, num_passes=3, power=1.0),
+    MqarConfig(num_pairs=(2, 16, 7), num_examples=50, seed=3),
+]
+
+
+def digest(batch: Batch) -> str:
+    parts = [array.tobytes() for array in batch if array is not None]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def example(batch: Batch, row: int) -> list:
+    return [array[row].tolist() for array in batch if array is not None]
+
+
+def written_out(
+    config: MqarConfig, keys: list, values: list, slots: list
+) -> tuple[list, list]:
+    """Zoology's layout in plain loops: one row with blank filler, and dense labels."""
+    context = []
+    for _ in range(config.num_passes):
+        for key, value in zip(keys, values, strict=True):
+            context += [key, value]
+    queries = [0] * (config.length - len(context) + 1)
+    labels = [-100] * (config.length + 1)
+    for key, value, slot in zip(keys, values, slots, strict=True):
+        queries[2 * slot] = key
+        labels[len(context) + 2 * slot + 1] = value
+    return (context + queries)[:-1], labels[1:]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_row_follows_the_definition(config: MqarConfig):
+    indices = np.arange(60)
+    batch = config.build("validation").examples(indices)
+    assert batch.tokens.shape == (60, config.length)
+    assert batch.tokens.dtype == batch.targets.dtype == np.int32
+    assert batch.reset is None and batch.valid is None
+    half = config.vocab_size // 2
+    for row in indices:
+        tokens, targets, positions, weights = example(batch, row)
+        pairs = config.settings[row % len(config.settings)]
+        assert weights == [1.0] * pairs + [0.0] * (len(weights) - pairs)
+        keys, values = tokens[0 : 2 * pairs : 2], tokens[1 : 2 * pairs : 2]
+        assert len(set(keys)) == len(set(values)) == pairs
+        assert all(1 <= key < half for key in keys)
+        assert all(half <= value < config.vocab_size for value in values)
+        block = 2 * pairs * config.num_passes
+        slots = [(position - block) // 2 for position in positions[:pairs]]
+        expected, labels = written_out(config, keys, values, slots)
+        if config.filler == "blank":
+            assert tokens == expected
+        else:
+            assert all(e in (0, t) for t, e in zip(tokens, expected, strict=True))
+        dense = [-100] * config.length
+        for target, position in list(zip(targets, positions, strict=True))[:pairs]:
+            dense[position] = target
+        assert dense == labels
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_lookup_answers_every_query(config: MqarConfig):
+    """A perfect memory scores 1.0 from the tokens before the query alone."""
+    batch = config.build("test").examples(np.arange(40))
+    for row in range(40):
+        tokens, targets, positions, weights = example(batch, row)
+        pairs = int(sum(weights))
+        memory = {tokens[i]: tokens[i + 1] for i in range(0, 2 * pairs, 2)}
+        answers = [memory[tokens[position]] for position in positions[:pairs]]
+        assert answers == targets[:pairs]
+
+
+def drawn_slots(config: MqarConfig, rows: int) -> np.ndarray:
+    batch = config.build("train").examples(np.arange(rows))
+    block = 2 * config.settings[0] * config.num_passes
+    return (batch.target_positions - block) // 2
+
+
+@pytest.mark.parametrize("power", [0.01, 1.0, 1.7])
+def test_first_two_slots_have_their_probabilities(power: float):
+    """P(first = i) is w_i; P(first = i, second = j) is w_i w_j / (1 - w_i)."""
+    config = MqarConfig(length=24, num_pairs=3, power=power)
+    rows, space = 40_000, 9
+    slots = drawn_slots(config, rows)
+    weight = np.arange(1, space + 1) ** (power - 1.0)
+    weight /= weight.sum()
+    joint = weight[:, None] * weight[None, :] / (1 - weight[:, None])
+    np.fill_diagonal(joint, 0)
+    found = np.zeros((space, space))
+    np.add.at(found, (slots[:, 0], slots[:, 1]), 1 / rows)
+    error = np.sqrt(joint / rows)
+    assert (np.abs(found - joint) <= 4.5 * error).all()
+    assert np.abs(found.sum(1) - weight).max() < 4.5 * np.sqrt(0.25 / rows)
+
+
+def test_slots_are_included_as_often_as_by_successive_sampling():
+    config = MqarConfig(length=64, num_pairs=8)
+    rows, space = 6_000, 24
+    slots = drawn_slots(config, rows)
+    generator = np.random.default_rng(0)
+    weight = np.arange(1, space + 1) ** (config.power - 1.0)
+    weight /= weight.sum()
+    reference = np.zeros(space)
+    for _ in range(rows):
+        chosen = generator.choice(space, 8, replace=False, p=weight)
+        reference[chosen] += 1 / rows
+    found = np.bincount(slots.ravel(), minlength=space) / rows
+    assert np.abs(found - reference).max() < 4.5 * np.sqrt(2 * 0.25 / rows)
+
+
+def test_keys_values_and_filler_are_uniform():
+    config = MqarConfig(vocab_size=64, length=32, num_pairs=4, filler="random")
+    batch = config.build("train").examples(np.arange(20_000))
+    keys, values = batch.tokens[:, 0:8:2], batch.tokens[:, 1:8:2]
+    rest = np.ones(batch.tokens.shape, bool)
+    rest[:, :8] = False
+    np.put_along_axis(rest, batch.target_positions, False, axis=1)
+    for drawn, low, high in [
+        (keys, 1, 32),
+        (values, 32, 64),
+        (batch.tokens[rest], 0, 64),
+    ]:
+        counts = np.bincount(drawn.ravel() - low, minlength=high - low)
+        assert len(counts) == high - low
+        expected = drawn.size / (high - low)
+        assert np.abs(counts - expected).max() < 4.5 * np.sqrt(expected)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_an_example_is_the_same_in_any_batch(config: MqarConfig):
+    task = config.build("train")
+    indices = np.array([3, 10, 0, 77, 49, 50, 10])
+    batch = task.examples(indices)
+    for row, index in enumerate(indices):
+        alone = task.examples(np.array([index]))
+        assert example(alone, 0) == example(batch, row)
+
+
+def test_an_example_is_the_same_in_another_process():
+    code = (
+        "import hashlib, numpy as np\n"
+        "from memzoo.data import MqarConfig\n"
+        "task = MqarConfig(filler='random').build('train')\n"
+        "b = task.examples(np.arange(90, 70, -1))\n"
+        "p = [a.tobytes() for a in b if a is not None]\n"
+        "print(hashlib.sha256(b''.join(p)).hexdigest())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    batch = MqarConfig(filler="random").build("train").examples(np.arange(90, 70, -1))
+    assert done.stdout.strip() == digest(batch)
+
+
+def test_golden_bytes():
+    """The same on every platform. If they must change, raise `data_version`."""
+    found = [digest(c.build("train").examples(np.arange(100))) for c in CONFIGS]
+    assert [d[:16] for d in found] == GOLDEN
+
+
+def test_seeds_and_splits_share_no_row():
+    rows = np.arange(2_000)
+    seen = [MqarConfig().build(split).examples(rows).tokens for split in SPLITS]
+    seen.append(MqarConfig(seed=1).build("train").examples(rows).tokens)
+    assert len(np.unique(np.concatenate(seen), axis=0)) == 8_000
+
+
+def test_a_finite_training_set_is_shuffled_anew_in_every_epoch():
+    config = MqarConfig(num_examples=50)
+    task = config.build("train")
+    assert len(task) == 50
+    assert len(config.build("test")) == len(MqarConfig().build("train")) == ENDLESS
+    epochs = task.examples(np.arange(150)).tokens.reshape(3, 50, 64)
+    assert not np.array_equal(epochs[0], epochs[1])
+    for epoch in epochs[1:]:
+        np.testing.assert_array_equal(
+            np.unique(epoch, axis=0), np.unique(epochs[0], axis=0)
+        )
+    across = task.examples(np.array([120, 3, 60]))
+    np.testing.assert_array_equal(across.tokens[2], epochs[1][10])
+
+
+def test_chance_is_naming_any_value_of_the_row():
+    assert MqarConfig(num_pairs=8).chance == 1 / 8
+    assert MqarConfig(num_pairs=(2, 4)).chance == 3 / 8
+
+
+def test_fingerprint_holds_every_field():
+    first = fingerprint(MqarConfig(num_pairs=(2, 4)))
+    assert first["task"] == "mqar" and first["num_pairs"] == [2, 4]
+    changes = {
+        "vocab_size": 2048,
+        "length": 128,
+        "num_pairs": 3,
+        "filler": "random",
+        "power": 1.0,
+        "seed": 1,
+        "num_passes": 2,
+        "num_examples": 9,
+    }
+    assert {"task", "data_version", *changes} == set(first)
+    for name, value in changes.items():
+        changed = fingerprint(MqarConfig(**{"num_pairs": (2, 4), name: value}))
+        assert [k for k in first if first[k] != changed[k]] == [name]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"length": 63}, "length is 63; it must be even"),
+        ({"vocab_size": 64}, "vocab_size is 64; it must be even and above the length"),
+        ({"vocab_size": 2**32}, "tokens are int32"),
+        ({"num_pairs": 17}, r"num_pairs is 17; .* it must lie in \[1, 16\]"),
+        ({"num_pairs": 9, "num_passes": 3}, r"num_pairs is 9; .* in \[1, 8\]"),
+        ({"num_pairs": 0}, "num_pairs is 0"),
+        ({"num_pairs": ()}, "num_pairs is empty; give at least one"),
+        ({"filler": "noise"}, "filler is 'noise'; choose 'blank' or 'random'"),
+        ({"power": 0.0}, r"power is 0.0; it must lie in \(0, 2\]"),
+        ({"num_passes": 0}, "num_passes is 0; it must be 1 or more"),
+        ({"num_examples": 0}, "num_examples is 0; it must lie in"),
+    ],
+)
+def test_what_does_not_fit_is_refused(fields: dict, message: str):
+    with pytest.raises(ValueError, match=message) as refusal:
+        config = MqarConfig()
+        for name, value in fields.items():  # past the type checker of the tests
+            object.__setattr__(config, name, value)
+        config.__post_init__()
+    assert "\n" not in str(refusal.value)
+
+
+GOLDEN = [
+    "63f20c2df8080844",
+    "26be389b1c80cc4d",
+    "8d8e09bc0ffdd196",
+    "ca63944e98170b77",
+    "0ef32d0955b28d41",
+]

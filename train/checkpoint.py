@@ -1,0 +1,351 @@
+"""Checkpoints that are verified before they are trusted.
+
+Orbax keeps a half-written checkpoint from being seen. It does not see a flipped bit,
+and it takes any directory with a number as its name for a checkpoint. So every
+checkpoint carries a manifest with a digest of every array; what does not verify is not
+used.
+"""
+
+import json
+import shutil
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import multihost_utils
+from orbax.checkpoint import v1 as ocp
+
+from ..configs.errors import CheckpointError
+from .digest import digests, signature
+from .manifest import (
+    SCHEMA,
+    DamagedError,
+    check_config,
+    check_data,
+    check_leaves,
+    checksum,
+    pack,
+    unpack,
+)
+from .state import TrainState
+from .writing import SaveError, explained, reason
+
+Report = Callable[[str], None]
+
+# Parts of a checkpoint besides the arrays.
+DATA = "data"
+MANIFEST = "manifest"
+
+
+class Resumable(Protocol):
+    """An iterator whose place can be saved."""
+
+    fingerprint: dict[str, Any]
+
+    def get_state(self) -> dict[str, Any]: ...
+
+    def set_state(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a checkpoint held."""
+
+    step: int
+    state: TrainState
+    data: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run, written in the background.
+
+    Use it as a context manager: leaving it waits for what is being written.
+
+    Args:
+        directory: holds one directory a step.
+        keep: newest checkpoints that are kept.
+    """
+
+    def __init__(self, directory: Path, *, keep: int) -> None:
+        self.directory = directory
+        self._pending: tuple[int, Any] | None = None
+        self.saved_step: int | None = max(saved_steps(directory), default=None)
+        every = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
+        newest = ocp.training.preservation_policies.LatestN(keep)
+        with explained(directory, Exception):
+            directory.mkdir(parents=True, exist_ok=True)
+            self._checkpointer = ocp.training.Checkpointer(
+                directory.absolute(),
+                save_decision_policy=every,
+                preservation_policy=newest,
+                cleanup_tmp_directories=True,
+            )
+
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        data: Resumable,
+        config: Mapping[str, Any],
+    ) -> None:
+        """A checkpoint of this step is being written; the one before it has been.
+
+        Raises:
+            SaveError: this one or the one before it could not be written.
+        """
+        self.wait()
+        arrays = flatten(state)
+        manifest = {
+            "schema": SCHEMA,
+            "step": step,
+            "leaves": {part: digests(leaves) for part, leaves in arrays.items()},
+            "data": checksum(data.get_state()),
+            "fingerprint": data.fingerprint,
+            "config": dict(config),
+        }
+        parts: dict[str, Any] = {
+            part: _nest(leaves) for part, leaves in arrays.items() if leaves
+        }
+        parts |= {
+            DATA: _JsonFile(data.get_state()),
+            MANIFEST: _JsonFile(pack(manifest)),
+        }
+        with explained(self.directory / str(step), Exception):
+            response = self._checkpointer.save_checkpointables_async(step, parts)
+        if response is None:
+            raise SaveError(
+                f"checkpoint {step} was not written: {self.directory} already holds a "
+                "later one; move it away"
+            )
+        self._pending = (step, response)
+
+    def wait(self) -> None:
+        """Nothing is being written any more.
+
+        Raises:
+            SaveError: the last checkpoint could not be written.
+        """
+        if self._pending is None:
+            return
+        (step, response), self._pending = self._pending, None
+        with explained(self.directory / str(step), Exception):
+            response.result()
+        if not (self.directory / str(step)).is_dir():
+            raise SaveError(f"checkpoint {step} was not written to {self.directory}")
+        self.saved_step = step
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: object, *exception: object) -> None:
+        try:
+            with explained(self.directory, Exception):
+                self.wait()
+                self._checkpointer.close()
+        except SaveError:
+            # What went wrong first is what the user should hear of.
+            if kind is None:
+                raise
+
+
+def restore_newest(
+    directory: Path,
+    specs: TrainState,
+    *,
+    fingerprint: Mapping[str, Any],
+    config: Mapping[str, Any],
+    report: Report,
+) -> Restored | None:
+    """The newest checkpoint that verifies; `None` where none was ever written.
+
+    A damaged one is skipped with a line that names its step and the reason, and, once
+    a valid one is found, moved to `damaged/` beside `directory`: Orbax would silently
+    drop saves of earlier steps.
+
+    Raises:
+        CheckpointError: there are checkpoints and none verifies, or the data changed.
+        MemzooError: the config disagrees with the checkpoint's.
+    """
+    damaged: list[int] = []
+    for step in sorted(saved_steps(directory), reverse=True):
+        try:
+            manifest, data = read_manifest(directory, step)
+            check_config(manifest["config"], config)
+            check_data(manifest["fingerprint"], fingerprint)
+            arrays = load_arrays(directory, step, flatten(specs), manifest)
+        except DamagedError as error:
+            report(f"checkpoint {step} is damaged and is skipped: {error}")
+            damaged.append(step)
+            continue
+        _move_aside(directory, damaged)
+        return Restored(step, unflatten(specs, arrays), data)
+    if damaged:
+        raise CheckpointError(
+            f"none of the checkpoints in {directory} is intact (steps "
+            f"{', '.join(map(str, sorted(damaged)))}); restore one from a copy, or "
+            "start a new run"
+        )
+    return None
+
+
+def saved_steps(directory: Path) -> list[int]:
+    """Steps of all checkpoints, damaged ones too, in order."""
+    if not directory.is_dir():
+        return []
+    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
+
+
+def read_manifest(directory: Path, step: int) -> tuple[dict[str, Any], Any]:
+    """What checkpoint `step` says of itself, and its place in the data.
+
+    Raises:
+        DamagedError: it says nothing that verifies.
+    """
+    place = directory / str(step)
+    if not (place / MANIFEST).is_dir():
+        raise DamagedError("it has no manifest")
+    files = {MANIFEST: _JsonFile(), DATA: _JsonFile()}
+    with _damage():
+        ocp.load_checkpointables(place.absolute(), files)
+    manifest = unpack(files[MANIFEST].value)
+    if manifest["step"] != step:
+        raise DamagedError(f"its manifest is that of step {manifest['step']}")
+    if checksum(files[DATA].value) != manifest["data"]:
+        raise DamagedError("the place in the data does not fit its checksum")
+    return manifest, files[DATA].value
+
+
+def load_arrays(
+    directory: Path,
+    step: int,
+    specs: Mapping[str, Mapping[str, Any]],
+    manifest: Mapping[str, Any],
+) -> dict[str, dict[str, Any]]:
+    """The arrays of the named parts, verified, where `specs` says that they lie.
+
+    Raises:
+        DamagedError: the bytes are not those that were saved.
+        CheckpointError: the checkpoint has other arrays.
+    """
+    for part, leaves in specs.items():
+        expected = {name: signature(leaf) for name, leaf in leaves.items()}
+        check_leaves(manifest["leaves"][part], expected)
+    wanted = {part: _nest(leaves) for part, leaves in specs.items() if leaves}
+    with _damage():
+        loaded = ocp.load_checkpointables((directory / str(step)).absolute(), wanted)
+    arrays = {part: _unnest(loaded.get(part, {})) for part in specs}
+    for part, leaves in arrays.items():
+        found = digests(leaves)
+        for name, digest in manifest["leaves"][part].items():
+            if found[name] != digest:
+                raise DamagedError(f"array {name} does not fit its digest")
+    return arrays
+
+
+def flatten(state: TrainState) -> dict[str, dict[str, Any]]:
+    """The arrays of a state by part and path."""
+    leaves = jax.tree_util.tree_leaves_with_path(state.opt_state)
+    return {
+        "params": dict(state.params),
+        "rest": dict(state.rest),
+        "optimizer": {_name(path): leaf for path, leaf in leaves}
+        | {"step": state.step},
+    }
+
+
+def unflatten(specs: TrainState, arrays: Mapping[str, Mapping[str, Any]]) -> TrainState:
+    """The inverse of `flatten`; `specs` gives the structure."""
+    optimizer = arrays["optimizer"]
+    opt_state = jax.tree_util.tree_map_with_path(
+        lambda path, _: optimizer[_name(path)], specs.opt_state
+    )
+    failed = jax.device_put(jnp.full((), -1, jnp.int32), specs.failed_step.sharding)
+    return TrainState(
+        params=dict(arrays["params"]),
+        rest=dict(arrays["rest"]),
+        opt_state=opt_state,
+        step=optimizer["step"],
+        failed_step=failed,
+    )
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    """A path of jax.tree_util as words with `/` between them."""
+    words = (
+        getattr(key, "name", getattr(key, "idx", getattr(key, "key", None)))
+        for key in path
+    )
+    return "state/" + "/".join(map(str, words))
+
+
+def _nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries: Orbax shows them as such."""
+    nested: dict[str, Any] = {}
+    for name, leaf in leaves.items():
+        *parents, last = name.split("/")
+        place = nested
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = leaf
+    return nested
+
+
+def _unnest(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            leaves |= _unnest(value, f"{prefix}{key}/")
+        else:
+            leaves[prefix + key] = value
+    return leaves
+
+
+def _move_aside(directory: Path, steps: list[int]) -> None:
+    """Damaged checkpoints lie in `damaged/` beside the directory."""
+    if not steps:
+        return
+    if jax.process_index() == 0:
+        target = directory.parent / "damaged"
+        with explained(target):
+            target.mkdir(exist_ok=True)
+            for step in steps:
+                number = len(list(target.glob(f"{step}-*")))
+                shutil.move(directory / str(step), target / f"{step}-{number}")
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("memzoo damaged checkpoints")
+
+
+class _JsonFile:
+    """A JSON value as a part of a checkpoint: one file, written by process 0."""
+
+    def __init__(self, value: Any = None) -> None:
+        self.value = value
+
+    async def save(self, directory: Any) -> Awaitable[None]:
+        text = json.dumps(self.value)
+
+        async def write() -> None:
+            path = await directory.await_creation()
+            if jax.process_index() == 0:
+                (path / "state.json").write_text(text)
+
+        return write()
+
+    async def load(self, directory: Any) -> Awaitable[None]:
+        async def read() -> None:
+            self.value = json.loads((directory / "state.json").read_text())
+
+        return read()
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """Whatever Orbax raises becomes DamagedError with the first cause."""
+    try:
+        yield
+    except Exception as error:
+        raise DamagedError(reason(error)) from error

@@ -1,0 +1,127 @@
+"""The one training loop."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import jax
+
+from ..configs.errors import MemzooError
+from ..configs.experiment import ExperimentConfig
+from ..configs.serialise import to_json
+from ..data.pipeline import Pipeline
+from .checkpoint import Checkpoints, Restored, restore_newest
+from .manifest import check_config
+from .metrics import RunLog
+from .program import Program, make_program
+from .progress import Screen
+from .runs import CHECKPOINTS, read_record, write_record
+from .session import Evaluate, OnLog, Session, TrainResult
+from .sharding import make_mesh
+from .signals import StopSignals
+
+
+def train(
+    config: ExperimentConfig,
+    run_dir: str | Path,
+    *,
+    progress: bool = True,
+    on_log: OnLog | None = None,
+    evaluator: Evaluate | None = None,
+    command: Sequence[str] | None = None,
+) -> TrainResult:
+    """The run in `run_dir` is trained to its last step, from where it stands.
+
+    A directory that holds a run is continued from its newest intact checkpoint; the
+    result is bit for bit that of a run that was never interrupted.
+
+    Args:
+        config: the experiment.
+        run_dir: where everything goes that the run leaves behind.
+        progress: show how far it is.
+        on_log: called with every line of metrics.jsonl.
+        evaluator: called as `evals.evaluate.evaluate`, which it replaces.
+        command: what config.json says was called; `None`: this program's arguments.
+
+    Raises:
+        ValueError: the config does not fit the devices.
+        MemzooError: the config disagrees with the run's, or something cannot be
+            written.
+        CheckpointError: no checkpoint is intact, or the data changed.
+        NonFiniteError: the loss or a gradient is not a number.
+    """
+    run_dir = Path(run_dir)
+    mesh = make_mesh(config.mesh)
+    program = make_program(config, mesh)
+    first = jax.process_index() == 0
+    with ExitStack() as stack:
+        stack.enter_context(jax.set_mesh(mesh))
+        signals = stack.enter_context(StopSignals())
+        screen = stack.enter_context(
+            Screen(config.name, config.steps, shown=progress and first)
+        )
+        data = stack.enter_context(_pipeline(config))
+        restored = _restore(config, run_dir, program, data, screen)
+        write_record(run_dir, config, "running", command)
+        try:
+            with (
+                Checkpoints(
+                    run_dir / CHECKPOINTS, keep=config.keep_checkpoints
+                ) as checkpoints,
+                RunLog(run_dir, restored.step if restored else 0, writes=first) as log,
+            ):
+                result = Session(
+                    config,
+                    program=program,
+                    restored=restored,
+                    data=data,
+                    checkpoints=checkpoints,
+                    log=log,
+                    screen=screen,
+                    on_log=on_log,
+                    evaluator=evaluator,
+                ).run(signals)
+        except MemzooError:
+            write_record(run_dir, config, "failed", command)
+            raise
+        write_record(run_dir, config, result.status, command)
+    return result
+
+
+def _restore(
+    config: ExperimentConfig,
+    run_dir: Path,
+    program: Program,
+    data: Pipeline,
+    screen: Screen,
+) -> Restored | None:
+    """The state to go on from; `None` for a new run."""
+    record = read_record(run_dir)
+    present = to_json(config)
+    if record is not None:
+        check_config(record["config"], present)
+    restored = restore_newest(
+        run_dir / CHECKPOINTS,
+        program.specs,
+        fingerprint=data.fingerprint,
+        config=present,
+        report=screen.say,
+    )
+    if restored is not None:
+        data.set_state(restored.data)
+        screen.say(f"{run_dir}: going on from step {restored.step}")
+    elif record is not None:
+        screen.say(f"{run_dir} has no checkpoint yet: starting at step 0")
+    return restored
+
+
+def _pipeline(config: ExperimentConfig) -> Pipeline:
+    """This process's rows of the training split."""
+    return Pipeline(
+        config.task,
+        "train",
+        config.batch_size,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        num_workers=config.data_workers,
+    )

@@ -1,0 +1,140 @@
+"""What a checkpoint says of itself: digests, data and config, under a checksum."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..configs.errors import CheckpointError, MemzooError
+from ..configs.serialise import from_json, to_json
+from .digest import Digest
+
+SCHEMA = 1
+
+# Fields that may differ between a run and its continuation: how long and how it is
+# computed and watched, not what. The task is compared by the data it gives.
+FREE_FIELDS = frozenset(
+    {
+        "checkpoint_every",
+        "data_workers",
+        "evaluate_every",
+        "evaluation_examples",
+        "gradient_accumulation",
+        "keep_checkpoints",
+        "log_every",
+        "mesh",
+        "name",
+        "steps",
+        "stop_at_accuracy",
+        "task",
+    }
+)
+
+_ABSENT = "(absent)"
+
+
+class DamagedError(Exception):
+    """A checkpoint does not hold what was saved; the message says how it shows."""
+
+
+def pack(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest with its checksum."""
+    return {"manifest": manifest, "checksum": checksum(manifest)}
+
+
+def unpack(metadata: Any) -> dict[str, Any]:
+    """The manifest that `pack` packed.
+
+    Raises:
+        DamagedError: there is none, or it does not fit its checksum.
+        CheckpointError: a later version of memzoo wrote it.
+    """
+    if not isinstance(metadata, dict) or "manifest" not in metadata:
+        raise DamagedError("it has no manifest")
+    manifest = metadata["manifest"]
+    if checksum(manifest) != metadata.get("checksum"):
+        raise DamagedError("its manifest does not fit the manifest's checksum")
+    if manifest["schema"] != SCHEMA:
+        raise CheckpointError(
+            f"the checkpoint has schema {manifest['schema']} and this memzoo reads "
+            f"{SCHEMA}; use the version of memzoo that wrote it"
+        )
+    return manifest
+
+
+def checksum(value: Any) -> str:
+    """SHA-256 of a JSON value, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_config(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
+    """A run may be continued with this config.
+
+    Raises:
+        MemzooError: names the first field that differs, with both values.
+    """
+    # Fields that are younger than the run have their defaults.
+    saved = to_json(from_json(dict(saved)))
+    before = {k: v for k, v in saved.items() if k not in FREE_FIELDS}
+    now = {k: v for k, v in present.items() if k not in FREE_FIELDS}
+    for where, old, new in _differences(before, now, ""):
+        raise MemzooError(
+            f"the run was started with {where} = {old!r} and the config now says "
+            f"{new!r}; give the old value, or start a new run"
+        )
+
+
+def check_data(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
+    """The data is what the run was started with.
+
+    Raises:
+        CheckpointError: names the first field that differs, with both values.
+    """
+    present = json.loads(json.dumps(present))
+    for where, old, new in _differences(saved, present, ""):
+        raise CheckpointError(
+            f"the data has changed: {where} was {old!r} and is {new!r}; go on with "
+            "the data of the run, or start a new run"
+        )
+
+
+def check_leaves(saved: Mapping[str, Digest], expected: Mapping[str, Any]) -> None:
+    """The checkpoint has the arrays that this code wants.
+
+    Args:
+        saved: the manifest's digests.
+        expected: shape and type of every array, by path.
+
+    Raises:
+        CheckpointError: names the first array that differs.
+    """
+    found = {name: digest[:2] for name, digest in saved.items()}
+    for where, old, new in _differences(found, expected, "", depth=1):
+        raise CheckpointError(
+            f"array {where} is {old} in the checkpoint and {new} in the model that "
+            "this memzoo builds from its config; use the version that wrote it"
+        )
+
+
+def _differences(
+    old: Any, new: Any, where: str, depth: int = -1
+) -> Iterator[tuple[str, Any, Any]]:
+    """Places where two JSON values differ, with both values."""
+    if old == new:
+        return
+    if isinstance(old, Mapping) and isinstance(new, Mapping) and depth:
+        for name in [*new, *(key for key in old if key not in new)]:
+            inner = f"{where}.{name}" if where else name
+            before, now = old.get(name, _ABSENT), new.get(name, _ABSENT)
+            yield from _differences(before, now, inner, depth - 1)
+    elif (
+        isinstance(old, list)
+        and isinstance(new, list)
+        and len(old) == len(new)
+        and depth
+    ):
+        for index, (before, now) in enumerate(zip(old, new, strict=True)):
+            yield from _differences(before, now, f"{where}.{index}", depth - 1)
+    else:
+        yield where, old, new

@@ -1,0 +1,72 @@
+"""What is compiled for an experiment: the state's birth and the step."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from ..configs.experiment import ExperimentConfig
+from ..data.batch import Batch
+from .optimizer import make_optimizer, make_schedule
+from .sharding import batch_sharding, check_batch
+from .state import Template, TrainState, born_sharded, make_template, state_specs
+from .step import Step, make_step
+
+
+@dataclass(frozen=True)
+class Program:
+    """A model without its arrays, and what makes and trains them.
+
+    Attributes:
+        specs: shapes, types and places of the state.
+        init: makes the state before the first step, where it will lie.
+        step: `step(state, batch) -> (state, metrics)`; compiled once.
+    """
+
+    mesh: Mesh
+    template: Template
+    specs: TrainState
+    init: Callable[[], TrainState]
+    step: Step
+
+    def put(self, batch: Batch) -> Batch:
+        """The global batch on the devices, from every process's own rows."""
+        place = batch_sharding(self.mesh)
+        return jax.tree.map(
+            lambda a: jax.make_array_from_process_local_data(place, np.asarray(a)),
+            batch,
+        )
+
+
+def make_program(config: ExperimentConfig, mesh: Mesh) -> Program:
+    """The program of an experiment; nothing is allocated or compiled yet.
+
+    Raises:
+        ValueError: the mesh cannot share out the batch, or a parameter has no role.
+    """
+    check_batch(mesh, config.batch_size, config.gradient_accumulation)
+
+    def build() -> nnx.Module:
+        return config.model.build(nnx.Rngs(config.seed))
+
+    template = make_template(build)
+    optimizer = make_optimizer(config.optimizer, config.steps, template.shapes()[0])
+    specs = state_specs(mesh, build, optimizer)
+    step = make_step(
+        template,
+        optimizer,
+        make_schedule(config.optimizer, config.steps),
+        mesh=mesh,
+        specs=specs,
+        gradient_accumulation=config.gradient_accumulation,
+    )
+    return Program(
+        mesh=mesh,
+        template=template,
+        specs=specs,
+        init=lambda: born_sharded(build, optimizer, specs),
+        step=step,
+    )

@@ -1,0 +1,72 @@
+"""What a person sees of a run: a bar on a terminal, lines elsewhere."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+_LINE_SECONDS = 10.0
+
+
+class Screen:
+    """Progress on standard error.
+
+    Args:
+        name: of the run.
+        steps: of the whole run.
+        shown: false shows only what is said.
+    """
+
+    def __init__(self, name: str, steps: int, *, shown: bool) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._steps = steps
+        self._shown = shown
+        self._last_line = -float("inf")
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not (shown and self._console.is_terminal),
+        )
+        self._task = self._bar.add_task(name, total=steps, numbers="")
+
+    def __enter__(self) -> "Screen":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def say(self, line: str) -> None:
+        """One line, shown in any case."""
+        self._console.print(line, soft_wrap=True, markup=False)
+
+    def at(self, step: int) -> None:
+        """The run is at this step."""
+        self._bar.update(self._task, completed=step)
+
+    def numbers(self, line: Mapping[str, Any]) -> None:
+        """The numbers of a log step."""
+        text = (
+            f"loss {line['loss']:.4f}  accuracy {line['accuracy']:.3f}  "
+            f"{line['tokens_per_second']:,.0f} tokens/s"
+        )
+        self._bar.update(self._task, numbers=text)
+        if not self._shown or self._console.is_terminal:
+            return
+        now = time.monotonic()
+        last = line["step"] == self._steps
+        if last or now - self._last_line >= _LINE_SECONDS:
+            self._last_line = now
+            self.say(f"step {line['step']}/{self._steps}  {text}")

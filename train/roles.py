@@ -1,0 +1,93 @@
+"""The role of every parameter, in one table: how it is split, and whether it decays."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+
+Axis = Literal["embed", "heads", "mlp", "vocab"] | None
+
+# Below it, parameters have the layers of a group as their first axis.
+_STACK = "stack/groups/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Role:
+    """What a parameter is for.
+
+    Attributes:
+        names: a regular expression for the end of the path, from a `/` on.
+        axes: the logical name of each of the last axes; axes before them (layers of a
+            group, copies of a memory) are never split.
+        decays: weight decay applies.
+    """
+
+    names: str
+    axes: tuple[Axis, ...]
+    decays: bool
+
+
+# The first row that matches counts. `None`: never split.
+ROLES: tuple[Role, ...] = (
+    Role(names=r"embedding|head", axes=("vocab", "embed"), decays=True),
+    Role(names=r"mlp/(up|gate)/kernel", axes=("embed", "mlp"), decays=True),
+    Role(names=r"mlp/down/kernel", axes=("mlp", "embed"), decays=True),
+    Role(names=r"(\w+_)?convolution/kernel", axes=(None, "heads"), decays=False),
+    Role(names=r"output(_projection)?/kernel", axes=("heads", "embed"), decays=True),
+    Role(names=r"(query|key|value|gate)/kernel", axes=("embed", "heads"), decays=True),
+    Role(
+        names=r"(write_strength|decay|time)/kernel",
+        axes=("embed", "heads"),
+        decays=True,
+    ),
+    Role(names=r"(\w+_)?norm/scale", axes=(None,), decays=False),
+    Role(names=r"\w+/bias", axes=(None,), decays=False),
+    Role(names=r"log_a|time_bias|skip", axes=("heads",), decays=False),
+)
+
+
+def role(name: str) -> Role:
+    """The row of the table for the parameter at the path `name`.
+
+    Raises:
+        ValueError: no row matches.
+    """
+    for row in ROLES:
+        if re.search(rf"(^|/)({row.names})$", name):
+            return row
+    raise ValueError(
+        f"parameter {name} has no role; add a row for it to ROLES in train/roles.py"
+    )
+
+
+def logical_axes(name: str, ndim: int) -> tuple[Axis, ...]:
+    """The logical name of every axis of the parameter at the path `name`.
+
+    Raises:
+        ValueError: no row matches, or the parameter has fewer axes than its role.
+    """
+    axes = role(name).axes
+    least = len(axes) + name.startswith(_STACK)
+    if ndim < least:
+        raise ValueError(
+            f"parameter {name} has {ndim} axes and its role needs {least}; give it a "
+            "row of its own in ROLES in train/roles.py"
+        )
+    return (None,) * (ndim - len(axes)) + axes
+
+
+def decay_mask(params: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, bool]:
+    """Which parameters decay, by path."""
+    return {name: role(name).decays for name in params}
+
+
+def describe(params: Mapping[str, jax.ShapeDtypeStruct]) -> str:
+    """The table as it applies to these parameters, one line each."""
+    lines = []
+    for name, leaf in sorted(params.items()):
+        axes = ",".join(axis or "-" for axis in logical_axes(name, len(leaf.shape)))
+        decay = "decays" if role(name).decays else "stays"
+        lines.append(f"{name} {tuple(leaf.shape)} {axes} {decay}")
+    return "\n".join(lines)

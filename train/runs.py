@@ -1,0 +1,205 @@
+"""The directory of a run: its config.json, and the model in its checkpoints."""
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+from flax import nnx
+
+from ..configs.errors import CheckpointError
+from ..configs.experiment import ExperimentConfig, MeshConfig
+from ..configs.serialise import SCHEMA, from_json, to_json
+from ..models.language_model import LanguageModel
+from .checkpoint import Report, load_arrays, read_manifest, saved_steps
+from .manifest import DamagedError
+from .sharding import make_mesh, tree_sharding
+from .state import Template, make_template
+from .writing import explained, replace_text
+
+CONFIG = "config.json"
+CHECKPOINTS = "checkpoints"
+
+Status = Literal["running", "done", "preempted", "stopped_early", "failed"]
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A trained model and where it comes from."""
+
+    config: ExperimentConfig
+    model: LanguageModel
+    step: int
+
+
+def write_record(
+    run_dir: Path,
+    config: ExperimentConfig,
+    status: Status,
+    command: Sequence[str] | None = None,
+) -> None:
+    """config.json says what this run is, and how far it got.
+
+    Raises:
+        SaveError: it cannot be written.
+    """
+    if jax.process_index() > 0:
+        return
+    with explained(run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
+    record = {
+        "schema": SCHEMA,
+        "status": status,
+        "command": list(sys.argv if command is None else command),
+        "versions": {name: version(name) for name in ("memzoo", "jax", "flax", "optax")}
+        | {"python": platform.python_version()},
+        "commit": _commit(),
+        "config": to_json(config),
+    }
+    replace_text(run_dir / CONFIG, json.dumps(record, indent=2) + "\n")
+
+
+def read_record(run_dir: Path) -> dict[str, Any] | None:
+    """What config.json says; `None` where there is none.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    path = run_dir / CONFIG
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        schema = record["schema"]
+        record["config"]["model"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} is not the config.json of a run ({error}); restore it from a copy"
+        ) from error
+    if schema != SCHEMA:
+        raise CheckpointError(
+            f"{path} has schema {schema} and this memzoo reads {SCHEMA}; use the "
+            "version of memzoo that wrote it"
+        )
+    return record
+
+
+def load_run(
+    run_dir: str | Path,
+    step: int | None = None,
+    *,
+    mesh: MeshConfig | None = None,
+    report: Report | None = None,
+) -> LoadedRun:
+    """The model of a run as a checkpoint holds it, verified by its digests.
+
+    Nothing but the run's directory is read: not the optimizer, not the data.
+
+    Args:
+        run_dir: the run's directory.
+        step: of the checkpoint; `None`: the newest that is intact.
+        mesh: spreads the model over devices; `None`: it lies on one.
+        report: called with a line for every damaged checkpoint that is skipped.
+
+    Raises:
+        CheckpointError: there is no such run, no such step, or no intact checkpoint.
+    """
+    run_dir = Path(run_dir)
+    record = read_record(run_dir)
+    if record is None:
+        raise CheckpointError(f"{run_dir} is not a run: {_neighbours(run_dir)}")
+    config = from_json(record["config"])
+    directory = run_dir / CHECKPOINTS
+    steps = saved_steps(directory)
+    if not steps:
+        raise CheckpointError(
+            f"run {run_dir} has no checkpoint yet (its status is "
+            f"{record['status']}); go on training it"
+        )
+    if step is not None and step not in steps:
+        raise CheckpointError(
+            f"run {run_dir} has no checkpoint of step {step}; it has steps "
+            f"{', '.join(map(str, steps))}"
+        )
+    template = make_template(lambda: config.model.build(nnx.Rngs(0)))
+    specs = _model_specs(template, mesh)
+    reasons = []
+    for candidate in [step] if step is not None else reversed(steps):
+        try:
+            manifest, _ = read_manifest(directory, candidate)
+            arrays = load_arrays(directory, candidate, specs, manifest)
+        except DamagedError as error:
+            reasons.append(f"checkpoint {candidate} of {run_dir} is damaged: {error}")
+            if report is not None:
+                report(reasons[-1])
+            continue
+        model = template.merge(arrays["params"], arrays["rest"])
+        assert isinstance(model, LanguageModel)
+        return LoadedRun(config, model, candidate)
+    others = [str(s) for s in steps if s != step]
+    raise CheckpointError(
+        f"{reasons[0]}; "
+        + (
+            f"other steps: {', '.join(others)}"
+            if step is not None and others
+            else "no other one is intact"
+        )
+    )
+
+
+def _model_specs(
+    template: Template, mesh: MeshConfig | None
+) -> dict[str, dict[str, Any]]:
+    """Shapes, types and places of the model's arrays."""
+    params, rest = template.shapes()
+    parts = {"params": params, "rest": rest}
+    if mesh is None:
+        one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        places = jax.tree.map(lambda _: one, parts)
+    else:
+        places = tree_sharding(make_mesh(mesh), params, parts)
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=place
+        ),
+        parts,
+        places,
+    )
+
+
+def _neighbours(run_dir: Path) -> str:
+    """What there is instead of a missing run."""
+    parent = run_dir.parent
+    names = (
+        sorted(p.name for p in parent.iterdir() if (p / CONFIG).is_file())
+        if parent.is_dir()
+        else []
+    )
+    if not names:
+        return f"{parent} holds no runs; train one first"
+    return f"{parent} holds {', '.join(names[:10])}"
+
+
+def _commit() -> str | None:
+    """The commit of the source tree that runs; `None` for an installed package."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()

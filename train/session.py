@@ -1,0 +1,261 @@
+"""One stretch of a run: from where it starts to where it ends or is stopped."""
+
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from ..configs.errors import NonFiniteError
+from ..configs.experiment import ExperimentConfig
+from ..configs.serialise import to_json
+from ..data.pipeline import Pipeline
+from ..evals.evaluate import Evaluation, evaluate
+from .checkpoint import Checkpoints, Restored
+from .metrics import RunLog
+from .program import Program
+from .progress import Screen
+from .signals import StopSignals
+from .state import TrainState
+from .step import StepMetrics
+
+# Steps that the program may be ahead of the devices.
+_AHEAD = 2
+
+OnLog = Callable[[dict[str, Any]], None]
+Evaluate = Callable[..., Evaluation]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        step: steps done.
+        status: `done`; `preempted`: asked to stop, and saved; `stopped_early`: it
+            reached `stop_at_accuracy`.
+        evaluation: the last one: `step`, `accuracy`, `loss` and `rows`.
+        exit_code: of the command: 130 after Ctrl-C, else 0.
+    """
+
+    step: int
+    status: Literal["done", "preempted", "stopped_early"]
+    evaluation: dict[str, Any] | None
+    exit_code: int = 0
+
+
+class Session:
+    """Trains from `restored`, or from the beginning, to the end of the run."""
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        *,
+        program: Program,
+        restored: Restored | None,
+        data: Pipeline,
+        checkpoints: Checkpoints,
+        log: RunLog,
+        screen: Screen,
+        on_log: OnLog | None,
+        evaluator: Evaluate | None,
+    ) -> None:
+        self._config = config
+        self._program = program
+        self._data = data
+        self._checkpoints = checkpoints
+        self._log = log
+        self._screen = screen
+        self._on_log = on_log
+        self._evaluate = evaluate if evaluator is None else evaluator
+        self._step = 0 if restored is None else restored.step
+        self._evaluation = log.last_evaluation
+        self._state: TrainState = program.init() if restored is None else restored.state
+        self._clock = _Clock()
+
+    def run(self, signals: StopSignals) -> TrainResult:
+        """The run is done, or was stopped and saved.
+
+        Raises:
+            NonFiniteError: the loss or a gradient is not a number.
+            SaveError: something could not be written.
+        """
+        config = self._config
+        if self._reached_accuracy():
+            return self._end("stopped_early")
+        ahead: deque[jax.Array] = deque()
+        self._screen.at(self._step)
+        while self._step < config.steps:
+            batch = self._program.put(next(self._data))
+            self._state, metrics = self._program.step(self._state, batch)
+            self._step += 1
+            self._clock.count(batch.tokens.size, metrics["loss"])
+            ahead.append(metrics["loss"])
+            if len(ahead) > _AHEAD:
+                ahead.popleft().block_until_ready()
+            self._screen.at(self._step)
+            last = self._step == config.steps
+            if last or self._step % config.log_every == 0:
+                self._report(metrics, batch.tokens.size)
+            if last or _due(self._step, config.evaluate_every):
+                self._measure()
+            stopped = self._reached_accuracy()
+            asked = signals.asked(self._step)
+            if last or stopped or asked or _due(self._step, config.checkpoint_every):
+                self._save()
+            if stopped:
+                return self._end("stopped_early")
+            if asked and not last:
+                return self._interrupted(signals)
+        if self._evaluation is None or self._evaluation["step"] != self._step:
+            self._measure()
+        return self._end("done")
+
+    def _report(self, metrics: StepMetrics, tokens_a_step: int) -> None:
+        """A line of metrics.jsonl."""
+        values = jax.device_get(metrics)
+        self._check_finite()
+        line = {
+            "step": self._step,
+            "loss": float(values.pop("loss")),
+            "tokens": self._step * tokens_a_step,
+            "tokens_per_second": round(self._clock.tokens_per_second(), 1),
+        } | {name: np.asarray(value).tolist() for name, value in values.items()}
+        self._log.step(line)
+        self._screen.numbers(line)
+        if self._on_log is not None:
+            self._on_log(line)
+
+    def _measure(self) -> None:
+        """The model is evaluated on the validation split."""
+        self._check_finite()
+        config, state = self._config, self._state
+        self._clock.pause()
+        found = self._evaluate(
+            self._program.template.merge(state.params, state.rest),
+            config.task,
+            split="validation",
+            examples=config.evaluation_examples,
+            batch_size=config.batch_size,
+        )
+        self._evaluation = {"step": self._step} | asdict(found)
+        self._log.evaluation(self._evaluation)
+        self._clock.resume()
+
+    def _save(self) -> None:
+        """A checkpoint of this step is on its way."""
+        self._check_finite()
+        self._clock.pause()
+        if self._checkpoints.saved_step != self._step:
+            self._checkpoints.save(
+                self._step, self._state, self._data, to_json(self._config)
+            )
+        self._clock.resume()
+
+    def _check_finite(self) -> None:
+        """Every step so far was finite; reads one number from the device."""
+        failed = int(self._state.failed_step)
+        if failed < 0:
+            return
+        self._checkpoints.wait()
+        saved = self._checkpoints.saved_step
+        good = (
+            "there is no checkpoint"
+            if saved is None
+            else (f"the last good checkpoint is step {saved}")
+        )
+        optimizer = self._config.optimizer
+        raise NonFiniteError(
+            f"the loss or a gradient is not finite at step {failed}; {good}; try a "
+            f"lower learning_rate (now {optimizer.learning_rate}), a smaller clip_norm "
+            f"(now {optimizer.clip_norm}) or more warmup_steps (now "
+            f"{optimizer.warmup_steps})"
+        )
+
+    def _reached_accuracy(self) -> bool:
+        wanted, found = self._config.stop_at_accuracy, self._evaluation
+        return (
+            wanted is not None
+            and found is not None
+            and found["step"] == self._step
+            and found["accuracy"] >= wanted
+        )
+
+    def _interrupted(self, signals: StopSignals) -> TrainResult:
+        assert signals.received is not None
+        result = self._end("preempted", 130 if signals.received == signal.SIGINT else 0)
+        self._screen.say(
+            f"{signals.received.name}: saved at step {self._step} of "
+            f"{self._config.steps}; start the command again to go on"
+        )
+        return result
+
+    def _end(
+        self, status: Literal["done", "preempted", "stopped_early"], exit_code: int = 0
+    ) -> TrainResult:
+        self._checkpoints.wait()
+        self._log.timings(self._clock.summary())
+        return TrainResult(self._step, status, self._evaluation, exit_code)
+
+
+class _Clock:
+    """Tokens and seconds of training, without compilation, evaluation and saving."""
+
+    def __init__(self) -> None:
+        self._begin = time.monotonic()
+        self._first_step: float | None = None
+        self._started: float | None = None
+        self._seconds = 0.0
+        self._tokens = 0
+        self._reported = (0.0, 0)
+
+    def count(self, tokens: int, loss: jax.Array) -> None:
+        """A step was started; the first one, which compiles, is waited for."""
+        if self._first_step is None:
+            loss.block_until_ready()
+            self._first_step = time.monotonic() - self._begin
+            self._started = time.monotonic()
+            return
+        self._tokens += tokens
+
+    def pause(self) -> None:
+        """What comes now is not training."""
+        if self._started is not None:
+            self._seconds += time.monotonic() - self._started
+            self._started = None
+
+    def resume(self) -> None:
+        """Training goes on."""
+        if self._first_step is not None:
+            self._started = time.monotonic()
+
+    def tokens_per_second(self) -> float:
+        """Since the last call; 0 where that is not known yet."""
+        seconds, tokens = self._elapsed(), self._tokens
+        before = self._reported
+        self._reported = (seconds, tokens)
+        passed = seconds - before[0]
+        return (tokens - before[1]) / passed if passed > 0 else 0.0
+
+    def summary(self) -> dict[str, float]:
+        """What timings.json keeps of this process."""
+        seconds = self._elapsed()
+        return {
+            "wall_seconds": round(time.monotonic() - self._begin, 3),
+            "first_step_seconds": round(self._first_step or 0.0, 3),
+            "training_seconds": round(seconds, 3),
+            "tokens": self._tokens,
+            "tokens_per_second": round(self._tokens / seconds, 1) if seconds else 0.0,
+        }
+
+    def _elapsed(self) -> float:
+        running = 0.0 if self._started is None else time.monotonic() - self._started
+        return self._seconds + running
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0

@@ -1,0 +1,116 @@
+"""One mesh with named axes, and where parameters and batches lie on it."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from ..configs.experiment import MeshConfig
+from .roles import Axis, logical_axes
+
+AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")
+
+# Logical axis of a parameter -> axis of the mesh.
+RULES: dict[Axis, str] = {
+    "embed": "fsdp",
+    "heads": "tensor",
+    "mlp": "tensor",
+    "vocab": "tensor",
+}
+
+
+def make_mesh(config: MeshConfig) -> Mesh:
+    """The mesh over the devices of all processes.
+
+    A single process may use fewer devices than there are, if `config.data` is given.
+
+    Raises:
+        ValueError: the devices are too few, or cannot be shared out.
+    """
+    devices = jax.devices()
+    model = config.fsdp * config.tensor
+    data = config.data
+    if data is None:
+        if len(devices) % model:
+            raise ValueError(
+                f"mesh.fsdp {config.fsdp} x mesh.tensor {config.tensor} = {model} does "
+                f"not divide the {len(devices)} devices; change either"
+            )
+        data = len(devices) // model
+    wanted = data * model
+    if wanted > len(devices) or (jax.process_count() > 1 and wanted < len(devices)):
+        raise ValueError(
+            f"mesh.data {data} x mesh.fsdp {config.fsdp} x mesh.tensor {config.tensor} "
+            f"needs {wanted} devices and there are {len(devices)}; leave mesh.data out "
+            "to use all of them"
+        )
+    return jax.make_mesh(
+        (data, config.fsdp, config.tensor),
+        AXES,
+        axis_types=(AxisType.Auto,) * len(AXES),
+        devices=devices[:wanted],
+    )
+
+
+def check_batch(mesh: Mesh, batch_size: int, gradient_accumulation: int) -> None:
+    """The rows of a slice can be shared out over the data axes of the mesh.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    rows = batch_size // gradient_accumulation
+    shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    if rows % shards:
+        raise ValueError(
+            f"batch_size {batch_size} / gradient_accumulation {gradient_accumulation} "
+            f"= {rows} rows cannot be shared out over mesh.data x mesh.fsdp = {shards} "
+            "devices; change the batch or the mesh"
+        )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Whole on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Rows over the data axes."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def parameter_sharding(mesh: Mesh, name: str, shape: tuple[int, ...]) -> NamedSharding:
+    """Where the parameter at the path `name` lies.
+
+    An axis that its axis of the mesh does not divide is whole on every device.
+    """
+    spec: list[str | None] = []
+    for size, axis in zip(shape, logical_axes(name, len(shape)), strict=True):
+        target = None if axis is None else RULES[axis]
+        if target is None or size % mesh.shape[target] or target in spec:
+            spec.append(None)
+        else:
+            spec.append(target)
+    while spec and spec[-1] is None:
+        spec.pop()
+    return NamedSharding(mesh, PartitionSpec(*spec))
+
+
+def tree_sharding(mesh: Mesh, params: Mapping[str, Any], tree: Any) -> Any:
+    """Where every leaf of `tree` lies: as the parameter that its path names, if any.
+
+    Args:
+        params: shapes of the parameters, by path.
+        tree: shapes; the optimizer's moments are dictionaries with the paths of
+            parameters as keys, as `params` is.
+    """
+
+    def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        key = path[-1].key if path and hasattr(path[-1], "key") else None
+        if key in params and params[key].shape == leaf.shape:
+            return parameter_sharding(mesh, key, leaf.shape)
+        return replicated(mesh)
+
+    return jax.tree_util.tree_map_with_path(place, tree)

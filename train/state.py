@@ -1,0 +1,121 @@
+"""The state of a training run: arrays by path, born where they will lie."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array, Int
+
+from .sharding import tree_sharding
+
+Arrays = dict[str, Array]
+
+
+class TrainState(NamedTuple):
+    """Everything that a step changes.
+
+    Attributes:
+        params: parameters by path.
+        rest: every other Variable of the model by path.
+        opt_state: optax's state; its moments are dictionaries by path too.
+        step: steps done.
+        failed_step: the first step whose loss or gradient was not finite; -1: none.
+            From that step on nothing else changes.
+    """
+
+    params: Arrays
+    rest: Arrays
+    opt_state: Any
+    step: Int[Array, ""]
+    failed_step: Int[Array, ""]
+
+
+@dataclass(frozen=True)
+class Template:
+    """A model without its arrays."""
+
+    graphdef: Any
+    params: nnx.State
+    rest: nnx.State
+
+    def merge(self, params: Mapping[str, Any], rest: Mapping[str, Any]) -> nnx.Module:
+        """The model with these arrays."""
+        return nnx.merge(
+            self.graphdef, _fill(self.params, params), _fill(self.rest, rest)
+        )
+
+    def shapes(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Shapes and types of the parameters and of the rest, by path."""
+        return by_path(self.params), by_path(self.rest)
+
+
+def make_template(build: Callable[[], nnx.Module]) -> Template:
+    """The model that `build` makes, without allocating anything."""
+    return Template(*nnx.split(nnx.eval_shape(build), nnx.Param, ...))
+
+
+def by_path(state: nnx.State) -> dict[str, Any]:
+    """Values of the Variables, by path."""
+    return {
+        "/".join(map(str, path)): variable.get_value()
+        for path, variable in nnx.to_flat_state(state)
+    }
+
+
+def _fill(template: nnx.State, values: Mapping[str, Any]) -> nnx.State:
+    return nnx.from_flat_state(
+        (path, variable.replace(values["/".join(map(str, path))]))
+        for path, variable in nnx.to_flat_state(template)
+    )
+
+
+def init_state(
+    build: Callable[[], nnx.Module], optimizer: optax.GradientTransformation
+) -> TrainState:
+    """The state before the first step."""
+    _, params, rest = nnx.split(build(), nnx.Param, ...)
+    arrays = by_path(params)
+    return TrainState(
+        params=arrays,
+        rest=by_path(rest),
+        opt_state=optimizer.init(arrays),
+        step=jnp.zeros((), jnp.int32),
+        failed_step=jnp.full((), -1, jnp.int32),
+    )
+
+
+def state_specs(
+    mesh: Mesh,
+    build: Callable[[], nnx.Module],
+    optimizer: optax.GradientTransformation,
+) -> TrainState:
+    """Shapes, types and places of the state; nothing is allocated."""
+    shapes = jax.eval_shape(lambda: init_state(build, optimizer))
+    places = tree_sharding(mesh, shapes.params, shapes)
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=place
+        ),
+        shapes,
+        places,
+    )
+
+
+def shardings(specs: Any) -> Any:
+    """The places alone."""
+    return jax.tree.map(lambda leaf: leaf.sharding, specs)
+
+
+def born_sharded(
+    build: Callable[[], nnx.Module],
+    optimizer: optax.GradientTransformation,
+    specs: TrainState,
+) -> TrainState:
+    """The state before the first step, every device making its own part of it."""
+    make = jax.jit(lambda: init_state(build, optimizer), out_shardings=shardings(specs))
+    return make()

@@ -1,0 +1,142 @@
+"""The training step: compiled once, its state placed and donated."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+from ..data.batch import Batch
+from ..models.interface import SequenceInfo
+from ..models.language_model import Reported
+from .optimizer import Schedule
+from .sharding import BATCH_AXES, batch_sharding, replicated
+from .state import Arrays, Template, TrainState, by_path, shardings
+
+StepMetrics = dict[str, Array]
+Step = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
+
+
+def make_step(
+    template: Template,
+    optimizer: optax.GradientTransformation,
+    schedule: Schedule,
+    *,
+    mesh: Mesh,
+    specs: TrainState,
+    gradient_accumulation: int = 1,
+) -> Step:
+    """A jitted `step(state, batch) -> (state, metrics)`; `state` is consumed.
+
+    The metrics are `loss`, `cross_entropy`, `accuracy`, `grad_norm`, `learning_rate`
+    and, as `metric/<path>`, what the layers report. A step whose loss or gradient is
+    not finite leaves the state as it was, but for `step` and `failed_step`.
+    """
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+        gradients, rest, metrics = gradients_of(
+            template, state.params, state.rest, batch, mesh, gradient_accumulation
+        )
+        norm = optax.global_norm(gradients)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
+        going = finite & (state.failed_step < 0)
+        params, rest, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(going, new, old),
+            (params, rest, opt_state),
+            (state.params, state.rest, state.opt_state),
+        )
+        number = state.step + 1
+        failed = jnp.where((state.failed_step < 0) & ~finite, number, state.failed_step)
+        metrics |= {"grad_norm": norm, "learning_rate": schedule(state.step)}
+        return TrainState(params, rest, opt_state, number, failed), metrics
+
+    places = shardings(specs)
+    return jax.jit(
+        step,
+        in_shardings=(places, batch_sharding(mesh)),
+        out_shardings=(places, replicated(mesh)),
+        donate_argnums=0,
+    )
+
+
+def gradients_of(
+    template: Template,
+    params: Arrays,
+    rest: Arrays,
+    batch: Batch,
+    mesh: Mesh,
+    slices: int,
+) -> tuple[Arrays, Arrays, StepMetrics]:
+    """Gradients of the mean loss of the whole batch, computed a slice at a time.
+
+    Sums over the slices are divided once by the total weight, so that slices with few
+    targets count for what they hold.
+    """
+    total = jnp.sum(batch.target_weights)
+
+    def slice_loss(params: Arrays, rest: Arrays, part: Batch) -> tuple[Array, Any]:
+        model = template.merge(params, rest)
+        info = None
+        if part.reset is not None or part.valid is not None:
+            info = SequenceInfo(reset=part.reset, valid=part.valid)
+        sums = model.loss(
+            part.tokens,
+            part.targets,
+            target_positions=part.target_positions,
+            target_weights=part.target_weights,
+            info=info,
+        )
+        reports = by_path(nnx.pop(model, Reported)).get("metrics", {})
+        after = by_path(nnx.state(model, nnx.Not(nnx.Param)))
+        loss = sums.cross_entropy + sums.auxiliary * total / slices
+        return loss, (sums, after, reports)
+
+    differentiate = jax.grad(slice_loss, has_aux=True)
+    if slices == 1:
+        gradients, (sums, rest, reports) = differentiate(params, rest, batch)
+    else:
+
+        def body(carry: Any, part: Batch) -> tuple[Any, Any]:
+            gradients, rest = carry
+            more, (sums, rest, reports) = differentiate(params, rest, part)
+            return (jax.tree.map(jnp.add, gradients, more), rest), (sums, reports)
+
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        (gradients, rest), (sums, reports) = jax.lax.scan(
+            body, (zeros, rest), _slices(batch, mesh, slices)
+        )
+        auxiliary = jnp.mean(sums.auxiliary)
+        sums = jax.tree.map(lambda a: jnp.sum(a, axis=0), sums)
+        sums = sums._replace(auxiliary=auxiliary)
+        reports = jax.tree.map(lambda a: jnp.mean(a, axis=0), reports)
+    # Without any target the loss is 0, not 0 / 0.
+    weight = jnp.where(sums.weight > 0, sums.weight, 1.0)
+    gradients = jax.tree.map(lambda a: a / weight, gradients)
+    cross_entropy = sums.cross_entropy / weight
+    metrics = {
+        "loss": cross_entropy + sums.auxiliary,
+        "cross_entropy": cross_entropy,
+        "accuracy": sums.correct / weight,
+    }
+    metrics |= {f"metric/{name}": value for name, value in reports.items()}
+    return gradients, rest, metrics
+
+
+def _slices(batch: Batch, mesh: Mesh, slices: int) -> Batch:
+    """The batch as `slices` parts along a new first axis.
+
+    Neighbouring rows go to different parts: every device keeps the rows it has.
+    """
+    place = NamedSharding(mesh, PartitionSpec(None, BATCH_AXES))
+
+    def split(a: Array) -> Array:
+        parts = a.reshape(a.shape[0] // slices, slices, *a.shape[1:]).swapaxes(0, 1)
+        return jax.lax.with_sharding_constraint(parts, place)
+
+    return jax.tree.map(split, batch)

@@ -1,0 +1,56 @@
+"""Writing files: whole or not at all, and one line where it fails."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..configs.errors import MemzooError
+
+
+class SaveError(MemzooError):
+    """Something could not be written."""
+
+    exit_code = 1
+
+
+@contextmanager
+def explained(
+    path: Path, kinds: type[Exception] | tuple[type[Exception], ...] = OSError
+) -> Iterator[None]:
+    """Errors of these kinds, raised while writing to `path`, become SaveError."""
+    try:
+        yield
+    except MemzooError:
+        raise
+    except kinds as error:
+        raise SaveError(
+            f"cannot write {path}: {reason(error)}; make room there and start the "
+            "command again: it goes on from the last checkpoint"
+        ) from error
+
+
+def replace_text(path: Path, text: str) -> None:
+    """The file holds `text`: at no moment half of it.
+
+    Raises:
+        SaveError: it cannot be written; what it held is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with explained(path):
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def reason(error: BaseException) -> str:
+    """The first cause of an error, in one short line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno)
+    lines = str(error).strip().splitlines()
+    name = type(error).__name__
+    return f"{name}: {lines[0][:160]}" if lines else name

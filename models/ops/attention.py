@@ -124,7 +124,7 @@ def _fill_places(
     key_segment: Array | None,
     key_position: Array | None,
 ) -> Places:
-    """Places of queries and keys as int32; what is not given is document 0, in order."""
+    """Places as int32; what is not given is document 0, in order."""
 
     def fill(given: Array | None, length: int, ordered: bool) -> Array:
         if given is None:
@@ -171,9 +171,7 @@ def _reference(
     return o.reshape(batch, time, heads, v.shape[-1])
 
 
-def _cudnn_obstacle(
-    q: Array, k: Array, v: Array, places: Places | None
-) -> str | None:
+def _cudnn_obstacle(q: Array, k: Array, v: Array, places: Places | None) -> str | None:
     """Why cuDNN's kernel does not apply, in words; None if it does."""
     if jax.default_backend() != "gpu":
         return f"the backend is {jax.default_backend()}"

@@ -59,7 +59,7 @@ def blockwise_attention(
         places: segments and positions; None: causal by index, t == s.
         block_size: keys in a tile; None: chosen by backend.
     """
-    batch, time, heads, size = q.shape
+    batch, time, heads = q.shape[:3]
     source, groups = k.shape[1:3]
     if 0 in (batch, time, heads, source):
         return jnp.zeros((batch, time, heads, v.shape[-1]), v.dtype)

@@ -27,7 +27,9 @@ def rotary(
     """
     size = x.shape[-1]
     if size % 2:
-        raise ValueError(f"the key size is {size}; rotary pairs channels, give an even one")
+        raise ValueError(
+            f"the key size is {size}; rotary pairs channels, give an even one"
+        )
     wide = jnp.promote_types(x.dtype, jnp.float32)
     exponent = jnp.arange(0, size, 2, dtype=wide) / size
     angle = position.astype(wide)[:, :, None, None] * (

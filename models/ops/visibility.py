@@ -78,8 +78,8 @@ def block_visits(
     visit = (first_key_segment <= last_segment) & (last_key_segment >= first_segment)
     visit = visit & (first_key <= last_position)
     if window is not None:
-        # Written so that the extremes of an empty block cannot overflow.
-        visit = visit & (last_key > jnp.maximum(first_position, 0) - window)
+        # No overflow: of no query the smallest position is the largest integer.
+        visit = visit & (last_key > first_position - window)
     visit = jnp.any(visit | jnp.any(always, axis=-1), axis=0)
     order = jnp.argsort(jnp.logical_not(visit), axis=1, stable=True)
     return order.astype(jnp.int32), jnp.sum(visit, axis=1, dtype=jnp.int32)

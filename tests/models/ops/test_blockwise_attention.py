@@ -1,0 +1,50 @@
+"""What the blockwise form alone must keep: no array grows with both lengths."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.extend.core import jaxprs_in_params
+
+from memzoo.models.ops.blockwise_attention import blockwise_attention
+from memzoo.models.ops.visibility import Places
+
+TIME = 512
+BLOCK = 32
+
+
+def sizes(jaxpr):
+    """Elements of every array of a program, loops and calls looked into."""
+    for equation in jaxpr.eqns:
+        for variable in equation.outvars:
+            yield math.prod(variable.aval.shape)
+        for inner in jaxprs_in_params(equation.params):
+            yield from sizes(inner)
+
+
+@pytest.mark.parametrize("window", [None, 100])
+@pytest.mark.parametrize("with_places", [False, True])
+def test_no_array_grows_with_both_lengths(window, with_places):
+    zeros = jnp.zeros((1, TIME), jnp.int32)
+    index = jnp.arange(TIME)[None]
+    places = Places(zeros, index, zeros, index) if with_places else None
+    run = functools.partial(
+        blockwise_attention,
+        scale=0.5,
+        window=window,
+        places=places,
+        block_size=BLOCK,
+    )
+    inputs = [jnp.zeros((1, TIME, heads, 4)) for heads in (2, 1, 1)]
+
+    def both(q, k, v, o_bar):
+        o, back = jax.vjp(run, q, k, v)
+        return o, *back(o_bar)
+
+    program = jax.make_jaxpr(both)(*inputs, inputs[0])
+    assert max(sizes(program.jaxpr)) <= 16 * TIME
+    compiled = jax.jit(both).lower(*inputs, inputs[0]).compile()
+    used = compiled.memory_analysis().temp_size_in_bytes
+    assert used < 4 * TIME * TIME / 4

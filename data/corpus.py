@@ -33,7 +33,7 @@ class Corpus:
     """
 
     text: UInt8[np.ndarray, "n"]
-    starts: Int64[np.ndarray, "d+1"]
+    starts: Int64[np.ndarray, "edges"]
 
     @classmethod
     def of(cls, documents: Iterable[bytes]) -> "Corpus":
@@ -80,15 +80,10 @@ def digest(documents: Iterable[tuple[str, bytes]]) -> dict[str, int | str]:
     return {"files": files, "bytes": size, "sha256": sha.hexdigest()}
 
 
-def place_of(name: str) -> float:
-    """A number in [0, 1) that depends on a file's name alone."""
-    head = hashlib.sha256(name.encode()).digest()[:6]
-    return int.from_bytes(head, "big") / 2**48
-
-
 def split_of(name: str, validation: float, test: float) -> Split:
     """The split of a file, by its name: adding files moves no other file."""
-    place = place_of(name)
+    head = hashlib.sha256(name.encode()).digest()[:6]
+    place = int.from_bytes(head, "big") / 2**48
     if place < validation:
         return "validation"
     return "test" if place < validation + test else "train"
@@ -170,16 +165,21 @@ def _library(
     test: float,
     max_bytes: int | None,
 ) -> Library:
-    """The files in the order of `place_of`, as many as fit into `max_bytes`."""
+    """The files in an order by name, as many as fit into `max_bytes`."""
     stamped = []
     total = 0
-    for name, path in sorted(files, key=lambda file: (place_of(file[0]), file[0])):
+    for name, path in sorted(files, key=_order):
         stat = path.stat()
         total += stat.st_size
         if max_bytes is not None and total > max_bytes and stamped:
             break
         stamped.append((name, str(path), stat.st_size, stat.st_mtime_ns))
     return _read(tuple(stamped), validation, test)
+
+
+def _order(file: tuple[str, Path]) -> bytes:
+    """A sort key, independent of what decides the file's split."""
+    return hashlib.sha256(file[0].encode()).digest()[6:]
 
 
 @functools.lru_cache(maxsize=2)

@@ -22,8 +22,8 @@ class Plan(NamedTuple):
     """
 
     documents: Int64[np.ndarray, "d"]
-    starts: Int64[np.ndarray, "d+1"]
-    row_starts: Int64[np.ndarray, "r+1"]
+    starts: Int64[np.ndarray, "edges"]
+    row_starts: Int64[np.ndarray, "cuts"]
     rows: Int64[np.ndarray, "r"]
     row_length: int
 
@@ -75,7 +75,8 @@ def plan(
     documents = counter.permutation(counter.key(seed, *path, 0), len(lengths))
     starts = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths[documents], out=starts[1:])
-    row_starts = _row_starts(starts, row_length, max_documents or len(lengths))
+    bound = min(max_documents or len(lengths), len(lengths))
+    row_starts = _row_starts(starts, row_length, bound)
     rows = counter.permutation(counter.key(seed, *path, 1), len(row_starts) - 1)
     return Plan(documents, starts, row_starts, rows, row_length)
 
@@ -100,8 +101,8 @@ def pieces(plan: Plan, rows: Int[np.ndarray, "b"]) -> Pieces:
 
 
 def _row_starts(
-    starts: Int64[np.ndarray, "d+1"], row_length: int, max_documents: int
-) -> Int64[np.ndarray, "r+1"]:
+    starts: Int64[np.ndarray, "edges"], row_length: int, max_documents: int
+) -> Int64[np.ndarray, "cuts"]:
     """Where each row begins, and where the last one ends.
 
     A document is crowded if a row that begins in it can be closed by the bound. Where

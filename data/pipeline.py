@@ -81,15 +81,19 @@ class Pipeline(Iterator[Batch]):
         self._num_workers = num_workers
         self._prefetch = prefetch
         self._position = 0
-        self._batches: Iterator[Batch] | None = None
-        self._closing: weakref.finalize | None = None
+        self._running: list[grain.DatasetIterator] = []  # one, or none
+        # Also at exit, where Grain's own destructor would run too late and complain.
+        weakref.finalize(self, _end, self._running)
 
     def __next__(self) -> Batch:
         if self._position >= self._end:
             raise StopIteration
-        if self._batches is None:
-            self._batches = self._start()
-        batch = next(self._batches)
+        if not self._running:
+            self._running.append(self._start())
+        batch = next(self._running[0])
+        if self._num_workers:
+            # Out of the memory shared with the worker, which does not outlive it.
+            batch = Batch._make(None if a is None else np.array(a) for a in batch)
         self._position += 1
         return batch
 
@@ -109,9 +113,7 @@ class Pipeline(Iterator[Batch]):
 
     def close(self) -> None:
         """Worker processes and threads have ended; the next batch starts new ones."""
-        if self._closing is not None:
-            self._closing()
-        self._batches = self._closing = None
+        _end(self._running)
 
     def __enter__(self) -> "Pipeline":
         return self
@@ -119,7 +121,7 @@ class Pipeline(Iterator[Batch]):
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _start(self) -> Iterator[Batch]:
+    def _start(self) -> grain.DatasetIterator:
         """A Grain iterator from the present position on."""
         dataset = self._dataset[self._position :]
         if self._num_workers:
@@ -131,16 +133,11 @@ class Pipeline(Iterator[Batch]):
             )
             # A thread inside the worker would only hold more batches.
             reading = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-            batches = dataset.to_iter_dataset(reading).mp_prefetch(options)
-        else:
-            reading = grain.ReadOptions(
-                num_threads=min(1, self._prefetch), prefetch_buffer_size=self._prefetch
-            )
-            batches = dataset.to_iter_dataset(reading)
-        iterator = iter(batches)
-        # Also at exit, where Grain's own destructor would run too late and complain.
-        self._closing = weakref.finalize(self, iterator.close)
-        return iterator
+            return iter(dataset.to_iter_dataset(reading).mp_prefetch(options))
+        reading = grain.ReadOptions(
+            num_threads=min(1, self._prefetch), prefetch_buffer_size=self._prefetch
+        )
+        return iter(dataset.to_iter_dataset(reading))
 
 
 def refuse_changed_data(saved: dict[str, Any], present: dict[str, Any]) -> None:
@@ -157,6 +154,12 @@ def refuse_changed_data(saved: dict[str, Any], present: dict[str, Any]) -> None:
                 f"the data has changed: {name} was {before} and is {now}; go on with "
                 "the data of the run, or start a new run"
             )
+
+
+def _end(running: list[grain.DatasetIterator]) -> None:
+    """No iterator runs any more, and none is left to a later destructor."""
+    while running:
+        running.pop().close()
 
 
 @dataclasses.dataclass(frozen=True)

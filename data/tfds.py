@@ -176,12 +176,9 @@ def _dataset_folder(config: TfdsConfig) -> Path:
 
 
 def _names(folder: Path) -> list[str]:
-    """What in a folder holds a data set, sorted."""
-    if not folder.is_dir():
-        return []
-    return sorted(
-        {p.relative_to(folder).parts[0] for p in folder.glob(f"*/**/{_INFO}")}
-    )
+    """What in a folder holds versions of a data set, or configs with versions."""
+    found = [*folder.glob(f"*/*/{_INFO}"), *folder.glob(f"*/*/*/{_INFO}")]
+    return sorted({path.relative_to(folder).parts[0] for path in found})
 
 
 def _versions(folder: Path) -> list[str]:
@@ -194,7 +191,7 @@ def _versions(folder: Path) -> list[str]:
 def _require(name: str, there: list[str], what: str, remedy: str) -> None:
     """`name` is among those that are there."""
     if name not in there:
-        listing = ", ".join(there) if there else "none"
+        listing = ", ".join(sorted(there)) or "none"
         raise DataError(f"no {what} is called {name!r} (there: {listing}); {remedy}")
 
 

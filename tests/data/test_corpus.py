@@ -1,0 +1,124 @@
+"""Corpora: the same documents in the same order, split by name."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memzoo.data import corpus
+from memzoo.data.task import SPLITS, DataError
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    for i in range(200):
+        path = tmp_path / f"part{i % 3}" / f"{i}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(f"text {i}\n".encode() * (i % 5))
+    (tmp_path / "note.md").write_bytes("ä".encode())
+    return tmp_path
+
+
+def documents(part: corpus.Corpus) -> list[bytes]:
+    return [
+        part.text[a:b].tobytes()
+        for a, b in zip(part.starts[:-1], part.starts[1:], strict=True)
+    ]
+
+
+def test_tokens_are_the_begin_token_and_the_bytes():
+    part = corpus.Corpus.of([b"ab", b"", b"\xff"])
+    assert part.lengths.tolist() == [3, 2]
+    document = np.array([[0, 0, 0], [1, 1, 0]])
+    offset = np.array([[0, 1, 2], [0, 1, 1]])
+    found = part.tokens(document, offset)
+    assert found.tolist() == [[256, 97, 98], [256, 255, 97]]
+    assert found.dtype == np.int32
+
+
+def test_a_folder_is_read_once_a_file_and_split_by_name(texts: Path):
+    library = corpus.folder(texts, "**/*.txt", validation=0.2, test=0.1)
+    for split in SPLITS:
+        expected = []
+        for path in texts.glob("**/*.txt"):
+            name = path.relative_to(texts).as_posix()
+            if corpus.split_of(name, 0.2, 0.1) == split and path.stat().st_size:
+                expected.append(path.read_bytes())
+        assert sorted(documents(library.splits[split])) == sorted(expected)
+    sizes = [len(library.splits[split].lengths) for split in SPLITS]
+    assert sum(sizes) == 160 and 15 < sizes[1] < 50 and 5 < sizes[2] < 35
+    assert library.content["files"] == 200
+
+
+def test_content_digest_is_of_names_and_bytes():
+    sha = hashlib.sha256()
+    for part in (b"a", b"xy", b"b", b""):
+        sha.update(len(part).to_bytes(8, "little") + part)
+    found = corpus.digest([("a", b"xy"), ("b", b"")])
+    assert found == {"files": 2, "bytes": 2, "sha256": sha.hexdigest()}
+
+
+def test_a_changed_file_changes_the_digest(texts: Path):
+    before = corpus.folder(texts, "**/*.txt").content
+    assert corpus.folder(texts, "**/*.txt").content == before
+    path = texts / "part0" / "3.txt"
+    stat = path.stat()
+    path.write_bytes(path.read_bytes().replace(b"3", b"4"))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000))
+    assert corpus.folder(texts, "**/*.txt").content["sha256"] != before["sha256"]
+
+
+def test_a_moved_folder_is_the_same_data(texts: Path):
+    before = corpus.folder(texts, "**/*.txt")
+    moved = texts.rename(texts.with_name("moved"))
+    after = corpus.folder(moved, "**/*.txt")
+    assert before.content == after.content
+    np.testing.assert_array_equal(
+        before.splits["train"].text, after.splits["train"].text
+    )
+
+
+def test_more_files_move_no_file_to_another_split():
+    names = [f"dir/{i}.py" for i in range(20_000)]
+    found = [corpus.split_of(name, 0.05, 0.05) for name in names]
+    shares = [found.count(split) / len(names) for split in SPLITS]
+    np.testing.assert_allclose(shares, [0.9, 0.05, 0.05], atol=0.01)
+    assert corpus.split_of("a.py", 0.05, 0.05) == "train"
+
+
+def test_no_more_is_read_than_allowed(texts: Path):
+    whole = corpus.folder(texts, "**/*.txt")
+    small = corpus.folder(texts, "**/*.txt", max_bytes=1_000)
+    assert 900 < small.content["bytes"] <= 1_000
+    train = documents(small.splits["train"])
+    assert train == documents(whole.splits["train"])[: len(train)]
+    assert corpus.folder(texts, "**/*.txt", max_bytes=1).content["files"] == 1
+
+
+def test_the_standard_library_is_there_without_its_tests():
+    library = corpus.standard_library(max_bytes=300_000)
+    assert 200_000 < library.content["bytes"] <= 300_000
+    text = library.splits["train"].text.tobytes()
+    assert b"import" in text and b"def " in text
+    assert library is corpus.standard_library(max_bytes=300_000)  # not read twice
+
+
+def test_a_python_without_sources_is_refused(tmp_path: Path, monkeypatch):
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "a.py").write_text("pass")
+    (tmp_path / "_sysconfigdata_x.py").write_text("pass")
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"stdlib": str(tmp_path)})
+    with pytest.raises(DataError, match=r"no Python sources in .* task 'folder'"):
+        corpus.standard_library()
+
+
+def test_a_missing_folder_is_named():
+    with pytest.raises(DataError, match="there is no folder /nowhere/at/all; set path"):
+        corpus.folder("/nowhere/at/all", "*")
+
+
+def test_a_pattern_without_files_is_named(texts: Path):
+    with pytest.raises(DataError, match=r"matches '\*\.rst'; set pattern"):
+        corpus.folder(texts, "*.rst")

@@ -1,0 +1,1 @@
+"""Speed and memory of the operations, beside what a user would pick instead."""

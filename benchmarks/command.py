@@ -1,0 +1,157 @@
+"""`memzoo bench`."""
+
+import dataclasses
+import datetime
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from .cases import peers_of, select_growth, select_rows
+from .environments import prepare, require
+from .report import WIDTH, as_json, as_markdown, as_renderable
+from .runner import Form, Plan, Results, count_steps, run_plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchConfig:
+    """Measure our operations on a CPU beside the libraries a user would pick instead.
+
+    Ratios above 1 mean that ours is faster. For quick numbers while tuning:
+    `memzoo bench --rows delta:2048 --rounds 5 --wall-rounds 0 --no-growth`.
+    """
+
+    rows: str | None = None
+    """Operations, comma separated (gated_delta, delta, scalar_decay, attention), or one
+    length of them (delta:2048). None: all."""
+    rounds: int = 7
+    """Rounds on one core with one thread."""
+    wall_rounds: int = 3
+    """Rounds with all cores, for the wall time; 0 leaves them out."""
+    growth: bool = True
+    """Also fit how time and memory of the recurrent operations grow with length."""
+    minimum_seconds: float = 0.3
+    """A measurement repeats its pass until it lasts this long."""
+    chunk_size: int | None = None
+    """Tokens in a chunk (a block, for attention) of ours. None: as the operations
+    choose."""
+    form: Form = "auto"
+    """Form of our recurrent operations."""
+    seed: int = 0
+    """Seed of the inputs."""
+    prepare: bool = False
+    """Make the peers' environments (downloads PyTorch) instead of measuring."""
+    peers: Path = Path(".peers")
+    """Folder that holds the peers' environments."""
+    python: str | None = None
+    """Interpreter that the peers' environments are made with. None: this one."""
+    json: bool = False
+    """Print everything that was measured as JSON."""
+    markdown: Path | None = None
+    """Also write the page of the run to this file."""
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ValueError(f"rounds is {self.rounds}; measure at least 1 round")
+        if self.wall_rounds < 0:
+            raise ValueError(
+                f"wall_rounds is {self.wall_rounds}; 0 leaves the wall time out"
+            )
+        if self.minimum_seconds <= 0:
+            raise ValueError(
+                f"minimum_seconds is {self.minimum_seconds}; give a positive time"
+            )
+        if self.chunk_size is not None and self.chunk_size < 1:
+            raise ValueError(
+                f"chunk_size is {self.chunk_size}; give at least 1, or leave it out"
+            )
+
+
+def run(config: BenchConfig) -> int:
+    """Make the peers' environments, or measure and print; the exit code.
+
+    Raises:
+        MemzooError: an unknown row, a peer without an environment, a contestant that
+            failed.
+    """
+    console = Console(stderr=True)
+    rows = select_rows(config.rows)
+    peers = peers_of(rows)
+    folder = config.peers.absolute()
+    if config.prepare:
+        with console.status("preparing") as status:
+
+            def announce(line: str) -> None:
+                status.update(line)
+                console.log(line, highlight=False)
+
+            prepare(folder, peers, config.python or sys.executable, announce)
+        return 0
+    require(folder, peers)
+    plan = Plan(
+        rows=rows,
+        growth=select_growth(rows) if config.growth else (),
+        rounds=config.rounds,
+        wall_rounds=config.wall_rounds,
+        minimum_seconds=config.minimum_seconds,
+        seed=config.seed,
+        peers_folder=folder,
+        chunk_size=config.chunk_size,
+        form=config.form,
+    )
+    _publish(_run_with_progress(plan, console), config)
+    return 0
+
+
+def command_line(config: BenchConfig) -> str:
+    """The command that gives `config`, without what is only about the output."""
+    words = ["memzoo", "bench"]
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value == field.default or field.name in ("json", "markdown", "peers"):
+            continue
+        flag = field.name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", str(value)]
+    return " ".join(words)
+
+
+def _run_with_progress(plan: Plan, console: Console) -> Results:
+    with Progress(
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+        console=console,
+        transient=True,
+    ) as progress:
+        task = progress.add_task("starting", total=count_steps(plan))
+
+        def advance(text: str) -> None:
+            progress.update(task, advance=1, description=text)
+
+        return run_plan(plan, advance)
+
+
+def _publish(results: Results, config: BenchConfig) -> None:
+    if config.markdown is not None:
+        date = datetime.date.today().isoformat()
+        config.markdown.parent.mkdir(parents=True, exist_ok=True)
+        config.markdown.write_text(as_markdown(results, command_line(config), date))
+    if config.json:
+        sys.stdout.write(json.dumps(as_json(results), indent=2) + "\n")
+        return
+    console = Console()
+    # A pipe has no width of its own.
+    Console(width=None if console.is_terminal else WIDTH).print(as_renderable(results))

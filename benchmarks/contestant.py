@@ -1,0 +1,153 @@
+"""A contestant: a process of its own that lives through all rounds."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ..configs.errors import MemzooError
+from .cases import Peer
+from .environments import interpreter
+
+WORKER_TORCH = Path(__file__).parent / "worker_torch.py"
+
+
+class ContestantError(MemzooError):
+    """A contestant could not do what it was asked."""
+
+
+class Contestant:
+    """One process that answers requests over its standard input and output."""
+
+    def __init__(self, name: str, command: list[str], cores: frozenset[int]) -> None:
+        """Start the process on the given cores, with as many threads.
+
+        Args:
+            name: how it is called in messages.
+            command: what to run; see `our_command` and `peer_command`.
+            cores: it and its threads stay on these, where the system can pin.
+        """
+        self.name = name
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        with pinned(cores):
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                text=True,
+                env=_environment(len(cores)),
+            )
+
+    def __enter__(self) -> "Contestant":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def ask(self, command: str, **fields: Any) -> dict[str, Any]:
+        """What the contestant answers.
+
+        Raises:
+            ContestantError: it died, or answered with an error.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps({"command": command, **fields}) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise ContestantError(
+                f"the benchmark process of {self.name} ended: {self._last_words()}"
+            )
+        answer = json.loads(line)
+        if "error" in answer:
+            raise ContestantError(
+                f"{self.name} failed to {command} {fields.get('name', '')}: "
+                f"{answer['error']}"
+            )
+        return answer
+
+    def close(self) -> None:
+        """The process has ended."""
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            # A dead process has nobody left to read what was written.
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._log.close()
+
+    def _last_words(self) -> str:
+        self._log.seek(0)
+        lines = self._log.read().strip().splitlines()
+        return lines[-1] if lines else f"exit code {self._process.wait()}"
+
+
+def our_command() -> list[str]:
+    """Runs our contestant in this interpreter."""
+    return [sys.executable, "-m", "memzoo.benchmarks.worker_jax"]
+
+
+def peer_command(folder: Path, peer: Peer, threads: int) -> list[str]:
+    """Runs a peer in its own environment, shut off from ours."""
+    python = str(interpreter(folder, peer))
+    return [python, "-I", str(WORKER_TORCH), peer, str(threads)]
+
+
+@contextmanager
+def pinned(cores: frozenset[int]) -> Iterator[None]:
+    """Processes started inside stay on the given cores, where the system can pin."""
+    if not can_pin():
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def can_pin() -> bool:
+    """Whether this system lets a process be held on a core."""
+    return hasattr(os, "sched_setaffinity")
+
+
+def usable_cores() -> frozenset[int]:
+    """The cores this process may run on."""
+    if can_pin():
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
+
+
+def _environment(threads: int) -> dict[str, str]:
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": str(threads),
+        # A CPU table: peers and ours alike.
+        "JAX_PLATFORMS": "cpu",
+        "CUDA_VISIBLE_DEVICES": "",
+        "TOKENIZERS_PARALLELISM": "false",
+    }

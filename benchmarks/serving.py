@@ -1,0 +1,112 @@
+"""The loop of a contestant: one JSON object a line in, one a line out.
+
+Runs in interpreters that have only numpy and a peer, so it imports nothing else.
+"""
+
+import ctypes
+import gc
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Prepared(NamedTuple):
+    """A case ready to be measured.
+
+    Attributes:
+        call: one forward and backward pass, done when it returns.
+        results: the output and the gradients (`gradient_<input>`), by name.
+    """
+
+    call: Callable[[], None]
+    results: Callable[[], Mapping[str, np.ndarray]]
+
+
+Prepare = Callable[[str, dict[str, np.ndarray], dict[str, Any]], Prepared]
+
+
+def serve(prepare: Prepare, versions: Callable[[], dict[str, str]]) -> None:
+    """Answer requests from standard input until it ends.
+
+    `prepare` (operation, inputs, options) reads `inputs`, runs once and writes
+    `outputs`; `run` times `repeats` passes; `memory` measures one pass.
+    """
+    # What libraries print must not mix with the answers.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    cases: dict[str, Prepared] = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = _answer(request, cases, prepare, versions)
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        answers.write(json.dumps(answer) + "\n")
+
+
+def _answer(
+    request: dict[str, Any],
+    cases: dict[str, Prepared],
+    prepare: Prepare,
+    versions: Callable[[], dict[str, str]],
+) -> dict[str, Any]:
+    match request["command"]:
+        case "versions":
+            return versions()
+        case "prepare":
+            with np.load(request["inputs"]) as stored:
+                arrays = dict(stored)
+            prepared = prepare(request["operation"], arrays, request["options"])
+            results: dict[str, Any] = dict(prepared.results())
+            np.savez(request["outputs"], **results)
+            cases[request["name"]] = prepared
+            return {}
+        case "run":
+            return _run(cases[request["name"]].call, request["repeats"])
+        case "memory":
+            return {"peak_bytes": _peak_growth(cases[request["name"]].call)}
+    raise ValueError(f"unknown command {request['command']!r}")
+
+
+def _run(call: Callable[[], None], repeats: int) -> dict[str, float]:
+    """Seconds a pass, in processor time and by the clock."""
+    # The caches hold what the contestant before left there.
+    call()
+    gc.collect()
+    gc.disable()
+    cpu, wall = time.process_time(), time.perf_counter()
+    for _ in range(repeats):
+        call()
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    gc.enable()
+    return {"cpu_seconds": cpu / repeats, "wall_seconds": wall / repeats}
+
+
+def _peak_growth(call: Callable[[], None]) -> int | None:
+    """Bytes by which one pass raises the resident memory; None where not told.
+
+    Linux alone lets a process reset its high-water mark.
+    """
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        before = _status_bytes("VmRSS")
+        with open("/proc/self/clear_refs", "w") as marks:
+            marks.write("5")
+        call()
+        return max(0, _status_bytes("VmHWM") - before)
+    except (AttributeError, OSError):
+        return None
+
+
+def _status_bytes(field: str) -> int:
+    with open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith(field + ":"):
+                return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {field}")

@@ -1,0 +1,64 @@
+import os
+import sys
+
+import pytest
+
+from memzoo.benchmarks.contestant import (
+    Contestant,
+    ContestantError,
+    can_pin,
+    pinned,
+    usable_cores,
+)
+
+ECHO = """
+import json, os, sys
+for line in sys.stdin:
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    threads = os.environ["OMP_NUM_THREADS"]
+    print(json.dumps({"cores": cores, "threads": threads}), flush=True)
+"""
+
+
+def test_a_contestant_lives_on_its_cores_with_as_many_threads():
+    core = max(usable_cores())
+    command = [sys.executable, "-c", ECHO]
+    with Contestant("echo", command, frozenset([core])) as contestant:
+        answer = contestant.ask("anything")
+        assert answer["threads"] == "1"
+        if can_pin():
+            assert answer["cores"] == [core]
+
+
+def test_pinning_ends_with_the_block():
+    before = usable_cores()
+    with pinned(frozenset([min(before)])):
+        pass
+    assert usable_cores() == before
+
+
+def test_a_contestant_that_ended_is_reported_with_its_last_words():
+    command = [sys.executable, "-c", "raise SystemExit('no such peer')"]
+    with (
+        Contestant("gone", command, usable_cores()) as contestant,
+        pytest.raises(ContestantError, match="gone ended: no such peer"),
+    ):
+        contestant.ask("versions")
+        contestant.ask("versions")
+
+
+def test_a_silent_end_is_reported_with_its_exit_code():
+    command = [sys.executable, "-c", "raise SystemExit(7)"]
+    with (
+        Contestant("gone", command, usable_cores()) as contestant,
+        pytest.raises(ContestantError, match="exit code 7"),
+    ):
+        contestant.ask("versions")
+
+
+def test_a_system_that_cannot_pin_runs_unpinned(monkeypatch):
+    monkeypatch.delattr(os, "sched_setaffinity", raising=False)
+    assert not can_pin()
+    assert usable_cores() == frozenset(range(os.cpu_count() or 1))
+    with pinned(frozenset([0])):
+        pass

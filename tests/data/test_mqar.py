@@ -140,6 +140,9 @@ def test_keys_values_and_filler_are_uniform():
         assert len(counts) == high - low
         expected = drawn.size / (high - low)
         assert np.abs(counts - expected).max() < 4.5 * np.sqrt(expected)
+    pairs = np.bincount(((keys - 1) * 32 + values - 32).ravel(), minlength=31 * 32)
+    expected = keys.size / (31 * 32)
+    assert np.abs(pairs - expected).max() < 5 * np.sqrt(expected)
 
 
 @pytest.mark.parametrize("config", CONFIGS)

@@ -64,6 +64,16 @@ def test_rows_are_those_of_the_greedy_loop(lengths, row_length, bound, epoch):
             assert not array[i, filled:].any()
 
 
+def test_rows_begin_where_the_greedy_loop_begins_them():
+    generator = np.random.default_rng(0)
+    for _ in range(300):
+        count, row_length, bound = generator.integers(1, [12, 10, 6]).tolist()
+        lengths = generator.integers(1, generator.integers(2, 14), count)
+        plan = packing.plan(lengths, row_length, bound, 0)
+        rows = greedy_rows(lengths[plan.documents].tolist(), row_length, bound)
+        assert np.diff(plan.row_starts).tolist() == [len(row) for row in rows]
+
+
 @pytest.mark.parametrize("bound", [1, 4, None])
 @pytest.mark.parametrize("longest", [6, 300])
 def test_every_token_stands_in_one_place(bound: int | None, longest: int):

@@ -1,5 +1,6 @@
 """Data sets of TensorFlow Datasets, with TensorFlow absent."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -169,6 +170,16 @@ def test_files_that_need_tensorflow_are_refused(data_dir: str, tmp_path: Path):
 def test_nothing_is_built_over_a_data_set(texts: Path, data_dir: str):
     with pytest.raises(DataError, match="is there already; remove it, or name another"):
         build_folder_dataset(texts, data_dir)
+
+
+def test_a_data_set_that_was_built_anew_is_read_anew(texts: Path, tmp_path: Path):
+    config = TfdsConfig(name="text_folder", data_dir=str(tmp_path / "built"))
+    sizes = []
+    for pattern in ("1*.txt", "2*.txt", "*.txt"):
+        folder = build_folder_dataset(texts, config.data_dir, pattern=pattern)
+        sizes.append(len(config.build("train").corpus.text))
+        shutil.rmtree(folder)
+    assert len(set(sizes)) == 3
 
 
 def test_a_name_is_needed():

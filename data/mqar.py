@@ -40,7 +40,8 @@ class MqarConfig:
         filler: what stands at the other places behind the pairs: token 0 or, drawn
             uniformly, any token (which may be a key or a value of this very row).
         power: 0.01 puts most queries soon after the pairs, 1 spreads them evenly.
-        seed: decides every draw. Splits draw from streams of their own.
+        seed: decides every draw. Splits draw from streams of their own; in a very
+            small vocabulary two of their rows may still be equal by chance.
         num_passes: how often the block of pairs is written.
         num_examples: rows of the training split, in another order in every epoch;
             `None`: no row comes twice. The other splits never repeat a row.

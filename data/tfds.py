@@ -1,7 +1,9 @@
 """Text corpora in TensorFlow Datasets' folders, read and written without TensorFlow."""
 
+import contextlib
 import functools
 import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -141,7 +143,8 @@ def build_folder_dataset(
     if folder.exists():
         raise DataError(f"{folder} is there already; remove it, or name another config")
     tfds.disable_progress_bar()
-    builder.download_and_prepare()
+    with contextlib.redirect_stdout(sys.stderr):  # standard output is the caller's
+        builder.download_and_prepare()
     return folder
 
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from .chunk_scan import Form, resolve_form
 from .visibility import Places, block_visits, sees
 
 Tile = Callable[[Any, Any, bool], Any]
@@ -25,8 +26,7 @@ Tile = Callable[[Any, Any, bool], Any]
 class _Plan:
     """What is known before any number is: sizes of tiles, and the rule of visibility.
 
-    A tile covers `batch` rows and `groups` key groups at once: one of each on a CPU, so
-    that it stays in cache, all of them elsewhere.
+    A tile covers `batch` rows and `groups` key groups, and `repeats` heads of each.
     """
 
     scale: float
@@ -47,6 +47,7 @@ def blockwise_attention(
     window: int | None = None,
     places: Places | None = None,
     block_size: int | None = None,
+    form: Form = "auto",
 ) -> Float[Array, "b t h v"]:
     """Softmax attention in time t s and memory t + s.
 
@@ -58,23 +59,28 @@ def blockwise_attention(
         window: keys that a query sees, its own place included; None: all before it.
         places: segments and positions; None: causal by index, t == s.
         block_size: keys in a tile; None: chosen by backend.
+        form: "scan" takes one row and key group after another, so that a tile stays in
+            a CPU's cache; "parallel" takes all at once; "auto" chooses by backend.
     """
     batch, time, heads = q.shape[:3]
     source, groups = k.shape[1:3]
     if 0 in (batch, time, heads, source):
         return jnp.zeros((batch, time, heads, v.shape[-1]), v.dtype)
-    on_cpu = jax.default_backend() == "cpu"
+    one_by_one = resolve_form(form) == "scan"
     if block_size is None:
-        block_size = 256 if on_cpu else 128
+        block_size = 256 if one_by_one else 128
     repeats = heads // groups
+    if q.dtype == jnp.promote_types(q.dtype, jnp.float32):
+        # Cheaper than scaling every tile; narrow types would be rounded once more.
+        q, scale = q * scale, 1.0
     plan = _Plan(
         scale=scale,
         window=window,
         query_block=_even_block(time, max(block_size // repeats, 1)),
         key_block=_even_block(source, block_size),
         repeats=repeats,
-        batch=1 if on_cpu else batch,
-        groups=1 if on_cpu else groups,
+        batch=1 if one_by_one else batch,
+        groups=1 if one_by_one else groups,
     )
     q = _pad_time(q, plan.query_block)
     k, v = (_pad_time(x, plan.key_block) for x in (k, v))

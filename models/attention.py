@@ -30,19 +30,8 @@ Implementation = Literal["auto", "blockwise", "reference", "cudnn"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionConfig:
-    """Causal softmax attention (Vaswani et al. 2017, arXiv:1706.03762).
-
-    Per head, over the tokens s <= t of the document:
-
-        o_t = sum_s softmax_s(q_t . k_s / sqrt(head size)) v_s
-
-    with rotary positions (arXiv:2104.09864), grouped keys and values
-    (arXiv:2305.13245) and normalised queries and keys (arXiv:2302.05442), each optional.
-
-    Differs from it in: optional short convolutions on queries, keys and values, so that
-    the zoo can be compared with the same convolution everywhere.
-    """
+class SoftmaxAttentionConfig:
+    """What attention over everything and over a window have in common."""
 
     num_heads: int = 4
     head_size: int | None = None
@@ -60,24 +49,37 @@ class AttentionConfig:
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
-        check_key_value_heads(self.num_heads, self.key_value_heads)
+        if self.key_value_heads is None:
+            return
+        check_positive("key_value_heads", self.key_value_heads)
+        if self.num_heads % self.key_value_heads:
+            raise ValueError(
+                f"key_value_heads {self.key_value_heads} does not divide num_heads "
+                f"{self.num_heads}; choose a divisor or None"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionConfig(SoftmaxAttentionConfig):
+    """Causal softmax attention (Vaswani et al. 2017, arXiv:1706.03762).
+
+    Per head, over the tokens s <= t of the document:
+
+        o_t = sum_s softmax_s(q_t . k_s / sqrt(head size)) v_s
+
+    with rotary positions (arXiv:2104.09864), grouped keys and values
+    (arXiv:2305.13245) and normalised queries and keys (arXiv:2302.05442), each
+    optional.
+
+    Differs from it in: optional short convolutions on queries, keys and values, so
+    that the zoo can be compared with the same convolution everywhere.
+    """
 
     def build(
         self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
     ) -> "Attention":
         del layer_index
         return Attention(self, width, rngs, depth, window=None)
-
-
-def check_key_value_heads(num_heads: int, key_value_heads: int | None) -> None:
-    if key_value_heads is None:
-        return
-    check_positive("key_value_heads", key_value_heads)
-    if num_heads % key_value_heads:
-        raise ValueError(
-            f"key_value_heads {key_value_heads} does not divide num_heads "
-            f"{num_heads}; choose a divisor or None"
-        )
 
 
 class AttentionState(NamedTuple):
@@ -101,7 +103,7 @@ class Attention(MemoryLayer[AttentionState]):
 
     def __init__(
         self,
-        config: "AttentionConfig",
+        config: SoftmaxAttentionConfig,
         width: int,
         rngs: nnx.Rngs,
         depth: int,

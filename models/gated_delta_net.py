@@ -48,6 +48,11 @@ class GatedDeltaNetConfig:
     """Size of a value over the size of a key."""
     convolution_size: int = 4
     """Taps of the short convolutions on queries, keys and values; 0: none."""
+    output_gate: bool = True
+    """Gate the read by silu(W_g x)."""
+    fastest_decay: float = 16.0
+    """Initial exp(log_a) is uniform between 0 and this; 16 as published. With one or
+    two heads a draw near 16 forgets within a few tokens: choose 1 there."""
     negative_eigenvalues: bool = False
     """Write strengths in (0, 2) instead of (0, 1) (arXiv:2411.12537)."""
     chunk_size: int | None = None
@@ -56,6 +61,7 @@ class GatedDeltaNetConfig:
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
         check_positive("value_ratio", self.value_ratio)
+        check_positive("fastest_decay", self.fastest_decay)
         if self.value_heads is not None and (
             self.value_heads < 1 or self.value_heads % self.num_heads
         ):
@@ -95,9 +101,13 @@ class GatedDeltaNet(AssociativeMemory):
         )
         self.write_strength = projection(width, self.value_heads, rngs)
         self.decay = projection(width, self.value_heads, rngs)
-        self.log_a = nnx.Param(init_log_a(rngs, self.value_heads, minimum=0.0))
+        self.log_a = nnx.Param(
+            init_log_a(
+                rngs, self.value_heads, minimum=0.0, maximum=config.fastest_decay
+            )
+        )
         self.time_bias = nnx.Param(init_time_bias(rngs, self.value_heads))
-        self.gate = projection(width, values, rngs)
+        self.gate = projection(width, values, rngs) if config.output_gate else None
         self.norm = RMSNorm(self.value_size)
         self.output_projection = projection(
             values, width, rngs, gain=output_gain(depth)
@@ -131,4 +141,6 @@ class GatedDeltaNet(AssociativeMemory):
         self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
     ) -> Float[Array, "b t d"]:
         read = merge_heads(self.norm(read))
-        return self.output_projection(read * jax.nn.silu(self.gate(x)))
+        if self.gate is not None:
+            read = read * jax.nn.silu(self.gate(x))
+        return self.output_projection(read)

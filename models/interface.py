@@ -230,8 +230,13 @@ def _pack(
 
 
 def state_spec(layer: MemoryLayer[State], batch_size: int, max_length: int) -> State:
-    """Shapes and dtypes of the state; nothing is allocated."""
-    return jax.eval_shape(lambda: layer.init_state(batch_size, max_length))
+    """Shapes and dtypes of the state; nothing is allocated, the layer may be abstract."""
+    graphdef, arrays = nnx.split(layer)
+
+    def init(arrays: Any) -> State:
+        return nnx.merge(graphdef, arrays).init_state(batch_size, max_length)
+
+    return jax.eval_shape(init, arrays)
 
 
 def state_bytes(layer: MemoryLayer[Any], max_length: int) -> int:

@@ -72,14 +72,14 @@ class ShortConvolution(nnx.Module):
         self.kernel = nnx.Param(uniform((taps, size)))
         self.bias = nnx.Param(uniform((size,))) if bias else None
 
-    def init_tail(self, batch_size: int) -> Float[Array, "b w-1 d"]:
+    def init_tail(self, batch_size: int) -> Float[Array, "b _ d"]:
         """The inputs before the first token: zeros, in float32."""
         taps, size = self.kernel[...].shape
         return jnp.zeros((batch_size, taps - 1, size), jnp.float32)
 
     def __call__(
-        self, x: Float[Array, "b t d"], tail: Float[Array, "b w-1 d"], layout: Layout
-    ) -> tuple[Float[Array, "b t d"], Float[Array, "b w-1 d"]]:
+        self, x: Float[Array, "b t d"], tail: Float[Array, "b _ d"], layout: Layout
+    ) -> tuple[Float[Array, "b t d"], Float[Array, "b _ d"]]:
         y, after = short_convolution(
             x,
             self.kernel[...].astype(x.dtype),
@@ -91,8 +91,8 @@ class ShortConvolution(nnx.Module):
         return y, after.astype(tail.dtype)
 
     def step(
-        self, x: Float[Array, "b d"], tail: Float[Array, "b w-1 d"]
-    ) -> tuple[Float[Array, "b d"], Float[Array, "b w-1 d"]]:
+        self, x: Float[Array, "b d"], tail: Float[Array, "b _ d"]
+    ) -> tuple[Float[Array, "b d"], Float[Array, "b _ d"]]:
         y, after = short_convolution_step(
             x,
             self.kernel[...].astype(x.dtype),

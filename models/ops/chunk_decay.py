@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
@@ -10,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 class ChunkDecay(NamedTuple):
     """What is left of a write when it is read, for every pair of places in a chunk.
 
-    `None` stands for ones.
+    Axes of length 1 stand for shared factors, `None` for ones.
 
     Attributes:
         within: from token j (last axis) to token i, zero for j > i and across a
@@ -20,57 +21,86 @@ class ChunkDecay(NamedTuple):
         kept: from the chunk's first memory to its last.
     """
 
-    within: Float[Array, "*axes c c"]
-    carried: Float[Array, "*axes c"] | None
-    remaining: Float[Array, "*axes c"] | None
-    kept: Float[Array, "*axes"] | None
+    within: Float[Array, "*#axes c c"]
+    carried: Float[Array, "*#axes c"] | None
+    remaining: Float[Array, "*#axes c"] | None
+    kept: Float[Array, "*#axes"] | None
+
+
+def running_log_decay(
+    log_decay: Float[Array, "n b c h"] | None, dtype: DTypeLike
+) -> Float[Array, "n b c h"] | None:
+    """The logarithm of the decay from the start of each chunk to each token."""
+    if log_decay is None:
+        return None
+    return jnp.cumsum(log_decay.astype(dtype), axis=2)
 
 
 def chunk_decay(
-    log_decay: Float[Array, "*axes h c"] | None,
+    running: Float[Array, "*axes h c"] | None,
     segment: Int[Array, "*axes c"] | None,
     *,
-    chunk_size: int,
+    shape: tuple[int, ...],
     dtype: DTypeLike,
 ) -> ChunkDecay:
-    """The decays of a chunk from the decay of every step.
+    """The decays of a chunk from its running decay.
 
-    Differences of the running sum are masked before the exponential, so that nothing
+    Differences of the running decay are masked before the exponential, so that nothing
     overflows, in the gradient neither. A document start masks exactly, by its segment.
 
     Args:
-        log_decay: logarithm of the decay that enters token i, finite and at most 0.
+        running: logarithm of the decay up to token i, as `running_log_decay` returns
+            it; finite and falling. None: no decay.
         segment: document starts seen in the chunk, 0 for the carried document. Shared
             by the heads.
-        chunk_size: tokens in the chunk.
+        shape: of `running`, given or not: axes, heads, tokens in the chunk.
         dtype: of the decays.
     """
-    mask = jnp.tril(jnp.ones((chunk_size, chunk_size), bool))
+    size = shape[-1]
+    causal = np.tril(np.ones((size, size), bool))
+    mask = jnp.asarray(causal.reshape((1,) * (len(shape) - 1) + causal.shape))
     carries = remains = keeps = None
     if segment is not None:
         segment = segment[..., None, :]
         same = segment[..., :, None] == segment[..., None, :]
-        mask = jnp.logical_and(mask.reshape((1,) * (same.ndim - 2) + mask.shape), same)
+        mask = jnp.logical_and(mask, same)
         carries = segment == 0
         remains = segment == segment[..., -1:]
         keeps = segment[..., -1] == 0
-    if log_decay is None:
-        return ChunkDecay(
-            mask.astype(dtype),
-            _ones(carries, dtype),
-            _ones(remains, dtype),
-            _ones(keeps, dtype),
-        )
-    total = jnp.cumsum(log_decay.astype(dtype), axis=-1)
-    difference = total[..., :, None] - total[..., None, :]
+    if running is None:
+        within = mask.astype(dtype)
+        return ChunkDecay(within, *_as(dtype, carries, remains, keeps))
+    difference = running[..., :, None] - running[..., None, :]
     mask = jnp.broadcast_to(mask, difference.shape)
     within = jnp.where(mask, jnp.exp(jnp.where(mask, difference, 0)), 0)
+    last = running[..., -1:]
     return ChunkDecay(
         within,
-        _masked(carries, jnp.exp(total)),
-        _masked(remains, jnp.exp(total[..., -1:] - total)),
-        _masked(keeps, jnp.exp(total[..., -1])),
+        _masked(carries, jnp.exp(running)),
+        _masked(remains, jnp.exp(last - running)),
+        _masked(keeps, jnp.exp(last[..., 0])),
     )
+
+
+def running_cotangent(
+    rises: Float[Array, "b h c"],
+    pairs: Float[Array, "b h i c"],
+    remained: Float[Array, "b h c"],
+    kept: Float[Array, "b h"],
+) -> Float[Array, "b h c"]:
+    """The cotangent of a chunk's running decay.
+
+    The running decay of a token multiplies what the token reads and divides what it
+    writes; that of the last token also multiplies the memory handed on.
+
+    Args:
+        rises: what the reads of each token contribute, over all that they read.
+        pairs: what each pair of reader i and writer c contributes.
+        remained: what each write left in the last memory contributes.
+        kept: what the first memory contributes through the last.
+    """
+    falls = jnp.einsum("bhic->bhc", pairs) + remained
+    return (rises - falls).at[:, :, -1].add(row_sum(remained) + kept)
 
 
 def scale(
@@ -80,8 +110,23 @@ def scale(
     return x if factor is None else x * factor[..., None]
 
 
-def _ones(mask: Bool[Array, "..."] | None, dtype: DTypeLike) -> Array | None:
-    return None if mask is None else mask.astype(dtype)
+def keep(
+    memory: Float[Array, "*axes k v"], decay: ChunkDecay
+) -> Float[Array, "*axes k v"]:
+    """What the chunk keeps of its first memory."""
+    return memory if decay.kept is None else memory * decay.kept[..., None, None]
+
+
+def row_sum(x: Float[Array, "*axes c"]) -> Float[Array, "*axes"]:
+    """Sums over the last axis, as a product with ones.
+
+    XLA sums rows of a product by scalar additions on a CPU; this was 10 times faster.
+    """
+    return jnp.einsum("...c,c->...", x, jnp.ones(x.shape[-1], x.dtype))
+
+
+def _as(dtype: DTypeLike, *masks: Bool[Array, "..."] | None) -> list[Array | None]:
+    return [None if mask is None else mask.astype(dtype) for mask in masks]
 
 
 def _masked(mask: Bool[Array, "..."] | None, factor: Float[Array, "..."]) -> Array:

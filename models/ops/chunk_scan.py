@@ -10,6 +10,9 @@ from jaxtyping import Array, Bool, Int, PyTree
 Memory = TypeVar("Memory")
 Form = Literal["auto", "scan", "parallel"]
 
+# (memory, tokens, segment) -> (memory, outputs[, saved])
+Forward = Callable[..., tuple[Any, PyTree, PyTree]]
+Backward = Callable[..., tuple[Any, PyTree]]
 Body = Callable[[Memory, PyTree, Int[Array, "b c"] | None], tuple[Memory, PyTree]]
 
 
@@ -46,6 +49,56 @@ def chunk_scan(
     memory, outputs = jax.lax.scan(checkpointed, memory, (chunks, segments))
     time = jax.tree.leaves(tokens)[0].shape[1]
     return merge_chunks(outputs, time), memory
+
+
+def chunk_scan_with_gradient(
+    forward: Forward,
+    backward: Backward,
+    memory: Memory,
+    chunks: PyTree,
+    segments: Int[Array, "n b c"] | None,
+) -> tuple[PyTree, Memory]:
+    """The outputs of all chunks and the memory after the last, with a given gradient.
+
+    Kept for the backward pass are the memory at the start of every chunk and what
+    `forward` saves.
+
+    Args:
+        forward: `(memory, tokens, segment) -> (memory, outputs, saved)`.
+        backward: `(memory, tokens, segment, saved, memory_cotangent, output_cotangent)
+            -> (memory_cotangent, tokens_cotangent)`, where `memory` and the cotangent
+            returned belong to the start of the chunk.
+        memory: any tree of arrays, before the first token.
+        chunks: any tree of arrays `n b c ...`.
+        segments: document starts seen in each chunk, as in `chunk_scan`.
+    """
+
+    def save(memory: Memory, chunks: PyTree, segments: Any):
+        def body(memory: Memory, chunk: tuple[PyTree, Any]):
+            after, outputs, saved = forward(memory, *chunk)
+            return after, (outputs, (memory, saved))
+
+        memory, (outputs, saved) = jax.lax.scan(body, memory, (chunks, segments))
+        return (outputs, memory), (chunks, segments, saved)
+
+    def pull(residuals: tuple, cotangents: tuple):
+        chunks, segments, saved = residuals
+        outputs, memory = cotangents
+
+        def body(cotangent: Memory, chunk: tuple):
+            tokens, segment, (memory, saved), outputs = chunk
+            return backward(memory, tokens, segment, saved, cotangent, outputs)
+
+        inputs = (chunks, segments, saved, outputs)
+        memory, chunks = jax.lax.scan(body, memory, inputs, reverse=True)
+        return memory, chunks, None
+
+    @jax.custom_vjp
+    def run(memory: Memory, chunks: PyTree, segments: Any):
+        return save(memory, chunks, segments)[0]
+
+    run.defvjp(save, pull)
+    return run(memory, chunks, segments)
 
 
 def split_chunks(tokens: PyTree, chunk_size: int) -> PyTree:

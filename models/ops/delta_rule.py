@@ -6,21 +6,24 @@ a_t = 1, arXiv 2412.06464 with a_t a function of the input). The chunkwise form 
 of arXiv 2406.06484.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from .chunk_decay import ChunkDecay, chunk_decay, scale
+from .chunk_decay import ChunkDecay, chunk_decay, keep, running_log_decay, scale
 from .chunk_scan import (
     Form,
-    chunk_scan,
+    chunk_scan_with_gradient,
     merge_chunks,
     resolve_chunk_size,
     resolve_form,
     split_chunks,
     split_segments,
 )
+from .delta_rule_chunk import backward, forward
 from .matrix_product import matrix_product
 from .triangular import unit_lower_inverse
 
@@ -115,95 +118,58 @@ def delta_rule_chunkwise(
         reset: the memory is zero before this token.
         chunk_size: tokens in a chunk; changes the speed alone. None: by the backend.
         form: `scan` does all the work inside a scan over chunks, `parallel` all that
-            does not need the memory before it. `auto`: by the backend.
+            does not need the memory before it. `auto`: by the backend. The gradient of
+            `scan` is written by hand, in reverse mode.
     """
     time = q.shape[1]
     chunk_size = resolve_chunk_size(chunk_size, time)
-    tokens = (q, k, v, write_strength, log_decay)
-    if resolve_form(form) == "scan":
-        return chunk_scan(_chunk, memory, tokens, chunk_size=chunk_size, reset=reset)
-    chunks = split_chunks(tokens, chunk_size)
+    *inputs, log_decay = split_chunks((q, k, v, write_strength, log_decay), chunk_size)
+    chunks = (*inputs, running_log_decay(log_decay, memory.dtype))
     segments = None if reset is None else split_segments(reset, chunk_size)
-    o, memory = _all_chunks(chunks, segments, memory)
+    if resolve_form(form) == "scan":
+        o, memory = chunk_scan_with_gradient(
+            forward, backward, memory, chunks, segments
+        )
+    else:
+        o, memory = _all_chunks(chunks, segments, memory)
     return merge_chunks(o, time), memory
-
-
-def _chunk(
-    memory: Float[Array, "b h k v"], tokens: tuple, segment: Int[Array, "b c"] | None
-) -> tuple[Float[Array, "b h k v"], Float[Array, "b c h v"]]:
-    q, k, v, strength, decay = _heads_first(tokens, segment, memory.dtype)
-    types = {"operand": jnp.result_type(q, k, v), "accumulate": memory.dtype}
-    inverse = unit_lower_inverse(_erasure(k, strength, decay, types))
-    recalled = matrix_product("...ik,...kv->...iv", k, memory, **types)
-    error = v.astype(memory.dtype) - scale(recalled, decay.carried)
-    write = matrix_product(
-        "...ij,...jv->...iv", inverse, scale(error, strength), **types
-    )
-    o = _read(q, k, write, decay, memory, types).astype(v.dtype)
-    return _keep(memory, decay) + _write(k, write, decay, types), o
 
 
 def _all_chunks(
     tokens: tuple, segments: Int[Array, "n b c"] | None, memory: Float[Array, "b h k v"]
 ) -> tuple[Float[Array, "n b c h v"], Float[Array, "b h k v"]]:
     q, k, v, strength, decay = _heads_first(tokens, segments, memory.dtype)
-    types = {"operand": jnp.result_type(q, k, v), "accumulate": memory.dtype}
-    inverse = unit_lower_inverse(_erasure(k, strength, decay, types))
-    inverse = inverse * strength[..., None, :]
-    fresh = matrix_product("...ij,...jv->...iv", inverse, v, **types)
-    carried = scale(k.astype(memory.dtype), decay.carried)
-    erased = matrix_product("...ij,...jk->...ik", inverse, carried, **types)
+    operand = jnp.result_type(q, k, v)
+    dot = partial(matrix_product, operand=operand, accumulate=memory.dtype)
+    similarity = dot("nbhik,nbhjk->nbhij", k, k)
+    erased = jnp.tril(similarity * decay.within, -1)
+    inverse = unit_lower_inverse(scale(erased, strength)) * strength[..., None, :]
+    fresh = dot("nbhij,nbhjv->nbhiv", inverse, v)
+    erasing = dot(
+        "nbhij,nbhjk->nbhik", inverse, scale(k.astype(memory.dtype), decay.carried)
+    )
 
     def body(memory: Array, chunk: tuple):
-        k, fresh, erased, decay = chunk
-        recalled = matrix_product("...ik,...kv->...iv", erased, memory, **types)
-        after = _keep(memory, decay) + _write(k, fresh - recalled, decay, types)
-        return after, (memory, fresh - recalled)
+        k, fresh, erasing, decay = chunk
+        write = fresh - dot("bhik,bhkv->bhiv", erasing, memory)
+        left = dot("bhjk,bhjv->bhkv", k, scale(write, decay.remaining))
+        return keep(memory, decay) + left, (memory, write)
 
     part = decay._replace(within=None, carried=None)
-    memory, (before, write) = jax.lax.scan(body, memory, (k, fresh, erased, part))
-    return _read(q, k, write, decay, before, types).astype(v.dtype), memory
+    memory, (before, write) = jax.lax.scan(body, memory, (k, fresh, erasing, part))
+    scores = dot("nbhik,nbhjk->nbhij", q, k) * decay.within
+    o = scale(dot("nbhik,nbhkv->nbhiv", q, before), decay.carried)
+    o = o + dot("nbhij,nbhjv->nbhiv", scores, write)
+    return jnp.swapaxes(o, 2, 3).astype(v.dtype), memory
 
 
 def _heads_first(
-    tokens: tuple, segment: Int[Array, "*n b c"] | None, dtype: DTypeLike
+    tokens: tuple, segments: Int[Array, "n b c"] | None, dtype: DTypeLike
 ) -> tuple[Array, Array, Array, Array, ChunkDecay]:
-    q, k, v, strength, log_decay = tokens
-    q, k, v = (jnp.swapaxes(x, -2, -3) for x in (q, k, v))
-    strength = jnp.swapaxes(strength, -1, -2).astype(dtype)
-    if log_decay is not None:
-        log_decay = jnp.swapaxes(log_decay, -1, -2)
-    decay = chunk_decay(log_decay, segment, chunk_size=q.shape[-2], dtype=dtype)
+    q, k, v, strength, running = tokens
+    q, k, v = (jnp.swapaxes(x, 2, 3) for x in (q, k, v))
+    strength = jnp.swapaxes(strength, 2, 3).astype(dtype)
+    if running is not None:
+        running = jnp.swapaxes(running, 2, 3)
+    decay = chunk_decay(running, segments, shape=strength.shape, dtype=dtype)
     return q, k, v, strength, decay
-
-
-def _erasure(
-    k: Array, strength: Array, decay: ChunkDecay, types: dict
-) -> Float[Array, "*n b h c c"]:
-    """How much of the write of token j token i erases, for j < i."""
-    similarity = matrix_product("...ik,...jk->...ij", k, k, **types)
-    within = jnp.broadcast_to(jnp.tril(decay.within, -1), similarity.shape)
-    return scale(similarity * within, strength)
-
-
-def _read(
-    q: Array, k: Array, write: Array, decay: ChunkDecay, memory: Array, types: dict
-) -> Float[Array, "*n b c h v"]:
-    scores = matrix_product("...ik,...jk->...ij", q, k, **types)
-    scores = scores * jnp.broadcast_to(decay.within, scores.shape)
-    carried = matrix_product("...ik,...kv->...iv", q, memory, **types)
-    o = scale(carried, decay.carried) + matrix_product(
-        "...ij,...jv->...iv", scores, write, **types
-    )
-    return jnp.swapaxes(o, -2, -3)
-
-
-def _write(
-    k: Array, write: Array, decay: ChunkDecay, types: dict
-) -> Float[Array, "*n b h k v"]:
-    remaining = scale(write, decay.remaining)
-    return matrix_product("...jk,...jv->...kv", k, remaining, **types)
-
-
-def _keep(memory: Array, decay: ChunkDecay) -> Array:
-    return memory if decay.kept is None else memory * decay.kept[..., None, None]

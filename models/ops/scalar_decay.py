@@ -4,15 +4,16 @@ S_t = a_t S_{t-1} + k_t v_t^T and o_t = S_t^T q_t (arXiv 2006.16236 with a_t = 1
 arXiv 2307.08621 with a constant a, arXiv 2405.21060 with a_t a function of the input).
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from .chunk_decay import ChunkDecay, chunk_decay, scale
+from .chunk_decay import chunk_decay, keep, running_log_decay, scale
 from .chunk_scan import (
     Form,
-    chunk_scan,
+    chunk_scan_with_gradient,
     merge_chunks,
     resolve_chunk_size,
     resolve_form,
@@ -20,6 +21,7 @@ from .chunk_scan import (
     split_segments,
 )
 from .matrix_product import matrix_product
+from .scalar_decay_chunk import backward, forward
 
 
 def scalar_decay_step(
@@ -99,76 +101,42 @@ def scalar_decay_chunkwise(
         reset: the memory is zero before this token.
         chunk_size: tokens in a chunk; changes the speed alone. None: by the backend.
         form: `scan` does all the work inside a scan over chunks, `parallel` all that
-            does not need the memory before it. `auto`: by the backend.
+            does not need the memory before it. `auto`: by the backend. The gradient of
+            `scan` is written by hand, in reverse mode.
     """
     time = q.shape[1]
     chunk_size = resolve_chunk_size(chunk_size, time)
-    tokens = (q, k, v, log_decay)
-    if resolve_form(form) == "scan":
-        return chunk_scan(_chunk, memory, tokens, chunk_size=chunk_size, reset=reset)
-    chunks = split_chunks(tokens, chunk_size)
+    *inputs, log_decay = split_chunks((q, k, v, log_decay), chunk_size)
+    chunks = (*inputs, running_log_decay(log_decay, memory.dtype))
     segments = None if reset is None else split_segments(reset, chunk_size)
-    o, memory = _all_chunks(chunks, segments, memory)
+    if resolve_form(form) == "scan":
+        o, memory = chunk_scan_with_gradient(
+            forward, backward, memory, chunks, segments
+        )
+    else:
+        o, memory = _all_chunks(chunks, segments, memory)
     return merge_chunks(o, time), memory
-
-
-def _chunk(
-    memory: Float[Array, "b h k v"], tokens: tuple, segment: Int[Array, "b c"] | None
-) -> tuple[Float[Array, "b h k v"], Float[Array, "b c h v"]]:
-    q, k, v, decay = _heads_first(tokens, segment, memory.dtype)
-    o = _read(q, k, v, decay, memory)
-    return _kept(memory, decay) + _write(k, v, decay, memory.dtype), o
 
 
 def _all_chunks(
     tokens: tuple, segments: Int[Array, "n b c"] | None, memory: Float[Array, "b h k v"]
 ) -> tuple[Float[Array, "n b c h v"], Float[Array, "b h k v"]]:
-    q, k, v, decay = _heads_first(tokens, segments, memory.dtype)
-    written = _write(k, v, decay, memory.dtype)
+    dtype = memory.dtype
+    *inputs, running = tokens
+    q, k, v = (jnp.swapaxes(x, 2, 3) for x in inputs)
+    if running is not None:
+        running = jnp.swapaxes(running, 2, 3)
+    decay = chunk_decay(running, segments, shape=q.shape[:4], dtype=dtype)
+    dot = partial(matrix_product, operand=jnp.result_type(q, k, v), accumulate=dtype)
+    left = dot("nbhjk,nbhjv->nbhkv", k, scale(v.astype(dtype), decay.remaining))
 
     def body(memory: Array, chunk: tuple):
-        written, kept = chunk
-        after = memory if kept is None else memory * kept[..., None, None]
-        return after + written, memory
+        left, decay = chunk
+        return keep(memory, decay) + left, memory
 
-    memory, before = jax.lax.scan(body, memory, (written, decay.kept))
-    return _read(q, k, v, decay, before), memory
-
-
-def _heads_first(
-    tokens: tuple, segment: Int[Array, "*n b c"] | None, dtype: DTypeLike
-) -> tuple[Array, Array, Array, ChunkDecay]:
-    q, k, v, log_decay = tokens
-    q, k, v = (jnp.swapaxes(x, -2, -3) for x in (q, k, v))
-    if log_decay is not None:
-        log_decay = jnp.swapaxes(log_decay, -1, -2)
-    decay = chunk_decay(log_decay, segment, chunk_size=q.shape[-2], dtype=dtype)
-    return q, k, v, decay
-
-
-def _read(
-    q: Array, k: Array, v: Array, decay: ChunkDecay, memory: Array
-) -> Float[Array, "*n b c h v"]:
-    operand = jnp.result_type(q, k, v)
-    types = {"operand": operand, "accumulate": memory.dtype}
-    scores = matrix_product("...ik,...jk->...ij", q, k, **types)
-    scores = scores * jnp.broadcast_to(decay.within, scores.shape)
-    carried = matrix_product("...ik,...kv->...iv", q, memory, **types)
-    o = scale(carried, decay.carried) + matrix_product(
-        "...ij,...jv->...iv", scores, v, **types
-    )
-    return jnp.swapaxes(o, -2, -3).astype(v.dtype)
-
-
-def _write(
-    k: Array, v: Array, decay: ChunkDecay, dtype: DTypeLike
-) -> Float[Array, "*n b h k v"]:
-    remaining = scale(v.astype(dtype), decay.remaining)
-    operand = jnp.result_type(k, v)
-    return matrix_product(
-        "...jk,...jv->...kv", k, remaining, operand=operand, accumulate=dtype
-    )
-
-
-def _kept(memory: Array, decay: ChunkDecay) -> Array:
-    return memory if decay.kept is None else memory * decay.kept[..., None, None]
+    part = decay._replace(within=None, carried=None, remaining=None)
+    memory, before = jax.lax.scan(body, memory, (left, part))
+    scores = dot("nbhik,nbhjk->nbhij", q, k) * decay.within
+    o = scale(dot("nbhik,nbhkv->nbhiv", q, before), decay.carried)
+    o = o + dot("nbhij,nbhjv->nbhiv", scores, v)
+    return jnp.swapaxes(o, 2, 3).astype(v.dtype), memory

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 _BLOCK = 16
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def unit_lower_inverse(
     lower: Float[Array, "*axes c c"],
 ) -> Float[Array, "*axes c c"]:
@@ -91,15 +91,10 @@ _product = partial(
 )
 
 
-def _forward(lower: Array) -> tuple[Array, Array]:
-    inverse = _inverse(lower)
-    return inverse, inverse
-
-
-def _backward(inverse: Array, cotangent: Array) -> tuple[Array]:
-    transposed = jnp.swapaxes(inverse, -1, -2)
-    gradient = -_product(_product(transposed, cotangent), transposed)
-    return (jnp.tril(gradient, -1),)
-
-
-unit_lower_inverse.defvjp(_forward, _backward)
+@unit_lower_inverse.defjvp
+def _tangent(
+    primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Float[Array, "*axes c c"], Float[Array, "*axes c c"]]:
+    inverse = unit_lower_inverse(*primals)
+    tangent = jnp.tril(tangents[0], -1)
+    return inverse, -_product(_product(inverse, tangent), inverse)

@@ -1,0 +1,101 @@
+"""`memzoo list`: the layers and presets there are."""
+
+import dataclasses
+import json
+import re
+
+from rich.console import Console
+from rich.table import Table
+
+from .configs.presets import PRESETS
+from .configs.serialise import type_name
+from .models import LAYERS
+from .models.interface import MemoryLayer
+
+_FAMILIES = {
+    "SCALAR_DECAY": "scalar decay",
+    "DELTA": "delta rule",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ListOptions:
+    """Show the layers and presets."""
+
+    json: bool = False
+    """Print JSON."""
+
+
+def catalogue() -> list[dict[str, object]]:
+    """One object a layer: name, family, paper, state, presets, refuses."""
+    presets: dict[str, list[str]] = {name: [] for name in LAYERS}
+    for preset, make in PRESETS.items():
+        groups = make().model.pattern
+        for name in {type_name(layer) for group in groups for layer in group.layers}:
+            presets.setdefault(name, []).append(preset)
+    return [
+        {
+            "name": name,
+            "family": _family(layer),
+            "paper": _paper(kind),
+            "state": layer.state_growth,
+            "presets": presets[name],
+            "refuses": [] if layer.accepts_prefix else ["prefix"],
+        }
+        for name, kind in LAYERS.items()
+        for layer in [_abstract(kind())]
+    ]
+
+
+def _abstract(config: object) -> MemoryLayer:
+    from flax import nnx
+
+    return nnx.eval_shape(
+        lambda: config.build(64, nnx.Rngs(0), layer_index=0, depth=2)  # type: ignore
+    )
+
+
+def _family(layer: MemoryLayer) -> str:
+    from .models import update_rules
+
+    rule = getattr(layer, "rule", None)
+    for constant, family in _FAMILIES.items():
+        if rule is not None and getattr(update_rules, constant) == rule:
+            return family
+    return "softmax attention"
+
+
+def _paper(kind: type) -> str:
+    """The paper that a config's docstring names first."""
+    found = re.search(r"arXiv:(\d{4}\.\d{5})", kind.__doc__ or "")
+    return f"arXiv:{found.group(1)}" if found else ""
+
+
+def show_catalogue(options: ListOptions) -> int:
+    """Print the layers and presets as a table or as JSON."""
+    layers = catalogue()
+    if options.json:
+        print(json.dumps(layers, indent=1))
+        return 0
+    console = Console()
+    table = Table(title="layers", title_justify="left", box=None, pad_edge=False)
+    for column in ("name", "family", "paper", "state", "refuses"):
+        table.add_column(column, no_wrap=True)
+    for layer in layers:
+        table.add_row(
+            str(layer["name"]),
+            str(layer["family"]),
+            str(layer["paper"]),
+            str(layer["state"]),
+            ", ".join(map(str, layer["refuses"])),  # type: ignore[arg-type]
+        )
+    console.print(table)
+    console.print()
+    table = Table(title="presets", title_justify="left", box=None, pad_edge=False)
+    for column in ("name", "command and result"):
+        table.add_column(column)
+    for name, make in PRESETS.items():
+        said = " ".join((make.__doc__ or "").split())
+        table.add_row(name, said.removeprefix(f"memzoo train {name}").lstrip(": "))
+    console.print(table)
+    return 0

@@ -1,0 +1,57 @@
+"""`memzoo check FILE`: the laws on layers that live in a file of one's own."""
+
+import dataclasses
+import inspect
+from pathlib import Path
+
+from rich.console import Console
+
+from .configs.errors import MemzooError
+from .configs.resolve import load_python
+from .testing import laws
+
+
+def check_command(path: Path) -> int:
+    """Print every law on every layer of the file; 0 where all hold, else 1.
+
+    A layer is a dataclass with `build` whose fields all have defaults.
+
+    Raises:
+        MemzooError: there is no file, it does not import, or it holds no layer.
+    """
+    if not path.is_file():
+        raise MemzooError(f"{path} does not exist; give a Python file with a layer")
+    module = load_python(path)
+    kinds = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value)
+        and dataclasses.is_dataclass(value)
+        and hasattr(value, "build")
+        and value.__module__ == module.__name__  # type: ignore[attr-defined]
+    ]
+    if not kinds:
+        raise MemzooError(
+            f"{path} defines no layer config: a frozen dataclass with "
+            "`build(width, rngs, *, layer_index, depth)`; see docs/adding-a-layer.md"
+        )
+    console = Console()
+    broken = 0
+    for kind in kinds:
+        try:
+            config = kind()
+        except TypeError as error:
+            raise MemzooError(
+                f"{kind.__name__} cannot be made without arguments ({error}); give "
+                "its fields defaults"
+            ) from error
+        console.print(f"[bold]{kind.__name__}[/bold]")
+        for result in laws(config):
+            if result.holds:
+                console.print(f"  [green]holds [/green] {result.law}")
+                continue
+            broken += 1
+            console.print(f"  [red]broken[/red] {result.law}: {result.detail}")
+    if broken:
+        console.print(f"{broken} broken", style="red")
+    return 1 if broken else 0

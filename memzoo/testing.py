@@ -1,0 +1,332 @@
+"""The laws that every memory layer obeys, for layers of this library and of others."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from .models.interface import (
+    MemoryLayer,
+    SequenceInfo,
+    TokenInfo,
+    state_bytes,
+    state_spec,
+)
+
+BATCH, TIME, TOLERANCE = 2, 21, 3e-5
+
+
+class LawResult(NamedTuple):
+    """One law on one layer; `detail` is empty where it holds."""
+
+    law: str
+    detail: str
+
+    @property
+    def holds(self) -> bool:
+        return not self.detail
+
+
+class BrokenLaw(AssertionError):
+    """A layer breaks a law; the message names both."""
+
+
+def check_layer(config: Any, *, width: int = 32) -> None:
+    """Run every law on the layer that `config` builds.
+
+    Args:
+        config: a frozen dataclass with `build(width, rngs, *, layer_index, depth)`.
+        width: model width; small, since the laws do not depend on it.
+
+    Raises:
+        BrokenLaw: the first law that does not hold, and by how much.
+    """
+    for result in laws(config, width=width):
+        if not result.holds:
+            raise BrokenLaw(f"{type(config).__name__}: {result.law}: {result.detail}")
+
+
+def laws(config: Any, *, width: int = 32) -> Iterator[LawResult]:
+    """The laws one after the other, each with what is wrong where it does not hold."""
+    subject = _Subject(config, width)
+    checks: dict[str, Callable[[_Subject], None]] = {
+        "a loop of step equals the sequence form": _step_equals_sequence,
+        "any split equals the whole": _parts_equal_whole,
+        "no output depends on a later input": _causality,
+        "the state keeps its shapes and types, and grows as declared": _state_shape,
+        "packed documents equal separate runs": _documents,
+        "padding leaves the state bit for bit": _padding,
+        "every parameter gets a finite gradient that is not zero": _gradients,
+        "rows do not see each other": _rows,
+        "the same function on a mesh": _mesh,
+    }
+    for law, check in checks.items():
+        try:
+            check(subject)
+        except BrokenLaw as error:
+            yield LawResult(law, str(error))
+        else:
+            yield LawResult(law, "")
+
+
+class _Subject:
+    """A layer with perturbed parameters, and its jitted forms, built once."""
+
+    def __init__(self, config: Any, width: int):
+        if any(field.name == "chunk_size" for field in dataclasses.fields(config)):
+            # Several chunks within the few tokens of a check.
+            config = dataclasses.replace(config, chunk_size=8)
+        layer = config.build(width, nnx.Rngs(0), layer_index=0, depth=2)
+        if not isinstance(layer, MemoryLayer):
+            raise BrokenLaw(
+                f"{type(config).__name__}.build returned {type(layer).__name__}, "
+                "which is no MemoryLayer"
+            )
+        self.layer = layer
+        graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
+        leaves, tree = jax.tree.flatten(params)
+        keys = jax.random.split(jax.random.key(1), len(leaves))
+        self.params = jax.tree.unflatten(
+            tree,
+            [
+                leaf + 0.05 * jax.random.normal(key, leaf.shape, leaf.dtype)
+                for leaf, key in zip(leaves, keys, strict=True)
+            ],
+        )
+        self.x = jax.random.normal(jax.random.key(2), (BATCH, TIME, width))
+        self.state = layer.init_state(BATCH, TIME)
+        self.reset = jnp.zeros((BATCH, TIME), bool)
+        self.valid = jnp.ones((BATCH, TIME), bool)
+
+        def merge(params: Any) -> Any:
+            return nnx.merge(graphdef, params, rest)
+
+        def plain(params: Any, x: Any, state: Any) -> Any:
+            return merge(params)(x, state)
+
+        def masked(params: Any, x: Any, state: Any, reset: Any, valid: Any) -> Any:
+            return merge(params)(x, state, SequenceInfo(reset, valid))
+
+        def steps(params: Any, x: Any, state: Any, reset: Any, valid: Any) -> Any:
+            def one(state: Any, token: Any) -> Any:
+                x, reset, valid = token
+                y, state = merge(params).step(x, state, TokenInfo(reset, valid))
+                return state, y
+
+            tokens = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), (x, reset, valid))
+            state, y = jax.lax.scan(one, state, tokens)
+            return jnp.swapaxes(y, 0, 1), state
+
+        def weighted(params: Any, x: Any, weight: Any) -> Any:
+            state = jax.tree.map(jnp.asarray, self.layer.init_state(BATCH, 0))
+            y, _ = merge(params)(x, state)
+            return jnp.sum(y.astype(jnp.float32) * weight)
+
+        self.merge = merge
+        self.plain = jax.jit(plain)
+        self.masked = jax.jit(masked)
+        self.steps = jax.jit(steps)
+        self.gradient = jax.jit(jax.grad(weighted, argnums=(0, 1)))
+
+    def run(self, x: Any = None, state: Any = None, reset: Any = None, valid: Any = None):
+        return self.masked(
+            self.params,
+            self.x if x is None else x,
+            self.state if state is None else state,
+            self.reset if reset is None else reset,
+            self.valid if valid is None else valid,
+        )
+
+
+def _near(got: Any, want: Any, what: str) -> None:
+    for path, (a, b) in _pairs(got, want):
+        scale = max(1.0, float(np.max(np.abs(b), initial=0.0)))
+        error = float(np.max(np.abs(a - b), initial=0.0)) / scale
+        if not error <= TOLERANCE:
+            raise BrokenLaw(f"{what}{path} differ by {error:.1e} of their size")
+
+
+def _equal(got: Any, want: Any, what: str) -> None:
+    for path, (a, b) in _pairs(got, want):
+        if not np.array_equal(a, b):
+            error = float(np.max(np.abs(a - b)))
+            raise BrokenLaw(f"{what}{path} are not equal bit for bit ({error:.1e})")
+
+
+def _pairs(got: Any, want: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    paths = jax.tree_util.tree_leaves_with_path(want)
+    for (path, b), a in zip(paths, jax.tree.leaves(got), strict=True):
+        yield (
+            jax.tree_util.keystr(path),
+            (np.asarray(a, np.float64), np.asarray(b, np.float64)),
+        )
+
+
+def _visible(subject: _Subject, state: Any) -> Any:
+    """The state as the next token sees it: what it answers, and its position.
+
+    Slots of a cache that are out of sight may differ.
+    """
+    y, after = subject.plain(subject.params, subject.x[:, ::-1], state)
+    del after
+    return y
+
+
+def _step_equals_sequence(subject: _Subject) -> None:
+    args = (subject.params, subject.x, subject.state)
+    y, state = subject.plain(*args)
+    looped, after = subject.steps(*args, subject.reset, subject.valid)
+    _near(looped, y, "outputs")
+    _near(after, state, "final states")
+
+
+def _parts_equal_whole(subject: _Subject) -> None:
+    y, state = subject.plain(subject.params, subject.x, subject.state)
+    index = jnp.arange(TIME)[None, :]
+    for split in (0, 1, 8, 13, TIME):
+        first = jnp.broadcast_to(index < split, (BATCH, TIME))
+        y1, middle = subject.run(valid=first)
+        y2, after = subject.run(state=middle, valid=~first)
+        _near(y1 + y2, y, f"outputs, split at {split},")
+        _near(after, state, f"final states, split at {split},")
+    half = subject.x[:, : TIME // 2], subject.x[:, TIME // 2 :]
+    y1, middle = subject.plain(subject.params, half[0], subject.state)
+    y2, after = subject.plain(subject.params, half[1], middle)
+    _near(jnp.concatenate([y1, y2], axis=1), y, "outputs, in two calls,")
+    _near(after, state, "final states, in two calls,")
+
+
+def _causality(subject: _Subject) -> None:
+    y, _ = subject.plain(subject.params, subject.x, subject.state)
+    for time in (1, 8, 12, TIME - 1):
+        other = subject.x.at[:, time:].add(1.0 + subject.x[:, :1])
+        changed, _ = subject.plain(subject.params, other, subject.state)
+        _equal(changed[:, :time], y[:, :time], f"outputs before {time}")
+        if np.array_equal(changed[:, time], y[:, time]):
+            raise BrokenLaw(f"the output at {time} does not see its own token")
+    weight = jnp.zeros_like(subject.x).at[:, :12].set(1.0)
+    _, gradient = subject.gradient(subject.params, subject.x, weight)
+    _equal(gradient[:, 12:], jnp.zeros_like(gradient[:, 12:]), "gradients to the future")
+
+
+def _state_shape(subject: _Subject) -> None:
+    _, state = subject.plain(subject.params, subject.x, subject.state)
+    for path, (before, after) in zip(
+        jax.tree_util.tree_leaves_with_path(subject.state),
+        zip(jax.tree.leaves(subject.state), jax.tree.leaves(state), strict=True),
+        strict=True,
+    ):
+        if before.shape != after.shape or before.dtype != after.dtype:
+            raise BrokenLaw(
+                f"{jax.tree_util.keystr(path[0])} was {before.dtype}{before.shape} "
+                f"and became {after.dtype}{after.shape}"
+            )
+    layer = subject.layer
+    if "position" not in getattr(state_spec(layer, 1, 4), "_fields", ("position",)):
+        raise BrokenLaw("the state has no field position")
+    sizes = [state_bytes(layer, length) for length in (2**14, 2**15, 2**16)]
+    growth = {
+        "constant": sizes[0] == sizes[1] == sizes[2],
+        "bounded": sizes[0] == sizes[1] == sizes[2],
+        "log": sizes[1] - sizes[0] == sizes[2] - sizes[1] > 0,
+        "linear": sizes[2] - sizes[1] == 2 * (sizes[1] - sizes[0]) > 0,
+    }
+    if not growth[layer.state_growth]:
+        raise BrokenLaw(
+            f"declared {layer.state_growth}, but its bytes at 16k, 32k and 64k tokens "
+            f"are {sizes}"
+        )
+
+
+def _documents(subject: _Subject) -> None:
+    starts = (0, 1, 2, 9, 16)
+    reset = subject.reset.at[:, jnp.array(starts)].set(True)
+    # The rows differ, so that a reset cannot be taken from the wrong one.
+    reset = reset.at[1, 9].set(False)
+    _, carried = subject.run()
+    y, state = subject.run(state=carried, reset=reset)
+    looped, after = subject.steps(
+        subject.params, subject.x, carried, reset, subject.valid
+    )
+    _near(looped, y, "outputs of packed documents, step by step,")
+    _near(_visible(subject, after), _visible(subject, state), "states step by step,")
+    ends = (*starts[1:], TIME)
+    index = jnp.arange(TIME)[None, :]
+    for start, end in zip(starts, ends, strict=True):
+        alone = jnp.broadcast_to((index >= start) & (index < end), (BATCH, TIME))
+        separate, _ = subject.run(valid=alone)
+        rows = slice(0, 1) if start in (2, 9) else slice(0, 2)
+        _near(
+            jnp.where(alone[rows, :, None], y[rows], 0),
+            separate[rows],
+            f"outputs of the document at {start}",
+        )
+
+
+def _padding(subject: _Subject) -> None:
+    _, state = subject.run()
+    nothing = jnp.zeros((BATCH, TIME), bool)
+    y, after = subject.run(state=state, valid=nothing, reset=~nothing)
+    _equal(after, state, "states after padding alone")
+    _equal(y, jnp.zeros_like(y), "outputs of padding")
+    mask = jax.random.bernoulli(jax.random.key(3), 0.6, (BATCH, TIME))
+    broken = jnp.where(mask[:, :, None], subject.x, jnp.nan)
+    y, after = subject.run(x=broken, valid=mask)
+    looped, expected = subject.steps(
+        subject.params, subject.x, subject.state, subject.reset, mask
+    )
+    _near(y, looped, "outputs among padding")
+    _near(after, expected, "states among padding")
+    short = jnp.arange(TIME)[None, :] < jnp.array([[5], [13]])
+    longer = subject.x.at[:, 13:].set(7.0).at[0, 5:].set(-3.0)
+    _, first = subject.run(valid=short)
+    _, second = subject.run(x=longer, valid=short)
+    _equal(second, first, "states when only padding differs")
+
+
+def _gradients(subject: _Subject) -> None:
+    weight = jax.random.normal(jax.random.key(4), subject.x.shape)
+    for dtype in (jnp.float32, jnp.bfloat16):
+        gradients, _ = subject.gradient(
+            subject.params, subject.x.astype(dtype), weight
+        )
+        for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
+            name = f"{jax.tree_util.keystr(path)} in {dtype.__name__}"
+            if not bool(jnp.all(jnp.isfinite(leaf))):
+                raise BrokenLaw(f"the gradient of {name} is not finite")
+            if not bool(jnp.any(leaf != 0)):
+                raise BrokenLaw(f"the gradient of {name} is zero")
+
+
+def _rows(subject: _Subject) -> None:
+    y, state = subject.plain(subject.params, subject.x, subject.state)
+    other = subject.x.at[1].multiply(-2.0)
+    changed, after = subject.plain(subject.params, other, subject.state)
+    _equal(changed[0], y[0], "outputs of the first row")
+    _equal(
+        jax.tree.map(lambda a: a[0], after),
+        jax.tree.map(lambda a: a[0], state),
+        "states of the first row",
+    )
+
+
+def _mesh(subject: _Subject) -> None:
+    if jax.device_count() < 2:
+        return
+    axis = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((2,), ("data",), axis_types=axis, devices=jax.devices()[:2])
+    rows = jax.NamedSharding(mesh, jax.P("data"))
+    whole = jax.NamedSharding(mesh, jax.P())
+    y, state = subject.plain(subject.params, subject.x, subject.state)
+    with jax.set_mesh(mesh):
+        spread, after = subject.plain(
+            jax.device_put(subject.params, whole),
+            jax.device_put(subject.x, rows),
+            jax.device_put(subject.state, rows),
+        )
+    _near(spread, y, "outputs on two devices")
+    _near(after, state, "states on two devices")

@@ -7,12 +7,13 @@ used.
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +42,17 @@ DATA = "data"
 MANIFEST = "manifest"
 
 
+class _NotOrbax(logging.Filter):
+    """Drops what Orbax logs: its failures are raised here too, as one line each."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname
+
+
+logging.getLogger("absl").addFilter(_NotOrbax())
+
+
+@runtime_checkable
 class Resumable(Protocol):
     """An iterator whose place can be saved."""
 
@@ -73,6 +85,7 @@ class Checkpoints:
     def __init__(self, directory: Path, *, keep: int) -> None:
         self.directory = directory
         self._pending: tuple[int, Any] | None = None
+        self._failed = False
         self.saved_step: int | None = max(saved_steps(directory), default=None)
         every = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
         newest = ocp.training.preservation_policies.LatestN(keep)
@@ -132,23 +145,27 @@ class Checkpoints:
         if self._pending is None:
             return
         (step, response), self._pending = self._pending, None
+        # Orbax raises the same again when it is closed.
+        self._failed = True
         with explained(self.directory / str(step), Exception):
             response.result()
         if not (self.directory / str(step)).is_dir():
             raise SaveError(f"checkpoint {step} was not written to {self.directory}")
+        self._failed = False
         self.saved_step = step
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, kind: object, *exception: object) -> None:
+        reported = kind is not None or self._failed
         try:
             with explained(self.directory, Exception):
                 self.wait()
                 self._checkpointer.close()
         except SaveError:
             # What went wrong first is what the user should hear of.
-            if kind is None:
+            if not reported:
                 raise
 
 

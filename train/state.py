@@ -37,11 +37,11 @@ class TrainState(NamedTuple):
 
 @dataclass(frozen=True)
 class Template:
-    """A model without its arrays."""
+    """A model without its arrays, as `nnx.split` gives it."""
 
     graphdef: Any
-    params: nnx.State
-    rest: nnx.State
+    params: Any
+    rest: Any
 
     def merge(self, params: Mapping[str, Any], rest: Mapping[str, Any]) -> nnx.Module:
         """The model with these arrays."""
@@ -59,15 +59,15 @@ def make_template(build: Callable[[], nnx.Module]) -> Template:
     return Template(*nnx.split(nnx.eval_shape(build), nnx.Param, ...))
 
 
-def by_path(state: nnx.State) -> dict[str, Any]:
-    """Values of the Variables, by path."""
+def by_path(state: Any) -> dict[str, Any]:
+    """Values of the Variables of an `nnx.State`, by path."""
     return {
         "/".join(map(str, path)): variable.get_value()
         for path, variable in nnx.to_flat_state(state)
     }
 
 
-def _fill(template: nnx.State, values: Mapping[str, Any]) -> nnx.State:
+def _fill(template: Any, values: Mapping[str, Any]) -> Any:
     return nnx.from_flat_state(
         (path, variable.replace(values["/".join(map(str, path))]))
         for path, variable in nnx.to_flat_state(template)

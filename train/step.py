@@ -41,7 +41,7 @@ def make_step(
         gradients, rest, metrics = gradients_of(
             template, state.params, state.rest, batch, mesh, gradient_accumulation
         )
-        norm = optax.global_norm(gradients)
+        norm = optax.tree.norm(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)

@@ -1,0 +1,83 @@
+"""The table of roles, as it applies to a stacked model."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from memzoo.models import LAYERS
+from memzoo.models.block import Group
+from memzoo.models.language_model import LanguageModelConfig
+from memzoo.train.roles import decay_mask, describe, logical_axes
+from memzoo.train.state import make_template
+
+BLOCK = "stack/groups/0/blocks/0"
+
+GOLDEN = """\
+embedding (32, 8) vocab,embed decays
+final_norm/scale (8,) - stays
+head (32, 8) vocab,embed decays
+stack/groups/0/blocks/0/mixer/decay/kernel (3, 8, 2) -,embed,heads decays
+stack/groups/0/blocks/0/mixer/gate/kernel (3, 8, 8) -,embed,heads decays
+stack/groups/0/blocks/0/mixer/heads/key/kernel (3, 8, 8) -,embed,heads decays
+stack/groups/0/blocks/0/mixer/heads/key_convolution/kernel (3, 4, 8) -,-,heads stays
+stack/groups/0/blocks/0/mixer/heads/query/kernel (3, 8, 8) -,embed,heads decays
+stack/groups/0/blocks/0/mixer/heads/query_convolution/kernel (3, 4, 8) -,-,heads stays
+stack/groups/0/blocks/0/mixer/heads/value/kernel (3, 8, 8) -,embed,heads decays
+stack/groups/0/blocks/0/mixer/heads/value_convolution/kernel (3, 4, 8) -,-,heads stays
+stack/groups/0/blocks/0/mixer/log_a (3, 2) -,heads stays
+stack/groups/0/blocks/0/mixer/norm/scale (3, 4) -,- stays
+stack/groups/0/blocks/0/mixer/output_projection/kernel (3, 8, 8) -,heads,embed decays
+stack/groups/0/blocks/0/mixer/time_bias (3, 2) -,heads stays
+stack/groups/0/blocks/0/mixer/write_strength/kernel (3, 8, 2) -,embed,heads decays
+stack/groups/0/blocks/0/mlp/down/kernel (3, 16, 8) -,mlp,embed decays
+stack/groups/0/blocks/0/mlp/gate/kernel (3, 8, 16) -,embed,mlp decays
+stack/groups/0/blocks/0/mlp/up/kernel (3, 8, 16) -,embed,mlp decays
+stack/groups/0/blocks/0/mlp_norm/scale (3, 8) -,- stays
+stack/groups/0/blocks/0/norm/scale (3, 8) -,- stays"""
+
+
+def shapes_of(layer, width=8, **changes):
+    config = LanguageModelConfig(
+        vocab_size=32,
+        width=width,
+        mlp_width=16,
+        pattern=(Group(layers=(layer,), repeats=3),),
+        **changes,
+    )
+    return make_template(lambda: config.build(nnx.Rngs(0))).shapes()[0]
+
+
+def test_the_table_of_a_stacked_model():
+    layer = LAYERS["gated_delta_net"](num_heads=2, value_ratio=1)
+    assert describe(shapes_of(layer, tie_embeddings=False)) == GOLDEN
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_of_the_zoo_says_its_roles(name):
+    assert describe(shapes_of(LAYERS[name](), width=128))
+
+
+def test_stacked_vectors_do_not_decay_though_they_have_two_axes():
+    mask = decay_mask(shapes_of(LAYERS["gated_delta_net"](num_heads=2)))
+    decaying = {name for name, decays in mask.items() if decays}
+    assert {"embedding", f"{BLOCK}/mlp/up/kernel"} <= decaying
+    last_words = ("scale", "log_a", "time_bias", "bias")
+    assert not any(name.endswith(last_words) for name in decaying)
+    assert not any("convolution" in name for name in decaying)
+
+
+def test_a_parameter_without_a_role_is_named():
+    params = {f"{BLOCK}/mixer/novelty": jax.ShapeDtypeStruct((2, 3), jnp.float32)}
+    with pytest.raises(ValueError, match="mixer/novelty has no role; add a row"):
+        decay_mask(params)
+
+
+def test_a_parameter_without_the_layer_axis_is_named():
+    with pytest.raises(ValueError, match="mlp/up/kernel has 2 axes and its role"):
+        logical_axes(f"{BLOCK}/mlp/up/kernel", 2)
+
+
+def test_a_role_is_not_guessed_from_part_of_a_word():
+    with pytest.raises(ValueError, match="has no role"):
+        logical_axes("overhead", 2)

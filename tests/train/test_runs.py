@@ -1,0 +1,136 @@
+"""A run as others load it."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import PartitionSpec
+
+from memzoo.configs.errors import CheckpointError
+from memzoo.configs.experiment import MeshConfig
+from memzoo.models.language_model import LanguageModel
+from memzoo.train import runs
+from memzoo.train.checkpoint import Checkpoints
+from memzoo.train.runs import load_run, read_record, write_record
+from memzoo.train.state import by_path
+
+
+class Place:
+    fingerprint: dict = {}
+
+    def get_state(self):
+        return {"position": 0}
+
+    def set_state(self, state):
+        raise AssertionError("a loaded run does not touch the data")
+
+
+@pytest.fixture(scope="module")
+def saved(program, small, tmp_path_factory):
+    """A run with checkpoints 3 and 7 of its initial state."""
+    run_dir = tmp_path_factory.mktemp("runs") / "saved"
+    config = small()
+    write_record(run_dir, config, "done", ["memzoo", "train"])
+    with jax.set_mesh(program.mesh):
+        state = program.init()
+        with Checkpoints(run_dir / "checkpoints", keep=3) as checkpoints:
+            for step in (3, 7):
+                data = runs.to_json(config)
+                checkpoints.save(step, state, Place(), data)
+    return run_dir, state.params
+
+
+@pytest.fixture
+def run_dir(saved, tmp_path):
+    """A copy that a test may break."""
+    return shutil.copytree(saved[0], tmp_path / "run")
+
+
+def assert_is(model, params):
+    found = by_path(nnx.state(model, nnx.Param))
+    assert set(found) == set(params)
+    for name, value in params.items():
+        np.testing.assert_array_equal(found[name], value)
+
+
+def test_the_newest_checkpoint_is_loaded(saved, small):
+    loaded = load_run(saved[0])
+    assert loaded.step == 7 and loaded.config == small()
+    assert isinstance(loaded.model, LanguageModel)
+    assert_is(loaded.model, saved[1])
+
+
+def test_a_step_is_loaded_onto_a_mesh(saved):
+    loaded = load_run(saved[0], 3, mesh=MeshConfig(fsdp=2, tensor=4))
+    assert loaded.step == 3
+    assert_is(loaded.model, saved[1])
+    spec = loaded.model.embedding[...].sharding.spec
+    assert spec == PartitionSpec("tensor", "fsdp")
+
+
+def test_the_record(saved, small):
+    record = read_record(saved[0])
+    assert record["status"] == "done" and record["command"] == ["memzoo", "train"]
+    assert set(record["versions"]) == {"memzoo", "jax", "flax", "optax", "python"}
+    assert len(record["commit"] or "0" * 40) == 40
+
+
+def test_only_process_0_writes_the_record(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs.jax, "process_index", lambda: 1)
+    write_record(tmp_path / "run", small(), "running")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_run_names_its_neighbours(saved, tmp_path):
+    with pytest.raises(CheckpointError, match="other is not a run: .* holds saved"):
+        load_run(saved[0].parent / "other")
+    with pytest.raises(CheckpointError, match="holds no runs; train one first"):
+        load_run(tmp_path / "nowhere" / "run")
+    assert read_record(tmp_path) is None
+
+
+def test_a_missing_step_names_the_others(saved):
+    with pytest.raises(
+        CheckpointError, match="no checkpoint of step 5; it has steps 3,"
+    ):
+        load_run(saved[0], 5)
+
+
+def test_a_run_without_checkpoints(run_dir):
+    shutil.rmtree(run_dir / "checkpoints")
+    (run_dir / "checkpoints" / "7.orbax-checkpoint-tmp").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match="no checkpoint yet .its status is done"):
+        load_run(run_dir)
+
+
+def test_a_half_written_checkpoint_is_passed_over(run_dir):
+    shutil.rmtree(run_dir / "checkpoints" / "7" / "params")
+    lines = []
+    assert load_run(run_dir, report=lines.append).step == 3
+    assert len(lines) == 1 and "checkpoint 7 of" in lines[0]
+    assert (run_dir / "checkpoints" / "7").is_dir()
+    with pytest.raises(CheckpointError, match=r"7 of .* is damaged: .* other steps: 3"):
+        load_run(run_dir, 7)
+
+
+def test_no_intact_checkpoint(run_dir):
+    for step in (3, 7):
+        shutil.rmtree(run_dir / "checkpoints" / str(step) / "manifest")
+    with pytest.raises(
+        CheckpointError, match="7 of .* is damaged: it has no manifest; no other one"
+    ):
+        load_run(run_dir)
+
+
+def test_a_record_that_cannot_be_read(run_dir):
+    path = run_dir / "config.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"schema": 9}))
+    with pytest.raises(CheckpointError, match="has schema 9 and this memzoo reads 1"):
+        load_run(run_dir)
+    path.write_text("{")
+    with pytest.raises(CheckpointError, match="is not the config.json of a run"):
+        load_run(run_dir)

@@ -1,0 +1,152 @@
+"""The step: compiled once, the same on any mesh, in slices, and safe from NaN."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from memzoo.configs.experiment import MeshConfig
+from memzoo.data.batch import Batch
+from memzoo.data.pipeline import Pipeline
+from memzoo.models.language_model import Reported
+from memzoo.models.loss import LossSums
+from memzoo.train.program import make_program
+from memzoo.train.sharding import make_mesh
+from memzoo.train.state import make_template
+from memzoo.train.step import gradients_of
+
+
+class Bilinear(nnx.Module):
+    """A loss with a known gradient: weight * (row of a table) . target, plus a norm."""
+
+    def __init__(self):
+        self.embedding = nnx.Param(jnp.arange(12.0).reshape(6, 2))
+
+    def loss(self, tokens, targets, *, target_positions, target_weights, info):
+        row = self.embedding[...][tokens].sum(-1)
+        auxiliary = 0.1 * jnp.sum(row**2) / row.size
+        nats = jnp.sum(target_weights * row * targets)
+        self.metrics = Reported({"seen": jnp.mean(row)})
+        weight = jnp.sum(target_weights)
+        return LossSums(nats, weight, weight, auxiliary)
+
+
+def uneven_batch(rows=8, seed=0):
+    draw = np.random.default_rng(seed)
+    weights = draw.integers(0, 4, (rows, 3)).astype(np.float64)
+    weights[3] = 0
+    return Batch(
+        tokens=draw.integers(0, 6, (rows, 3)).astype(np.int32),
+        targets=draw.integers(0, 5, (rows, 3)).astype(np.int32),
+        target_positions=None,
+        target_weights=weights,
+    )
+
+
+@pytest.mark.parametrize("slices", [1, 2, 8])
+def test_slices_equal_the_big_batch_with_uneven_weights(x64, mesh, slices):
+    template = make_template(Bilinear)
+    batch = jax.tree.map(jnp.asarray, uneven_batch())
+    table = jnp.arange(12.0).reshape(6, 2)
+
+    def mean_loss(table):
+        row = table[batch.tokens].sum(-1)
+        nats = jnp.sum(batch.target_weights * row * batch.targets)
+        return nats / batch.target_weights.sum() + 0.1 * jnp.mean(row**2)
+
+    expected, gradient = jax.value_and_grad(mean_loss)(table)
+    found, _, metrics = jax.jit(
+        lambda params: gradients_of(template, params, {}, batch, mesh, slices)
+    )({"embedding": table})
+    np.testing.assert_allclose(found["embedding"], gradient, rtol=1e-12)
+    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-12)
+    np.testing.assert_allclose(metrics["accuracy"], 1.0, rtol=1e-12)
+    seen = table[batch.tokens].sum(-1).mean()
+    np.testing.assert_allclose(metrics["metric/seen"], seen, rtol=1e-12)
+
+
+def test_a_batch_without_targets_has_no_loss(x64, mesh):
+    batch = jax.tree.map(jnp.asarray, uneven_batch())
+    batch = batch._replace(target_weights=jnp.zeros_like(batch.target_weights))
+    found, _, metrics = gradients_of(
+        make_template(Bilinear), {"embedding": jnp.zeros((6, 2))}, {}, batch, mesh, 1
+    )
+    assert float(metrics["loss"]) == 0.0 and not np.any(found["embedding"])
+
+
+def run_steps(program, config, number, spoil=None):
+    """Losses, the last state and the last metrics of a few steps."""
+    losses = []
+    with (
+        jax.set_mesh(program.mesh),
+        Pipeline(config.task, "train", config.batch_size) as data,
+    ):
+        state = program.init()
+        for step in range(1, number + 1):
+            batch = next(data)
+            if step == spoil:
+                batch.target_weights[0, 0] = np.nan
+            state, metrics = program.step(state, program.put(batch))
+            losses.append(float(metrics["loss"]))
+    return np.array(losses), state, metrics
+
+
+@pytest.fixture(scope="module")
+def reference(small, program):
+    """Three steps on one device."""
+    return run_steps(program, small(), 3)
+
+
+def test_the_step_reports(reference):
+    losses, state, metrics = reference
+    assert int(state.step) == 3 and np.all(np.isfinite(losses))
+    names = {"loss", "cross_entropy", "accuracy", "grad_norm", "learning_rate"}
+    assert set(metrics) >= names
+    np.testing.assert_allclose(metrics["learning_rate"], 3e-3 * 2 / 5, rtol=1e-6)
+
+
+def test_a_step_that_is_not_finite_changes_nothing(small, program):
+    _, good, _ = run_steps(program, small(), 2)
+    losses, state, _ = run_steps(program, small(), 4, spoil=3)
+    assert np.isnan(losses[2]) and int(state.failed_step) == 3 and int(state.step) == 4
+    for part in ("params", "opt_state"):
+        before, after = getattr(good, part), getattr(state, part)
+        jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+def test_the_step_is_compiled_once(small, program, reference):
+    run_steps(program, small(), 3)
+    assert program.step._cache_size() == 1
+
+
+def test_accumulation_does_not_change_a_real_model(small, reference):
+    expected, state, _ = reference
+    config = small(gradient_accumulation=4)
+    program = make_program(config, make_mesh(config.mesh))
+    found, other, _ = run_steps(program, config, 3)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    for name, value in state.params.items():
+        np.testing.assert_allclose(other.params[name], value, rtol=2e-2, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    "mesh_config",
+    [
+        pytest.param(MeshConfig(data=8), marks=pytest.mark.slow),
+        pytest.param(MeshConfig(data=2, fsdp=4), marks=pytest.mark.slow),
+        pytest.param(MeshConfig(data=4, tensor=2), marks=pytest.mark.slow),
+        MeshConfig(data=2, fsdp=2, tensor=2),
+    ],
+)
+def test_the_same_losses_on_one_device_and_on_a_mesh(small, reference, mesh_config):
+    expected, *_ = reference
+    config = small(mesh=mesh_config)
+    program = make_program(config, make_mesh(config.mesh))
+    found, state, _ = run_steps(program, config, 3)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert program.step._cache_size() == 1
+    for leaf, spec in zip(
+        jax.tree.leaves(state), jax.tree.leaves(program.specs), strict=True
+    ):
+        assert leaf.sharding == spec.sharding

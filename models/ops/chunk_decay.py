@@ -84,7 +84,7 @@ def chunk_decay(
 
 def running_cotangent(
     rises: Float[Array, "b h c"],
-    pairs: Float[Array, "b h i c"],
+    falls: Float[Array, "b h c"],
     remained: Float[Array, "b h c"],
     kept: Float[Array, "b h"],
 ) -> Float[Array, "b h c"]:
@@ -94,13 +94,13 @@ def running_cotangent(
     writes; that of the last token also multiplies the memory handed on.
 
     Args:
-        rises: what the reads of each token contribute, over all that they read.
-        pairs: what each pair of reader i and writer c contributes.
-        remained: what each write left in the last memory contributes.
-        kept: what the first memory contributes through the last.
+        rises: what the reads of each token contribute.
+        falls: what the reads of each token's write contribute.
+        remained: what the last memory contributes through each token's write.
+        kept: what the last memory contributes through the first.
     """
-    falls = jnp.einsum("bhic->bhc", pairs) + remained
-    return (rises - falls).at[:, :, -1].add(row_sum(remained) + kept)
+    total = rises - falls - remained
+    return total.at[:, :, -1].add(row_sum(remained) + kept)
 
 
 def scale(
@@ -118,11 +118,18 @@ def keep(
 
 
 def row_sum(x: Float[Array, "*axes c"]) -> Float[Array, "*axes"]:
-    """Sums over the last axis, as a product with ones.
+    """Sums over the last axis.
 
-    XLA sums rows of a product by scalar additions on a CPU; this was 10 times faster.
+    As a product with ones: on a CPU, XLA adds up a product's rows one by one.
     """
     return jnp.einsum("...c,c->...", x, jnp.ones(x.shape[-1], x.dtype))
+
+
+def column_sum(
+    x: Float[Array, "*axes i c"], weights: Float[Array, "*axes i"]
+) -> Float[Array, "*axes c"]:
+    """Weighted sums over the last axis but one."""
+    return jnp.einsum("...ic,...i->...c", x, weights)
 
 
 def _as(dtype: DTypeLike, *masks: Bool[Array, "..."] | None) -> list[Array | None]:

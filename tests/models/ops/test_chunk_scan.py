@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 
 from memzoo.models.ops.chunk_scan import (
     chunk_scan,
+    chunk_scan_with_gradient,
     merge_chunks,
     resolve_chunk_size,
     resolve_form,
@@ -53,6 +56,43 @@ def test_gradients_pass_through_the_scan():
     start, tokens = jax.grad(last, (0, 1))(jnp.ones(2), jnp.ones((2, 11)))
     np.testing.assert_allclose(start, 1)
     np.testing.assert_allclose(tokens, 1)
+
+
+@pytest.mark.parametrize("resets", [True, False])
+def test_a_given_gradient_is_used_and_equals_autodiff(resets):
+    """The body saves nothing of use, so that the check is of memory and cotangents."""
+
+    def forward(memory, tokens, segment):
+        return *_running_sum(memory, tokens, segment), jnp.zeros(())
+
+    def backward(memory, tokens, segment, saved, dmemory, doutput):
+        run = partial(_running_sum, segment=segment)
+        dmemory, dtokens = jax.vjp(run, memory, tokens)[1]((dmemory, doutput))
+        return dmemory, dtokens + saved
+
+    rng = np.random.default_rng(0)
+    tokens, weights = (jnp.asarray(rng.standard_normal((2, 11))) for _ in range(2))
+    reset = jnp.zeros((2, 11), bool).at[0, 6].set(True) if resets else None
+
+    def plain(start, tokens):
+        total, memory = chunk_scan(
+            _running_sum, start, tokens, chunk_size=4, reset=reset
+        )
+        return jnp.sum(total**2 * weights) + jnp.sum(memory**3)
+
+    def given(start, tokens):
+        segments = None if reset is None else split_segments(reset, 4)
+        chunks = split_chunks(tokens, 4)
+        total, memory = chunk_scan_with_gradient(
+            forward, backward, start, chunks, segments
+        )
+        total = merge_chunks(total, 11)
+        return jnp.sum(total**2 * weights) + jnp.sum(memory**3)
+
+    start = jnp.asarray([1.0, 2.0])
+    expected = jax.value_and_grad(plain, (0, 1))(start, tokens)
+    found = jax.value_and_grad(given, (0, 1))(start, tokens)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-5), found, expected)
 
 
 @pytest.mark.parametrize("time", [0, 7, 8, 9])

@@ -37,6 +37,13 @@ def test_gradient_equals_that_of_numpy_inverse_by_autodiff(x64, size):
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
+def test_tangent_equals_finite_differences(x64):
+    lower, direction = (jnp.asarray(_strictly_lower(17, seed)) for seed in (0, 1))
+    _, tangent = jax.jvp(unit_lower_inverse, (lower,), (direction,))
+    ends = [unit_lower_inverse(lower + sign * 1e-6 * direction) for sign in (1, -1)]
+    np.testing.assert_allclose(tangent, (ends[0] - ends[1]) / 2e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("write_strength", [1.0, 1.9])
 def test_correlated_keys_lose_no_digits_in_float32(write_strength):
     rng = np.random.default_rng(0)

@@ -4,10 +4,13 @@ import dataclasses
 import datetime
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +23,14 @@ from .cases import peers_of, select_growth, select_rows
 from .environments import prepare, require
 from .report import WIDTH, as_json, as_markdown, as_renderable
 from .runner import Form, Plan, Results, count_steps, run_plan
+from .throughput import (
+    LayerShape,
+    layers_command,
+    measure_layers,
+    select_layers,
+    throughput_json,
+    throughput_table,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +44,9 @@ class BenchConfig:
     rows: str | None = None
     """Operations, comma separated (gated_delta, delta, scalar_decay, attention), or one
     length of them (delta:2048). None: all."""
+    layers: str | None = None
+    """Measure whole layers of ours instead, by their defaults: names, comma separated,
+    or all."""
     rounds: int = 7
     """Rounds on one core with one thread."""
     wall_rounds: int = 3
@@ -60,6 +74,11 @@ class BenchConfig:
     """Also write the page of the run to this file."""
 
     def __post_init__(self) -> None:
+        if self.layers is not None and self.markdown is not None:
+            raise ValueError(
+                f"markdown is {self.markdown}; the page is for operations, leave out "
+                "layers"
+            )
         if self.rounds < 1:
             raise ValueError(f"rounds is {self.rounds}; measure at least 1 round")
         if self.wall_rounds < 0:
@@ -84,6 +103,9 @@ def run(config: BenchConfig) -> int:
             failed.
     """
     console = Console(stderr=True)
+    if config.layers is not None:
+        _run_layers(config, console)
+        return 0
     rows = select_rows(config.rows)
     peers = peers_of(rows)
     folder = config.peers.absolute()
@@ -92,7 +114,7 @@ def run(config: BenchConfig) -> int:
 
             def announce(line: str) -> None:
                 status.update(line)
-                console.log(line, highlight=False)
+                console.print(line, highlight=False)
 
             prepare(folder, peers, config.python or sys.executable, announce)
         return 0
@@ -108,7 +130,9 @@ def run(config: BenchConfig) -> int:
         chunk_size=config.chunk_size,
         form=config.form,
     )
-    _publish(_run_with_progress(plan, console), config)
+    with _progress(console, count_steps(plan)) as advance:
+        results = run_plan(plan, advance)
+    _publish(results, config)
     return 0
 
 
@@ -127,7 +151,8 @@ def command_line(config: BenchConfig) -> str:
     return " ".join(words)
 
 
-def _run_with_progress(plan: Plan, console: Console) -> Results:
+@contextmanager
+def _progress(console: Console, total: int) -> Iterator[Callable[[str], None]]:
     with Progress(
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
@@ -136,12 +161,26 @@ def _run_with_progress(plan: Plan, console: Console) -> Results:
         console=console,
         transient=True,
     ) as progress:
-        task = progress.add_task("starting", total=count_steps(plan))
+        task = progress.add_task("starting", total=total)
 
         def advance(text: str) -> None:
             progress.update(task, advance=1, description=text)
 
-        return run_plan(plan, advance)
+        yield advance
+
+
+def _run_layers(config: BenchConfig, console: Console) -> None:
+    layers = select_layers(config.layers or "all")
+    with _progress(console, len(layers) * (config.rounds + 2)) as advance:
+        results = measure_layers(
+            layers,
+            LayerShape(),
+            rounds=config.rounds,
+            minimum_seconds=config.minimum_seconds,
+            advance=advance,
+            command=layers_command(),
+        )
+    _print(throughput_table(results), throughput_json(results), config)
 
 
 def _publish(results: Results, config: BenchConfig) -> None:
@@ -149,9 +188,13 @@ def _publish(results: Results, config: BenchConfig) -> None:
         date = datetime.date.today().isoformat()
         config.markdown.parent.mkdir(parents=True, exist_ok=True)
         config.markdown.write_text(as_markdown(results, command_line(config), date))
+    _print(as_renderable(results), as_json(results), config)
+
+
+def _print(table: RenderableType, found: Any, config: BenchConfig) -> None:
     if config.json:
-        sys.stdout.write(json.dumps(as_json(results), indent=2) + "\n")
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
         return
     console = Console()
     # A pipe has no width of its own.
-    Console(width=None if console.is_terminal else WIDTH).print(as_renderable(results))
+    Console(width=None if console.is_terminal else WIDTH).print(table)

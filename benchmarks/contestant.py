@@ -5,15 +5,26 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 from ..configs.errors import MemzooError
 from .cases import Peer
 from .environments import interpreter
+
+# Freed memory goes back to the system at once, so that resident memory is memory in
+# use. Slow: never while time is taken.
+RETURN_MEMORY = MappingProxyType(
+    {
+        "MALLOC_MMAP_THRESHOLD_": "65536",
+        "MALLOC_TRIM_THRESHOLD_": "65536",
+        "MALLOC_MMAP_MAX_": "1000000",
+        "MKL_DISABLE_FAST_MM": "1",
+    }
+)
 
 WORKER_TORCH = Path(__file__).parent / "worker_torch.py"
 
@@ -25,13 +36,20 @@ class ContestantError(MemzooError):
 class Contestant:
     """One process that answers requests over its standard input and output."""
 
-    def __init__(self, name: str, command: list[str], cores: frozenset[int]) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        cores: frozenset[int],
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Start the process on the given cores, with as many threads.
 
         Args:
             name: how it is called in messages.
             command: what to run; see `our_command` and `peer_command`.
             cores: it and its threads stay on these, where the system can pin.
+            variables: added to its environment, such as `RETURN_MEMORY`.
         """
         self.name = name
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
@@ -42,7 +60,7 @@ class Contestant:
                 stdout=subprocess.PIPE,
                 stderr=self._log,
                 text=True,
-                env=_environment(len(cores)),
+                env=_environment(len(cores)) | dict(variables),
             )
 
     def __enter__(self) -> "Contestant":
@@ -112,6 +130,15 @@ def peer_command(folder: Path, peer: Peer, threads: int) -> list[str]:
     """Runs a peer in its own environment, shut off from ours."""
     python = str(interpreter(folder, peer))
     return [python, "-I", str(WORKER_TORCH), peer, str(threads)]
+
+
+def keep_compiled(folder: Path) -> dict[str, str]:
+    """Variables by which later processes need not compile what an earlier one did."""
+    chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    return {
+        "JAX_COMPILATION_CACHE_DIR": chosen or str(folder / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def require(folder: Path, peers: Iterable[Peer]) -> None:
     if missing:
         raise PeerMissingError(
             f"no environment for {', '.join(missing)} under {folder}; "
-            "run `memzoo bench --prepare` first (downloads PyTorch, several minutes)"
+            "run `memzoo bench` with --prepare first (minutes: it downloads PyTorch)"
         )
 
 

@@ -12,7 +12,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from .cases import Case, Growth, Peer, Row, make_inputs, peers_of
-from .contestant import Contestant, our_command, peer_command, usable_cores
+from .contestant import (
+    RETURN_MEMORY,
+    Contestant,
+    keep_compiled,
+    our_command,
+    peer_command,
+    usable_cores,
+)
 from .measures import Errors, Ratio, errors_between, growth_exponent, paired_ratio
 
 OURS = "memzoo"
@@ -67,9 +74,11 @@ class Measured(NamedTuple):
     """What one set of rounds has found, by contestant and case."""
 
     timings: dict[Turn, Timing]
-    peak_bytes: dict[Turn, int | None]
     errors: dict[Row, Errors]
     versions: dict[str, dict[str, str]]
+
+
+Peaks = Mapping[Turn, int | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +158,9 @@ def contestant_commands(plan: Plan, threads: int) -> dict[str, list[str]]:
 def run_plan(
     plan: Plan, advance: Callable[[str], None], commands: Commands = contestant_commands
 ) -> Results:
-    """Run the plan: one core and one thread first, then all cores for the wall time.
+    """Run the plan on one core with one thread, on all cores, and for its memory.
+
+    Each is a set of processes of its own.
 
     Args:
         advance: told what begins: a preparation or a turn.
@@ -161,6 +172,7 @@ def run_plan(
     every = usable_cores()
     one = frozenset([max(every)])
     with tempfile.TemporaryDirectory() as folder:
+        peaks = _peaks(plan, one, Path(folder), advance, commands)
         single = _measure(plan, plan.rounds, one, Path(folder), advance, commands)
         many = None
         if plan.wall_rounds:
@@ -169,8 +181,8 @@ def run_plan(
                 compared, plan.wall_rounds, every, Path(folder), advance, commands
             )
     return Results(
-        rows=tuple(_row_result(row, single, many) for row in plan.rows),
-        growth=tuple(_growth_result(growth, single) for growth in plan.growth),
+        rows=tuple(_row_result(row, single, many, peaks) for row in plan.rows),
+        growth=tuple(_growth_result(growth, single, peaks) for growth in plan.growth),
         versions=single.versions,
         wall_cores=len(every),
     )
@@ -181,7 +193,7 @@ def count_steps(plan: Plan) -> int:
     both = 2 * len(plan.rows)
     ours = len(plan.cases_of(OURS))
     prepared = len(plan.rows) + ours
-    single = prepared + plan.rounds * (len(plan.rows) + ours)
+    single = 2 * prepared + plan.rounds * (len(plan.rows) + ours)
     if not plan.wall_rounds:
         return single
     return single + both + plan.wall_rounds * both
@@ -195,9 +207,10 @@ def _measure(
     advance: Callable[[str], None],
     commands: Commands,
 ) -> Measured:
+    variables = keep_compiled(folder)
     with ExitStack() as stack:
         contestants = {
-            name: stack.enter_context(Contestant(name, command, cores))
+            name: stack.enter_context(Contestant(name, command, cores, variables))
             for name, command in commands(plan, len(cores)).items()
         }
         measured = _prepare(plan, contestants, folder, advance)
@@ -212,6 +225,29 @@ def _measure(
                 timing.cpu.append(answer["cpu_seconds"])
                 timing.wall.append(answer["wall_seconds"])
     return measured
+
+
+def _peaks(
+    plan: Plan,
+    cores: frozenset[int],
+    folder: Path,
+    advance: Callable[[str], None],
+    commands: Commands,
+) -> Peaks:
+    """Bytes that one pass adds, for every contestant and case."""
+    variables = RETURN_MEMORY | keep_compiled(folder)
+    with ExitStack() as stack:
+        contestants = {
+            name: stack.enter_context(Contestant(name, command, cores, variables))
+            for name, command in commands(plan, len(cores)).items()
+        }
+        _prepare(plan, contestants, folder, advance)
+        return {
+            turn: contestants[turn.contestant].ask("memory", name=turn.case.name)[
+                "peak_bytes"
+            ]
+            for turn in _distinct_turns(plan)
+        }
 
 
 def _prepare(
@@ -239,12 +275,6 @@ def _prepare(
         )
     return Measured(
         timings={},
-        peak_bytes={
-            turn: contestants[turn.contestant].ask("memory", name=turn.case.name)[
-                "peak_bytes"
-            ]
-            for turn in outputs
-        },
         errors={
             row: errors_between(
                 _load(outputs[Turn(row.peer, row.case)]),
@@ -283,7 +313,9 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         return dict(stored)
 
 
-def _row_result(row: Row, single: Measured, many: Measured | None) -> RowResult:
+def _row_result(
+    row: Row, single: Measured, many: Measured | None, peaks: Peaks
+) -> RowResult:
     peer, ours = Turn(row.peer, row.case), Turn(OURS, row.case)
     a, b = single.timings[peer], single.timings[ours]
     wall = None
@@ -297,8 +329,8 @@ def _row_result(row: Row, single: Measured, many: Measured | None) -> RowResult:
         wall_ratio=paired_ratio(*wall) if wall else None,
         peer_wall_seconds=statistics.median(wall[0]) if wall else None,
         our_wall_seconds=statistics.median(wall[1]) if wall else None,
-        peer_peak_bytes=single.peak_bytes[peer],
-        our_peak_bytes=single.peak_bytes[ours],
+        peer_peak_bytes=peaks[peer],
+        our_peak_bytes=peaks[ours],
         errors=single.errors[row],
         rounds={
             "peer_cpu_seconds": a.cpu,
@@ -309,17 +341,17 @@ def _row_result(row: Row, single: Measured, many: Measured | None) -> RowResult:
     )
 
 
-def _growth_result(growth: Growth, single: Measured) -> GrowthResult:
+def _growth_result(growth: Growth, single: Measured, peaks: Peaks) -> GrowthResult:
     own = [Turn(OURS, case) for case in growth.cases]
     seconds = [statistics.median(single.timings[turn].cpu) for turn in own]
-    peaks = [single.peak_bytes[turn] for turn in own]
-    known = [peak for peak in peaks if peak is not None]
+    sizes = [peaks[turn] for turn in own]
+    known = [size for size in sizes if size is not None]
     return GrowthResult(
         growth=growth,
         cpu_seconds=tuple(seconds),
-        peak_bytes=tuple(peaks),
+        peak_bytes=tuple(sizes),
         time_exponent=growth_exponent(growth.times, seconds),
         memory_exponent=(
-            growth_exponent(growth.times, known) if len(known) == len(peaks) else None
+            growth_exponent(growth.times, known) if len(known) == len(sizes) else None
         ),
     )

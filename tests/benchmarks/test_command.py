@@ -23,8 +23,13 @@ def test_settings_out_of_range_are_refused(field, value, message):
         BenchConfig(**{field: value})
 
 
+def test_a_page_of_layers_is_refused():
+    with pytest.raises(ValueError, match="the page is for operations"):
+        BenchConfig(layers="all", markdown=Path("x.md"))
+
+
 def test_peers_that_are_absent_end_the_command_with_the_remedy(tmp_path):
-    with pytest.raises(PeerMissingError, match="memzoo bench --prepare"):
+    with pytest.raises(PeerMissingError, match="with --prepare"):
         run(BenchConfig(peers=tmp_path, rows="attention"))
 
 

@@ -4,9 +4,11 @@ import sys
 import pytest
 
 from memzoo.benchmarks.contestant import (
+    RETURN_MEMORY,
     Contestant,
     ContestantError,
     can_pin,
+    keep_compiled,
     pinned,
     usable_cores,
 )
@@ -62,3 +64,33 @@ def test_a_system_that_cannot_pin_runs_unpinned(monkeypatch):
     assert usable_cores() == frozenset(range(os.cpu_count() or 1))
     with pinned(frozenset([0])):
         pass
+
+
+def test_a_cache_of_the_users_own_is_used(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "mine")
+    assert keep_compiled(tmp_path)["JAX_COMPILATION_CACHE_DIR"] == "mine"
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    assert keep_compiled(tmp_path)["JAX_COMPILATION_CACHE_DIR"].startswith(
+        str(tmp_path)
+    )
+
+
+def test_freed_memory_is_seen_to_be_free():
+    # A process that keeps what it frees would report less than it uses.
+    code = """
+import json, sys
+import numpy as np
+from memzoo.benchmarks.serving import _peak_growth
+kept = [np.ones(50_000) for _ in range(200)]
+del kept
+for line in sys.stdin:
+    growth = _peak_growth(lambda: [np.ones(50_000) for _ in range(100)])
+    print(json.dumps({"growth": growth}), flush=True)
+"""
+    command = [sys.executable, "-c", code]
+    cores = usable_cores()
+    with Contestant("frees", command, cores, RETURN_MEMORY) as contestant:
+        growth = contestant.ask("memory")["growth"]
+    if growth is None:
+        pytest.skip("this system does not tell a process its peak")
+    assert 39e6 < growth < 60e6

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from ..data import TaskConfig
 from ..data.pipeline import Pipeline
-from ..data.task import Config, Split
+from ..data.task import Split
 from .perplexity import perplexity
 from .recall import Row, recall
 from .score import Model, score
@@ -41,7 +42,7 @@ class Evaluation:
 
 def evaluate(
     model: Model,
-    task_config: Config,
+    task_config: TaskConfig,
     *,
     split: Split = "validation",
     examples: int,

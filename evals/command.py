@@ -1,0 +1,130 @@
+"""`memzoo eval`: a checkpoint, loaded and measured."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from ..data.task import Split
+from ..train.runs import load_run
+from .evaluate import evaluate
+from .results import RESULTS, ResultRow, read_results, result_rows, write_results
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Load a checkpoint and measure it on its own task, by setting."""
+
+    run: Path
+    """Folder of a run."""
+    checkpoint: int | None = None
+    """Step of the checkpoint; None: the newest that is intact."""
+    split: Split = "validation"
+    """Part of the data that is read; no part but train was trained on."""
+    examples: int | None = None
+    """Rows that are read; None: as many as the run's own evaluations."""
+    batch_size: int | None = None
+    """Rows computed at once; None: as in the run."""
+    json: bool = False
+    """Print the rows instead of a table."""
+
+    def __post_init__(self) -> None:
+        for name in ("examples", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; give 1 or more")
+        if self.checkpoint is not None and self.checkpoint < 0:
+            raise ValueError(f"checkpoint is {self.checkpoint}; give 0 or more")
+
+
+def run(config: EvalConfig) -> int:
+    """`memzoo eval`: measures, prints, writes the run's results.json; the exit code.
+
+    Raises:
+        CheckpointError: there is no such run, or no intact checkpoint.
+        DataError: the data is not there.
+    """
+    console = Console(stderr=True, highlight=False)
+
+    def report(line: str) -> None:
+        console.print(line, soft_wrap=True, markup=False)
+
+    rows = evaluate_run(config, report=report)
+    if config.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        print_results(rows)
+    return 0
+
+
+def evaluate_run(config: EvalConfig, *, report=None) -> list[ResultRow]:
+    """Rows of the checkpoint; results.json of the run holds them too.
+
+    Rows of other checkpoints and splits stay in results.json.
+    """
+    loaded = load_run(config.run, config.checkpoint, report=report)
+    experiment = loaded.config
+    found = evaluate(
+        loaded.model,
+        experiment.task,
+        split=config.split,
+        examples=config.examples or experiment.evaluation_examples,
+        batch_size=config.batch_size or experiment.batch_size,
+    )
+    rows = result_rows(experiment, found.rows, loaded.step)
+    if config.split != "validation":
+        rows = [r | {"setting": r["setting"] | {"split": config.split}} for r in rows]
+    path = config.run / RESULTS
+    new = {_place(row) for row in rows}
+    kept = [] if not path.exists() else read_results(path)
+    kept = [row for row in kept if _place(row) not in new]
+    write_results(path, sorted(kept + rows, key=lambda row: row["checkpoint_step"]))
+    return rows
+
+
+def print_results(rows: Sequence[ResultRow], console: Console | None = None) -> None:
+    """One line for every setting, one column for every metric."""
+    console = Console() if console is None else console
+    first = rows[0]
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    settings = list(dict.fromkeys(_setting_text(row) for row in rows))
+    table = Table(
+        title=f"{first['layer']} on {first['task']}, step {first['checkpoint_step']}, "
+        f"{first['parameters']:,} parameters",
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("setting", no_wrap=True)
+    for metric in metrics:
+        table.add_column(metric.replace("_", " "), justify="right")
+    chances = {_setting_text(r): r["chance"] for r in rows if r["chance"] is not None}
+    if chances:
+        table.add_column("chance", justify="right")
+    values = {(_setting_text(row), row["metric"]): row["value"] for row in rows}
+    for setting in settings:
+        cells = [f"{values[setting, m]:.4f}" for m in metrics]
+        if chances:
+            cells.append(f"{chances[setting]:.4f}")
+        table.add_row(setting, *cells)
+    console.print(table)
+
+
+def _place(row: ResultRow) -> tuple[object, ...]:
+    """What tells a number from every other one of a run."""
+    setting = tuple(sorted(row["setting"].items()))
+    return row["checkpoint_step"], row["metric"], setting
+
+
+def _setting_text(row: ResultRow) -> str:
+    setting = row["setting"]
+    if "num_pairs" in setting:
+        return f"{setting['num_pairs']} pairs, {setting['length']} tokens"
+    if "context_to" in setting:
+        return f"context {setting['context_from']} to {setting['context_to']}"
+    return f"all, {setting['length']} tokens"

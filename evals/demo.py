@@ -1,0 +1,196 @@
+"""`memzoo demo`: train, compare, reload and evaluate, on one page in some minutes."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..configs.errors import MemzooError
+from ..configs.experiment import ExperimentConfig
+from ..configs.presets import PRESETS
+from ..data.text import TextConfig
+from ..train.loop import TrainResult, train
+from ..train.metrics import EVALUATIONS, read_lines
+from ..train.runs import load_run
+from . import sweep
+from .command import print_results
+from .evaluate import evaluate
+from .recall_config import RecallConfig
+from .report import (
+    made_section,
+    recall_finding,
+    recall_sections,
+    text_section,
+    versions,
+    write_report,
+)
+from .results import RESULTS, ResultRow, read_results, result_rows, write_results
+from .show import print_summary
+
+TEXT = Path("text") / "gated_delta_net"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """Pretrain three layers on recall and one on real text, reload and evaluate them.
+
+    Some minutes on two cores, and no network. Called again, it goes on where it was.
+    """
+
+    output: Path = Path("runs")
+    """Folder of runs."""
+    name: str = "demo"
+    """Folder of the demo in it."""
+    recall_steps: int = 800
+    """Most optimizer steps of a layer on recall."""
+    text_steps: int = 300
+    """Optimizer steps on text."""
+
+    def recall(self) -> RecallConfig:
+        """The comparison: one model a layer, trained on 4, 8 and 16 pairs at once."""
+        return RecallConfig(
+            layers=("gated_delta_net", "linear_attention", "attention"),
+            num_pairs=(4, 8, 16),
+            mixture=True,
+            learning_rates=(1e-2,),
+            seeds=(0,),
+            steps=self.recall_steps,
+            evaluation_examples=768,
+            name=self.name,
+            output=self.output,
+        )
+
+    def text(self) -> ExperimentConfig:
+        """A small byte model of the Python standard library's sources."""
+        preset = PRESETS["text-gated-delta-net"]()
+        return dataclasses.replace(
+            preset,
+            name=f"{self.name}-text",
+            task=TextConfig(length=256, max_bytes=8_000_000),
+            steps=self.text_steps,
+            evaluate_every=100,
+            optimizer=dataclasses.replace(preset.optimizer, warmup_steps=30),
+        )
+
+
+def run(config: DemoConfig) -> int:
+    """`memzoo demo`; the exit code.
+
+    Raises:
+        MemzooError: a reloaded model does not evaluate as it did in memory.
+        SweepStopped: a training was asked to stop.
+    """
+    say = Console(highlight=False).print
+    comparison, experiment = config.recall(), config.text()
+    directory = comparison.directory
+    say("[bold]1. Three layers learn to recall[/bold]")
+    sweep.recall(comparison)
+    say("[bold]2. One of them learns real text[/bold]")
+    text_rows = train_text(experiment, directory / TEXT)
+    rows = read_results(directory / RESULTS)
+    print_summary(rows, steps=comparison.steps, goal=comparison.stop_at)
+    print_results(text_rows)
+    say("[bold]3. Every checkpoint is loaded from disk and evaluated again[/bold]")
+    places = [directory / job.place for job in comparison.jobs()] + [directory / TEXT]
+    for place in places:
+        count = check_reloaded(place)
+        say(f"{place}: reloaded equals in memory, exactly, in all {count} numbers")
+    report = write_demo_report(comparison, experiment, text_rows, len(places))
+    say(f"\n[bold]{report}[/bold]", soft_wrap=True)
+    return 0
+
+
+def train_text(experiment: ExperimentConfig, directory: Path) -> list[ResultRow]:
+    """Rows of the model on text, trained as far as it was not."""
+    result: TrainResult = train(experiment, directory)
+    if result.status == "preempted":
+        raise sweep.SweepStopped(
+            f"stopped on text, at step {result.step} of {experiment.steps}; start the "
+            "command again to go on",
+            result.exit_code,
+        )
+    assert result.evaluation is not None
+    rows = result_rows(experiment, result.evaluation["rows"], result.step)
+    write_results(directory / RESULTS, rows)
+    return rows
+
+
+def check_reloaded(directory: Path) -> int:
+    """Numbers that were compared: the checkpoint evaluates as the model did in memory.
+
+    Raises:
+        MemzooError: it does not.
+    """
+    in_memory = read_lines(directory / EVALUATIONS)[-1]
+    loaded = load_run(directory)
+    experiment = loaded.config
+    found = evaluate(
+        loaded.model,
+        experiment.task,
+        examples=experiment.evaluation_examples,
+        batch_size=experiment.batch_size,
+    )
+    reloaded = dataclasses.asdict(found) | {"step": loaded.step}
+    numbers, others = _numbers(in_memory), _numbers(reloaded)
+    if numbers != others:
+        differ = next(k for k in numbers if numbers[k] != others.get(k))
+        raise MemzooError(
+            f"{directory}: {differ} was {numbers[differ]!r} in memory and is "
+            f"{others.get(differ)!r} reloaded; please report this as a bug"
+        )
+    return len(numbers)
+
+
+def write_demo_report(
+    comparison: RecallConfig,
+    experiment: ExperimentConfig,
+    text_rows: Sequence[ResultRow],
+    checked: int,
+    command: Sequence[str] | None = None,
+) -> Path:
+    """The page: recall, text, and how it was made."""
+    rows, curves = sweep.collect(comparison)
+    parts = recall_sections(
+        rows, curves, steps=comparison.steps, goal=comparison.stop_at
+    )
+    name = "Sources of Python's standard library, byte by byte"
+    *before, remarks = parts
+    bits = next(r["value"] for r in text_rows if r["metric"] == "bits_per_byte")
+    details = [
+        *sweep.details(comparison),
+        f"Text: {experiment.steps} steps of {experiment.batch_size} rows of "
+        f"{experiment.task.length} bytes, width {experiment.model.width}, "
+        f"{experiment.model.stack.depth} blocks; evaluated on other files than those "
+        "trained on.",
+        f"Each of the {checked} models was loaded from its checkpoint and evaluated "
+        "again: every number is exactly the one in memory.",
+        "A demonstration with one seed and one learning rate: `memzoo recall` compares "
+        "layers over several of both.",
+    ]
+    made = sweep.command_text(list(sys.argv if command is None else command))
+    return write_report(
+        comparison.directory / sweep.REPORT,
+        [
+            *before,
+            text_section(text_rows, name=name),
+            remarks,
+            made_section(made, versions(), details),
+        ],
+        title="Three memories, compared",
+        finding=f"{recall_finding(rows)} On real text, gated_delta_net spends "
+        f"{bits:.2f} bits on a byte.",
+    )
+
+
+def _numbers(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """Every number of an evaluation, by name."""
+    numbers = {name: evaluation[name] for name in ("step", "accuracy", "loss")}
+    for row in evaluation["rows"]:
+        setting = ", ".join(f"{k} {v}" for k, v in row["setting"].items())
+        numbers[f"{row['metric']} at {setting}"] = row["value"]
+        numbers[f"count of {row['metric']} at {setting}"] = row["count"]
+    return numbers

@@ -1,0 +1,157 @@
+"""What a person sees of a sweep: its progress, and the table at its end."""
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from .figures import byte_text
+from .report import range_text, steps_text
+from .results import ResultRow
+from .summary import Cell, summarise
+
+
+class Announcer:
+    """Progress of a sweep on standard error: a bar on a terminal, lines elsewhere.
+
+    Args:
+        total: trainings of the sweep.
+        missing: those that are not done yet.
+        steps: most optimizer steps of a training.
+        shown: false shows nothing.
+        clock: seconds that go on.
+    """
+
+    def __init__(
+        self, total: int, missing: int, steps: int, *, shown: bool, clock=time.monotonic
+    ) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._missing, self._total, self._steps = missing, total, steps
+        self._shown, self._clock = shown, clock
+        self._ended, self._begin = 0, clock()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[left]}"),
+            console=self._console,
+            disable=not (shown and self._console.is_terminal),
+        )
+        self._task = self._bar.add_task("", total=max(1, missing), left="")
+
+    def __enter__(self) -> "Announcer":
+        if self._total > self._missing:
+            done = self._total - self._missing
+            self._say(f"{done} of {self._total} trainings are done already")
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def begin(self, label: str) -> None:
+        """A training begins."""
+        number = self._total - self._missing + self._ended + 1
+        self._bar.update(self._task, description=f"{number}/{self._total} {label}")
+
+    def step(self, line: dict[str, Any]) -> None:
+        """The training is at this line of metrics.jsonl."""
+        done = self._ended + line["step"] / self._steps
+        self._bar.update(self._task, completed=done, left=self.time_left(done))
+
+    def end(self, label: str, rows: Sequence[ResultRow], seconds: float) -> None:
+        """The training is done, with these results."""
+        self._ended += 1
+        values = [r["value"] for r in rows if r["metric"] == "accuracy"]
+        reached = ", ".join(f"{value:.3f}" for value in values)
+        number = self._total - self._missing + self._ended
+        left = self.time_left(self._ended)
+        self._bar.update(self._task, completed=self._ended, left=left)
+        line = f"{number}/{self._total}  {seconds:4.0f} s  {label}: {reached}"
+        self._say(line + (f"  ({left})" if self._ended < self._missing else ""))
+
+    def time_left(self, done: float) -> str:
+        """Time to the end, if the other trainings take as long as those so far."""
+        passed = self._clock() - self._begin
+        if done <= 0:
+            return ""
+        seconds = passed / done * (self._missing - done)
+        if seconds < 90:
+            return f"about {seconds:.0f} s left"
+        if seconds < 5400:
+            return f"about {seconds / 60:.0f} min left"
+        return f"about {seconds / 3600:.1f} h left"
+
+    def _say(self, line: str) -> None:
+        if self._shown:
+            self._console.print(line, soft_wrap=True, markup=False)
+
+
+def print_summary(
+    rows: Sequence[ResultRow],
+    *,
+    steps: int,
+    goal: float,
+    console: Console | None = None,
+) -> None:
+    """The comparison as tables of at most 80 columns, one for every setting."""
+    console = Console() if console is None else console
+    cells = summarise(rows)
+    for setting in dict.fromkeys(cell.setting for cell in cells):
+        group = [cell for cell in cells if cell.setting == setting]
+        console.print(_summary_table(group, steps, goal), "")
+
+
+def print_rows(rows: Sequence[ResultRow]) -> None:
+    """The rows as JSON."""
+    print(json.dumps(rows, indent=2))
+
+
+def _summary_table(cells: Sequence[Cell], steps: int, goal: float) -> Table:
+    first = cells[0]
+    chance = "" if first.chance is None else f", chance {first.chance:.3f}"
+    width = f", width {first.of('width')}" if first.of("width") is not None else ""
+    title = f"{first.of('num_pairs')} pairs, {first.of('length')} tokens"
+    table = Table(
+        title=title + width + chance,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+    )
+    table.add_column("layer", overflow="fold", no_wrap=True)
+    for name in (
+        "params",
+        "state",
+        "best\nrate",
+        "seeds",
+        "mean",
+        "range",
+        f"steps to\n{goal:g}",
+    ):
+        table.add_column(name, justify="right", no_wrap=True)
+    for cell in cells:
+        table.add_row(
+            cell.layer,
+            _count_text(cell.parameters),
+            byte_text(cell.state_bytes),
+            f"{cell.learning_rate:g}",
+            str(len(cell.best)),
+            f"{cell.mean:.3f}",
+            _shortened(range_text(cell)),
+            _shortened(steps_text(cell, steps)),
+        )
+    return table
+
+
+def _count_text(count: int) -> str:
+    return f"{count:,}" if count < 1_000_000 else f"{count / 1_000_000:.4g}M"
+
+
+def _shortened(text: str) -> str:
+    return text.replace(" to ", "-").replace("> ", ">").replace(",", "")

@@ -1,0 +1,270 @@
+"""`memzoo recall`: the one training loop over layers, learning rates and seeds."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..configs.errors import MemzooError, NonFiniteError
+from ..configs.experiment import ExperimentConfig
+from ..train.loop import TrainResult, train
+from ..train.metrics import EVALUATIONS, read_lines
+from ..train.writing import replace_text
+from .figures import Curve
+from .recall_config import Job, RecallConfig
+from .report import (
+    CurveKey,
+    curve_key,
+    made_section,
+    recall_finding,
+    recall_sections,
+    versions,
+    write_report,
+)
+from .results import RESULTS, ResultRow, read_results, result_rows, write_results
+from .show import Announcer, print_rows, print_summary
+
+SWEEP = "sweep.json"
+REPORT = "report.html"
+
+Train = Callable[..., TrainResult]
+
+
+class SweepStopped(MemzooError):
+    """A training was asked to stop, and saved; the sweep can go on later."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def run(config: RecallConfig) -> int:
+    """`memzoo recall`: trains what is missing, prints the table; the exit code."""
+    report = recall(config)
+    rows = read_results(config.directory / RESULTS)
+    if config.json:
+        print_rows(rows)
+    else:
+        print_summary(rows, steps=config.steps, goal=config.stop_at)
+        print(f"\n{report}")
+    return 0
+
+
+def recall(
+    config: RecallConfig,
+    *,
+    progress: bool = True,
+    train: Train = train,
+    command: Sequence[str] | None = None,
+) -> Path:
+    """Every training of the sweep is done, results.json and report.html are written.
+
+    What is finished is not trained again, and a training that was interrupted goes on
+    from its newest checkpoint. A training whose loss is no longer a number counts as an
+    accuracy of 0.
+
+    Args:
+        config: the sweep.
+        progress: show how far it is.
+        train: the training loop.
+        command: what the page says was called; `None`: this program's arguments.
+
+    Returns:
+        The report.
+
+    Raises:
+        MemzooError: the folder holds a sweep of another kind.
+        SweepStopped: a training was asked to stop.
+    """
+    command = list(sys.argv if command is None else command)
+    _check_sweep(config, command)
+    jobs = config.jobs()
+    missing = [j for j in jobs if not (config.directory / j.place / RESULTS).exists()]
+    with Announcer(len(jobs), len(missing), config.steps, shown=progress) as announcer:
+        for job in missing:
+            announcer.begin(job.label)
+            began = time.monotonic()
+            rows = _train_one(config, job, train, announcer.step, command)
+            write_results(config.directory / job.place / RESULTS, rows)
+            announcer.end(job.label, rows, time.monotonic() - began)
+    return write_outcome(config, command)
+
+
+def write_outcome(config: RecallConfig, command: Sequence[str]) -> Path:
+    """results.json and report.html of everything in the sweep's folder that is done."""
+    rows, curves = collect(config)
+    write_results(config.directory / RESULTS, rows)
+    return write_report(
+        config.directory / REPORT,
+        [
+            *recall_sections(rows, curves, steps=config.steps, goal=config.stop_at),
+            made_section(command_text(command), versions(), details(config)),
+        ],
+        title="Recall, compared",
+        finding=recall_finding(rows),
+    )
+
+
+def collect(
+    config: RecallConfig,
+) -> tuple[list[ResultRow], dict[CurveKey, list[Curve]]]:
+    """Rows and learning curves of everything in the sweep's folder that is done."""
+    wanted = [job.place / RESULTS for job in config.jobs()]
+    there = sorted(config.directory.glob(f"*/*/*/{RESULTS}"))
+    found = [path.relative_to(config.directory) for path in there]
+    order = [p for p in wanted if p in found] + [p for p in found if p not in wanted]
+    rows: list[ResultRow] = []
+    curves: dict[CurveKey, list[Curve]] = {}
+    for place in order:
+        own = read_results(config.directory / place)
+        rows += own
+        lines = read_lines(config.directory / place.parent / EVALUATIONS)
+        for row in own:
+            if row["metric"] == "accuracy":
+                key = curve_key(row["layer"], row["setting"])
+                curves.setdefault(key, []).append(_curve(row, lines))
+    return rows, curves
+
+
+def _train_one(
+    config: RecallConfig,
+    job: Job,
+    train: Train,
+    on_step: Callable[[dict[str, Any]], None],
+    command: Sequence[str],
+) -> list[ResultRow]:
+    """Rows of one training, made or continued."""
+    experiment = config.experiment(job)
+    directory = config.directory / job.place
+    try:
+        result = train(
+            experiment, directory, progress=False, on_log=on_step, command=command
+        )
+    except NonFiniteError:
+        return _failed_rows(experiment, job)
+    if result.status == "preempted":
+        raise SweepStopped(
+            f"stopped in {job.label}, at step {result.step} of {experiment.steps}; "
+            "start the command again to go on",
+            result.exit_code,
+        )
+    assert result.evaluation is not None
+    measured = list(result.evaluation["rows"])
+    lines = read_lines(directory / EVALUATIONS)
+    for row in result.evaluation["rows"]:
+        if row["metric"] == "accuracy":
+            measured += _steps_rows(row["setting"], lines, config.stop_at)
+    return _with_width(result_rows(experiment, measured, result.step), job)
+
+
+def _course(
+    setting: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]
+) -> list[tuple[int, float]]:
+    """Step and accuracy of every evaluation, at one setting."""
+    return [
+        (line["step"], row["value"])
+        for line in lines
+        for row in line["rows"]
+        if row["metric"] == "accuracy" and row["setting"].items() <= setting.items()
+    ]
+
+
+def _curve(row: ResultRow, lines: Sequence[Mapping[str, Any]]) -> Curve:
+    course = _course(row["setting"], lines)
+    return Curve(
+        learning_rate=row["learning_rate"],
+        seed=row["seed"],
+        steps=tuple(step for step, _ in course),
+        accuracy=tuple(value for _, value in course),
+    )
+
+
+def _steps_rows(
+    setting: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], goal: float
+) -> list[dict[str, Any]]:
+    """The step of the first evaluation that reached the goal, if one did."""
+    reached = [step for step, value in _course(setting, lines) if value >= goal]
+    metric = f"steps_to_{goal:g}"
+    return [{"setting": setting, "metric": metric, "value": s} for s in reached[:1]]
+
+
+def _failed_rows(experiment: ExperimentConfig, job: Job) -> list[ResultRow]:
+    """A training that came to nothing counts as one that recalls nothing."""
+    measured = [
+        {
+            "setting": {"num_pairs": pairs, "length": experiment.task.length},
+            "metric": metric,
+            "value": value,
+        }
+        for pairs in job.num_pairs
+        for metric, value in (("accuracy", 0.0), ("diverged", 1.0))
+    ]
+    return _with_width(result_rows(experiment, measured, 0), job)
+
+
+def _with_width(rows: list[ResultRow], job: Job) -> list[ResultRow]:
+    """The width is part of the setting: a sweep can go over several."""
+    return [r | {"setting": r["setting"] | {"width": job.width}} for r in rows]
+
+
+def _check_sweep(config: RecallConfig, command: Sequence[str]) -> None:
+    """The folder is new, or holds a sweep that this one continues.
+
+    Raises:
+        MemzooError: names the first field that differs, with both values.
+    """
+    path = config.directory / SWEEP
+    meaning = json.loads(json.dumps(config.meaning()))
+    if path.exists():
+        try:
+            saved = json.loads(path.read_text(encoding="utf-8"))["config"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise MemzooError(
+                f"{path} is not the record of a sweep ({error}); give another --name"
+            ) from error
+        for name, value in meaning.items():
+            if saved.get(name) != value:
+                raise MemzooError(
+                    f"{config.directory} holds a sweep with {name} = "
+                    f"{saved.get(name)!r}, and this one says {value!r}; give the old "
+                    "value or another --name"
+                )
+        return
+    config.directory.mkdir(parents=True, exist_ok=True)
+    record = {"schema": 1, "command": list(command), "config": meaning}
+    replace_text(path, json.dumps(record | {"versions": versions()}, indent=2) + "\n")
+
+
+def command_text(command: Sequence[str]) -> str:
+    """What was called, as a person would type it."""
+    first, *others = command or ["memzoo"]
+    name = "memzoo" if Path(first).name in ("memzoo", "__main__.py") else first
+    return " ".join([name, *others])
+
+
+def details(config: RecallConfig) -> list[str]:
+    """What was trained, in sentences."""
+    return [
+        f"{config.depth} blocks, {config.num_heads} head(s), vocabulary "
+        f"{config.vocab_size}, sequences of {config.length} tokens with blank filler.",
+        f"At most {config.steps} optimizer steps of {config.batch_size} sequences; "
+        f"evaluated every {config.evaluate_every} steps on "
+        f"{config.evaluation_examples} sequences; training ends at an accuracy of "
+        f"{config.stop_at:g}.",
+        "AdamW with weight decay 0.1 on projections and embeddings; 50 steps of "
+        "warm-up, then half a cosine.",
+        f"Learning rates: {_listed(config.learning_rates)}. Seeds: "
+        f"{_listed(config.seeds)}. {_TRAINED_ON[config.mixture]}",
+    ]
+
+
+_TRAINED_ON = {
+    False: "A model is trained for each number of pairs.",
+    True: "One model is trained on all numbers of pairs, a sequence of each in turn.",
+}
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

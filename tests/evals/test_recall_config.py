@@ -1,0 +1,106 @@
+"""What a sweep trains."""
+
+import dataclasses
+
+import pytest
+import tyro
+
+from memzoo.evals.recall_config import RecallConfig
+
+SMALL = RecallConfig(
+    layers=("attention", "delta_net"),
+    num_pairs=(2, 4),
+    length=16,
+    vocab_size=32,
+    width=(8, 16),
+    learning_rates=(1e-2, 3e-3),
+    seeds=(0, 5),
+)
+
+
+def changed(**fields):
+    return dataclasses.replace(SMALL, **fields)
+
+
+def test_every_combination_is_trained_once_in_a_place_of_its_own():
+    jobs = SMALL.jobs()
+    assert len(jobs) == 2**5
+    assert len({job.place for job in jobs}) == 2**5
+    assert len({SMALL.experiment(job).name for job in jobs}) == 2**5
+    assert all(job.place.parts[0] == job.layer for job in jobs)
+    assert [job.seed for job in jobs] == [0] * 16 + [5] * 16
+
+
+def test_an_experiment_is_what_the_sweep_says():
+    config = changed(steps=77, batch_size=5, evaluate_every=7, stop_at=0.5, depth=3)
+    job = config.jobs()[-1]
+    experiment = config.experiment(job)
+    assert job == dataclasses.replace(
+        job, layer="delta_net", num_pairs=(4,), width=16, learning_rate=3e-3, seed=5
+    )
+    assert experiment.steps == 77
+    assert experiment.batch_size == 5
+    assert experiment.evaluate_every == 7
+    assert experiment.stop_at_accuracy == 0.5
+    assert experiment.optimizer.learning_rate == 3e-3
+    assert experiment.seed == experiment.task.seed == 5
+    assert experiment.task.settings == (4,)
+    assert experiment.task.filler == "blank"
+    assert experiment.model.width == 16
+    (group,) = experiment.model.pattern
+    assert group.repeats == 3
+    assert group.layers[0].convolution_size == 4
+    assert group.layers[0].num_heads == 1
+
+
+def test_a_mixture_is_one_training_on_all_pairs():
+    config = changed(mixture=True)
+    assert len(config.jobs()) == 2**4
+    assert config.experiment(config.jobs()[0]).task.settings == (2, 4)
+
+
+def test_a_window_is_shorter_than_the_sequence():
+    config = changed(layers=("sliding_window_attention",))
+    (layer,) = config.experiment(config.jobs()[0]).model.pattern[0].layers
+    assert layer.window == 4
+
+
+def test_axes_are_no_part_of_what_a_sweep_means():
+    same = changed(layers=("retnet",), num_pairs=(1,), width=(4,), seeds=(9,), name="b")
+    assert same.meaning() == SMALL.meaning()
+    assert changed(mixture=True).meaning() != SMALL.meaning()
+    assert changed(steps=3).meaning() != SMALL.meaning()
+
+
+@pytest.mark.parametrize("form", [["2,4"], ["2", "4"]])
+def test_lists_are_read_with_commas_or_spaces(form):
+    arguments = ["--layers", "attention,retnet", "--num-pairs", *form]
+    arguments += ["--learning-rates", "1e-2,3e-3", "--json"]
+    config = tyro.cli(RecallConfig, args=arguments)
+    assert config.layers == ("attention", "retnet")
+    assert config.num_pairs == (2, 4)
+    assert config.learning_rates == (1e-2, 3e-3)
+    assert config.json
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"layers": ()}, "layers is empty; give at least one"),
+        ({"seeds": (1, 1)}, r"seeds names something twice: \(1, 1\); drop one"),
+        (
+            {"layers": ("atention",)},
+            "layer 'atention' is not known; did you mean atten",
+        ),
+        ({"layers": ("zzz",)}, "layer 'zzz' is not known; known: attention, delta_net"),
+        ({"name": "a/b"}, "name is 'a/b'; give a folder's name"),
+        ({"num_pairs": (99,)}, "num_pairs is 99; with num_passes 1 and length 16"),
+        ({"vocab_size": 33}, "vocab_size is 33; it must be even"),
+        ({"steps": 0}, "steps is 0; give a number above 0"),
+        ({"learning_rates": (-1.0,)}, "learning_rate is -1.0; give a number above 0"),
+        ({"stop_at": 2.0}, "stop_at_accuracy is 2.0; give a number from 0 to 1"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is(fields, message):
+    with pytest.raises(ValueError, match=message):
+        changed(**fields)

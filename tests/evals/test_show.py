@@ -1,0 +1,91 @@
+"""What a person sees of a sweep."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from memzoo.evals.show import Announcer, print_rows, print_summary
+
+
+def row(layer, value, seed=0, metric="accuracy", pairs=16, parameters=1_234_567):
+    return {
+        "layer": layer,
+        "setting": {"num_pairs": pairs, "length": 64, "width": 64},
+        "metric": metric,
+        "value": value,
+        "learning_rate": 0.003,
+        "seed": seed,
+        "parameters": parameters,
+        "state_bytes": 34_816,
+        "chance": 1 / pairs,
+    }
+
+
+ROWS = [
+    row("sliding_window_attention", 0.991, 0),
+    row("sliding_window_attention", 1.0, 1),
+    row("sliding_window_attention", 1200, 0, "steps_to_0.99"),
+    row("sliding_window_attention", 100, 1, "steps_to_0.99"),
+    row("retnet", 0.5, 0, parameters=100_352),
+]
+
+
+@pytest.fixture
+def printed():
+    out = io.StringIO()
+    print_summary(ROWS, steps=1500, goal=0.99, console=Console(file=out, width=80))
+    return out.getvalue()
+
+
+def test_the_table_fits_80_columns_and_cuts_nothing(printed):
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "…" not in printed
+    line = next(x for x in printed.splitlines() if "sliding" in x)
+    assert line.split() == [
+        "sliding_window_attention",
+        "1.235M",
+        "34",
+        "KiB",
+        "0.003",
+        "2",
+        "0.996",
+        "0.991-1.000",
+        "100-1200",
+    ]
+
+
+def test_the_table_says_setting_chance_and_what_was_not_reached(printed):
+    assert "16 pairs, 64 tokens, width 64, chance 0.062" in printed
+    line = next(x for x in printed.splitlines() if "retnet" in x)
+    assert "one seed" in line and "100,352" in line and ">1500" in line
+
+
+def test_rows_are_printed_as_json(capsys):
+    print_rows(ROWS[:1])
+    assert '"layer": "sliding_window_attention"' in capsys.readouterr().out
+
+
+def test_time_left_is_that_of_the_trainings_so_far(capsys):
+    now = [100.0]
+    announcer = Announcer(6, 4, 10, shown=True, clock=lambda: now[0])
+    assert announcer.time_left(0) == ""
+    with announcer:
+        announcer.begin("first")
+        now[0] += 30
+        announcer.step({"step": 5})
+        assert announcer.time_left(0.5) == "about 4 min left"
+        announcer.end("first", ROWS, 60.0)
+    now[0] = 100.0 + 20
+    assert announcer.time_left(2) == "about 20 s left"
+    now[0] = 100.0 + 7200
+    assert announcer.time_left(1) == "about 6.0 h left"
+    said = capsys.readouterr().err
+    assert "2 of 6 trainings are done already" in said
+    assert "3/6    60 s  first: 0.991, 1.000, 0.500  (about" in said
+
+
+def test_nothing_is_said_where_nothing_is_shown(capsys):
+    with Announcer(2, 1, 10, shown=False) as announcer:
+        announcer.end("only", ROWS, 1.0)
+    assert capsys.readouterr().err == ""

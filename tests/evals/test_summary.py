@@ -1,0 +1,94 @@
+"""Which learning rate did best, and what its seeds reached."""
+
+import pytest
+
+from memzoo.evals.summary import (
+    Run,
+    best_learning_rate,
+    hardest,
+    setting_key,
+    summarise,
+    widest,
+)
+
+
+def runs(**by_rate):
+    """`rate_3=[...]` is a list of (value, steps) over seeds at learning rate 3."""
+    return [
+        Run(learning_rate=float(name[5:]), seed=i, value=value, steps=steps)
+        for name, seeds in by_rate.items()
+        for i, (value, steps) in enumerate(seeds)
+    ]
+
+
+def row(layer="a", value=0.5, rate=1.0, seed=0, metric="accuracy", pairs=4, **setting):
+    return {
+        "layer": layer,
+        "setting": {"num_pairs": pairs, "length": 16, **setting},
+        "metric": metric,
+        "value": value,
+        "learning_rate": rate,
+        "seed": seed,
+        "parameters": 7,
+        "state_bytes": 8,
+        "chance": 0.25,
+    }
+
+
+def test_the_best_learning_rate_has_the_best_mean_not_the_best_seed():
+    lucky = [(1.0, None), (0.1, None), (0.1, None)]
+    steady = [(0.6, None)] * 3
+    assert best_learning_rate(runs(rate_1=lucky, rate_2=steady)) == 2.0
+
+
+def test_an_unfinished_learning_rate_does_not_win():
+    assert best_learning_rate(runs(rate_1=[(1.0, 5)], rate_2=[(0.5, None)] * 2)) == 2.0
+
+
+def test_equal_means_go_to_fewer_steps_then_to_the_smaller_rate():
+    slow, fast, never = [(1.0, 90)] * 2, [(1.0, 40)] * 2, [(1.0, None)] * 2
+    assert best_learning_rate(runs(rate_1=slow, rate_2=fast)) == 2.0
+    assert best_learning_rate(runs(rate_1=never, rate_2=slow)) == 2.0
+    assert best_learning_rate(runs(rate_2=fast, rate_1=fast)) == 1.0
+
+
+def test_a_cell_shows_every_seed_of_the_best_rate():
+    rows = [
+        row(value=0.2, rate=1.0, seed=0),
+        row(value=0.4, rate=1.0, seed=1),
+        row(value=0.9, rate=2.0, seed=1),
+        row(value=0.7, rate=2.0, seed=0),
+        row(value=300, rate=2.0, seed=1, metric="steps_to_0.9"),
+        row(value=100, rate=1.0, seed=1, metric="steps_to_0.9"),
+        row(value=0.1, metric="sequence_accuracy"),
+    ]
+    (cell,) = summarise(rows)
+    assert cell.learning_rate == 2.0
+    assert cell.values == (0.7, 0.9)
+    assert cell.mean == pytest.approx(0.8)
+    assert cell.reached == (300,)
+    assert (cell.parameters, cell.state_bytes, cell.chance) == (7, 8, 0.25)
+    assert len(cell.runs) == 4
+    assert cell.of("num_pairs") == 4 and cell.of("nothing") is None
+
+
+def test_cells_are_told_apart_by_layer_and_setting():
+    rows = [row("b"), row("a"), row("b", pairs=8), row("b", pairs=8, width=2)]
+    cells = summarise(rows)
+    assert [(c.layer, c.of("num_pairs")) for c in cells] == [
+        ("b", 4),
+        ("a", 4),
+        ("b", 8),
+        ("b", 8),
+    ]
+    assert [c.of("num_pairs") for c in hardest(cells)] == [8, 8]
+    assert [c.of("width") for c in widest(cells)] == [2]
+
+
+def test_settings_are_equal_in_any_order():
+    assert setting_key({"a": 1, "b": 2}) == setting_key({"b": 2, "a": 1})
+
+
+def test_a_metric_that_nobody_measured_is_refused():
+    with pytest.raises(ValueError, match="no row has the metric 'speed'"):
+        summarise([row()], "speed")

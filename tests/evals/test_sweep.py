@@ -1,0 +1,195 @@
+"""A sweep, with a training loop that only keeps count."""
+
+import dataclasses
+import json
+
+import pytest
+
+from memzoo.configs.errors import MemzooError, NonFiniteError
+from memzoo.evals import sweep
+from memzoo.evals.recall_config import RecallConfig
+from memzoo.evals.results import read_results
+from memzoo.evals.sweep import SweepStopped, recall
+from memzoo.train.loop import TrainResult
+
+
+class Loop:
+    """Writes what the training loop would; accuracy 0.25 + 10 * learning rate."""
+
+    def __init__(self, stop=None, diverge=None):
+        self.trained, self.stop, self.diverge = [], stop, diverge
+
+    def __call__(self, config, directory, *, progress, on_log, command):
+        self.trained.append(str(directory))
+        if self.stop == len(self.trained):
+            return TrainResult(
+                step=7, status="preempted", evaluation=None, exit_code=130
+            )
+        if self.diverge == len(self.trained):
+            raise NonFiniteError("the loss is not finite")
+        on_log({"step": 10, "loss": 1.0})
+        final = min(1.0, 0.25 + 10 * config.optimizer.learning_rate)
+        lines = [self.line(config, 10, final / 2), self.line(config, 20, final)]
+        directory.mkdir(parents=True, exist_ok=True)
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (directory / "evaluations.jsonl").write_text(text)
+        return TrainResult(step=20, status="done", evaluation=lines[-1])
+
+    def line(self, config, step, accuracy):
+        rows = [
+            {
+                "setting": {"num_pairs": n, "length": config.task.length},
+                "metric": "accuracy",
+                "value": accuracy / i,
+                "count": 5,
+            }
+            for i, n in enumerate(config.task.settings, start=1)
+        ]
+        return {"step": step, "accuracy": accuracy, "loss": 1.0, "rows": rows}
+
+
+@pytest.fixture
+def small(tmp_path):
+    return RecallConfig(
+        layers=("attention", "delta_net"),
+        num_pairs=(2, 4),
+        length=16,
+        vocab_size=32,
+        width=(8,),
+        learning_rates=(1e-2, 8e-2),
+        seeds=(0, 1),
+        steps=20,
+        output=tmp_path,
+    )
+
+
+def go(config, loop):
+    return recall(config, progress=False, train=loop, command=["memzoo", "recall"])
+
+
+def test_everything_is_trained_once_and_reported(small):
+    loop = Loop()
+    report = go(small, loop)
+    assert len(loop.trained) == len(set(loop.trained)) == 16
+    assert report == small.directory / "report.html"
+    rows = read_results(small.directory / "results.json")
+    accuracy = [r for r in rows if r["metric"] == "accuracy"]
+    assert len(accuracy) == 16
+    assert accuracy[0]["setting"] == {"num_pairs": 2, "length": 16, "width": 8}
+    assert accuracy[0]["chance"] == 0.5
+    assert {r["checkpoint_step"] for r in rows} == {20}
+    steps = [r for r in rows if r["metric"] == "steps_to_0.99"]
+    assert {(r["learning_rate"], r["value"]) for r in steps} == {(8e-2, 20)}
+    assert len(steps) == 8
+
+
+def test_a_finished_sweep_trains_nothing_and_changes_nothing(small):
+    go(small, Loop())
+    files = [small.directory / n for n in ("results.json", "report.html", "sweep.json")]
+    before = [path.read_bytes() for path in files]
+    loop = Loop()
+    go(small, loop)
+    assert loop.trained == []
+    assert [path.read_bytes() for path in files] == before
+
+
+def test_a_sweep_grows_by_what_is_missing(small):
+    go(small, Loop())
+    loop = Loop()
+    go(dataclasses.replace(small, layers=("retnet",), seeds=(0,)), loop)
+    assert len(loop.trained) == 4
+    assert all("retnet" in place for place in loop.trained)
+    rows = read_results(small.directory / "results.json")
+    layers = list(dict.fromkeys(row["layer"] for row in rows))
+    assert layers == ["retnet", "attention", "delta_net"]
+    assert "delta_net" in (small.directory / "report.html").read_text()
+
+
+def test_a_sweep_that_was_stopped_goes_on_where_it_was(small):
+    first = Loop(stop=5)
+    with pytest.raises(
+        SweepStopped, match="at step 7 of 20; start the command"
+    ) as stop:
+        go(small, first)
+    assert stop.value.exit_code == 130
+    assert not (small.directory / "results.json").exists()
+    second = Loop()
+    go(small, second)
+    assert second.trained[0] == first.trained[-1]
+    assert first.trained[:-1] + second.trained == first.trained + second.trained[1:]
+    assert len(second.trained) == 12
+
+
+def test_a_training_that_diverges_counts_as_nothing_recalled(small):
+    go(dataclasses.replace(small, learning_rates=(1e-2,), seeds=(0,)), Loop(diverge=1))
+    rows = read_results(small.directory / "results.json")
+    failed = [row for row in rows if row["metric"] == "diverged"]
+    assert [(row["layer"], row["setting"]["num_pairs"]) for row in failed] == [
+        ("attention", 2)
+    ]
+    values = [row["value"] for row in rows if row["metric"] == "accuracy"]
+    assert values == [0.0, 0.35, 0.35, 0.35]
+
+
+def test_a_mixture_is_reported_by_setting(small):
+    loop = Loop()
+    go(dataclasses.replace(small, mixture=True, seeds=(0,)), loop)
+    assert len(loop.trained) == 4
+    rows = read_results(small.directory / "results.json")
+    best = {
+        row["setting"]["num_pairs"]: row["value"]
+        for row in rows
+        if row["metric"] == "accuracy" and row["learning_rate"] == 8e-2
+    }
+    assert best == {2: 1.0, 4: 0.5}
+    steps = [r["setting"]["num_pairs"] for r in rows if "steps" in r["metric"]]
+    assert steps == [2, 2]
+
+
+def test_curves_are_read_by_layer_and_setting(small):
+    config = dataclasses.replace(small, mixture=True)
+    go(config, Loop())
+    _, curves = sweep.collect(config)
+    key = ("delta_net", (("length", 16), ("num_pairs", 4), ("width", 8)))
+    assert len(curves) == 4
+    assert [(c.learning_rate, c.seed) for c in curves[key]] == [
+        (1e-2, 0),
+        (8e-2, 0),
+        (1e-2, 1),
+        (8e-2, 1),
+    ]
+    assert curves[key][1].steps == (10, 20)
+    assert curves[key][1].accuracy == (0.25, 0.5)
+
+
+def test_another_sweep_in_the_folder_is_refused(small):
+    go(small, Loop())
+    other = dataclasses.replace(small, steps=30)
+    with pytest.raises(
+        MemzooError, match=r"steps = 20, and this one says 30; give the"
+    ):
+        go(other, Loop())
+
+
+def test_a_damaged_record_is_refused(small):
+    small.directory.mkdir(parents=True)
+    (small.directory / "sweep.json").write_text("{")
+    with pytest.raises(MemzooError, match="is not the record of a sweep"):
+        go(small, Loop())
+
+
+def test_the_command_prints_a_table_or_rows(small, monkeypatch, capsys):
+    monkeypatch.setattr(sweep, "recall", lambda config: go(config, Loop()))
+    assert sweep.run(small) == 0
+    out = capsys.readouterr().out
+    assert "4 pairs, 16 tokens" in out and "delta_net" in out
+    assert str(small.directory / "report.html") in out.replace("\n", "")
+    assert sweep.run(dataclasses.replace(small, json=True)) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows == read_results(small.directory / "results.json")
+
+
+def test_a_command_is_shown_as_it_was_typed():
+    typed = ["/env/bin/memzoo", "recall", "--seeds", "0"]
+    assert sweep.command_text(typed) == "memzoo recall --seeds 0"
+    assert sweep.command_text(["/x/memzoo/__main__.py", "recall"]) == "memzoo recall"

@@ -11,7 +11,10 @@ from jaxtyping import install_import_hook
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 # Shapes in signatures are checked in every test; users pay nothing for them.
-_HOOK = install_import_hook("memzoo", "beartype.beartype")
+_HOOK = install_import_hook(
+    "memzoo",
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
 
 _CACHE = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(
     Path(tempfile.gettempdir()) / "memzoo-test-compilation-cache"

@@ -12,8 +12,14 @@ from ...models.block import Group
 from ...models.language_model import LanguageModelConfig
 from ..experiment import ExperimentConfig, OptimizerConfig
 
-# What makes layers comparable: the same head, convolution and size of memory.
-_COMPARABLE = {"num_heads": 1, "convolution_size": 4, "value_ratio": 1, "expand": 1}
+# What makes layers comparable: the same head, convolution and size of memory, no gate.
+_COMPARABLE = {
+    "convolution_size": 4,
+    "value_ratio": 1,
+    "expand": 1,
+    "output_gate": False,
+    "fastest_decay": 1.0,
+}
 _SIZES = ("head_size", "state_size")
 
 

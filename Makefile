@@ -1,0 +1,54 @@
+# Every target sets up what it needs: a virtual environment in .venv from pinned versions.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])')
+CONSTRAINTS := constraints/py$(VERSION).txt
+STAMP := $(VENV)/.installed-py$(VERSION)
+export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
+
+.PHONY: help demo test test-all check format bench clean
+
+help:
+	@echo "make demo      pretrain, compare on recall, reload, evaluate: one page with pictures"
+	@echo "make test      the tests, as CI runs them"
+	@echo "make test-all  the heavier matrices too"
+	@echo "make check     ruff, pyright, fast tests"
+	@echo "make bench     speed of the ops beside the peers (downloads PyTorch)"
+
+$(STAMP): pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or 3.12 is needed; this is %s. Try: make PYTHON=python3.12" % sys.version.split()[0] if sys.version_info[:2] not in ((3, 11), (3, 12)) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint $(CONSTRAINTS) --editable ".[dev]"
+	@touch $@
+
+$(CONSTRAINTS):
+	@echo "there are no pinned versions for this Python; use 3.11 or 3.12: make PYTHON=python3.12"
+	@exit 1
+
+demo: $(STAMP)
+	$(BIN)/memzoo demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-all: $(STAMP)
+	$(BIN)/python -m pytest -q
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/python -m pytest -q -m "not slow"
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)
+	$(BIN)/memzoo bench --prepare
+	$(BIN)/memzoo bench --markdown docs/results/ops_cpu.md
+
+clean:
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache build *.egg-info

@@ -13,7 +13,7 @@ def draw(*shape, seed=0):
 
 def test_pairs_turn_as_complex_numbers(x64):
     x, position = draw(2, 5, 3, 8), jnp.asarray([[0, 1, 2, 3, 4], [7, 8, 0, 1, 900]])
-    given = rotary(x, position, base=100.0)
+    given = np.asarray(rotary(x, position, base=100.0))
     pairs = np.asarray(x[..., :4] + 1j * x[..., 4:])
     for i in range(4):
         angle = np.asarray(position) * 100.0 ** (-2 * i / 8)

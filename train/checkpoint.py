@@ -7,7 +7,6 @@ used.
 """
 
 import json
-import logging
 import shutil
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +31,7 @@ from .manifest import (
     pack,
     unpack,
 )
+from .quiet import quiet_orbax
 from .state import TrainState
 from .writing import SaveError, explained, reason
 
@@ -40,16 +40,6 @@ Report = Callable[[str], None]
 # Parts of a checkpoint besides the arrays.
 DATA = "data"
 MANIFEST = "manifest"
-
-
-class _NotOrbax(logging.Filter):
-    """Drops what Orbax logs: its failures are raised here too, as one line each."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "orbax" not in record.pathname
-
-
-logging.getLogger("absl").addFilter(_NotOrbax())
 
 
 @runtime_checkable
@@ -86,6 +76,7 @@ class Checkpoints:
         self.directory = directory
         self._pending: tuple[int, Any] | None = None
         self._failed = False
+        quiet_orbax()
         self.saved_step: int | None = max(saved_steps(directory), default=None)
         every = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
         newest = ocp.training.preservation_policies.LatestN(keep)
@@ -362,6 +353,7 @@ class _JsonFile:
 @contextmanager
 def _damage() -> Iterator[None]:
     """Whatever Orbax raises becomes DamagedError with the first cause."""
+    quiet_orbax()
     try:
         yield
     except Exception as error:

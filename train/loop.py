@@ -1,7 +1,7 @@
 """The one training loop."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import jax
@@ -19,6 +19,7 @@ from .runs import CHECKPOINTS, read_record, write_record
 from .session import Evaluate, OnLog, Session, TrainResult
 from .sharding import make_mesh
 from .signals import StopSignals
+from .writing import SaveError
 
 
 def train(
@@ -64,12 +65,9 @@ def train(
         restored = _restore(config, run_dir, program, data, screen)
         write_record(run_dir, config, "running", command)
         try:
-            with (
-                Checkpoints(
-                    run_dir / CHECKPOINTS, keep=config.keep_checkpoints
-                ) as checkpoints,
-                RunLog(run_dir, restored.step if restored else 0, writes=first) as log,
-            ):
+            log = RunLog(run_dir, restored.step if restored else 0, writes=first)
+            directory = run_dir / CHECKPOINTS
+            with Checkpoints(directory, keep=config.keep_checkpoints) as checkpoints:
                 result = Session(
                     config,
                     program=program,
@@ -82,7 +80,8 @@ def train(
                     evaluator=evaluator,
                 ).run(signals)
         except MemzooError:
-            write_record(run_dir, config, "failed", command)
+            with suppress(SaveError):  # the first error is the one to hear of
+                write_record(run_dir, config, "failed", command)
             raise
         write_record(run_dir, config, result.status, command)
     return result

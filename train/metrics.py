@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
 
+from .events import EventFile
 from .writing import explained, replace_text
 
 METRICS = "metrics.jsonl"
@@ -30,7 +30,7 @@ class RunLog:
 
     def __init__(self, run_dir: Path, restored_step: int, *, writes: bool) -> None:
         self._run_dir = run_dir
-        self._events: SummaryWriter | None = None
+        self._events: EventFile | None = None
         kept = {}
         for name in (METRICS, EVALUATIONS):
             lines = read_lines(run_dir / name)
@@ -43,9 +43,7 @@ class RunLog:
             text = "".join(json.dumps(line) + "\n" for line in lines)
             replace_text(run_dir / name, text)
         with explained(run_dir / EVENTS):
-            self._events = SummaryWriter(
-                str(run_dir / EVENTS), purge_step=restored_step + 1, flush_secs=30
-            )
+            self._events = EventFile(run_dir / EVENTS, restored_step)
 
     def step(self, line: Mapping[str, Any]) -> None:
         """One line more in metrics.jsonl."""
@@ -63,14 +61,6 @@ class RunLog:
         sessions = json.loads(path.read_text()) if path.exists() else []
         replace_text(path, json.dumps([*sessions, dict(session)], indent=2) + "\n")
 
-    def __enter__(self) -> "RunLog":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._events is not None:
-            with explained(self._run_dir / EVENTS):
-                self._events.close()
-
     def _write(self, name: str, line: Mapping[str, Any], group: str) -> None:
         if self._events is None:
             return
@@ -78,10 +68,12 @@ class RunLog:
         with explained(path):
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
-            for key, value in line.items():
-                if key != "step" and _is_numeric(value):
-                    mean = float(np.mean(value))
-                    self._events.add_scalar(f"{group}/{key}", mean, line["step"])
+            means = {
+                f"{group}/{key}": float(np.mean(value))
+                for key, value in line.items()
+                if key != "step" and _is_numeric(value)
+            }
+            self._events.scalars(line["step"], means)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from tensorboardX.proto.event_pb2 import Event
 
 from memzoo.train.metrics import RunLog, read_lines
 from memzoo.train.writing import SaveError
@@ -14,68 +13,45 @@ def line(step, loss=1.0):
 
 
 def test_lines_past_the_restored_step_are_dropped(tmp_path):
-    with RunLog(tmp_path, 0, writes=True) as log:
-        for step in (5, 10, 15):
-            log.step(line(step))
-        log.evaluation({"step": 10, "accuracy": 0.25, "rows": [{"metric": "loss"}]})
-        log.evaluation({"step": 15, "accuracy": 0.5})
-    with RunLog(tmp_path, 10, writes=True) as log:
-        assert log.last_evaluation["accuracy"] == 0.25
-        log.step(line(15, loss=2.0))
+    log = RunLog(tmp_path, 0, writes=True)
+    assert log.last_evaluation is None
+    for step in (5, 10, 15):
+        log.step(line(step))
+    log.evaluation({"step": 10, "accuracy": 0.25, "rows": [{"metric": "loss"}]})
+    log.evaluation({"step": 15, "accuracy": 0.5})
+    log = RunLog(tmp_path, 10, writes=True)
+    assert log.last_evaluation["accuracy"] == 0.25
+    log.step(line(15, loss=2.0))
     lines = read_lines(tmp_path / "metrics.jsonl")
     assert [each["step"] for each in lines] == [5, 10, 15]
     assert lines[-1] == line(15, loss=2.0)
 
 
 def test_a_line_that_was_cut_off_is_dropped(tmp_path):
-    with RunLog(tmp_path, 0, writes=True) as log:
-        log.step(line(5))
+    RunLog(tmp_path, 0, writes=True).step(line(5))
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 10, "lo')
-    with RunLog(tmp_path, 10, writes=True) as log:
-        log.step(line(15))
+    RunLog(tmp_path, 10, writes=True).step(line(15))
     assert [each["step"] for each in read_lines(tmp_path / "metrics.jsonl")] == [5, 15]
 
 
-def test_a_new_run_has_no_evaluation(tmp_path):
-    with RunLog(tmp_path, 0, writes=True) as log:
-        assert log.last_evaluation is None
-
-
 def test_only_one_process_writes(tmp_path):
-    with RunLog(tmp_path, 0, writes=False) as log:
-        log.step(line(5))
-        log.timings({"wall_seconds": 1.0})
+    log = RunLog(tmp_path, 0, writes=False)
+    log.step(line(5))
+    log.timings({"wall_seconds": 1.0})
     assert not list(tmp_path.iterdir())
 
 
 def test_timings_are_added(tmp_path):
     for seconds in (1.0, 2.0):
-        with RunLog(tmp_path, 0, writes=True) as log:
-            log.timings({"wall_seconds": seconds})
+        RunLog(tmp_path, 0, writes=True).timings({"wall_seconds": seconds})
     entries = json.loads((tmp_path / "timings.json").read_text())
     assert [entry["wall_seconds"] for entry in entries] == [1.0, 2.0]
 
 
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path):
-    with RunLog(tmp_path, 0, writes=True) as log:
-        (tmp_path / "metrics.jsonl").unlink()
-        (tmp_path / "metrics.jsonl").mkdir()
-        with pytest.raises(
-            SaveError, match=r"metrics.jsonl: Is a directory; make room"
-        ):
-            log.step(line(5))
-
-
-def test_numbers_are_tensorboard_events(tmp_path):
-    with RunLog(tmp_path, 0, writes=True) as log:
-        log.step(line(5, loss=2.5))
-    (file,) = (tmp_path / "tensorboard").iterdir()
-    data, found = file.read_bytes(), {}
-    while data:
-        size = int.from_bytes(data[:8], "little")
-        event = Event.FromString(data[12 : 12 + size])
-        data = data[16 + size :]
-        for value in event.summary.value:
-            found[value.tag] = (event.step, value.simple_value)
-    assert found == {"train/loss": (5, 2.5), "train/metric/load": (5, 1.0)}
+    log = RunLog(tmp_path, 0, writes=True)
+    (tmp_path / "metrics.jsonl").unlink()
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(SaveError, match=r"metrics.jsonl: Is a directory; make room"):
+        log.step(line(5))

@@ -19,7 +19,8 @@ from memzoo.train.state import by_path
 
 
 class Place:
-    fingerprint: dict = {}
+    def __init__(self):
+        self.fingerprint = {}
 
     def get_state(self):
         return {"position": 0}
@@ -85,7 +86,7 @@ def test_only_process_0_writes_the_record(small, tmp_path, monkeypatch):
 
 
 def test_a_missing_run_names_its_neighbours(saved, tmp_path):
-    with pytest.raises(CheckpointError, match="other is not a run: .* holds saved"):
+    with pytest.raises(CheckpointError, match=r"other is not a run: .* holds saved"):
         load_run(saved[0].parent / "other")
     with pytest.raises(CheckpointError, match="holds no runs; train one first"):
         load_run(tmp_path / "nowhere" / "run")
@@ -102,7 +103,7 @@ def test_a_missing_step_names_the_others(saved):
 def test_a_run_without_checkpoints(run_dir):
     shutil.rmtree(run_dir / "checkpoints")
     (run_dir / "checkpoints" / "7.orbax-checkpoint-tmp").mkdir(parents=True)
-    with pytest.raises(CheckpointError, match="no checkpoint yet .its status is done"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint yet .its status is done"):
         load_run(run_dir)
 
 
@@ -120,7 +121,7 @@ def test_no_intact_checkpoint(run_dir):
     for step in (3, 7):
         shutil.rmtree(run_dir / "checkpoints" / str(step) / "manifest")
     with pytest.raises(
-        CheckpointError, match="7 of .* is damaged: it has no manifest; no other one"
+        CheckpointError, match=r"7 of .* is damaged: it has no manifest; no other one"
     ):
         load_run(run_dir)
 
@@ -132,5 +133,5 @@ def test_a_record_that_cannot_be_read(run_dir):
     with pytest.raises(CheckpointError, match="has schema 9 and this memzoo reads 1"):
         load_run(run_dir)
     path.write_text("{")
-    with pytest.raises(CheckpointError, match="is not the config.json of a run"):
+    with pytest.raises(CheckpointError, match=r"is not the config.json of a run"):
         load_run(run_dir)

@@ -1,0 +1,62 @@
+"""TensorBoard event files, written at once and in order.
+
+tensorboardX's own writer hands events to a thread, where a full disk goes unseen, and
+names files by the second, so that two short runs write over each other.
+"""
+
+import struct
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import masked_crc32c
+
+_PREFIX = "events.out.tfevents."
+
+
+class EventFile:
+    """The events of one stretch of a run.
+
+    Args:
+        directory: holds one file for every stretch.
+        restored_step: where the stretch begins; what was reported of later steps is
+            dropped, or hidden where it stands in the file of an earlier stretch.
+
+    Raises:
+        OSError: something cannot be written; so does `scalars`.
+    """
+
+    def __init__(self, directory: Path, restored_step: int) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in directory.glob(f"{_PREFIX}*"):
+            if int(path.name.removeprefix(_PREFIX)) >= restored_step:
+                path.unlink()
+        self._path = directory / f"{_PREFIX}{restored_step:010d}"
+        self._write(Event(file_version="brain.Event:2"))
+        begin = SessionLog(status=SessionLog.START)
+        self._write(Event(step=restored_step + 1, session_log=begin))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """One number of every name, for this step."""
+        summary = Summary(
+            value=[
+                Summary.Value(tag=name, simple_value=value)
+                for name, value in values.items()
+            ]
+        )
+        self._write(Event(step=step, summary=summary))
+
+    def _write(self, event: Event) -> None:
+        """One record: length, its checksum, the event, its checksum."""
+        event.wall_time = time.time()
+        data = event.SerializeToString()
+        length = struct.pack("<Q", len(data))
+        record = length + _checksum(length) + data + _checksum(data)
+        with self._path.open("ab") as file:
+            file.write(record)
+
+
+def _checksum(data: bytes) -> bytes:
+    return struct.pack("<I", masked_crc32c(data))

@@ -84,7 +84,11 @@ def run(config: DemoConfig) -> int:
         MemzooError: a reloaded model does not evaluate as it did in memory.
         SweepStopped: a training was asked to stop.
     """
-    say = Console(highlight=False).print
+    console = Console(highlight=False)
+
+    def say(line: str) -> None:
+        console.print(line, soft_wrap=True)
+
     comparison, experiment = config.recall(), config.text()
     directory = comparison.directory
     say("[bold]1. Three layers learn to recall[/bold]")
@@ -100,7 +104,7 @@ def run(config: DemoConfig) -> int:
         count = check_reloaded(place)
         say(f"{place}: reloaded equals in memory, exactly, in all {count} numbers")
     report = write_demo_report(comparison, experiment, text_rows, len(places))
-    say(f"\n[bold]{report}[/bold]", soft_wrap=True)
+    say(f"\n[bold]{report}[/bold]")
     return 0
 
 

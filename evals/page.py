@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..train.writing import replace_text
+from ..train.writing import explained, replace_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,8 @@ def write_page(
         style=_STYLE,
         body="\n".join(parts),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with explained(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
     replace_text(path, text)
     return path
 

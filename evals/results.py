@@ -13,7 +13,7 @@ from ..configs.errors import MemzooError
 from ..configs.experiment import ExperimentConfig
 from ..configs.serialise import type_name
 from ..models.interface import state_bytes
-from ..train.writing import replace_text
+from ..train.writing import explained, replace_text
 
 RESULTS = "results.json"
 
@@ -68,8 +68,13 @@ def sizes(config: ExperimentConfig) -> tuple[int, int]:
 
 
 def write_results(path: Path, rows: Sequence[ResultRow]) -> None:
-    """The rows are at `path`: at no moment half of them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """The rows are at `path`: at no moment half of them.
+
+    Raises:
+        SaveError: they cannot be written.
+    """
+    with explained(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join("  " + json.dumps(row) for row in rows)
     replace_text(path, f"[\n{lines}\n]\n")
 

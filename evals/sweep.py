@@ -11,7 +11,7 @@ from ..configs.errors import MemzooError, NonFiniteError
 from ..configs.experiment import ExperimentConfig
 from ..train.loop import TrainResult, train
 from ..train.metrics import EVALUATIONS, read_lines
-from ..train.writing import replace_text
+from ..train.writing import explained, replace_text
 from .figures import Curve
 from .recall_config import Job, RecallConfig
 from .report import (
@@ -232,7 +232,8 @@ def _check_sweep(config: RecallConfig, command: Sequence[str]) -> None:
                     "value or another --name"
                 )
         return
-    config.directory.mkdir(parents=True, exist_ok=True)
+    with explained(config.directory):
+        config.directory.mkdir(parents=True, exist_ok=True)
     record = {"schema": 1, "command": list(command), "config": meaning}
     replace_text(path, json.dumps(record | {"versions": versions()}, indent=2) + "\n")
 

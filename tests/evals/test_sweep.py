@@ -11,6 +11,7 @@ from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.results import read_results
 from memzoo.evals.sweep import SweepStopped, recall
 from memzoo.train.loop import TrainResult
+from memzoo.train.writing import SaveError
 
 
 class Loop:
@@ -169,6 +170,12 @@ def test_another_sweep_in_the_folder_is_refused(small):
         MemzooError, match=r"steps = 20, and this one says 30; give the"
     ):
         go(other, Loop())
+
+
+def test_a_folder_that_cannot_be_made_is_refused(small):
+    small.output.joinpath(small.name).write_text("a file")
+    with pytest.raises(SaveError, match=r"cannot write .*recall: File exists"):
+        go(small, Loop())
 
 
 def test_a_damaged_record_is_refused(small):

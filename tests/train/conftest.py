@@ -1,18 +1,25 @@
 """The smallest experiment that has everything, and how to run it in a new process."""
 
 import dataclasses
+import json
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import pytest
 
 from memzoo.configs.experiment import ExperimentConfig, MeshConfig, OptimizerConfig
 from memzoo.data.mqar import MqarConfig
+from memzoo.evals.evaluate import Evaluation
 from memzoo.models.block import Group
 from memzoo.models.language_model import LanguageModelConfig
 from memzoo.models.linear_attention import LinearAttentionConfig
+from memzoo.train.checkpoint import read_manifest
+from memzoo.train.loop import train
+from memzoo.train.metrics import read_lines
 from memzoo.train.program import make_program
 from memzoo.train.sharding import make_mesh
 
@@ -78,3 +85,61 @@ def run_python(tmp_path):
         )
 
     return run
+
+
+def known_evaluation(model, task, *, split, examples, batch_size) -> Evaluation:
+    """An evaluation that costs nothing."""
+    return Evaluation(accuracy=0.25, loss=1.5, rows=[])
+
+
+@pytest.fixture(scope="session")
+def quick_train():
+    """`train`, quiet and with an evaluation that costs nothing."""
+
+    def quick_train(config, run_dir, **options):
+        options = {"progress": False, "evaluator": known_evaluation} | options
+        return train(config, run_dir, **options)
+
+    return quick_train
+
+
+@pytest.fixture(scope="session")
+def content():
+    """Everything in a run that must not depend on how it came about."""
+
+    def content(run_dir, step=20):
+        manifest, data = read_manifest(Path(run_dir) / "checkpoints", step)
+        lines = read_lines(Path(run_dir) / "metrics.jsonl")
+        for line in lines:
+            del line["tokens_per_second"]
+        return manifest["leaves"], data, lines
+
+    return content
+
+
+@pytest.fixture(scope="session")
+def record():
+    """What config.json says."""
+    return lambda run_dir: json.loads((run_dir / "config.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def send():
+    """A callback that sends a signal to this process at some step."""
+
+    def send(number, at_step):
+        def on_log(line):
+            if line["step"] == at_step:
+                signal.raise_signal(number)
+
+        return on_log
+
+    return send
+
+
+@pytest.fixture(scope="session")
+def unbroken(quick_train, tmp_path_factory):
+    """The directory of a run of 20 steps, from start to end."""
+    run_dir = tmp_path_factory.mktemp("runs") / "unbroken"
+    quick_train(small_config(), run_dir)
+    return run_dir

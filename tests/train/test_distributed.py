@@ -1,0 +1,40 @@
+"""Joining other processes, as asked."""
+
+import pytest
+
+from memzoo.train import distributed
+from memzoo.train.distributed import join_processes
+
+
+@pytest.fixture
+def joined(monkeypatch):
+    """What jax.distributed was called with."""
+    calls = []
+    monkeypatch.setattr(
+        distributed.jax.distributed, "initialize", lambda *a: calls.append(a)
+    )
+    monkeypatch.delenv("MEMZOO_DISTRIBUTED", raising=False)
+    return calls
+
+
+def test_alone_unless_asked(joined):
+    assert not join_processes()
+    assert not joined
+
+
+def test_the_environment_says_which(joined, monkeypatch):
+    monkeypatch.setenv("MEMZOO_DISTRIBUTED", "localhost:1234,1,2")
+    assert join_processes()
+    assert joined == [("localhost:1234", 2, 1)]
+
+
+def test_jax_finds_out(joined):
+    assert join_processes("auto")
+    assert joined == [()]
+
+
+@pytest.mark.parametrize("value", ["localhost:1234", "a,b,c", "host:1,0"])
+def test_what_cannot_be_read_is_refused(joined, value):
+    with pytest.raises(ValueError, match=r"; give HOST:PORT,INDEX,COUNT or auto"):
+        join_processes(value)
+    assert not joined

@@ -1,0 +1,106 @@
+"""A stretch of a run: what it reports, and what makes it stop."""
+
+import signal
+
+import numpy as np
+import pytest
+
+from memzoo.configs.errors import NonFiniteError
+from memzoo.configs.experiment import MeshConfig
+from memzoo.data.pipeline import Pipeline
+from memzoo.train.checkpoint import saved_steps
+from memzoo.train.metrics import read_lines
+
+
+def test_what_a_run_returns_and_reports(small, quick_train, tmp_path):
+    seen = []
+    result = quick_train(small(), tmp_path / "run", on_log=seen.append)
+    assert (result.step, result.status, result.exit_code) == (20, "done", 0)
+    assert result.evaluation == {"step": 20, "accuracy": 0.25, "loss": 1.5, "rows": []}
+    assert [line["step"] for line in seen] == [5, 10, 15, 20]
+    assert seen == read_lines(tmp_path / "run" / "metrics.jsonl")
+    assert read_lines(tmp_path / "run" / "evaluations.jsonl") == [result.evaluation]
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
+)
+def test_asked_to_stop_saves_and_goes_on_exactly(
+    unbroken,
+    small,
+    tmp_path,
+    capsys,
+    number,
+    exit_code,
+    quick_train,
+    content,
+    record,
+    send,
+):
+    result = quick_train(small(), tmp_path / "run", on_log=send(number, 5))
+    assert (result.step, result.status) == (5, "preempted")
+    assert result.exit_code == exit_code
+    assert record(tmp_path / "run")["status"] == "preempted"
+    assert "saved at step 5 of 20; start the command again" in capsys.readouterr().err
+    quick_train(small(), tmp_path / "run")
+    assert content(tmp_path / "run") == content(unbroken)
+    assert record(tmp_path / "run")["status"] == "done"
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    small, tmp_path, monkeypatch, quick_train, record
+):
+    spoil(monkeypatch, at_batch=13)
+    with pytest.raises(
+        NonFiniteError,
+        match=r"not finite at step 13; the last good checkpoint is step 10; try a",
+    ) as stop:
+        quick_train(small(), tmp_path / "run")
+    assert stop.value.exit_code == 3
+    assert saved_steps(tmp_path / "run" / "checkpoints") == [10]
+    assert record(tmp_path / "run")["status"] == "failed"
+    lines = read_lines(tmp_path / "run" / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [5, 10]
+
+
+def test_a_checkpoint_is_not_taken_of_a_failed_run(
+    small, tmp_path, monkeypatch, quick_train
+):
+    spoil(monkeypatch, at_batch=2)
+    with pytest.raises(NonFiniteError, match="step 2; there is no checkpoint; try"):
+        quick_train(small(log_every=20, checkpoint_every=3), tmp_path / "run")
+    assert not saved_steps(tmp_path / "run" / "checkpoints")
+
+
+def spoil(monkeypatch, at_batch):
+    """One target weight of one batch is NaN."""
+    take, taken = Pipeline.__next__, []
+
+    def take_spoiled(self):
+        batch = take(self)
+        taken.append(batch)
+        if len(taken) == at_batch:
+            batch.target_weights[0, 0] = np.nan
+        return batch
+
+    monkeypatch.setattr(Pipeline, "__next__", take_spoiled)
+
+
+def test_enough_accuracy_ends_the_run(small, tmp_path, quick_train, record):
+    config = small(evaluate_every=3, stop_at_accuracy=0.2)
+    for _ in range(2):
+        result = quick_train(config, tmp_path / "run")
+        assert (result.step, result.status) == (3, "stopped_early")
+        assert result.evaluation["accuracy"] == 0.25
+    assert saved_steps(tmp_path / "run" / "checkpoints") == [3]
+    assert record(tmp_path / "run")["status"] == "stopped_early"
+
+
+@pytest.mark.slow
+def test_it_learns_and_evaluates_with_the_real_measure(small, tmp_path):
+    config = small(evaluate_every=10, mesh=MeshConfig(data=2, fsdp=2, tensor=2))
+    result = train(config, tmp_path / "run", progress=False)
+    assert set(result.evaluation) == {"step", "accuracy", "loss", "rows"}
+    lines = read_lines(tmp_path / "run" / "evaluations.jsonl")
+    assert [line["step"] for line in lines] == [10, 20]
+    assert result.evaluation["loss"] < np.log(32) + 0.1

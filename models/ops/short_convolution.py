@@ -37,12 +37,17 @@ def short_convolution(
         segment = jnp.cumsum(reset, axis=1, dtype=jnp.int32)
         segment = jnp.pad(segment, ((0, 0), (reach, 0)))
     y = jnp.zeros(x.shape, dtype)
+    # A filter is spread over time by a product with ones, so that its gradient is a
+    # product too: XLA's own sum over time took 10 times longer on a CPU.
+    ones = jnp.ones((time,), dtype)
     for row in range(reach + 1):
         tap = tokens[:, row : row + time]
         if segment is not None and row < reach:
             same = segment[:, row : row + time] == segment[:, reach:]
             tap = jnp.where(same[:, :, None], tap, 0)
-        y = y + kernel[None, None, row].astype(dtype) * tap
+        weights = kernel[row].astype(dtype)
+        spread = jnp.einsum("t,d->td", ones, weights, precision="highest")
+        y = y + spread[None] * tap
     if bias is not None:
         y = y + bias[None, None].astype(dtype)
     new_tail = _tail(tokens, segment, length, reach)

@@ -105,6 +105,10 @@ def as_markdown(results: Results, command: str, date: str) -> str:
     versions: dict[str, str] = {}
     for found in results.versions.values():
         versions |= found
+    peers = dict.fromkeys(
+        f"{row.case.operation} against {row.peer} `{row.peer_function}`"
+        for row in (result.row for result in results.rows)
+    )
     pinning = (
         "held on one core" if can_pin() else "not pinned: this system has no way to"
     )
@@ -113,6 +117,7 @@ def as_markdown(results: Results, command: str, date: str) -> str:
         f"Made by `{command}` on {date}.",
         f"Machine: {'; '.join(facts)}.",
         "Versions: " + ", ".join(f"{k} {v}" for k, v in sorted(versions.items())) + ".",
+        "Peers: " + "; ".join(peers) + ".",
         "Every contestant is a process of its own that lives through the whole run. In "
         "each round every row is measured once for the peer and once for ours, side by "
         "side; who begins alternates. The ratio (peer over ours, above 1: ours is "

@@ -94,6 +94,7 @@ def test_json_holds_every_round():
 def test_the_page_names_command_machine_versions_and_tables():
     page = as_markdown(results(), "memzoo bench", "2026-01-02")
     assert "`memzoo bench` on 2026-01-02" in page
+    assert "delta against fla `ops.delta_rule.naive.delta_rule_chunkwise`" in page
     assert "jax 0.10.2, torch 2.13.0" in page
     lines = [line for line in page.splitlines() if line.startswith("|")]
     assert len(lines) == 2 * (len(ROWS) + 2) + len(GROWTH) + 2

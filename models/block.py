@@ -14,7 +14,6 @@ from .interface import (
     Layout,
     MemoryLayer,
     Metric,
-    select_rows,
 )
 from .projection import RMSNorm, output_gain, projection
 
@@ -193,10 +192,22 @@ class Stack(MemoryLayer[tuple]):
             fresh.append(jax.vmap(one)(arrays, held))
         return tuple(fresh)
 
-    def choose_rows(
-        self, rows: Bool[Array, "b"], chosen: tuple, other: tuple
-    ) -> tuple:
-        return jax.vmap(lambda a, b: select_rows(rows, a, b))(chosen, other)
+    def choose_rows(self, rows: Bool[Array, "b"], chosen: tuple, other: tuple) -> tuple:
+        picked = []
+        for group, ours, theirs in zip(self.groups, chosen, other, strict=True):
+            graphdef, arrays = nnx.split(group)
+
+            def one(
+                arrays: Any, ours: tuple, theirs: tuple, graphdef: Any = graphdef
+            ) -> tuple:
+                blocks = nnx.merge(graphdef, arrays).blocks
+                return tuple(
+                    block.mixer.choose_rows(rows, a, b)
+                    for block, a, b in zip(blocks, ours, theirs, strict=True)
+                )
+
+            picked.append(jax.vmap(one)(arrays, ours, theirs))
+        return tuple(picked)
 
     def check_capacity(self, state: tuple, time: int, name: str) -> None:
         for group, held in zip(self.groups, state, strict=True):
@@ -229,9 +240,8 @@ class Stack(MemoryLayer[tuple]):
                 for block, each in zip(group.blocks, held, strict=True):
                     x, new = apply(block, x, each)
                     states.append(new)
-                losses = jax.tree.leaves(nnx.pop(group, AuxiliaryLoss))
                 said = (
-                    sum(losses, jnp.zeros((), jnp.float32)),
+                    jax.tree.leaves(nnx.pop(group, AuxiliaryLoss)),
                     nnx.to_pure_dict(nnx.pop(group, Metric)),
                 )
                 # Parameters must not leave the body: the scan would stack copies.
@@ -242,8 +252,11 @@ class Stack(MemoryLayer[tuple]):
                     body, prevent_cse=False, policy=_POLICIES[self.config.remat]
                 )
             x, (states, said, rest) = jax.lax.scan(body, x, (params, rest, held))
-            nnx.update(group, rest)
-            group.said = Said(said)
+            # Unchanged where nothing was said, so that a jitted function may close over it.
+            if jax.tree.leaves(rest):
+                nnx.update(group, rest)
+            if jax.tree.leaves(said):
+                group.said = Said(said)
             after.append(states)
         return x, tuple(after)
 
@@ -260,7 +273,7 @@ class Stack(MemoryLayer[tuple]):
                 continue
             del group.said
             losses, reported = said.get_value()
-            total = total + jnp.sum(losses)
+            total = sum((jnp.sum(loss) for loss in losses), total)
             for path, leaf in jax.tree_util.tree_leaves_with_path(reported):
                 name = "/".join(str(getattr(key, "key", key)) for key in path)
                 metrics[f"groups/{index}/{name}"] = leaf
@@ -275,9 +288,7 @@ def _build_repeats(
     group: Group, config: StackConfig, width: int, rngs: nnx.Rngs, starts: Array
 ) -> BlockGroup:
     @nnx.split_rngs(splits=group.repeats)
-    @nnx.vmap(
-        in_axes=(0, 0), out_axes=0, transform_metadata={nnx.PARTITION_NAME: None}
-    )
+    @nnx.vmap(in_axes=(0, 0), out_axes=0, transform_metadata={nnx.PARTITION_NAME: None})
     def build(rngs: nnx.Rngs, start: Array) -> BlockGroup:
         return BlockGroup(group, config, width, rngs, start)
 

@@ -33,16 +33,15 @@ def token_losses(
     head: Float[Array, "y d"],
     targets: Int[Array, "b n"],
 ) -> tuple[Float[Array, "b n"], Float[Array, "b n"]]:
-    """Nats of every target, and 1 where it has the largest logit."""
-    logits = jnp.einsum(
-        "bnd,yd->bny", hidden, head, preferred_element_type=jnp.float32
-    )
+    """Nats of every target, and 1 where it has the largest logit; at least float32."""
+    wide = jnp.promote_types(hidden.dtype, jnp.float32)
+    logits = jnp.einsum("bnd,yd->bny", hidden, head, preferred_element_type=wide)
     top = jnp.max(logits, axis=-1)
     shifted = logits - jax.lax.stop_gradient(top)[..., None]
     normaliser = jnp.log(jnp.sum(jnp.exp(shifted), axis=-1))
     own = jnp.take_along_axis(shifted, targets[..., None], axis=-1)[..., 0]
     best = jnp.argmax(logits, axis=-1).astype(targets.dtype)
-    return normaliser - own, (best == targets).astype(jnp.float32)
+    return normaliser - own, (best == targets).astype(wide)
 
 
 def chunked_cross_entropy(
@@ -60,6 +59,8 @@ def chunked_cross_entropy(
         chunk_tokens: targets whose logits exist at once; speed and memory only.
     """
     batch, targets_a_row = targets.shape
+    wide = jnp.promote_types(hidden.dtype, jnp.float32)
+    weights = weights.astype(wide)
     size = min(max(1, chunk_tokens // batch), targets_a_row)
     chunks = -(-targets_a_row // size)
     padding = chunks * size - targets_a_row
@@ -71,6 +72,8 @@ def chunked_cross_entropy(
     def one(head: Array, chunk: tuple) -> tuple[Array, Array]:
         hidden, targets, weights = chunk
         nats, correct = token_losses(hidden, head, targets)
+        # What is left out may be no token at all (-100, say): its loss is not finite.
+        nats = jnp.where(weights == 0, 0, nats)
         return jnp.sum(nats * weights), jnp.sum(correct * weights)
 
     if chunks == 1:
@@ -82,8 +85,8 @@ def chunked_cross_entropy(
             nats, correct = body(head, chunk)
             return (sums[0] + nats, sums[1] + correct), None
 
-        zero = jnp.zeros((), jnp.float32)
+        zero = jnp.zeros((), wide)
         (nats, correct), _ = jax.lax.scan(
             add, (zero, zero), (cut(hidden), cut(targets), cut(weights))
         )
-    return LossSums(nats, jnp.sum(weights), correct, jnp.zeros((), jnp.float32))
+    return LossSums(nats, jnp.sum(weights), correct, jnp.zeros((), wide))

@@ -34,8 +34,10 @@ class Mamba2Config:
         o_t = S_t^T C_t + D x_t
         y_t = W_o norm(o_t * silu(z_t))
 
-    Differs from it in: nothing in the layer; B and C are shared by the heads of a
-    group, and the projection is kept as five maps instead of one.
+    B and C are shared by the heads of a group, and the norm is taken in each group.
+
+    Differs from it in: nothing in the layer; the projection is kept as five maps
+    instead of one.
     """
 
     expand: int = 2
@@ -45,7 +47,7 @@ class Mamba2Config:
     state_size: int = 128
     """Size of B and C, the memory's key size."""
     num_groups: int = 1
-    """Groups of heads that share B and C."""
+    """Groups of heads that share B, C and the norm."""
     convolution_size: int = 4
     """Taps of the short convolution on x, B and C; 0: none."""
     chunk_size: int | None = None
@@ -98,10 +100,8 @@ class Mamba2(AssociativeMemory):
         self.log_a = nnx.Param(init_log_a(rngs, num_heads, minimum=1.0))
         self.time_bias = nnx.Param(init_time_bias(rngs, num_heads))
         self.skip = nnx.Param(jnp.ones((num_heads,), jnp.float32))
-        self.norm = RMSNorm(inner)
-        self.output_projection = projection(
-            inner, width, rngs, gain=output_gain(depth)
-        )
+        self.norm = RMSNorm(inner, num_groups=config.num_groups)
+        self.output_projection = projection(inner, width, rngs, gain=output_gain(depth))
 
     def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:
         config = self.config

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from .interface import Layout
 from .ops.normalisation import rms_norm
-from .ops.short_convolution import short_convolution, short_convolution_step
+from .ops.short_convolution import short_convolution
 
 
 def follow_input(arrays: tuple, dtype: Any = None) -> tuple:
@@ -50,12 +50,20 @@ def output_gain(depth: int) -> float:
 class RMSNorm(nnx.Module):
     """Root-mean-square norm over the last axis with a learned scale, in float32."""
 
-    def __init__(self, size: int, epsilon: float = 1e-5):
+    def __init__(self, size: int, epsilon: float = 1e-5, *, num_groups: int = 1):
+        """The norm of `size` channels, taken in each of `num_groups` equal parts."""
         self.scale = nnx.Param(jnp.ones((size,), jnp.float32))
         self.epsilon = epsilon
+        self.num_groups = num_groups
 
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        return rms_norm(x, self.scale[...], epsilon=self.epsilon)
+        if self.num_groups == 1:
+            return rms_norm(x, self.scale[...], epsilon=self.epsilon)
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        size = x.shape[-1] // self.num_groups
+        parts = wide.reshape(*x.shape[:-1], self.num_groups, size)
+        normed = rms_norm(parts, epsilon=self.epsilon).reshape(x.shape)
+        return (normed * jnp.broadcast_to(self.scale[...], x.shape)).astype(x.dtype)
 
 
 class ShortConvolution(nnx.Module):
@@ -86,17 +94,6 @@ class ShortConvolution(nnx.Module):
             tail.astype(x.dtype),
             reset=layout.reset,
             length=layout.length,
-            bias=None if self.bias is None else self.bias[...].astype(x.dtype),
-        )
-        return y, after.astype(tail.dtype)
-
-    def step(
-        self, x: Float[Array, "b d"], tail: Float[Array, "b _ d"]
-    ) -> tuple[Float[Array, "b d"], Float[Array, "b _ d"]]:
-        y, after = short_convolution_step(
-            x,
-            self.kernel[...].astype(x.dtype),
-            tail.astype(x.dtype),
             bias=None if self.bias is None else self.bias[...].astype(x.dtype),
         )
         return y, after.astype(tail.dtype)

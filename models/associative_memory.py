@@ -13,7 +13,6 @@ from .memory_inputs import MemoryInputs
 from .projection import ShortConvolution, projection, split_heads
 from .update_rules import UpdateRule
 
-
 Tails = tuple[Float[Array, "b _ _"], ...]
 
 

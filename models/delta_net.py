@@ -72,9 +72,7 @@ class DeltaNet(AssociativeMemory):
         )
         self.write_strength = projection(width, config.num_heads, rngs)
         self.norm = RMSNorm(size)
-        self.output_projection = projection(
-            inner, width, rngs, gain=output_gain(depth)
-        )
+        self.output_projection = projection(inner, width, rngs, gain=output_gain(depth))
 
     def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:
         shape = (batch_size, self.config.num_heads, self.head_size, self.head_size)

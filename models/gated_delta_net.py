@@ -60,6 +60,7 @@ class GatedDeltaNetConfig:
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
+        check_positive("num_heads", self.num_heads)
         check_positive("value_ratio", self.value_ratio)
         check_positive("fastest_decay", self.fastest_decay)
         if self.value_heads is not None and (

@@ -135,9 +135,7 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
         fresh = self.init_state(rows.shape[0], 0)
         return self.choose_rows(rows, fresh, state)
 
-    def choose_rows(
-        self, rows: Bool[Array, "b"], chosen: State, other: State
-    ) -> State:
+    def choose_rows(self, rows: Bool[Array, "b"], chosen: State, other: State) -> State:
         """`chosen` in the given rows of the batch, `other` elsewhere."""
         return select_rows(rows, chosen, other)
 
@@ -200,7 +198,7 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
 
 
 def select_rows(rows: Bool[Array, "b"], chosen: State, other: State) -> State:
-    """`chosen` in the given rows, `other` elsewhere; batch is every leaf's first axis."""
+    """`chosen` in the given rows, `other` elsewhere; the batch is every first axis."""
 
     def pick(a: Array, b: Array) -> Array:
         return jnp.where(rows.reshape(rows.shape + (1,) * (a.ndim - 1)), a, b)
@@ -230,7 +228,7 @@ def _pack(
 
 
 def state_spec(layer: MemoryLayer[State], batch_size: int, max_length: int) -> State:
-    """Shapes and dtypes of the state; nothing is allocated, the layer may be abstract."""
+    """Shapes and dtypes of the state; allocates nothing, the layer may be abstract."""
     graphdef, arrays = nnx.split(layer)
 
     def init(arrays: Any) -> State:

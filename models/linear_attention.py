@@ -83,9 +83,7 @@ class LinearAttention(AssociativeMemory):
             activation=False,
         )
         self.norm = None if config.normaliser else RMSNorm(size)
-        self.output_projection = projection(
-            inner, width, rngs, gain=output_gain(depth)
-        )
+        self.output_projection = projection(inner, width, rngs, gain=output_gain(depth))
 
     @property
     def num_features(self) -> int:

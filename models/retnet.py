@@ -38,7 +38,7 @@ class RetNetConfig:
 
     Differs from it in: rotary positions in place of xPos, root-mean-square norm in
     place of group norm, no normaliser (as in flash-linear-attention); optional short
-    convolutions.
+    convolutions, with SiLU.
     """
 
     num_heads: int = 4

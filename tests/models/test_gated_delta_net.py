@@ -1,0 +1,117 @@
+"""Gated DeltaNet against its equation, token by token."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from memzoo.models.gated_delta_net import GatedDeltaNetConfig
+from memzoo.testing import check_layer
+
+
+def _loop(plain, config, params, x):
+    """S = alpha S, S += beta k (v - S^T k)^T, o = S^T q / sqrt(k), head by head."""
+    heads, value_heads = config.num_heads, config.value_heads or config.num_heads
+    streams = {}
+    for name in ("query", "key", "value"):
+        stream = x @ params[f"heads/{name}/kernel"]
+        if config.convolution_size:
+            kernel = params[f"heads/{name}_convolution/kernel"]
+            stream = plain.convolve(stream, kernel)
+        count = value_heads if name == "value" else heads
+        streams[name] = plain.silu(stream).reshape(len(x), count, -1)
+    strength = plain.sigmoid(x @ params["write_strength/kernel"])
+    if config.negative_eigenvalues:
+        strength = 2 * strength
+    time = plain.softplus(x @ params["decay/kernel"] + params["time_bias"])
+    alpha = np.exp(-np.exp(params["log_a"]) * time)
+    sizes = streams["key"].shape[-1], streams["value"].shape[-1]
+    memory, outputs = np.zeros((value_heads, *sizes)), []
+    for t in range(len(x)):
+        reads = []
+        for h in range(value_heads):
+            # Neighbouring value heads share a query and a key.
+            shared = h // (value_heads // heads)
+            query = plain.unit(streams["query"][t, shared])
+            key = plain.unit(streams["key"][t, shared])
+            memory[h] *= alpha[t, h]
+            error = streams["value"][t, h] - memory[h].T @ key
+            memory[h] += strength[t, h] * np.outer(key, error)
+            read = memory[h].T @ query / np.sqrt(sizes[0])
+            reads.append(plain.rms_norm(read, params["norm/scale"]))
+        read = np.concatenate(reads)
+        if config.output_gate:
+            read = read * plain.silu(x[t] @ params["gate/kernel"])
+        outputs.append(read @ params["output_projection/kernel"])
+    return np.stack(outputs), memory
+
+
+VARIED = {
+    "convolution_size": 0,
+    "negative_eigenvalues": True,
+    "head_size": 3,
+    "value_heads": 4,
+    "value_ratio": 1,
+    "output_gate": False,
+    "fastest_decay": 1.0,
+}
+
+
+@pytest.mark.parametrize("options", [{}, VARIED], ids=["published", "varied"])
+def test_layer_is_the_published_loop(subject, assert_loop, plain, options):
+    config = GatedDeltaNetConfig(num_heads=2, chunk_size=4, **options)
+    assert_loop(subject(config), lambda p, x: _loop(plain, config, p, x))
+
+
+def test_parameters_by_formula(subject):
+    _, params, _ = subject(GatedDeltaNetConfig(num_heads=2))
+    width, heads, taps = 8, 2, 4
+    projections = 2 * width**2 + 3 * width * 2 * width
+    convolutions = taps * 4 * width
+    gates = 2 * width * heads + 2 * heads
+    norm = 2 * width // heads
+    assert sum(p.size for p in params.values()) == (
+        projections + convolutions + gates + norm
+    )
+
+
+@pytest.mark.parametrize("fastest", [16.0, 1.0])
+def test_decays_start_as_published(fastest):
+    config = GatedDeltaNetConfig(num_heads=64, head_size=1, fastest_decay=fastest)
+    layer = config.build(2, nnx.Rngs(0), layer_index=0, depth=2)
+    a = jnp.exp(layer.log_a[...])
+    assert 0 < jnp.min(a) < 0.2 * fastest
+    assert 0.8 * fastest < jnp.max(a) <= fastest
+    time = nnx.softplus(layer.time_bias[...])
+    assert 0.999e-3 < jnp.min(time) < jnp.max(time) < 0.1001
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"convolution_size": 1}, "convolution_size is 1"),
+        ({"num_heads": 0, "value_heads": 2}, "num_heads is 0; give a number above 0"),
+        ({"value_ratio": 0}, "value_ratio is 0; give a number above 0"),
+        ({"fastest_decay": 0.0}, "fastest_decay is 0.0; give a number above 0"),
+        ({"value_heads": 6}, "value_heads 6 is not a multiple of num_heads 4"),
+        ({"value_heads": 0}, "value_heads 0 is not a multiple of num_heads 4"),
+    ],
+)
+def test_senseless_configs_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        GatedDeltaNetConfig(**options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"value_heads": 4},
+        {"negative_eigenvalues": True},
+        {"convolution_size": 0},
+        {"output_gate": False, "value_ratio": 1},
+    ],
+    ids=str,
+)
+def test_variants_obey_the_laws(options):
+    check_layer(GatedDeltaNetConfig(num_heads=2, **options), width=8)

@@ -1,5 +1,6 @@
 """The schema of an experiment: one frozen dataclass from model to mesh."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -33,7 +34,7 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         _positive("learning_rate", self.learning_rate)
         _positive("epsilon", self.epsilon)
-        _not_negative("warmup_steps", self.warmup_steps)
+        _count("warmup_steps", self.warmup_steps, 0)
         _not_negative("weight_decay", self.weight_decay)
         _share("beta1", self.beta1)
         _share("beta2", self.beta2)
@@ -58,7 +59,7 @@ class MeshConfig:
         for name in ("data", "fsdp", "tensor"):
             value = getattr(self, name)
             if value is not None:
-                _positive(f"mesh.{name}", value)
+                _count(f"mesh.{name}", value, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,9 +107,11 @@ class ExperimentConfig:
             "keep_checkpoints",
             "evaluation_examples",
         ):
-            _positive(name, getattr(self, name))
-        _not_negative("evaluate_every", self.evaluate_every)
-        _not_negative("data_workers", self.data_workers)
+            _count(name, getattr(self, name), 1)
+        for name in ("evaluate_every", "data_workers", "seed"):
+            _count(name, getattr(self, name), 0)
+        if self.seed >= 2**32:
+            raise ValueError(f"seed is {self.seed}; give a number below 2^32")
         if self.batch_size % self.gradient_accumulation:
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of "
@@ -129,15 +132,25 @@ class ExperimentConfig:
 
 
 def _positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"{name} is {value}; give a number above 0")
+    if not _is_number(value) or not value > 0:
+        raise ValueError(f"{name} is {value!r}; give a number above 0")
 
 
 def _not_negative(name: str, value: float) -> None:
-    if not value >= 0:
-        raise ValueError(f"{name} is {value}; give 0 or more")
+    if not _is_number(value) or not value >= 0:
+        raise ValueError(f"{name} is {value!r}; give 0 or more")
 
 
 def _share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} is {value}; give a number from 0 to 1")
+    if not _is_number(value) or not 0 <= value <= 1:
+        raise ValueError(f"{name} is {value!r}; give a number from 0 to 1")
+
+
+def _count(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} is {value!r}; give a whole number, {least} or more")
+
+
+def _is_number(value: object) -> bool:
+    """Also where a file of one's own assigns something else."""
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -3,12 +3,14 @@
 import importlib.util
 import json
 import sys
+import traceback
 from pathlib import Path
+from types import ModuleType
 
 from .errors import MemzooError
 from .experiment import ExperimentConfig
 from .presets import PRESETS
-from .serialise import from_json, near
+from .serialise import SCHEMA, from_json, near
 
 
 def resolve(argument: str) -> ExperimentConfig:
@@ -31,7 +33,7 @@ def resolve(argument: str) -> ExperimentConfig:
     if path.suffix == ".json":
         return read_config_json(path)
     raise MemzooError(
-        f"{argument!r} is no preset, Python file or config.json"
+        f"{argument!r} is no preset, Python file, run or config.json"
         f"{near(argument, PRESETS)}; `memzoo list` shows the presets"
     )
 
@@ -47,16 +49,21 @@ def read_config_json(path: Path) -> ExperimentConfig:
             f"{path} does not exist; give a run's folder or its config.json"
         )
     try:
-        content = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MemzooError(
+            f"{path} cannot be read ({error.strerror}); mend its permissions"
+        ) from error
+    except (ValueError, RecursionError) as error:
         raise MemzooError(
             f"{path} is not JSON ({error}); restore it or start a new run"
         ) from error
     if not isinstance(content, dict):
         raise MemzooError(f"{path} holds no JSON object; give a run's config.json")
-    if content.get("schema") != 1:
+    if content.get("schema") != SCHEMA:
         raise MemzooError(
-            f"{path} has schema {content.get('schema')!r}; this version reads schema 1"
+            f"{path} has schema {content.get('schema')!r} and this memzoo reads "
+            f"{SCHEMA}; use the version of memzoo that wrote it"
         )
     if "config" not in content:
         raise MemzooError(f"{path} lacks the field 'config'; give a run's config.json")
@@ -67,12 +74,14 @@ def read_config_json(path: Path) -> ExperimentConfig:
 
 
 def _from_python(path: Path) -> ExperimentConfig:
-    if not path.exists():
-        raise MemzooError(f"{path} does not exist; give a Python file that does")
-    module = load_python(path)
-    config = getattr(module, "config", None)
+    config = getattr(load_python(path), "config", None)
     if callable(config):
-        config = config()
+        try:
+            config = config()
+        except Exception as error:  # whatever a user's function raises
+            raise MemzooError(
+                f"{_line_of(path, error)} config() fails: {_reason(error)}"
+            ) from error
     if not isinstance(config, ExperimentConfig):
         raise MemzooError(
             f"{path} has no ExperimentConfig called `config`; assign one, as "
@@ -81,12 +90,15 @@ def _from_python(path: Path) -> ExperimentConfig:
     return config
 
 
-def load_python(path: Path) -> object:
+def load_python(path: Path) -> ModuleType:
     """Import a file as a module named after it, so that its classes can be found.
 
     Raises:
-        MemzooError: the file raises when it is imported.
+        MemzooError: there is no such file, its name is taken, or it raises when it is
+            imported.
     """
+    if path.suffix != ".py" or not path.is_file():
+        raise MemzooError(f"{path} is no Python file; give one that exists")
     name = path.stem
     folder = str(path.resolve().parent)
     # config.json stores classes of this file as `module:Class`.
@@ -107,9 +119,23 @@ def load_python(path: Path) -> object:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise MemzooError(
-            f"{path} does not import: {type(error).__name__}: {error}"
+            f"{_line_of(path, error)} does not import: {_reason(error)}"
         ) from error
     return module
+
+
+def _line_of(path: Path, error: BaseException) -> str:
+    """The file, and the line of it that the error comes from."""
+    if isinstance(error, SyntaxError):
+        return str(path)  # its message names the line
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f.lineno for f in frames if Path(f.filename).resolve() == path.resolve()]
+    return f"{path}, line {lines[-1]}," if lines else str(path)
+
+
+def _reason(error: BaseException) -> str:
+    """What was raised, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -3,6 +3,8 @@
 import dataclasses
 import difflib
 import importlib
+import inspect
+import operator
 import types
 import typing
 from typing import Any
@@ -15,7 +17,11 @@ SCHEMA = 1
 
 
 def to_json(config: ExperimentConfig) -> dict[str, Any]:
-    """The experiment as a JSON object."""
+    """The experiment as a JSON object.
+
+    Raises:
+        ValueError: a layer of one's own could not be found again by its name.
+    """
     return _encode(config)
 
 
@@ -23,7 +29,8 @@ def from_json(value: dict[str, Any]) -> ExperimentConfig:
     """The experiment that `to_json` wrote.
 
     Raises:
-        ValueError: a field is unknown, missing, or of the wrong type.
+        ValueError: a field is unknown, missing, of the wrong type or refused by its
+            config; the message names the field.
     """
     config = _decode(value, ExperimentConfig, "config")
     assert isinstance(config, ExperimentConfig)
@@ -31,12 +38,20 @@ def from_json(value: dict[str, Any]) -> ExperimentConfig:
 
 
 def type_name(config: Any) -> str:
-    """Registry name of a layer's or task's config; `module:Class` for one outside."""
+    """Registry name of a layer's or task's config; `module:Class` for one outside.
+
+    Raises:
+        ValueError: the class is defined inside a function.
+    """
     kind = type(config)
-    for registry in (LAYERS, TASKS):
-        for name, known in registry.items():
-            if known is kind:
-                return name
+    for name, known in {**LAYERS, **TASKS}.items():
+        if known is kind:
+            return name
+    if "<locals>" in kind.__qualname__:
+        raise ValueError(
+            f"{kind.__qualname__} is defined inside a function, where config.json "
+            "cannot find it again; define it at the top of a module"
+        )
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
@@ -46,7 +61,7 @@ def _encode(value: Any) -> Any:
             field.name: _encode(getattr(value, field.name))
             for field in dataclasses.fields(value)
         }
-        if _is_registered_kind(type(value)):
+        if _sort(type(value)):
             return {"type": type_name(value), **encoded}
         return encoded
     if isinstance(value, tuple):
@@ -54,9 +69,14 @@ def _encode(value: Any) -> Any:
     return value
 
 
-def _is_registered_kind(kind: type) -> bool:
-    known = set(LAYERS.values()) | set(TASKS.values())
-    return kind in known or hasattr(kind, "build")
+def _sort(kind: Any) -> str | None:
+    """`layer` or `task`, whose places other classes can take; `None` for the rest."""
+    if hasattr(kind, "task_name"):
+        return "task"
+    build = getattr(kind, "build", None)
+    if build is not None and "layer_index" in inspect.signature(build).parameters:
+        return "layer"
+    return None
 
 
 def _decode(value: Any, expected: Any, where: str) -> Any:
@@ -67,10 +87,7 @@ def _decode(value: Any, expected: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         return _decode_union(value, typing.get_args(expected), where)
     if origin is tuple:
-        item = typing.get_args(expected)[0]
-        if not isinstance(value, list | tuple):
-            raise _wrong(value, "a list", where)
-        return tuple(_decode(v, item, f"{where}.{i}") for i, v in enumerate(value))
+        return _decode_tuple(value, typing.get_args(expected), where)
     if origin is typing.Literal:
         if value not in typing.get_args(expected):
             choices = ", ".join(map(str, typing.get_args(expected)))
@@ -81,14 +98,26 @@ def _decode(value: Any, expected: Any, where: str) -> Any:
     return _decode_scalar(value, expected, where)
 
 
+def _decode_tuple(value: Any, items: tuple[Any, ...], where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise _wrong(value, "a list", where)
+    if items[-1] is Ellipsis:
+        items = (items[0],) * len(value)
+    if len(items) != len(value):
+        raise _wrong(value, f"a list of {len(items)}", where)
+    return tuple(
+        _decode(each, item, f"{where}.{index}")
+        for index, (each, item) in enumerate(zip(value, items, strict=True))
+    )
+
+
 def _decode_union(value: Any, members: tuple[Any, ...], where: str) -> Any:
     if value is None and type(None) in members:
         return None
     members = tuple(member for member in members if member is not type(None))
-    if isinstance(value, dict) and "type" in value:
-        kind = resolve_type(value["type"], where)
-        rest = {key: item for key, item in value.items() if key != "type"}
-        return _decode_dataclass(rest, kind, where)
+    kinds = [member for member in members if dataclasses.is_dataclass(member)]
+    if kinds and isinstance(value, dict):
+        return _decode_typed(value, kinds, where)
     errors = []
     for member in members:
         try:
@@ -98,25 +127,50 @@ def _decode_union(value: Any, members: tuple[Any, ...], where: str) -> Any:
     raise ValueError(errors[0])
 
 
+def _decode_typed(value: dict[str, Any], kinds: list[Any], where: str) -> Any:
+    """An object that says which class it is."""
+    known = [name for name, kind in {**LAYERS, **TASKS}.items() if kind in kinds]
+    listed = ", ".join(sorted(known))
+    if "type" not in value:
+        raise ValueError(f"{where} lacks the field 'type'; known: {listed}")
+    kind = resolve_type(value["type"], where)
+    # A task in a layer's place would go unnoticed until the model is built.
+    if kind not in kinds and _sort(kind) not in {_sort(each) or "" for each in kinds}:
+        raise ValueError(
+            f"{where} cannot be of type {value['type']!r}; known: {listed}"
+        )
+    rest = {key: item for key, item in value.items() if key != "type"}
+    return _decode_dataclass(rest, kind, where)
+
+
 def resolve_type(name: str, where: str) -> Any:
     """The config class of a registered layer or task, or of `module:Class`.
 
     Raises:
-        ValueError: nothing has this name.
+        ValueError: nothing has this name, or it is no config.
     """
     known = {**LAYERS, **TASKS}
+    if not isinstance(name, str):
+        raise _wrong(name, "the name of a layer or task", f"{where}.type")
     if name in known:
         return known[name]
-    if ":" in name:
-        module, _, attribute = name.partition(":")
-        try:
-            return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(
-                f"{where} is of type {name}, which cannot be imported ({error}); "
-                "run where that module can be found"
-            ) from error
-    raise ValueError(f"{where} is of unknown type {name!r}{near(name, known)}")
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise ValueError(f"{where} is of unknown type {name!r}{near(name, known)}")
+    try:
+        kind = operator.attrgetter(attribute)(importlib.import_module(module))
+    except Exception as error:  # a user's module may raise anything
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{where} is of type {name}, which cannot be imported ({reason}); run in "
+            "the folder that holds the module, or put that on PYTHONPATH"
+        ) from error
+    if not (dataclasses.is_dataclass(kind) and hasattr(kind, "build")):
+        raise ValueError(
+            f"{where} is of type {name}, which is no config; name a dataclass with "
+            "`build`"
+        )
+    return kind
 
 
 def near(name: str, known: Any) -> str:
@@ -130,7 +184,8 @@ def near(name: str, known: Any) -> str:
 def _decode_dataclass(value: Any, kind: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise _wrong(value, "an object", where)
-    value = {key: item for key, item in value.items() if key != "type"}
+    if "type" in value:
+        return _decode_typed(value, [kind], where)
     hints = typing.get_type_hints(kind, include_extras=True)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for name in value:
@@ -143,12 +198,14 @@ def _decode_dataclass(value: Any, kind: Any, where: str) -> Any:
         )
         if required and name not in value:
             raise ValueError(f"{where} lacks the field {name!r}; add it")
-    return kind(
-        **{
-            name: _decode(item, hints[name], f"{where}.{name}")
-            for name, item in value.items()
-        }
-    )
+    decoded = {
+        name: _decode(item, hints[name], f"{where}.{name}")
+        for name, item in value.items()
+    }
+    try:
+        return kind(**decoded)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _decode_scalar(value: Any, expected: Any, where: str) -> Any:

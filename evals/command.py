@@ -4,7 +4,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import tyro
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -19,7 +21,7 @@ from .results import RESULTS, ResultRow, read_results, result_rows, write_result
 class EvalConfig:
     """Load a checkpoint and measure it on its own task, by setting."""
 
-    run: Path
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a run."""
     checkpoint: int | None = None
     """Step of the checkpoint; None: the newest that is intact."""

@@ -9,11 +9,11 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 COMMANDS = {
     "list": "show the layers and presets",
-    "describe": "parameters, state bytes, FLOPs and memory of CONFIG, nothing allocated",
-    "train": "pretrain CONFIG, or resume it where it stopped",
+    "describe": "what CONFIG costs, before anything is allocated",
+    "train": "pretrain CONFIG, or go on where its run stopped",
     "recall": "compare layers on recall and write one report",
-    "eval": "evaluate a run's checkpoint",
-    "generate": "stream text or tokens from a run",
+    "eval": "evaluate a checkpoint of RUN",
+    "generate": "stream text or tokens from RUN",
     "check": "run the laws on the layers of a Python file",
     "bench": "speed beside the peers",
     "demo": "train, compare, reload and evaluate, end to end",
@@ -24,15 +24,23 @@ def usage() -> str:
     """What `memzoo --help` prints."""
     lines = ["usage: memzoo COMMAND [options]   (memzoo COMMAND --help for each)", ""]
     lines += [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
+    lines += [
+        "",
+        "CONFIG is a preset (`memzoo list` shows them), a Python file that assigns an",
+        "ExperimentConfig to `config`, or the config.json of a run. RUN is its folder.",
+    ]
     return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code says how it went."""
     argv = sys.argv[1:] if argv is None else argv
-    if not argv or argv[0] in ("-h", "--help", "help"):
+    if not argv:
+        print(usage(), file=sys.stderr)
+        return 2
+    if argv[0] in ("-h", "--help", "help"):
         print(usage())
-        return 0 if argv else 2
+        return 0
     if argv[0] == "--version":
         from . import __version__
 
@@ -42,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         from difflib import get_close_matches
 
         close = get_close_matches(argv[0], COMMANDS, n=1)
-        hint = f"did you mean {close[0]}?" if close else "see memzoo --help"
+        hint = f"did you mean {close[0]}?" if close else "`memzoo --help` lists them"
         print(f"memzoo: unknown command {argv[0]!r}; {hint}", file=sys.stderr)
         return 2
     from .commands import run_command

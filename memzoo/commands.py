@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,25 +10,37 @@ from typing import Annotated
 
 import tyro
 
-from .configs.errors import MemzooError
+from .configs.errors import CheckpointError, MemzooError
 from .configs.experiment import ExperimentConfig
-from .parsing import parse
+from .parsing import parse, wants_help
 
 
 def run_command(name: str, arguments: list[str]) -> int:
     """Run a command; errors that the user can mend end it with one line."""
+    if "" not in sys.path:
+        # Layers of one's own, `module:Class` in config.json, may lie where one works.
+        sys.path.append("")
     try:
         return _COMMANDS[name](arguments)
     except MemzooError as error:
         print(f"memzoo: {error}", file=sys.stderr)
         return error.exit_code
     except ValueError as error:
+        if "\n" in str(error):
+            raise
         # What configs, layers and data refuse; anything else is ours to mend.
         print(f"memzoo: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("memzoo: interrupted", file=sys.stderr)
         return 130
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    except BrokenPipeError:
+        # The reader of our output left (`memzoo list | head`); Python would say so
+        # once more on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,52 +53,91 @@ class TrainOptions:
     devices: int | None = None
     """Simulated devices on a CPU; None: what the machine has."""
     distributed: bool = False
-    """One of several processes: join them by jax.distributed.initialize()."""
+    """One of several processes of a cluster that JAX can find: join the others."""
     progress: bool = True
     """Show how far it is."""
     json: bool = False
     """Print the result as one JSON object."""
 
 
-def _split_config(arguments: list[str], command: str) -> tuple[str, list[str]]:
-    """CONFIG or RUN, which comes first, and the flags."""
+def _split_first(arguments: list[str], command: str, what: str) -> tuple[str, list]:
+    """CONFIG, RUN or FILE, which comes first (empty where help is asked for), and
+    the flags."""
     if arguments and not arguments[0].startswith("-"):
         return arguments[0], arguments[1:]
-    if {"-h", "--help"} & set(arguments):
+    if wants_help(arguments):
         return "", arguments
-    what = "RUN" if command in ("generate", "eval") else "CONFIG"
-    remedy = "see runs/" if what == "RUN" else "`memzoo list` shows the presets"
+    remedy = {
+        "CONFIG": "`memzoo list` shows the presets",
+        "RUN": "give the folder of a run, such as runs/NAME",
+    }[what]
     raise MemzooError(f"memzoo {command} needs a {what} as its first word; {remedy}")
 
 
-def _train(arguments: list[str]) -> int:
-    import jax
+def _run_folder(argument: str) -> Path:
+    """RUN as a folder; its config.json stands for it.
 
+    Raises:
+        CheckpointError: there is no such run, but there is one nearby.
+    """
+    path = Path(argument)
+    if path.name == "config.json":
+        path = path.parent
+    inside = Path("runs") / path
+    if not path.is_absolute() and not path.exists() and inside.is_dir():
+        raise CheckpointError(f"{path} is not a run; did you mean {inside}?")
+    return path
+
+
+def _train(arguments: list[str]) -> int:
     from .configs.resolve import resolve
 
-    argument, rest = _split_config(arguments, "train")
+    argument, rest = _split_first(arguments, "train", "CONFIG")
     # Help is the same for every preset; show it on the first.
-    experiment = resolve(argument or "mqar-gated-delta-net")
+    given = resolve(argument or "mqar-gated-delta-net")
     options = parse(
         TrainOptions,
         rest,
         command=f"train {argument or 'CONFIG'}",
-        default=TrainOptions(experiment=experiment),
+        default=TrainOptions(experiment=given),
     )
-    if options.distributed:
-        jax.distributed.initialize()
-    elif options.devices is not None:
-        jax.config.update("jax_num_cpu_devices", options.devices)
+    _join_devices(options)
     from .train.loop import train
 
     experiment = options.experiment
     run = options.runs / experiment.name
-    if Path(argument).is_dir():
+    if Path(argument).is_dir() and experiment.name == given.name:
+        # The folder of a run may have been moved or renamed.
         run = Path(argument)
     command = ["memzoo", "train", *arguments]
     result = train(experiment, run, progress=options.progress, command=command)
     _say_result(result, run, options.json)
     return result.exit_code
+
+
+def _join_devices(options: TrainOptions) -> None:
+    """The devices that were asked for are there; before anything touches one."""
+    import jax
+
+    from .train.distributed import join_processes
+
+    if options.devices is not None:
+        if options.devices < 1:
+            raise MemzooError(f"--devices is {options.devices}; give 1 or more")
+        try:
+            jax.config.update("jax_num_cpu_devices", options.devices)
+        except RuntimeError as error:
+            raise MemzooError(
+                "--devices comes too late: this process has used JAX already; call "
+                "memzoo in a process of its own"
+            ) from error
+    try:
+        join_processes("auto" if options.distributed else None)
+    except RuntimeError as error:
+        raise MemzooError(
+            f"cannot join the other processes ({' '.join(str(error).split())}); see "
+            "the README on several hosts"
+        ) from error
 
 
 def _say_result(result: object, run: Path, as_json: bool) -> None:
@@ -134,7 +186,7 @@ def _describe(arguments: list[str]) -> int:
     from .configs.resolve import resolve
     from .describe import DescribeOptions, show_description
 
-    argument, rest = _split_config(arguments, "describe")
+    argument, rest = _split_first(arguments, "describe", "CONFIG")
     experiment = resolve(argument or "mqar-gated-delta-net")
     options = parse(
         DescribeOptions,
@@ -155,20 +207,32 @@ def _recall(arguments: list[str]) -> int:
 def _eval(arguments: list[str]) -> int:
     from .evals.command import EvalConfig, run
 
-    run_dir, rest = _split_config(arguments, "eval")
-    return run(parse(EvalConfig, ["--run", run_dir or ".", *rest], command="eval"))
+    argument, rest = _split_first(arguments, "eval", "RUN")
+    if not argument:
+        return run(parse(EvalConfig, rest, command="eval"))
+    folder = str(_run_folder(argument))
+    return run(parse(EvalConfig, [folder, *rest], command="eval"))
 
 
 def _generate(arguments: list[str]) -> int:
     from .generate import GenerateOptions, generate_command
 
-    run_dir, rest = _split_config(arguments, "generate")
-    return generate_command(
-        Path(run_dir), parse(GenerateOptions, rest, command="generate")
-    )
+    argument, rest = _split_first(arguments, "generate", "RUN")
+    options = parse(GenerateOptions, rest, command="generate RUN")
+    return generate_command(_run_folder(argument), options)
+
+
+_CHECK_HELP = """usage: memzoo check FILE
+
+Run the laws of a memory layer on every layer that the Python file defines: frozen
+dataclasses with `build` and a default for every field. docs/adding-a-layer.md has one.
+Exit code 0 where every law holds, 1 where one is broken."""
 
 
 def _check(arguments: list[str]) -> int:
+    if wants_help(arguments):
+        print(_CHECK_HELP)
+        return 0
     from .check import check_command
 
     if len(arguments) != 1 or arguments[0].startswith("-"):

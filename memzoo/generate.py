@@ -1,5 +1,8 @@
 """`memzoo generate RUN`: text streamed from a run, token by token."""
 
+import codecs
+import itertools
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +33,7 @@ class GenerateOptions:
     top_k: int | None = None
     """Draw among this many most probable tokens; None: among all."""
     seed: int = 0
+    """Of the draws."""
     checkpoint: int | None = None
     """Step of the checkpoint; None: the newest."""
 
@@ -50,18 +54,28 @@ def generate(
     temperature: float,
     top_k: int | None = None,
     seed: int = 0,
+    vocab_size: int | None = None,
 ) -> Iterator[int]:
     """Token after token behind the prompt; memory does not grow while it streams.
+
+    Args:
+        prompt: at least one token.
+        temperature: 0 takes the most probable token.
+        top_k: draws among this many most probable tokens; None: among all.
+        vocab_size: tokens that there are, where the model's vocabulary is padded.
 
     Raises:
         MemzooError: a token of the prompt is not in the vocabulary.
     """
-    wrong = [token for token in prompt if not 0 <= token < model.config.vocab_size]
+    known = model.config.vocab_size if vocab_size is None else vocab_size
+    wrong = [token for token in prompt if not 0 <= token < known]
     if wrong:
         raise MemzooError(
-            f"token {wrong[0]} of the prompt is not in the vocabulary of "
-            f"{model.config.vocab_size}; give tokens from 0 on"
+            f"token {wrong[0]} of the prompt is not in the vocabulary of {known}; "
+            f"give tokens from 0 to {known - 1}"
         )
+    if not prompt:
+        raise MemzooError("the prompt is empty; give at least one token")
     graphdef, arrays = nnx.split(model)
 
     @jax.jit
@@ -74,6 +88,7 @@ def generate(
 
     @jax.jit
     def choose(logits: jax.Array, key: jax.Array) -> jax.Array:
+        logits = logits[:, :known]
         if top_k is not None:
             least = jax.lax.top_k(logits, min(top_k, logits.shape[-1]))[0][:, -1:]
             logits = jnp.where(logits >= least, logits, -jnp.inf)
@@ -81,21 +96,24 @@ def generate(
             return jnp.argmax(logits, axis=-1)
         return jax.random.categorical(key, logits / temperature)
 
-    state = model.init_state(1, len(prompt) + tokens)
-    model.check_capacity(state, len(prompt) + tokens)
+    length = len(prompt) + tokens
+    state = model.init_state(1, length)
+    model.check_capacity(state, length)
     logits, state = prefill(arrays, jnp.asarray([prompt], jnp.int32), state)
-    for key in jax.random.split(jax.random.key(seed), tokens):
-        token = choose(logits, key)
+    for index, key in enumerate(jax.random.split(jax.random.key(seed), tokens)):
+        if index:
+            logits, state = step(arrays, token, state)
+        token = choose(logits, key).astype(jnp.int32)
         yield int(token[0])
-        logits, state = step(arrays, token.astype(jnp.int32), state)
 
 
 def generate_command(run: Path, options: GenerateOptions) -> int:
     """Print what a run generates, as it comes."""
     from .train.runs import load_run
 
-    loaded = load_run(run, options.checkpoint)
-    is_text = loaded.config.task.chance is None
+    loaded = load_run(run, options.checkpoint, report=_say)
+    task = loaded.config.task
+    is_text = task.chance is None
     prompt = _text_prompt(options.prompt) if is_text else _token_prompt(options.prompt)
     stream = generate(
         loaded.model,
@@ -104,34 +122,37 @@ def generate_command(run: Path, options: GenerateOptions) -> int:
         temperature=options.temperature,
         top_k=options.top_k,
         seed=options.seed,
+        vocab_size=task.vocab_size,
     )
-    if not is_text:
-        for token in stream:
-            print(token, end=" ", flush=True)
-        print()
-        return 0
-    sys.stdout.write(options.prompt)
-    pending = b""
-    for token in stream:
-        if token >= BEGIN:
-            break
-        # A character may take several bytes: hold them back until it is whole.
-        pending += bytes([token])
-        try:
-            text = pending.decode()
-        except UnicodeDecodeError:
-            if len(pending) < 4:
-                continue
-            text = pending.decode(errors="replace")
-        sys.stdout.write(text)
+    pieces = _text(options.prompt, stream) if is_text else _numbers(stream)
+    for piece in pieces:
+        sys.stdout.write(piece)
         sys.stdout.flush()
-        pending = b""
     print()
     return 0
 
 
+def _say(line: str) -> None:
+    print(f"memzoo: {line}", file=sys.stderr)
+
+
+def _numbers(stream: Iterator[int]) -> Iterator[str]:
+    for index, token in enumerate(stream):
+        yield f",{token}" if index else str(token)
+
+
+def _text(prompt: str, stream: Iterator[int]) -> Iterator[str]:
+    """The prompt and what follows it, up to the end of the document."""
+    yield prompt
+    # A character may take several bytes: they are held back until it is whole.
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    for token in itertools.takewhile(lambda token: token < BEGIN, stream):
+        yield decoder.decode(bytes([token]))
+    yield decoder.decode(b"", final=True)
+
+
 def _text_prompt(prompt: str) -> list[int]:
-    return [BEGIN, *prompt.encode()]
+    return [BEGIN, *os.fsencode(prompt)]
 
 
 def _token_prompt(prompt: str) -> list[int]:

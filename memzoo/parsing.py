@@ -2,7 +2,10 @@
 
 import contextlib
 import io
-from typing import TypeVar
+import os
+import re
+from collections.abc import Iterator
+from typing import Any, TypeVar
 
 import tyro
 
@@ -20,50 +23,124 @@ def parse(
 ) -> Options:
     """The options that the arguments give.
 
+    Args:
+        command: what stands between `memzoo` and the options.
+        default: what they change; its types are then fixed.
+
     Raises:
         MemzooError: an unknown flag, a wrong type, or a value that a config refuses.
         SystemExit: help was asked for; it was printed.
     """
+    settings: dict[str, Any] = {"args": arguments, "prog": f"memzoo {command}"}
+    if default is not None:
+        settings |= {"default": default, "config": (tyro.conf.AvoidSubcommands,)}
+    if wants_help(arguments):
+        return tyro.cli(kind, **settings)
     said = io.StringIO()
-    wants_help = bool({"-h", "--help"} & set(arguments))
-    silent = contextlib.nullcontext() if wants_help else contextlib.ExitStack()
     try:
-        with silent as stack:
-            if isinstance(stack, contextlib.ExitStack):
-                stack.enter_context(contextlib.redirect_stderr(said))
-                stack.enter_context(contextlib.redirect_stdout(said))
-            return tyro.cli(
-                kind,
-                args=arguments,
-                default=default,
-                prog=f"memzoo {command}",
-                config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
-                if default is not None
-                else (),
-            )
+        with (
+            contextlib.redirect_stderr(said),
+            contextlib.redirect_stdout(said),
+            _wide_terminal(),
+        ):
+            return tyro.cli(kind, **settings)
     except ValueError as error:
-        raise MemzooError(f"memzoo {command}: {error}") from error
+        raise MemzooError(str(error)) from error
     except SystemExit as stop:
-        if wants_help or not stop.code:
+        if not stop.code:
             raise
-        raise MemzooError(f"memzoo {command}: {_one_line(said.getvalue())}") from None
+        line = one_line(said.getvalue(), arguments, command)
+        raise MemzooError(line) from None
 
 
-def _one_line(box: str) -> str:
-    """What tyro's box says first, and the flag it suggests."""
-    lines = [line.strip(" │╭╮╰╯─-\n") for line in box.splitlines()]
-    rules = [i for i, line in enumerate(box.splitlines()) if set(line.strip()) == {"-"}]
-    first = rules[0] + 1 if rules else 0
-    last = rules[1] if len(rules) > 1 else len(lines)
-    message = " ".join(line for line in lines[first:last] if line)
-    near = next(
-        (
-            line.split()[0]
-            for i, line in enumerate(lines)
-            if i > 0 and lines[i - 1].startswith("Perhaps you meant")
-        ),
-        None,
-    )
-    if near is None:
-        return f"{message}; --help lists the options"
-    return f"{message}; did you mean --{near}?"
+def wants_help(arguments: list[str]) -> bool:
+    """Help was asked for."""
+    return bool({"-h", "--help"} & set(arguments))
+
+
+def one_line(box: str, arguments: list[str], command: str) -> str:
+    """What tyro's box says, in one line with the remedy.
+
+    Args:
+        box: a title and sections, with rules between.
+        arguments: what was parsed.
+    """
+    sections: list[list[str]] = [[]]
+    for line in box.splitlines():
+        text = line.strip(" │|╭╮╰╯+\t")
+        if text and not set(text) <= {"-", "─"}:
+            sections[-1].append(text)
+        elif text:
+            sections.append([])
+    _, message, *rest = [*sections, [], []]
+    said = " ".join(message)
+    help_line = f"`memzoo {command} --help` lists the options"
+    if found := re.match(r"Unrecognized options: (.*)", said):
+        return _unknown(found.group(1).split(", "), rest, help_line)
+    choice = r"invalid choice (.*?) for argument '(.*?)'\. .*\((.*)\)"
+    if found := re.match(choice, said):
+        value, flag, choices = found.groups()
+        choices = choices.replace("'", "").rstrip(",")
+        return f"{flag} is {value}; choose one of {choices}"
+    if found := re.match(r"Missing value for argument '(.*?)'", said):
+        return f"{found.group(1)} needs a value; {help_line}"
+    if found := re.match(r"Error parsing (--\S+): ", said):
+        return _wrong_value(found.group(1), arguments, rest, help_line)
+    if found := re.match(r"Error parsing (\S+): (.*)", said):
+        where, reason = found.groups()
+        where = where.partition("experiment.")[2]
+        return f"{where}: {reason}" if where else reason
+    return f"{said}; {help_line}"
+
+
+def _unknown(words: list[str], sections: list[list[str]], help_line: str) -> str:
+    flags = [word for word in words if word.startswith("-")]
+    if not flags:
+        return f"{words[0]!r} belongs to no option; {help_line}"
+    for section in sections:
+        if section and section[0].startswith("Perhaps you meant") and section[1:]:
+            return f"unknown option {flags[0]}; did you mean {section[1].split()[0]}?"
+    return f"unknown option {flags[0]}; {help_line}"
+
+
+def _wrong_value(
+    flag: str, arguments: list[str], sections: list[list[str]], help_line: str
+) -> str:
+    given: list[str] = []
+    # tyro takes underscores for dashes.
+    words = [re.sub(r"^--[^=]*", _dashes, word) for word in arguments]
+    for index, word in enumerate(words):
+        if word.startswith(f"{flag}="):
+            given = [word.partition("=")[2]]
+        elif word == flag:
+            ends = (i for i, w in enumerate(words) if i > index and w.startswith("--"))
+            given = words[index + 1 : next(ends, None)]
+    for section in sections:
+        if section and section[0].startswith("Argument helptext") and section[1:]:
+            kind = section[1].partition(" ")[2]
+            return f"{flag} is {' '.join(given)!r}; it must be {_in_words(kind)}"
+    return f"{flag} is {' '.join(given)!r}, which cannot be read; {help_line}"
+
+
+def _dashes(flag: re.Match[str]) -> str:
+    return flag.group().replace("_", "-")
+
+
+def _in_words(metavar: str) -> str:
+    """`{None}|INT` as `None or INT`, `{[INT [INT ...]]}` as `several INT`."""
+    several = re.sub(r"\{?\[?(\w+) \[\1 \.\.\.\]\]?\}?", r"several \1", metavar)
+    return several.replace("{None}", "None").replace("|", " or ")
+
+
+@contextlib.contextmanager
+def _wide_terminal() -> Iterator[None]:
+    """Keeps boxes from wrapping what they say."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "4000"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before

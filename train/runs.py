@@ -114,7 +114,10 @@ def load_run(
     record = read_record(run_dir)
     if record is None:
         raise CheckpointError(f"{run_dir} is not a run: {_neighbours(run_dir)}")
-    config = from_json(record["config"])
+    try:
+        config = from_json(record["config"])
+    except ValueError as error:
+        raise CheckpointError(f"{run_dir / CONFIG}: {error}") from error
     directory = run_dir / CHECKPOINTS
     steps = saved_steps(directory)
     if not steps:

@@ -1,0 +1,75 @@
+"""A layer of one's own: a matrix memory a head that forgets as the token says.
+
+memzoo check docs/examples/my_layer.py
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from memzoo.models.associative_memory import AssociativeMemory, QueryKeyValue
+from memzoo.models.layer_checks import resolve_head_size
+from memzoo.models.memory_inputs import MemoryInputs
+from memzoo.models.projection import RMSNorm, merge_heads, output_gain, projection
+from memzoo.models.update_rules import SCALAR_DECAY
+
+
+@dataclass(frozen=True, kw_only=True)
+class MyLayerConfig:
+    """S_t = a_t S_(t-1) + k_t v_t^T,  o_t = S_t^T q_t,  a_t = sigmoid(W x_t)^(1 / life).
+
+    Gated linear attention (Yang et al. 2023, arXiv:2312.06635) with one gate a head.
+    """
+
+    num_heads: int = 2
+    """Heads; each has a memory of head size x head size."""
+    convolution_size: int = 4
+    """Taps of the short convolutions on queries, keys and values; 0: none."""
+    life: float = 8.0
+    """Tokens after which half of the memory is left, where W x_t is 0."""
+    chunk_size: int | None = None
+    """Tokens a chunk: speed only. None: chosen by the backend."""
+
+    def __post_init__(self) -> None:
+        if not self.life > 0:
+            raise ValueError(f"life is {self.life}; give a number above 0")
+
+    def build(self, width: int, rngs: nnx.Rngs, *, layer_index, depth) -> "MyLayer":
+        del layer_index  # every block of a stack begins alike
+        return MyLayer(self, width, rngs, depth)
+
+
+class MyLayer(AssociativeMemory):
+    """See `MyLayerConfig`."""
+
+    rule = SCALAR_DECAY
+
+    def __init__(self, config: MyLayerConfig, width: int, rngs: nnx.Rngs, depth: int):
+        heads, size = config.num_heads, resolve_head_size(width, config.num_heads, None)
+        self.config = config
+        self.shape = (heads, size, size)
+        self.heads = QueryKeyValue(
+            width, (width,) * 3, (heads,) * 3, config.convolution_size, rngs
+        )
+        self.decay = projection(width, heads, rngs)
+        self.norm = RMSNorm(size)
+        self.output_projection = projection(width, width, rngs, gain=output_gain(depth))
+
+    def init_memory(self, batch_size):
+        return jnp.zeros((batch_size, *self.shape), jnp.float32)
+
+    def init_tails(self, batch_size):
+        return self.heads.init_tails(batch_size)
+
+    def inputs(self, x, state, layout):
+        (query, key, value), tails = self.heads(x, state.tails, layout)
+        keep = jax.nn.log_sigmoid(self.decay(x).astype(jnp.float32))
+        log_decay = keep / self.config.life
+        query = query * self.shape[1] ** -0.5
+        inputs = MemoryInputs(query, key, value, log_decay=log_decay)
+        return inputs, tails
+
+    def output(self, read, x):
+        return self.output_projection(merge_heads(self.norm(read)))

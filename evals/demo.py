@@ -47,7 +47,7 @@ class DemoConfig:
     """Folder of the demo in it."""
     recall_steps: int = 800
     """Most optimizer steps of a layer on recall."""
-    text_steps: int = 300
+    text_steps: int = 240
     """Optimizer steps on text."""
 
     def recall(self) -> RecallConfig:
@@ -67,8 +67,11 @@ class DemoConfig:
     def text(self) -> ExperimentConfig:
         """A small byte model of the Python standard library's sources."""
         preset = PRESETS["text-gated-delta-net"]()
+        (group,) = preset.model.pattern
+        half = dataclasses.replace(group, repeats=2)
         return dataclasses.replace(
             preset,
+            model=dataclasses.replace(preset.model, pattern=(half,)),
             name=f"{self.name}-text",
             task=TextConfig(length=256, max_bytes=8_000_000),
             steps=self.text_steps,
@@ -96,7 +99,7 @@ def run(config: DemoConfig) -> int:
     say("[bold]2. One of them learns real text[/bold]")
     text_rows = train_text(experiment, directory / TEXT)
     rows = read_results(directory / RESULTS)
-    print_summary(rows, steps=comparison.steps, goal=comparison.stop_at)
+    print_summary(rows, goal=comparison.stop_at)
     print_results(text_rows)
     say("[bold]3. Every checkpoint is loaded from disk and evaluated again[/bold]")
     places = [directory / job.place for job in comparison.jobs()] + [directory / TEXT]

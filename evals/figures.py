@@ -100,7 +100,7 @@ def accuracy_by_state(cells: Sequence[Cell], numbers: Mapping[str, int]) -> str:
     def draw(axes: Axes) -> None:
         sizes = sorted({cell.state_bytes for cell in cells})
         chance = cells[0].chance
-        taken = [(side, chance or 0.0) for side in (False, True)]
+        taken = [chance or 0.0]
         for layer in _layers(cells):
             line = sorted(
                 (c for c in cells if c.layer == layer), key=lambda c: c.state_bytes
@@ -202,6 +202,8 @@ def by_context(
         axes.set_ylabel(label)
         top = max(value for line in lines.values() for _, value in line)
         axes.set_ylim(0, 1 if share else 1.1 * top)
+        if share:
+            axes.yaxis.set_major_formatter("{x:.0%}")
 
     return _figure(draw, name, label)
 
@@ -269,14 +271,14 @@ def _series(number: int) -> dict[str, Any]:
 
 
 def _point_name(
-    axes: Axes, cell: Cell, sizes: Sequence[int], taken: list[tuple[bool, float]]
+    axes: Axes, cell: Cell, sizes: Sequence[int], taken: list[float]
 ) -> None:
     """The layer's name beside its point, moved towards the middle off other text."""
     left = len(sizes) > 1 and cell.state_bytes**2 > sizes[0] * sizes[-1]
     y, away = cell.mean, -1 if cell.mean > 0.5 else 1
-    while any(side == left and abs(y - at) < _NAME_HEIGHT for side, at in taken):
+    while any(abs(y - other) < _NAME_HEIGHT for other in taken):
         y += away * _NAME_HEIGHT / 8
-    taken.append((left, y))
+    taken.append(y)
     place: dict[str, Any] = {
         "xytext": (-8 if left else 8, 0),
         "textcoords": "offset points",

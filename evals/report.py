@@ -75,15 +75,14 @@ def recall_sections(
     return [
         Section(
             title="Accuracy",
-            lead="Each layer at its best learning rate: lines are means over seeds, "
-            "small dots are single seeds.",
+            lead=_lead(cells),
             body=legend + grid(_accuracy_figures(cells, top, numbers)),
         ),
         Section(
             title="Every number",
             lead="Each layer at its best learning rate; every dot is a seed, the tick "
             "marks chance.",
-            body="".join(_tables(cells, numbers, steps, goal)),
+            body="".join(_tables(cells, numbers, goal)),
         ),
         *_curve_sections(top, curves, numbers, steps),
         Section(title="How to read this", body=notes(_NOTES)),
@@ -148,10 +147,11 @@ def text_section(rows: Sequence[ResultRow], *, name: str) -> Section:
         )
         if metric in lines
     ]
+    legend = _legend(numbers) if len(layers) > 1 else ""
     return Section(
         title="Real text",
         lead=f"{name}, held-out files.",
-        body=body + _legend(numbers) + grid(pictures),
+        body=f"{body}<br>{legend}{grid(pictures)}",
     )
 
 
@@ -183,13 +183,15 @@ def curve_key(layer: str, setting: Mapping[str, Any]) -> CurveKey:
     return layer, setting_key(setting)
 
 
-def steps_text(cell: Cell, steps: int) -> str:
-    """Steps to the goal: one number or a range; `> steps` where a seed missed it."""
+def steps_text(cell: Cell) -> str:
+    """Steps to the goal: one number, a range, or `> steps` where a seed missed it."""
+    missed = [run.trained for run in cell.best if run.steps is None]
+    least = f"> {max(missed):,}" if missed else ""
     if not cell.reached:
-        return f"> {steps:,}"
+        return least
     low, high = min(cell.reached), max(cell.reached)
-    if len(cell.reached) < len(cell.best):
-        return f"{low:,} to > {steps:,}"
+    if missed:
+        return f"{low:,} to {least}"
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
@@ -200,8 +202,18 @@ def range_text(cell: Cell) -> str:
     return f"{min(cell.values):.3f} to {max(cell.values):.3f}"
 
 
+def _lead(cells: Sequence[Cell]) -> str:
+    """What a line in the figures stands for."""
+    if all(len(cell.runs) == 1 for cell in cells):
+        return "One seed and one learning rate: a first look, not yet a comparison."
+    return (
+        "Each layer at its best learning rate: lines are means over seeds, small dots "
+        "are single seeds."
+    )
+
+
 def _tables(
-    cells: Sequence[Cell], numbers: Mapping[str, int], steps: int, goal: float
+    cells: Sequence[Cell], numbers: Mapping[str, int], goal: float
 ) -> list[str]:
     """One table for every setting, the last one first."""
     parts = []
@@ -219,7 +231,7 @@ def _tables(
                 f"{cell.mean:.3f}",
                 range_text(cell),
                 figures.seed_strip(cell.values, cell.chance, numbers[cell.layer]),
-                steps_text(cell, steps),
+                steps_text(cell),
             )
             for cell in group
         ]
@@ -231,7 +243,7 @@ def _tables(
             f"seeds at {goal:g}",
             "mean accuracy",
             "lowest to highest",
-            "every seed, 0 to 1",
+            "seeds, 0 to 1",
             f"steps to {goal:g}",
         )
         width = "" if one_width else f", width {group[0].of('width')}"

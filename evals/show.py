@@ -94,7 +94,6 @@ class Announcer:
 def print_summary(
     rows: Sequence[ResultRow],
     *,
-    steps: int,
     goal: float,
     console: Console | None = None,
 ) -> None:
@@ -103,7 +102,7 @@ def print_summary(
     cells = summarise(rows)
     for setting in dict.fromkeys(cell.setting for cell in cells):
         group = [cell for cell in cells if cell.setting == setting]
-        console.print(_summary_table(group, steps, goal), "")
+        console.print(_summary_table(group, goal), "")
 
 
 def print_rows(rows: Sequence[ResultRow]) -> None:
@@ -111,7 +110,7 @@ def print_rows(rows: Sequence[ResultRow]) -> None:
     print(json.dumps(rows, indent=2))
 
 
-def _summary_table(cells: Sequence[Cell], steps: int, goal: float) -> Table:
+def _summary_table(cells: Sequence[Cell], goal: float) -> Table:
     first = cells[0]
     chance = "" if first.chance is None else f", chance {first.chance:.3f}"
     width = f", width {first.of('width')}" if first.of("width") is not None else ""
@@ -144,7 +143,7 @@ def _summary_table(cells: Sequence[Cell], steps: int, goal: float) -> Table:
             str(len(cell.best)),
             f"{cell.mean:.3f}",
             _shortened(range_text(cell)),
-            _shortened(steps_text(cell, steps)),
+            _shortened(steps_text(cell)),
         )
     return table
 

@@ -18,6 +18,8 @@ class Run:
     value: float
     steps: int | None
     """Optimizer steps until the accuracy aimed at; None: not reached."""
+    trained: int = 0
+    """Optimizer steps of the whole training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,7 @@ def summarise(rows: Iterable[ResultRow], metric: str = "accuracy") -> list[Cell]
                 seed=seed,
                 value=row["value"],
                 steps=steps.get((layer, setting, rate, seed)),
+                trained=row["checkpoint_step"],
             )
             for rate, seed, row in sorted(
                 ((row["learning_rate"], row["seed"], row) for row in group),

@@ -47,7 +47,7 @@ def run(config: RecallConfig) -> int:
     if config.json:
         print_rows(rows)
     else:
-        print_summary(rows, steps=config.steps, goal=config.stop_at)
+        print_summary(rows, goal=config.stop_at)
         print(f"\n{report}")
     return 0
 

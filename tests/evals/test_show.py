@@ -19,6 +19,7 @@ def row(layer, value, seed=0, metric="accuracy", pairs=16, parameters=1_234_567)
         "parameters": parameters,
         "state_bytes": 34_816,
         "chance": 1 / pairs,
+        "checkpoint_step": 1500,
     }
 
 
@@ -34,7 +35,7 @@ ROWS = [
 @pytest.fixture
 def printed():
     out = io.StringIO()
-    print_summary(ROWS, steps=1500, goal=0.99, console=Console(file=out, width=80))
+    print_summary(ROWS, goal=0.99, console=Console(file=out, width=80))
     return out.getvalue()
 
 

@@ -32,6 +32,7 @@ def row(layer="a", value=0.5, rate=1.0, seed=0, metric="accuracy", pairs=4, **se
         "parameters": 7,
         "state_bytes": 8,
         "chance": 0.25,
+        "checkpoint_step": 500,
     }
 
 

@@ -78,12 +78,12 @@ class Checkpoints:
         self._failed = False
         quiet_orbax()
         self.saved_step: int | None = max(saved_steps(directory), default=None)
-        every = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
-        newest = ocp.training.preservation_policies.LatestN(keep)
+        every: Any = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
+        newest: Any = ocp.training.preservation_policies.LatestN(keep)
         with explained(directory, Exception):
             directory.mkdir(parents=True, exist_ok=True)
             self._checkpointer = ocp.training.Checkpointer(
-                directory.absolute(),
+                str(directory.absolute()),
                 save_decision_policy=every,
                 preservation_policy=newest,
                 cleanup_tmp_directories=True,
@@ -218,7 +218,7 @@ def read_manifest(directory: Path, step: int) -> tuple[dict[str, Any], Any]:
         raise DamagedError("it has no manifest")
     files = {MANIFEST: _JsonFile(), DATA: _JsonFile()}
     with _damage():
-        ocp.load_checkpointables(place.absolute(), files)
+        ocp.load_checkpointables(str(place.absolute()), files)
     manifest = unpack(files[MANIFEST].value)
     if manifest["step"] != step:
         raise DamagedError(f"its manifest is that of step {manifest['step']}")
@@ -244,7 +244,9 @@ def load_arrays(
         check_leaves(manifest["leaves"][part], expected)
     wanted = {part: _nest(leaves) for part, leaves in specs.items() if leaves}
     with _damage():
-        loaded = ocp.load_checkpointables((directory / str(step)).absolute(), wanted)
+        loaded = ocp.load_checkpointables(
+            str((directory / str(step)).absolute()), wanted
+        )
     arrays = {part: _unnest(loaded.get(part, {})) for part in specs}
     for part, leaves in arrays.items():
         found = digests(leaves)

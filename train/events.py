@@ -8,10 +8,15 @@ import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.proto import event_pb2, summary_pb2
 from tensorboardX.record_writer import masked_crc32c
+
+# The protocol buffers make their classes at import, unseen by type checkers.
+Event: Any = event_pb2.Event  # pyright: ignore[reportAttributeAccessIssue]
+SessionLog: Any = event_pb2.SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+Summary: Any = summary_pb2.Summary  # pyright: ignore[reportAttributeAccessIssue]
 
 _PREFIX = "events.out.tfevents."
 
@@ -48,7 +53,7 @@ class EventFile:
         )
         self._write(Event(step=step, summary=summary))
 
-    def _write(self, event: Event) -> None:
+    def _write(self, event: Any) -> None:
         """One record: length, its checksum, the event, its checksum."""
         event.wall_time = time.time()
         data = event.SerializeToString()

@@ -1,6 +1,7 @@
 """AdamW with its schedule, from an OptimizerConfig."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,8 @@ from jaxtyping import Array, Float, Int
 from ..configs.experiment import OptimizerConfig
 from .roles import decay_mask
 
-Schedule = Callable[[Int[Array, ""]], Float[Array, ""]]
+Schedule = Callable[[Any], Any]
+"""Number of an optimizer step, counted from 0 -> its learning rate."""
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> Schedule:

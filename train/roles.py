@@ -75,7 +75,7 @@ def logical_axes(name: str, ndim: int) -> tuple[Axis, ...]:
             f"parameter {name} has {ndim} axes and its role needs {least}; give it a "
             "row of its own in ROLES in train/roles.py"
         )
-    return (None,) * (ndim - len(axes)) + axes
+    return tuple([None] * (ndim - len(axes)) + list(axes))
 
 
 def decay_mask(params: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, bool]:

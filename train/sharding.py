@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ..configs.experiment import MeshConfig
 from .roles import Axis, logical_axes
@@ -71,7 +71,7 @@ def check_batch(mesh: Mesh, batch_size: int, gradient_accumulation: int) -> None
         )
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """Whole on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
@@ -108,7 +108,7 @@ def tree_sharding(mesh: Mesh, params: Mapping[str, Any], tree: Any) -> Any:
     """
 
     def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
-        key = path[-1].key if path and hasattr(path[-1], "key") else None
+        key = str(getattr(path[-1], "key", "")) if path else ""
         if key in params and params[key].shape == leaf.shape:
             return parameter_sharding(mesh, key, leaf.shape)
         return replicated(mesh)

@@ -43,7 +43,7 @@ class Template:
     params: Any
     rest: Any
 
-    def merge(self, params: Mapping[str, Any], rest: Mapping[str, Any]) -> nnx.Module:
+    def merge(self, params: Mapping[str, Any], rest: Mapping[str, Any]) -> Any:
         """The model with these arrays."""
         return nnx.merge(
             self.graphdef, _fill(self.params, params), _fill(self.rest, rest)

@@ -82,9 +82,11 @@ def gradients_of(
 
     def slice_loss(params: Arrays, rest: Arrays, part: Batch) -> tuple[Array, Any]:
         model = template.merge(params, rest)
+        reset: Any = part.reset
+        valid: Any = part.valid
         info = None
-        if part.reset is not None or part.valid is not None:
-            info = SequenceInfo(reset=part.reset, valid=part.valid)
+        if reset is not None or valid is not None:
+            info = SequenceInfo(reset=reset, valid=valid)
         sums = model.loss(
             part.tokens,
             part.targets,

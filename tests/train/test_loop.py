@@ -13,7 +13,7 @@ from memzoo.train.runs import load_run
 
 # Trains the small experiment in a new process; what happens to it is the argument.
 SCRIPT = """
-import os, signal, sys
+import os, signal, sys, threading
 import jax
 jax.config.update("jax_num_cpu_devices", 8)
 from conftest import small_config
@@ -25,6 +25,11 @@ changes = {}
 
 def on_log(line):
     if line["step"] != 15:
+        return
+    if fate.startswith("late"):  # somewhere within the save of step 20
+        delay = float(fate.removeprefix("late"))
+        kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
+        threading.Timer(delay, kill).start()
         return
     while not os.path.isdir(os.path.join(run_dir, "checkpoints", "10")):
         pass
@@ -87,6 +92,18 @@ def test_a_killed_process_goes_on_exactly(
     assert saved_steps(tmp_path / "run" / "checkpoints") == [10]
     quick_train(small(), tmp_path / "run")
     assert content(tmp_path / "run") == content(unbroken)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.01, 0.03, 0.06, 0.1, 0.2, 0.4])
+def test_a_process_killed_at_any_time_goes_on_exactly(
+    unbroken, small, run_python, tmp_path, quick_train, content, delay
+):
+    died = run_python(SCRIPT, tmp_path / "run", f"late{delay}")
+    assert died.returncode in (0, -signal.SIGKILL), died.stderr
+    quick_train(small(), tmp_path / "run")
+    assert content(tmp_path / "run") == content(unbroken)
+    assert saved_steps(tmp_path / "run" / "checkpoints") == [10, 20]
 
 
 def test_a_terminated_process_saves_and_exits_0(run_python, tmp_path, record):

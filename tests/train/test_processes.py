@@ -38,6 +38,7 @@ def start(tmp_path):
     started = []
 
     def start(steps):
+        started.clear()
         script = tmp_path / "script.py"
         script.write_text(SCRIPT)
         with socket.socket() as free:
@@ -63,12 +64,12 @@ def start(tmp_path):
 
 
 def finish(processes):
-    """What each printed; all ended well."""
+    """The last line that each printed; all ended well."""
     printed = []
     for process in processes:
         output, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
-        printed.append(output.strip())
+        printed.append(output.splitlines()[-1])
     return printed
 
 
@@ -97,7 +98,9 @@ def test_a_signal_to_one_stops_both_at_the_same_step(start, tmp_path):
     processes[1].send_signal(signal.SIGTERM)
     first, second = finish(processes)
     assert first == second and first.endswith("preempted")
-    assert saved_steps(tmp_path / "run" / "checkpoints")[-1] == int(first.split()[0])
+    step = int(first.split()[0])
+    assert saved_steps(tmp_path / "run" / "checkpoints")[-1] == step
+    assert finish(start(step + 3)) == [f"{step + 3} done"] * 2
 
 
 def wait_for(path, seconds=200):

@@ -25,7 +25,7 @@ def to_json(config: ExperimentConfig) -> dict[str, Any]:
     return _encode(config)
 
 
-def from_json(value: dict[str, Any]) -> ExperimentConfig:
+def from_json(value: Any) -> ExperimentConfig:
     """The experiment that `to_json` wrote.
 
     Raises:
@@ -143,7 +143,7 @@ def _decode_typed(value: dict[str, Any], kinds: list[Any], where: str) -> Any:
     return _decode_dataclass(rest, kind, where)
 
 
-def resolve_type(name: str, where: str) -> Any:
+def resolve_type(name: Any, where: str) -> Any:
     """The config class of a registered layer or task, or of `module:Class`.
 
     Raises:

@@ -18,7 +18,7 @@ from memzoo.models.update_rules import SCALAR_DECAY
 
 @dataclass(frozen=True, kw_only=True)
 class MyLayerConfig:
-    """S_t = a_t S_(t-1) + k_t v_t^T,  o_t = S_t^T q_t,  a_t = sigmoid(W x_t)^(1 / life).
+    """S_t = a_t S_(t-1) + k_t v_t^T,  o_t = S_t^T q_t,  a_t = sigmoid(W x)^(1 / life).
 
     Gated linear attention (Yang et al. 2023, arXiv:2312.06635) with one gate a head.
     """
@@ -28,7 +28,7 @@ class MyLayerConfig:
     convolution_size: int = 4
     """Taps of the short convolutions on queries, keys and values; 0: none."""
     life: float = 8.0
-    """Tokens after which half of the memory is left, where W x_t is 0."""
+    """Tokens after which half of the memory is left, where W x is 0."""
     chunk_size: int | None = None
     """Tokens a chunk: speed only. None: chosen by the backend."""
 

@@ -1,0 +1,85 @@
+"""The recall presets: as they were, buildable, and alike where they are compared."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from memzoo.configs.presets.mqar import PRESETS, comparable_layer, mqar_experiment
+from memzoo.configs.serialise import to_json
+from memzoo.data.mqar import MqarConfig
+from memzoo.models import LAYERS
+from memzoo.models.interface import SequenceInfo, state_bytes
+from memzoo.models.language_model import abstract_model, num_parameters
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_as_they_were(name):
+    """A changed default shows as a difference. `to_json` makes the new file."""
+    golden = json.loads((GOLDEN / f"{name}.json").read_text())
+    assert to_json(PRESETS[name]()) == golden
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_build_and_their_batches_fit(name):
+    config = PRESETS[name]()
+    assert config.name == name
+    assert (PRESETS[name].__doc__ or "").startswith(f"memzoo train {name}")
+    made = config.task.build("train").examples(np.arange(2))
+    batch = jax.tree.map(jnp.asarray, made)
+    assert batch.tokens.max() < config.model.vocab_size
+
+    def loss():
+        model = config.model.build(nnx.Rngs(0))
+        return model.loss(
+            batch.tokens,
+            batch.targets,
+            target_positions=batch.target_positions,
+            target_weights=batch.target_weights,
+            info=SequenceInfo(reset=batch.reset, valid=batch.valid),
+        )
+
+    assert jax.eval_shape(loss).cross_entropy.shape == ()
+
+
+def test_every_layer_has_a_preset():
+    assert len(PRESETS) == len(LAYERS)
+    layers = {type(make().model.pattern[0].layers[0]) for make in PRESETS.values()}
+    assert layers == set(LAYERS.values())
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+def test_comparable_layers_have_memories_of_one_size(heads):
+    """width x width / heads numbers a block, with three convolutions of 4 taps."""
+    sizes = {}
+    for name in ("delta_net", "gated_delta_net", "retnet"):
+        layer = comparable_layer(name, 64, heads)
+        built = nnx.eval_shape(
+            lambda layer=layer: layer.build(64, nnx.Rngs(0), layer_index=0, depth=2)
+        )
+        sizes[name] = state_bytes(built, 64)
+    memory = heads * (64 // heads) ** 2
+    tails = 3 * 3 * 64
+    assert sizes["delta_net"] == sizes["gated_delta_net"] == 4 * (memory + tails)
+    assert sizes["retnet"] >= 4 * memory
+
+
+def test_experiments_take_their_vocabulary_from_the_task():
+    task = MqarConfig(vocab_size=256, length=32, num_pairs=4)
+    layer = comparable_layer("attention", 32)
+    config = mqar_experiment(layer, "x", task=task, width=32, depth=3, steps=9)
+    assert (config.model.vocab_size, config.steps) == (256, 9)
+    assert config.model.stack.depth == 3
+    assert num_parameters(abstract_model(config.model)) > 256 * 32
+
+
+def test_unknown_fields_are_left_out():
+    layer = comparable_layer("attention", 64)
+    assert "expand" not in {field.name for field in dataclasses.fields(layer)}

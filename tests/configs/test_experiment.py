@@ -1,0 +1,111 @@
+"""What an experiment refuses, each in one line that names the field and the remedy."""
+
+import dataclasses
+
+import pytest
+
+from memzoo.configs.experiment import ExperimentConfig, MeshConfig, OptimizerConfig
+from memzoo.data.mqar import MqarConfig
+from memzoo.models.block import Group
+from memzoo.models.language_model import LanguageModelConfig
+from memzoo.models.linear_attention import LinearAttentionConfig
+
+TASK = MqarConfig(vocab_size=32, length=16, num_pairs=4)
+MODEL = LanguageModelConfig(
+    vocab_size=32, width=16, pattern=(Group(layers=(LinearAttentionConfig(),)),)
+)
+
+
+def experiment(**fields):
+    return ExperimentConfig(**{"name": "x", "model": MODEL, "task": TASK} | fields)
+
+
+COUNTS = (
+    "steps",
+    "batch_size",
+    "gradient_accumulation",
+    "log_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "evaluation_examples",
+)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize("value", [0, -1, True])
+def test_counts_are_whole_and_positive(name, value):
+    message = rf"^{name} is {value!r}; give a whole number, 1 or more$"
+    with pytest.raises(ValueError, match=message):
+        experiment(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["evaluate_every", "data_workers", "seed"])
+@pytest.mark.parametrize("value", [-1, False])
+def test_counts_from_zero_on(name, value):
+    # Wrong types are beartype's here; test_main has one as a user meets it.
+    with pytest.raises(ValueError, match=rf"^{name} is {value!r}; .* 0 or more$"):
+        experiment(**{name: value})
+    assert getattr(experiment(**{name: 0}), name) == 0
+
+
+def test_the_rest_of_an_experiment():
+    with pytest.raises(ValueError, match=r"name is empty; give"):
+        experiment(name="")
+    with pytest.raises(ValueError, match=r"seed is 4294967296; give .* below 2\^32"):
+        experiment(seed=2**32)
+    with pytest.raises(
+        ValueError, match=r"batch_size 6 is not a multiple of gradient_accumulation 4;"
+    ):
+        experiment(batch_size=6, gradient_accumulation=4)
+    with pytest.raises(ValueError, match=r"model.vocab_size 32 is smaller than .* 64;"):
+        experiment(task=dataclasses.replace(TASK, vocab_size=64))
+    with pytest.raises(
+        ValueError, match=r"stop_at_accuracy is 1.5; give a number from"
+    ):
+        experiment(stop_at_accuracy=1.5, evaluate_every=1)
+    with pytest.raises(
+        ValueError,
+        match=r"stop_at_accuracy 0.9 is never looked at: evaluate_every is 0",
+    ):
+        experiment(stop_at_accuracy=0.9)
+    assert experiment(stop_at_accuracy=0.9, evaluate_every=5).stop_at_accuracy == 0.9
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "epsilon", "clip_norm"])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_optimizer_numbers_above_zero(name, value):
+    with pytest.raises(ValueError, match=rf"^{name} is .*; give a number above 0$"):
+        OptimizerConfig(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["beta1", "beta2", "decay_fraction", "final_fraction"])
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_optimizer_shares(name, value):
+    with pytest.raises(ValueError, match=rf"^{name} is .*; give a number from 0 to 1$"):
+        OptimizerConfig(**{name: value})
+
+
+def test_the_rest_of_an_optimizer():
+    with pytest.raises(ValueError, match=r"warmup_steps is -1; give a whole number, 0"):
+        OptimizerConfig(warmup_steps=-1)
+    with pytest.raises(ValueError, match=r"weight_decay is -0.1; give 0 or more"):
+        OptimizerConfig(weight_decay=-0.1)
+    assert OptimizerConfig(clip_norm=None, weight_decay=0.0, warmup_steps=0)
+
+
+@pytest.mark.parametrize("name", ["data", "fsdp", "tensor"])
+@pytest.mark.parametrize("value", [0, -2])
+def test_mesh_axes_have_devices(name, value):
+    with pytest.raises(ValueError, match=rf"^mesh.{name} is {value}; give a whole"):
+        MeshConfig(**{name: value})
+
+
+def test_defaults_of_a_mesh_take_all_devices():
+    assert MeshConfig() == MeshConfig(data=None, fsdp=1, tensor=1)
+
+
+@pytest.mark.parametrize("kind", [ExperimentConfig, OptimizerConfig, MeshConfig])
+def test_configs_are_frozen_and_keyword_only(kind):
+    assert all(field.kw_only for field in dataclasses.fields(kind))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        experiment().steps = 3

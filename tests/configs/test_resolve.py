@@ -1,0 +1,180 @@
+"""CONFIG: presets, Python files, config.json and folders of runs."""
+
+import json
+import sys
+
+import pytest
+
+from memzoo.configs.errors import MemzooError
+from memzoo.configs.presets import PRESETS
+from memzoo.configs.resolve import load_python, read_config_json, resolve
+from memzoo.configs.serialise import to_json
+
+PRESET = PRESETS["mqar-attention"]()
+GOOD = """
+import dataclasses
+from memzoo.configs.presets import PRESETS
+config = dataclasses.replace(PRESETS["mqar-attention"](), name="mine", steps=7)
+"""
+
+
+@pytest.fixture(autouse=True)
+def modules(monkeypatch):
+    """Modules and places of modules are forgotten after a test."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, content):
+        path = tmp_path / name
+        path.write_text(content)
+        return path
+
+    return write
+
+
+def record(**fields):
+    return json.dumps(
+        {"schema": 1, "status": "done", "config": to_json(PRESET)} | fields
+    )
+
+
+def refusal(path):
+    with pytest.raises(MemzooError) as caught:
+        resolve(str(path))
+    line = str(caught.value)
+    assert "\n" not in line
+    assert caught.value.exit_code == 2
+    return line
+
+
+def test_a_preset_by_name():
+    assert resolve("mqar-attention") == PRESET
+
+
+def test_a_name_that_is_nothing():
+    line = refusal("mqar-atention")
+    assert line.startswith(
+        "'mqar-atention' is no preset, Python file, run or config.js"
+    )
+    assert "did you mean mqar-attention" in line
+    assert "known: mqar-attention, " in refusal("zzz")
+
+
+def test_a_run_and_its_config_json(write, tmp_path):
+    path = write("config.json", record())
+    assert resolve(str(path)) == resolve(str(tmp_path)) == PRESET
+    assert read_config_json(path) == PRESET
+
+
+def test_a_python_file(write):
+    assert resolve(str(write("mine.py", GOOD))).name == "mine"
+    assert resolve(str(write("mine.py", "never read again"))).steps == 7
+
+
+def test_a_python_file_with_a_function(write):
+    body = GOOD.replace("config = ", "made = ") + "def config():\n    return made\n"
+    assert resolve(str(write("made.py", body))).name == "mine"
+
+
+def test_missing_files(tmp_path):
+    assert refusal(tmp_path / "no.py") == (
+        f"{tmp_path}/no.py is no Python file; give one that exists"
+    )
+    assert refusal(tmp_path / "no.json") == (
+        f"{tmp_path}/no.json does not exist; give a run's folder or its config.json"
+    )
+    assert refusal(tmp_path).startswith(f"{tmp_path}/config.json does not exist")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            "import nosuchmodule",
+            ", line 1, does not import: ModuleNotFoundError: No mod",
+        ),
+        ("\n\n1 / 0", ", line 3, does not import: ZeroDivisionError: division by zero"),
+        ("def (", " does not import: SyntaxError: invalid syntax"),
+        ("raise SystemExit(3)", ", line 1, does not import: SystemExit: 3"),
+        ("raise ValueError('two\\nlines')", "does not import: ValueError: two lines"),
+        ("other = 3", " has no ExperimentConfig called `config`; assign one, as"),
+        ("config = {}", " has no ExperimentConfig called `config`; assign one, as"),
+        ("def config(): return 3", " has no ExperimentConfig called `config`; assign"),
+        (
+            "def config(a): pass",
+            " config() fails: TypeError: config() missing 1 requir",
+        ),
+        (
+            "from memzoo.configs.experiment import OptimizerConfig\n"
+            "config = lambda: OptimizerConfig(beta1=3.0)",
+            "line 2, config() fails: ValueError: beta1 is 3.0; give a number",
+        ),
+    ],
+)
+def test_python_files_that_are_no_experiment(write, body, message):
+    path = write("wrong.py", body)
+    line = refusal(path)
+    assert line.startswith(str(path)) and message in line
+    assert "wrong" not in sys.modules or "import" not in message
+
+
+def test_a_name_that_is_taken(write):
+    line = refusal(write("json.py", GOOD))
+    assert "would hide the module 'json' that is loaded already; rename" in line
+
+
+def test_modules_are_found_beside_the_file(write):
+    write("beside_it.py", "steps = 11")
+    body = GOOD.replace("steps=7", "steps=beside_it.steps")
+    assert resolve(str(write("uses.py", "import beside_it\n" + body))).steps == 11
+
+
+def test_load_python_twice_is_one_module(write):
+    path = write("twice.py", "x = object()")
+    assert load_python(path).x is load_python(path).x
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", " is not JSON (Expecting value: line 1 column 1 (char 0)); restore it"),
+        (record()[:100], " is not JSON (Unterminated string"),
+        ("[" * 100_000, " is not JSON ("),
+        ("3", " holds no JSON object; give a run's config.json"),
+        ("[]", " holds no JSON object; give a run's config.json"),
+        (record(schema=2), " has schema 2 and this memzoo reads 1; use the version"),
+        ("{}", " has schema None and this memzoo reads 1"),
+        ('{"schema": 1}', " lacks the field 'config'; give a run's config.json"),
+        (record(config=[]), ": config is []; it must be an object"),
+        (record(config={"name": "x"}), ": config lacks the field 'model'; add it"),
+    ],
+    ids=lambda _: "",
+)
+def test_damaged_config_json(write, content, message):
+    path = write("config.json", content)
+    line = refusal(path)
+    assert line.startswith(str(path) + message)
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_bytes(b"\xff\xfe\x00{")
+    assert refusal(path).startswith(f"{path} is not JSON ('utf-8' codec can't decode")
+
+
+def test_a_file_that_may_not_be_read(write, monkeypatch):
+    path = write("config.json", record())
+
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(path), "read_text", denied)
+    assert refusal(path) == (
+        f"{path} cannot be read (Permission denied); mend its permissions"
+    )

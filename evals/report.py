@@ -121,7 +121,20 @@ def text_section(rows: Sequence[ResultRow], *, name: str) -> Section:
             for layer in layers
         ],
     )
-    pictures = [
+    legend = _legend(numbers) if len(layers) > 1 else ""
+    return Section(
+        title="Real text",
+        lead=f"{name}, held-out files.",
+        body=f"{body}<br>{legend}{grid(_text_figures(lines, numbers))}",
+    )
+
+
+def _text_figures(
+    lines: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]],
+    numbers: Mapping[str, int],
+) -> list[str]:
+    """A figure for every metric of text that was measured by context."""
+    return [
         figure(
             figures.by_context(
                 lines[metric], numbers, name=metric, label=label, share=share
@@ -147,12 +160,6 @@ def text_section(rows: Sequence[ResultRow], *, name: str) -> Section:
         )
         if metric in lines
     ]
-    legend = _legend(numbers) if len(layers) > 1 else ""
-    return Section(
-        title="Real text",
-        lead=f"{name}, held-out files.",
-        body=f"{body}<br>{legend}{grid(pictures)}",
-    )
 
 
 def made_section(

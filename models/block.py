@@ -252,7 +252,7 @@ class Stack(MemoryLayer[tuple]):
                     body, prevent_cse=False, policy=_POLICIES[self.config.remat]
                 )
             x, (states, said, rest) = jax.lax.scan(body, x, (params, rest, held))
-            # Unchanged where nothing was said, so that a jitted function may close over it.
+            # Unchanged where nothing was said: a jitted function may close over it.
             if jax.tree.leaves(rest):
                 nnx.update(group, rest)
             if jax.tree.leaves(said):

@@ -35,7 +35,7 @@ def test_l2_normalise_is_its_formula(x):
 def test_gradients_are_those_of_finite_differences(x, norm):
     weight = jnp.asarray(np.random.default_rng(1).standard_normal(x.shape))
     check_grads(
-        lambda x: jnp.sum(norm(x) * weight), (x,), order=1, modes=["rev"], rtol=1e-6
+        lambda x: jnp.sum(norm(jnp.asarray(x)) * weight), (x,), order=1, modes=["rev"], rtol=1e-6
     )
 
 

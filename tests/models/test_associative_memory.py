@@ -1,0 +1,84 @@
+"""The four methods through which others hold a matrix memory."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from memzoo.models.associative_memory import QueryKeyValue
+from memzoo.models.gated_delta_net import GatedDeltaNetConfig
+from memzoo.models.interface import Layout
+from memzoo.models.mamba2 import Mamba2Config
+
+CONFIGS = [
+    GatedDeltaNetConfig(num_heads=2, chunk_size=4),
+    Mamba2Config(head_size=4, state_size=5, chunk_size=4),
+]
+
+
+@pytest.fixture(scope="module", params=CONFIGS, ids=lambda c: type(c).__name__)
+def built(request, subject):
+    return subject(request.param)
+
+
+def test_the_parts_make_the_layer(built):
+    layer, _, x = built
+    state = layer.init_state(2, 0)
+
+    @jax.jit
+    def by_parts(x, state):
+        inputs, tails = layer.inputs(x, state, Layout())
+        read, memory = layer.write_and_read(inputs, state.memory, None)
+        if inputs.skip is not None:
+            read = read + inputs.skip
+        return layer.output(read, x), memory, tails
+
+    y, memory, tails = by_parts(x, state)
+    whole, after = jax.jit(lambda x, state: layer(x, state))(x, state)
+    np.testing.assert_allclose(y, whole, atol=1e-5)
+    np.testing.assert_allclose(memory, after.memory, atol=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, tails, after.tails)
+
+
+def test_reading_writes_nothing(built):
+    layer, _, x = built
+    state = layer.init_state(2, 0)
+    inputs, _ = layer.inputs(x, state, Layout())
+    read, memory = layer.write_and_read(inputs, state.memory, None)
+    last = layer.read(inputs.query, memory)
+    np.testing.assert_allclose(last[:, -1], read[:, -1], rtol=1e-4, atol=1e-5)
+    wanted = np.zeros(last.shape)
+    for b, t, h in np.ndindex(last.shape[:3]):
+        wanted[b, t, h] = np.asarray(memory[b, h]).T @ np.asarray(inputs.query[b, t, h])
+    np.testing.assert_allclose(last, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_the_state_begins_empty_whatever_the_length(built):
+    layer, _, _ = built
+    state = layer.init_state(3, 10**6)
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(state))
+    assert state.memory.dtype == jnp.float32
+    assert all(leaf.shape[0] == 3 for leaf in jax.tree.leaves(state))
+
+
+@pytest.mark.parametrize("activation", [True, False])
+@pytest.mark.parametrize("taps", [0, 2])
+def test_streams_are_projected_mixed_and_activated(plain, taps, activation):
+    streams = QueryKeyValue(
+        4, (6, 6, 9), (2, 2, 3), taps, nnx.Rngs(0), activation=activation
+    )
+    x = np.random.default_rng(0).standard_normal((1, 5, 4)).astype(np.float32)
+    found, tails = streams(jnp.asarray(x), streams.init_tails(1), Layout())
+    assert [tail.shape for tail in tails] == (
+        [(1, 1, 6), (1, 1, 6), (1, 1, 9)] if taps else []
+    )
+    for name, array in zip(("query", "key", "value"), found, strict=True):
+        wanted = x[0] @ np.asarray(getattr(streams, name).kernel[...])
+        if taps:
+            kernel = getattr(streams, f"{name}_convolution").kernel[...]
+            wanted = plain.convolve(wanted, np.asarray(kernel))
+        if activation:
+            wanted = plain.silu(wanted)
+        assert array.shape == (1, 5, *((2, 3) if name != "value" else (3, 3)))
+        np.testing.assert_allclose(array.reshape(5, -1), wanted, rtol=1e-4, atol=1e-5)

@@ -6,10 +6,11 @@ checkpoint carries a manifest with a digest of every array; what does not verify
 used.
 """
 
+import gc
 import json
 import shutil
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+import warnings
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -213,12 +214,10 @@ def read_manifest(directory: Path, step: int) -> tuple[dict[str, Any], Any]:
     Raises:
         DamagedError: it says nothing that verifies.
     """
-    place = directory / str(step)
-    if not (place / MANIFEST).is_dir():
+    if not (directory / str(step) / MANIFEST).is_dir():
         raise DamagedError("it has no manifest")
     files = {MANIFEST: _JsonFile(), DATA: _JsonFile()}
-    with _damage():
-        ocp.load_checkpointables(str(place.absolute()), files)
+    _load(directory, step, files)
     manifest = unpack(files[MANIFEST].value)
     if manifest["step"] != step:
         raise DamagedError(f"its manifest is that of step {manifest['step']}")
@@ -243,10 +242,7 @@ def load_arrays(
         expected = {name: signature(leaf) for name, leaf in leaves.items()}
         check_leaves(manifest["leaves"][part], expected)
     wanted = {part: _nest(leaves) for part, leaves in specs.items() if leaves}
-    with _damage():
-        loaded = ocp.load_checkpointables(
-            str((directory / str(step)).absolute()), wanted
-        )
+    loaded = _load(directory, step, wanted)
     arrays = {part: _unnest(loaded.get(part, {})) for part in specs}
     for part, leaves in arrays.items():
         found = digests(leaves)
@@ -352,11 +348,15 @@ class _JsonFile:
         return read()
 
 
-@contextmanager
-def _damage() -> Iterator[None]:
-    """Whatever Orbax raises becomes DamagedError with the first cause."""
+def _load(directory: Path, step: int, parts: dict[str, Any]) -> dict[str, Any]:
+    """These parts of a checkpoint; whatever Orbax raises becomes DamagedError."""
     quiet_orbax()
     try:
-        yield
+        return ocp.load_checkpointables(str((directory / str(step)).absolute()), parts)
     except Exception as error:
-        raise DamagedError(reason(error)) from error
+        text = reason(error)
+    # Reads that Orbax never awaited would complain whenever they are collected.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited")
+        gc.collect()
+    raise DamagedError(text)

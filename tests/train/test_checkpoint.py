@@ -180,8 +180,6 @@ def test_a_checkpoint_is_read_on_another_mesh(save, restore):
     assert found.state.params["embedding"].sharding.spec == PartitionSpec("fsdp")
 
 
-# Orbax does not await all that it started when one of its reads fails.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda f: f.__name__)
 def test_a_damaged_checkpoint_is_skipped_loudly(directory, save, restore, damage):
     save(1, 2)

@@ -97,9 +97,9 @@ def test_enough_accuracy_ends_the_run(small, tmp_path, quick_train, record):
 
 
 @pytest.mark.slow
-def test_it_learns_and_evaluates_with_the_real_measure(small, tmp_path):
+def test_it_learns_and_evaluates_with_the_real_measure(small, tmp_path, quick_train):
     config = small(evaluate_every=10, mesh=MeshConfig(data=2, fsdp=2, tensor=2))
-    result = train(config, tmp_path / "run", progress=False)
+    result = quick_train(config, tmp_path / "run", evaluator=None)
     assert set(result.evaluation) == {"step", "accuracy", "loss", "rows"}
     lines = read_lines(tmp_path / "run" / "evaluations.jsonl")
     assert [line["step"] for line in lines] == [10, 20]

@@ -94,14 +94,13 @@ def print_results(rows: Sequence[ResultRow], console: Console | None = None) -> 
     first = rows[0]
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     settings = list(dict.fromkeys(_setting_text(row) for row in rows))
-    table = Table(
-        title=f"{first['layer']} on {first['task']}, step {first['checkpoint_step']}, "
+    console.print(
+        f"{first['layer']} on {first['task']}, step {first['checkpoint_step']}, "
         f"{first['parameters']:,} parameters",
-        title_justify="left",
-        title_style="bold",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
+        style="bold",
+        soft_wrap=True,
     )
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("setting", no_wrap=True)
     for metric in metrics:
         table.add_column(metric.replace("_", " "), justify="right")

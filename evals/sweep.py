@@ -27,6 +27,8 @@ from .results import RESULTS, ResultRow, read_results, result_rows, write_result
 from .show import Announcer, print_rows, print_summary
 
 SWEEP = "sweep.json"
+# Of one training, in its run's folder; results.json there is `memzoo eval`'s.
+OUTCOME = "outcome.json"
 REPORT = "report.html"
 
 Train = Callable[..., TrainResult]
@@ -81,13 +83,13 @@ def recall(
     command = list(sys.argv if command is None else command)
     _check_sweep(config, command)
     jobs = config.jobs()
-    missing = [j for j in jobs if not (config.directory / j.place / RESULTS).exists()]
+    missing = [j for j in jobs if not (config.directory / j.place / OUTCOME).exists()]
     with Announcer(len(jobs), len(missing), config.steps, shown=progress) as announcer:
         for job in missing:
             announcer.begin(job.label)
             began = time.monotonic()
             rows = _train_one(config, job, train, announcer.step, command)
-            write_results(config.directory / job.place / RESULTS, rows)
+            write_results(config.directory / job.place / OUTCOME, rows)
             announcer.end(job.label, rows, time.monotonic() - began)
     return write_outcome(config, command)
 
@@ -111,8 +113,8 @@ def collect(
     config: RecallConfig,
 ) -> tuple[list[ResultRow], dict[CurveKey, list[Curve]]]:
     """Rows and learning curves of everything in the sweep's folder that is done."""
-    wanted = [job.place / RESULTS for job in config.jobs()]
-    there = sorted(config.directory.glob(f"*/*/*/{RESULTS}"))
+    wanted = [job.place / OUTCOME for job in config.jobs()]
+    there = sorted(config.directory.glob(f"*/*/*/{OUTCOME}"))
     found = [path.relative_to(config.directory) for path in there]
     order = [p for p in wanted if p in found] + [p for p in found if p not in wanted]
     rows: list[ResultRow] = []

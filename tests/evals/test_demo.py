@@ -77,6 +77,14 @@ def test_the_command_gives_what_the_sweep_gave(tiny, run_dir):
     assert {row["checkpoint_step"] for row in rows} == {4}
 
 
+def test_evaluating_a_run_of_a_sweep_changes_nothing_in_the_sweep(tiny, run_dir):
+    files = [tiny.directory / name for name in ("results.json", "report.html")]
+    before = [path.read_bytes() for path in files]
+    evaluate_run(EvalConfig(run=run_dir, split="test"))
+    sweep.recall(tiny, progress=False, command=["memzoo", "recall"])
+    assert [path.read_bytes() for path in files] == before
+
+
 def test_the_demo_is_three_layers_on_all_pairs_and_one_on_text(tmp_path):
     config = DemoConfig(output=tmp_path)
     jobs = config.recall().jobs()

@@ -103,7 +103,8 @@ class _Subject:
         self.valid = jnp.ones((BATCH, TIME), bool)
 
         def merge(params: Any) -> Any:
-            return nnx.merge(graphdef, params, rest)
+            # A copy: what a layer keeps besides its parameters changes in a trace.
+            return nnx.merge(graphdef, params, rest, copy=True)
 
         def plain(params: Any, x: Any, state: Any) -> Any:
             return merge(params)(x, state)
@@ -132,7 +133,9 @@ class _Subject:
         self.steps = jax.jit(steps)
         self.gradient = jax.jit(jax.grad(weighted, argnums=(0, 1)))
 
-    def run(self, x: Any = None, state: Any = None, reset: Any = None, valid: Any = None):
+    def run(
+        self, x: Any = None, state: Any = None, reset: Any = None, valid: Any = None
+    ):
         return self.masked(
             self.params,
             self.x if x is None else x,
@@ -210,7 +213,9 @@ def _causality(subject: _Subject) -> None:
             raise BrokenLaw(f"the output at {time} does not see its own token")
     weight = jnp.zeros_like(subject.x).at[:, :12].set(1.0)
     _, gradient = subject.gradient(subject.params, subject.x, weight)
-    _equal(gradient[:, 12:], jnp.zeros_like(gradient[:, 12:]), "gradients to the future")
+    _equal(
+        gradient[:, 12:], jnp.zeros_like(gradient[:, 12:]), "gradients to the future"
+    )
 
 
 def _state_shape(subject: _Subject) -> None:
@@ -291,9 +296,7 @@ def _padding(subject: _Subject) -> None:
 def _gradients(subject: _Subject) -> None:
     weight = jax.random.normal(jax.random.key(4), subject.x.shape)
     for dtype in (jnp.float32, jnp.bfloat16):
-        gradients, _ = subject.gradient(
-            subject.params, subject.x.astype(dtype), weight
-        )
+        gradients, _ = subject.gradient(subject.params, subject.x.astype(dtype), weight)
         for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
             name = f"{jax.tree_util.keystr(path)} in {dtype.__name__}"
             if not bool(jnp.all(jnp.isfinite(leaf))):

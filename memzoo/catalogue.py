@@ -92,10 +92,11 @@ def show_catalogue(options: ListOptions) -> int:
     console.print(table)
     console.print()
     table = Table(title="presets", title_justify="left", box=None, pad_edge=False)
-    for column in ("name", "command and result"):
-        table.add_column(column)
+    table.add_column("command", no_wrap=True)
+    table.add_column("result")
     for name, make in PRESETS.items():
         said = " ".join((make.__doc__ or "").split())
-        table.add_row(name, said.removeprefix(f"memzoo train {name}").lstrip(": "))
+        command = f"memzoo train {name}"
+        table.add_row(command, said.removeprefix(command).lstrip(": "))
     console.print(table)
     return 0

@@ -3,12 +3,16 @@
 import dataclasses
 import inspect
 from pathlib import Path
+from typing import Any
 
+from flax import nnx
 from rich.console import Console
+from rich.markup import escape
 
 from .configs.errors import MemzooError
 from .configs.resolve import load_python
-from .testing import laws
+from .testing import LawResult, laws
+from .train.roles import role
 
 
 def check_command(path: Path) -> int:
@@ -19,8 +23,6 @@ def check_command(path: Path) -> int:
     Raises:
         MemzooError: there is no file, it does not import, or it holds no layer.
     """
-    if not path.is_file():
-        raise MemzooError(f"{path} does not exist; give a Python file with a layer")
     module = load_python(path)
     kinds = [
         value
@@ -35,7 +37,7 @@ def check_command(path: Path) -> int:
             f"{path} defines no layer config: a frozen dataclass with "
             "`build(width, rngs, *, layer_index, depth)`; see docs/adding-a-layer.md"
         )
-    console = Console()
+    console = Console(highlight=False)
     broken = 0
     for kind in kinds:
         try:
@@ -46,12 +48,27 @@ def check_command(path: Path) -> int:
                 "its fields defaults"
             ) from error
         console.print(f"[bold]{kind.__name__}[/bold]")
-        for result in laws(config):
+        for result in (*laws(config), _roles(config)):
             if result.holds:
                 console.print(f"  [green]holds [/green] {result.law}")
                 continue
             broken += 1
-            console.print(f"  [red]broken[/red] {result.law}: {result.detail}")
+            console.print(f"  [red]broken[/red] {result.law}: {escape(result.detail)}")
     if broken:
         console.print(f"{broken} broken", style="red")
     return 1 if broken else 0
+
+
+def _roles(config: Any) -> LawResult:
+    """Whether the training loop knows what to do with every parameter."""
+    layer = nnx.eval_shape(
+        lambda: config.build(32, nnx.Rngs(0), layer_index=0, depth=2)
+    )
+    detail = ""
+    for path, _ in nnx.to_flat_state(nnx.state(layer, nnx.Param)):
+        try:
+            role("/".join(["mixer", *map(str, path)]))
+        except ValueError as error:
+            detail = str(error)
+            break
+    return LawResult("every parameter has a role in training", detail)

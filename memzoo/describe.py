@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import tyro
 from flax import nnx
 from rich.console import Console
@@ -13,8 +14,9 @@ from rich.table import Table
 
 from .configs.experiment import ExperimentConfig
 from .configs.serialise import type_name
+from .data.batch import Batch
 from .models.flops import count_flops
-from .models.interface import state_bytes
+from .models.interface import SequenceInfo, state_bytes
 from .models.language_model import (
     LanguageModelConfig,
     abstract_model,
@@ -45,7 +47,7 @@ def describe(config: ExperimentConfig) -> dict[str, Any]:
     blocks = []
     for group, built in zip(config.model.pattern, model.stack.groups, strict=True):
         for layer, block in zip(group.layers, built.blocks, strict=True):
-            one = _one_block(block, group.repeats)
+            one = _one_block(block)
             blocks.append(
                 {
                     "layer": type_name(layer),
@@ -63,7 +65,7 @@ def describe(config: ExperimentConfig) -> dict[str, Any]:
         "state_bytes": sum(block["state_bytes"] for block in blocks),
         "length": length,
         "flops_a_token": flops_a_token(config.model, length),
-        "memory_bytes": _memory(config, parameters),
+        "memory_bytes": memory_bytes(config),
         "tokens_a_step": config.batch_size * length,
         "steps": config.steps,
     }
@@ -71,50 +73,80 @@ def describe(config: ExperimentConfig) -> dict[str, Any]:
 
 def flops_a_token(config: LanguageModelConfig, length: int) -> int:
     """FLOPs of reading one token halfway through a row, in the recurrent form."""
+    graphdef, arrays = nnx.split(abstract_model(config))
 
-    def step(token: jax.Array) -> jax.Array:
-        model = config.build(nnx.Rngs(0))
-        state = model.init_state(1, max(length // 2, 1))
-        return model.step(token, state)[0]
+    def init(arrays: Any) -> Any:
+        return nnx.merge(graphdef, arrays).init_state(1, max(length // 2, 1))
+
+    def step(arrays: Any, token: jax.Array, state: Any) -> jax.Array:
+        return nnx.merge(graphdef, arrays).step(token, state)[0]
 
     token = jax.ShapeDtypeStruct((1,), jnp.int32)
-    whole = count_flops(step, token)
-
-    def build(token: jax.Array) -> jax.Array:
-        model = config.build(nnx.Rngs(0))
-        state = model.init_state(1, max(length // 2, 1))
-        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(state)) + token[0]
-
-    return whole - count_flops(build, token)
+    return count_flops(step, arrays, token, jax.eval_shape(init, arrays))
 
 
-def _one_block(block: Any, repeats: int) -> Any:
+def _one_block(block: Any) -> Any:
     """The first repeat of a stacked block, abstract."""
     graphdef, arrays = nnx.split(block)
-    del repeats
     first = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), arrays
     )
     return nnx.merge(graphdef, first)
 
 
-def _memory(config: ExperimentConfig, parameters: int) -> int:
+def memory_bytes(config: ExperimentConfig) -> int:
     """Bytes that a training step holds on all devices together, roughly.
 
-    Parameters, gradients and the two moments of AdamW in float32, the activations that
-    the backward pass keeps, and one piece of logits with its gradient.
+    Parameters, gradients and the two moments of AdamW in float32; what the forward pass
+    keeps for the backward pass, as traced; a piece of logits with its gradient.
     """
-    model = config.model
-    depth = model.stack.depth
-    size = 2 if model.dtype == "bfloat16" else 4
-    tokens = config.batch_size // config.gradient_accumulation * config.task.length
-    # Per block: its input, and (unless recomputed) some six streams of the mixer and
-    # three of the MLP.
-    kept = model.width
-    if model.remat == "none":
-        kept += 6 * model.width + 3 * model.mlp_width
-    logits = 2 * 4 * min(tokens, model.loss_chunk_tokens) * model.vocab_size
-    return 16 * parameters + tokens * size * kept * depth + logits
+    graphdef, params, rest = nnx.split(abstract_model(config.model), nnx.Param, ...)
+    batch = _abstract_batch(config)
+
+    def backward(params: Any, batch: Batch) -> Any:
+        def loss(params: Any) -> jax.Array:
+            sums = nnx.merge(graphdef, params, rest).loss(
+                batch.tokens,
+                batch.targets,
+                target_positions=batch.target_positions,
+                target_weights=batch.target_weights,
+                info=SequenceInfo(reset=batch.reset, valid=batch.valid),
+            )
+            return sums.cross_entropy + sums.auxiliary
+
+        # The backward pass is a pytree whose leaves are what it needs.
+        return jax.vjp(loss, params)[1]
+
+    kept = jax.tree.leaves(jax.eval_shape(backward, params, batch))
+    targets = min(batch.targets.size, config.model.loss_chunk_tokens)
+    return (
+        16 * sum(leaf.size for leaf in jax.tree.leaves(params))
+        + sum(leaf.size * leaf.dtype.itemsize for leaf in kept)
+        + 2 * 4 * targets * config.model.vocab_size
+    )
+
+
+def _abstract_batch(config: ExperimentConfig) -> Batch:
+    """Shapes of what one gradient is taken of; no data is read."""
+    rows = config.batch_size // config.gradient_accumulation
+    task = config.task
+    if task.chance is not None:
+        one = task.build("train").examples(np.arange(1))  # made, not read
+        return jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), one
+        )
+
+    def every_token(dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((rows, task.length), dtype)
+
+    return Batch(
+        tokens=every_token(jnp.int32),
+        targets=every_token(jnp.int32),
+        target_positions=None,
+        target_weights=every_token(jnp.float32),
+        reset=every_token(bool),
+        valid=every_token(bool),
+    )
 
 
 def show_description(options: DescribeOptions) -> int:

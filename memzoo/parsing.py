@@ -97,10 +97,11 @@ def _unknown(words: list[str], sections: list[list[str]], help_line: str) -> str
     flags = [word for word in words if word.startswith("-")]
     if not flags:
         return f"{words[0]!r} belongs to no option; {help_line}"
+    flag = flags[0].partition("=")[0]
     for section in sections:
         if section and section[0].startswith("Perhaps you meant") and section[1:]:
-            return f"unknown option {flags[0]}; did you mean {section[1].split()[0]}?"
-    return f"unknown option {flags[0]}; {help_line}"
+            return f"unknown option {flag}; did you mean {section[1].split()[0]}?"
+    return f"unknown option {flag}; {help_line}"
 
 
 def _wrong_value(

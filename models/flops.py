@@ -19,8 +19,9 @@ def count_flops(function: Callable, *arguments: Any) -> int:
 
     A product of matrices counts two for every multiply and add, an elementwise
     operation one a number. A scan counts its body as often as it runs (XLA's own cost
-    analysis counts it once). A loop whose length is not known while tracing counts
-    once.
+    analysis counts it once). A loop whose length is not known while tracing counts as
+    often as the slices that it takes, turn by turn, fit into what they are taken from
+    (all tiles of a cache), and once where it takes none.
 
     Args:
         arguments: arrays, or `jax.ShapeDtypeStruct` in their place.
@@ -41,6 +42,9 @@ def _count_equation(equation: Any) -> int:
         return 2 * summed * math.prod(equation.outvars[0].aval.shape)
     if name == "scan":
         return equation.params["length"] * _count(equation.params["jaxpr"].jaxpr)
+    if name == "while":
+        body = equation.params["body_jaxpr"].jaxpr
+        return _most_turns(body, equation.params["body_nconsts"]) * _count(body)
     if name == "cond":
         return max(_count(branch.jaxpr) for branch in equation.params["branches"])
     inner = [_as_jaxpr(value) for value in equation.params.values()]
@@ -52,6 +56,24 @@ def _count_equation(equation: Any) -> int:
         side = equation.invars if reduced else equation.outvars
         return math.prod(side[0].aval.shape)
     return 0
+
+
+def _most_turns(body: Any, num_constants: int) -> int:
+    """Slices that fit along an axis that the loop moves along."""
+    moving = set(body.invars[num_constants:])
+    most = 1
+    for equation in body.eqns:
+        inputs = {v for v in equation.invars if not isinstance(v, core.Literal)}
+        if equation.primitive.name == "dynamic_slice":
+            whole = equation.invars[0].aval.shape
+            starts = equation.invars[1:]
+            sizes = equation.params["slice_sizes"]
+            for length, start, size in zip(whole, starts, sizes, strict=True):
+                if not isinstance(start, core.Literal) and start in moving:
+                    most = max(most, length // size)
+        if inputs & moving:
+            moving.update(equation.outvars)
+    return most
 
 
 def _as_jaxpr(value: Any) -> Any:

@@ -120,3 +120,23 @@ def test_a_step_of_a_language_model(layer, gates, uses):
     # Norms, convolutions, activations and residuals: some tens of numbers a channel.
     small = batch * REPEATS * 40 * (WIDTH + MLP)
     assert products * 0.95 < count < products + small
+
+
+def test_a_loop_over_tiles_counts_as_many_as_there_are():
+    """Also where their order, and how many are read, is not known before it runs."""
+
+    def read(cache, query, order, tiles):
+        def body(carry):
+            index, total = carry
+            tile = jax.lax.dynamic_slice_in_dim(cache, order[index] * 8, 8)
+            return index + 1, total + jnp.sum(tile @ query)
+
+        return jax.lax.while_loop(lambda c: c[0] < tiles, body, (0, 0.0))[1]
+
+    arrays = (
+        jax.ShapeDtypeStruct((64, 4), jnp.float32),
+        jax.ShapeDtypeStruct((4,), jnp.float32),
+        jax.ShapeDtypeStruct((8,), jnp.int32),
+        jax.ShapeDtypeStruct((), jnp.int32),
+    )
+    assert 2 * 64 * 4 <= count_flops(read, *arrays) <= 2 * 64 * 4 + 3 * 64

@@ -1,0 +1,46 @@
+"""`memzoo list`."""
+
+import json
+
+from memzoo.catalogue import ListOptions, catalogue, show_catalogue
+from memzoo.configs.presets import PRESETS
+from memzoo.models import LAYERS
+
+
+def test_one_object_a_layer():
+    layers = {layer["name"]: layer for layer in catalogue()}
+    assert list(layers) == list(LAYERS)
+    for layer in layers.values():
+        assert {"name", "family", "paper", "presets", "refuses"} <= set(layer)
+        assert layer["paper"].startswith("arXiv:")
+        assert layer["refuses"] in ([], ["prefix"])
+    assert layers["gated_delta_net"] == {
+        "name": "gated_delta_net",
+        "family": "delta rule",
+        "paper": "arXiv:2412.06464",
+        "state": "constant",
+        "presets": ["mqar-gated-delta-net", "text-gated-delta-net", "text-hybrid"],
+        "refuses": ["prefix"],
+    }
+    assert layers["mamba2"]["family"] == "scalar decay"
+    assert layers["attention"]["family"] == "softmax attention"
+    assert layers["attention"]["state"] == "linear"
+
+
+def test_every_preset_is_shown():
+    shown = {preset for layer in catalogue() for preset in layer["presets"]}
+    assert shown == set(PRESETS)
+
+
+def test_as_json(capsys):
+    assert show_catalogue(ListOptions(json=True)) == 0
+    assert json.loads(capsys.readouterr().out) == catalogue()
+
+
+def test_as_tables(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    assert show_catalogue(ListOptions()) == 0
+    said = capsys.readouterr().out
+    for name in (*LAYERS, *PRESETS):
+        assert name in said
+    assert "memzoo train" in said

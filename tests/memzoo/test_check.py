@@ -1,0 +1,84 @@
+"""`memzoo check FILE`, on the layer of the documentation and on broken ones."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from memzoo import check
+from memzoo.check import check_command
+from memzoo.configs.errors import MemzooError
+from memzoo.testing import LawResult
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "my_layer.py"
+
+
+@pytest.fixture(autouse=True)
+def modules(monkeypatch):
+    """Modules and places of modules are forgotten after a test."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("COLUMNS", "120")
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_the_layer_of_the_documentation_passes(capsys):
+    assert check_command(EXAMPLE) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("MyLayerConfig\n")
+    assert said.count("holds") == 10 and "broken" not in said
+
+
+@pytest.fixture
+def changed(tmp_path):
+    """The example with something else in it."""
+
+    def changed(old, new, name):
+        text = EXAMPLE.read_text()
+        assert old in text
+        path = tmp_path / f"{name}.py"
+        path.write_text(text.replace(old, new))
+        return path
+
+    return changed
+
+
+def test_a_broken_law_is_shown(changed, capsys, monkeypatch):
+    """Other laws are still looked at; the exit code is 1."""
+    found = [LawResult("this one", ""), LawResult("that one", "it [is] wrong by 3")]
+    monkeypatch.setattr(check, "laws", lambda config: found)
+    assert (
+        check_command(changed("life: float = 8.0", "life: float = 9.0", "other")) == 1
+    )
+    said = capsys.readouterr().out
+    assert "holds  this one" in said
+    assert "broken that one: it [is] wrong by 3" in said
+    assert said.endswith("1 broken\n")
+
+
+def test_parameters_without_a_role_are_named(changed, capsys, monkeypatch):
+    monkeypatch.setattr(check, "laws", lambda config: [])
+    assert check_command(changed("self.decay", "self.novelty", "unnamed")) == 1
+    said = capsys.readouterr().out
+    assert "broken every parameter has a role in training: parameter mixer/nov" in said
+
+
+def test_layers_are_made_without_arguments(changed):
+    path = changed("num_heads: int = 2", "num_heads: int", "required")
+    with pytest.raises(
+        MemzooError, match="MyLayerConfig cannot be made without arguments .*; give its"
+    ):
+        check_command(path)
+
+
+def test_files_without_a_layer(tmp_path):
+    with pytest.raises(MemzooError, match=r"none.py is no Python file; give one"):
+        check_command(tmp_path / "none.py")
+    path = tmp_path / "no_layer.py"
+    path.write_text("from memzoo.models.attention import AttentionConfig")
+    with pytest.raises(
+        MemzooError, match=r"no_layer.py defines no layer config: .*adding-a-layer.md"
+    ):
+        check_command(path)

@@ -1,0 +1,101 @@
+"""Tokens from a model, one by one."""
+
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from memzoo.configs.errors import MemzooError
+from memzoo.generate import BEGIN, GenerateOptions, _text, _text_prompt, generate
+from memzoo.models.attention import AttentionConfig
+from memzoo.models.block import Group
+from memzoo.models.gated_delta_net import GatedDeltaNetConfig
+from memzoo.models.language_model import LanguageModelConfig
+
+PROMPT = [3, 1, 4, 1, 5, 9, 2, 6]
+
+
+@pytest.fixture(scope="module")
+def model():
+    layers = (GatedDeltaNetConfig(num_heads=2), AttentionConfig(num_heads=2))
+    config = LanguageModelConfig(
+        vocab_size=32, width=16, pattern=(Group(layers=layers),), mlp_width=16
+    )
+    return config.build(nnx.Rngs(3))
+
+
+def made(model, prompt=PROMPT, **options):
+    return list(generate(model, prompt, **{"tokens": 6, "temperature": 0.0} | options))
+
+
+def test_temperature_zero_is_greedy_decoding(model):
+    """Each token is the most probable one of a forward pass over all before it."""
+    expected = list(PROMPT)
+    for _ in range(6):
+        tokens = jnp.asarray([expected], jnp.int32)
+        hidden, _ = model(tokens, model.init_state(1, len(expected)))
+        expected.append(int(jnp.argmax(model.logits(hidden[:, -1]))))
+    assert made(model) == made(model, seed=7) == expected[len(PROMPT) :]
+
+
+def test_tokens_come_one_by_one(model):
+    stream = generate(model, PROMPT, tokens=10**3, temperature=1.0)
+    assert [next(stream) for _ in range(3)] == made(model, temperature=1.0, tokens=3)
+
+
+def test_draws_follow_the_seed(model):
+    drawn = [made(model, temperature=1.0, seed=seed, tokens=9) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert made(model, temperature=5.0, top_k=1) == made(model)
+
+
+def test_padding_of_the_vocabulary_is_never_drawn(model):
+    drawn = made(model, temperature=50.0, tokens=40, vocab_size=10)
+    assert max(drawn) < 10 <= max(made(model, temperature=50.0, tokens=40))
+
+
+@pytest.mark.parametrize("token", [-1, 32])
+def test_tokens_outside_the_vocabulary_are_refused(model, token):
+    with pytest.raises(
+        MemzooError, match=f"token {token} of the prompt is not in .* of 32; give"
+    ):
+        made(model, [1, token])
+    with pytest.raises(MemzooError, match="not in the vocabulary of 8; .* 0 to 7"):
+        made(model, [8], vocab_size=8)
+
+
+def test_an_empty_prompt_is_refused(model):
+    with pytest.raises(MemzooError, match="the prompt is empty; give at least one"):
+        made(model, [])
+
+
+def test_attention_refuses_to_overflow(model):
+    state = model.init_state(1, 4)
+    model.check_capacity(state, 4)
+    with pytest.raises(ValueError, match=r"5 .*4|4 .*5"):
+        model.check_capacity(state, 5)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("tokens", 0), ("temperature", -0.5), ("top_k", 0)]
+)
+def test_options_that_are_refused(field, value):
+    with pytest.raises(ValueError, match=rf"^{field} is {value}; give "):
+        GenerateOptions(**{field: value})
+
+
+def test_text_is_decoded_character_by_character():
+    said = "é€🙂 end"
+    pieces = list(_text("do ", iter([*said.encode(), BEGIN, 65])))
+    assert pieces[0] == "do " and "".join(pieces) == "do " + said
+    assert set(said) <= set(pieces)  # nothing waits longer than its own bytes
+
+
+def test_bytes_that_are_no_text_are_marked_and_no_more():
+    stream = [0xFF, *b"ab", *"€".encode()[:2], *b"c", 0xE2]
+    assert "".join(_text("", iter(stream))) == "�ab�c�"
+
+
+def test_a_prompt_is_bytes_behind_a_beginning():
+    assert _text_prompt("é") == [BEGIN, 0xC3, 0xA9]
+    assert _text_prompt("") == [BEGIN]
+    assert _text_prompt("\udcff") == [BEGIN, 0xFF]  # as an argument that is no UTF-8

@@ -21,10 +21,15 @@ BATCH, TIME, TOLERANCE = 2, 21, 3e-5
 
 
 class LawResult(NamedTuple):
-    """One law on one layer; `detail` is empty where it holds."""
+    """One law on one layer; `detail` is empty where it holds.
+
+    Attributes:
+        error: what the layer raised in place of an answer.
+    """
 
     law: str
     detail: str
+    error: Exception | None = None
 
     @property
     def holds(self) -> bool:
@@ -47,7 +52,8 @@ def check_layer(config: Any, *, width: int = 32) -> None:
     """
     for result in laws(config, width=width):
         if not result.holds:
-            raise BrokenLaw(f"{type(config).__name__}: {result.law}: {result.detail}")
+            message = f"{type(config).__name__}: {result.law}: {result.detail}"
+            raise BrokenLaw(message) from result.error
 
 
 def laws(config: Any, *, width: int = 32) -> Iterator[LawResult]:
@@ -69,6 +75,9 @@ def laws(config: Any, *, width: int = 32) -> Iterator[LawResult]:
             check(subject)
         except BrokenLaw as error:
             yield LawResult(law, str(error))
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}".splitlines()[0]
+            yield LawResult(law, f"the layer raised {said}", error)
         else:
             yield LawResult(law, "")
 

@@ -131,7 +131,10 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
         """Map one token that continues the document, in the recurrent form."""
 
     def fresh_rows(self, state: State, rows: Bool[Array, "b"]) -> State:
-        """`state`, as before the first token of a document in the given rows."""
+        """`state`, as before the first token of a document in the given rows.
+
+        A layer whose state grows with `max_length` says so itself.
+        """
         fresh = self.init_state(rows.shape[0], 0)
         return self.choose_rows(rows, fresh, state)
 

@@ -138,7 +138,7 @@ def test_every_law_is_run(fault):
 
 def test_what_a_layer_raises_breaks_the_law_that_met_it():
     with pytest.raises(
-        BrokenLaw, match="a loop of step .* raised KeyError: 'lost'"
+        BrokenLaw, match=r"a loop of step .* raised KeyError: 'lost'"
     ) as e:
         check_layer(SumConfig(fault="raises"), width=4)
     assert isinstance(e.value.__cause__, KeyError)

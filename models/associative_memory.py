@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from .interface import Layout, MemoryLayer, StateGrowth
+from .interface import Layout, MemoryLayer
 from .memory_inputs import MemoryInputs
 from .projection import ShortConvolution, projection, split_heads
 from .update_rules import UpdateRule
@@ -34,7 +34,6 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
     """A matrix memory. Other layers hold one through these four methods alone:
     `inputs`, `write_and_read`, `read` and `output`."""
 
-    state_growth: ClassVar[StateGrowth] = "constant"
     rule: ClassVar[UpdateRule]
     config: Any
     """The layer's config; its `chunk_size` is read here."""

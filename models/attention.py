@@ -1,7 +1,7 @@
 """Exact softmax attention, over everything or over a window."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
@@ -234,7 +234,7 @@ class Attention(MemoryLayer[AttentionState]):
         q: Float[Array, "b t h k"],
         k: Float[Array, "b s g k"],
         v: Float[Array, "b s g v"],
-        **where: Array,
+        **where: Any,
     ) -> Float[Array, "b t h v"]:
         return attention(
             q,

@@ -65,8 +65,8 @@ class DeltaNet(AssociativeMemory):
         self.head_size = size
         self.heads = QueryKeyValue(
             width,
-            (inner,) * 3,
-            (config.num_heads,) * 3,
+            (inner, inner, inner),
+            (config.num_heads, config.num_heads, config.num_heads),
             config.convolution_size,
             rngs,
         )

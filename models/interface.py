@@ -1,7 +1,7 @@
 """The one interface: every memory of the zoo is a `MemoryLayer`."""
 
 import abc
-from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -98,8 +98,8 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
     `step`, which handle padding and, for `step`, document starts in one place.
     """
 
-    state_growth: ClassVar[StateGrowth] = "constant"
-    accepts_prefix: ClassVar[bool] = False
+    state_growth: StateGrowth = "constant"
+    accepts_prefix: bool = False
 
     @abc.abstractmethod
     def init_state(self, batch_size: int, max_length: int) -> State:
@@ -163,7 +163,7 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
         self._check_prefix(info.prefix)
         if info.valid is None:
             return self.sequence(x, state, Layout(info.reset, None, info.prefix))
-        packed, layout, order = _pack(x, info)
+        packed, layout, order = _pack(x, info, info.valid)
         y, state = self.sequence(packed, state, layout)
         back = jnp.argsort(order, axis=1)
         y = jnp.take_along_axis(y, back[:, :, None], axis=1)
@@ -210,10 +210,9 @@ def select_rows(rows: Bool[Array, "b"], chosen: State, other: State) -> State:
 
 
 def _pack(
-    x: Float[Array, "b t d"], info: SequenceInfo
+    x: Float[Array, "b t d"], info: SequenceInfo, valid: Bool[Array, "b t"]
 ) -> tuple[Float[Array, "b t d"], Layout, Int[Array, "b t"]]:
     """Move the real tokens of every row to its front, order kept."""
-    valid = info.valid
     order = jnp.argsort(jnp.logical_not(valid), axis=1, stable=True)
 
     def move(mask: Array | None) -> Array | None:
@@ -225,7 +224,7 @@ def _pack(
     # What padding holds must not matter, not even when it is not finite.
     length = jnp.sum(valid, axis=1, dtype=jnp.int32)
     layout = Layout(move(info.reset), length, move(info.prefix))
-    keep = layout.valid(x.shape[1])
+    keep = jnp.arange(x.shape[1])[None, :] < length[:, None]
     packed = jnp.where(keep[:, :, None], packed, jnp.zeros_like(packed))
     return packed, layout, order
 

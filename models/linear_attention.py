@@ -76,8 +76,8 @@ class LinearAttention(AssociativeMemory):
         inner = config.num_heads * size
         self.heads = QueryKeyValue(
             width,
-            (inner,) * 3,
-            (config.num_heads,) * 3,
+            (inner, inner, inner),
+            (config.num_heads, config.num_heads, config.num_heads),
             config.convolution_size,
             rngs,
             activation=False,

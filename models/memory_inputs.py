@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -27,10 +28,8 @@ class MemoryInputs(NamedTuple):
         if valid is None:
             return self
 
-        def keep(a: Array | None) -> Array | None:
-            if a is None:
-                return None
+        def keep(a: Array) -> Array:
             mask = valid.reshape(valid.shape + (1,) * (a.ndim - 2))
             return jnp.where(mask, a, jnp.zeros_like(a))
 
-        return MemoryInputs(*(keep(a) for a in self))
+        return jax.tree.map(keep, self)

@@ -13,9 +13,9 @@ from .ops.normalisation import rms_norm
 from .ops.short_convolution import short_convolution
 
 
-def follow_input(arrays: tuple, dtype: Any = None) -> tuple:
+def follow_input(arrays: Any, /, *, dtype: Any = None, inexact: bool = True) -> Any:
     """Cast parameters to the type of the activations, which come first."""
-    del dtype
+    del dtype, inexact
     return tuple(None if a is None else a.astype(arrays[0].dtype) for a in arrays)
 
 

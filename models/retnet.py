@@ -78,7 +78,7 @@ class RetNet(AssociativeMemory):
         self.heads = QueryKeyValue(
             width,
             (keys, keys, values),
-            (config.num_heads,) * 3,
+            (config.num_heads, config.num_heads, config.num_heads),
             config.convolution_size,
             rngs,
             activation=config.convolution_size > 0,

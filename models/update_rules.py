@@ -32,6 +32,15 @@ def _at(a: Array | None) -> Array | None:
     return None if a is None else a[:, 0]
 
 
+def _strength(inputs: MemoryInputs) -> Array:
+    if inputs.write_strength is None:
+        raise ValueError(
+            "the delta rule needs a write strength; give MemoryInputs one, or write "
+            "by SCALAR_DECAY"
+        )
+    return inputs.write_strength
+
+
 def _scalar_decay(
     inputs: MemoryInputs,
     memory: Memory,
@@ -70,7 +79,7 @@ def _delta(
         inputs.query,
         inputs.key,
         inputs.value,
-        inputs.write_strength,
+        _strength(inputs),
         inputs.log_decay,
         memory,
         reset=reset,
@@ -83,7 +92,7 @@ def _delta_token(inputs: MemoryInputs, memory: Memory) -> tuple[Read, Memory]:
         inputs.query[:, 0],
         inputs.key[:, 0],
         inputs.value[:, 0],
-        inputs.write_strength[:, 0],
+        _strength(inputs)[:, 0],
         _at(inputs.log_decay),
         memory,
     )

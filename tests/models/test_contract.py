@@ -3,6 +3,7 @@
 import typing
 
 import pytest
+
 from memzoo.models import LAYERS, LayerConfig
 from memzoo.testing import check_layer
 

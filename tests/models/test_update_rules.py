@@ -63,3 +63,14 @@ def test_both_forms_are_the_equation(x64, rule, decays):
     np.testing.assert_allclose(
         after, rule.sequence(first, memory, None, None)[1], rtol=1e-9, atol=1e-12
     )
+
+
+def test_the_delta_rule_needs_a_write_strength():
+    inputs = _inputs(decays=False, strengths=False)
+    memory = jnp.zeros((BATCH, HEADS, KEY, VALUE))
+    for run in (
+        lambda: DELTA.sequence(inputs, memory, None, None),
+        lambda: DELTA.token(inputs, memory),
+    ):
+        with pytest.raises(ValueError, match="the delta rule needs a write strength"):
+            run()

@@ -103,7 +103,7 @@ def memory_bytes(config: ExperimentConfig) -> int:
     graphdef, params, rest = nnx.split(abstract_model(config.model), nnx.Param, ...)
     batch = _abstract_batch(config)
 
-    def backward(params: Any, batch: Batch) -> Any:
+    def backward(params: Any, batch: Any) -> Any:
         def loss(params: Any) -> jax.Array:
             sums = nnx.merge(graphdef, params, rest).loss(
                 batch.tokens,
@@ -136,7 +136,7 @@ def _abstract_batch(config: ExperimentConfig) -> Batch:
             lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), one
         )
 
-    def every_token(dtype: Any) -> jax.ShapeDtypeStruct:
+    def every_token(dtype: Any) -> Any:
         return jax.ShapeDtypeStruct((rows, task.length), dtype)
 
     return Batch(

@@ -100,8 +100,9 @@ def generate(
     state = model.init_state(1, length)
     model.check_capacity(state, length)
     logits, state = prefill(arrays, jnp.asarray([prompt], jnp.int32), state)
-    for index, key in enumerate(jax.random.split(jax.random.key(seed), tokens)):
-        if index:
+    token = None
+    for key in jax.random.split(jax.random.key(seed), tokens):
+        if token is not None:
             logits, state = step(arrays, token, state)
         token = choose(logits, key).astype(jnp.int32)
         yield int(token[0])

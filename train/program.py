@@ -7,10 +7,11 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
+from jaxtyping import Array, Key
 
 from ..configs.experiment import ExperimentConfig
 from ..data.batch import Batch
-from .optimizer import make_optimizer, make_schedule
+from .optimizer import make_optimizer, schedule_numbers
 from .sharding import batch_sharding, check_batch
 from .state import Template, TrainState, born_sharded, make_template, state_specs
 from .step import Step, make_step
@@ -49,16 +50,17 @@ def make_program(config: ExperimentConfig, mesh: Mesh) -> Program:
     """
     check_batch(mesh, config.batch_size, config.gradient_accumulation)
 
-    def build() -> nnx.Module:
-        return config.model.build(nnx.Rngs(config.seed))
+    def build(key: Key[Array, ""]) -> nnx.Module:
+        return config.model.build(nnx.Rngs(key))
 
     template = make_template(build)
-    optimizer = make_optimizer(config.optimizer, config.steps, template.shapes()[0])
+    numbers = schedule_numbers(config.optimizer, config.steps)
+    optimizer = make_optimizer(config.optimizer, numbers, template.shapes()[0])
     specs = state_specs(mesh, build, optimizer)
     step = make_step(
         template,
-        optimizer,
-        make_schedule(config.optimizer, config.steps),
+        config.optimizer,
+        numbers,
         mesh=mesh,
         specs=specs,
         gradient_accumulation=config.gradient_accumulation,
@@ -67,6 +69,8 @@ def make_program(config: ExperimentConfig, mesh: Mesh) -> Program:
         mesh=mesh,
         template=template,
         specs=specs,
-        init=lambda: born_sharded(build, optimizer, specs),
+        init=lambda: born_sharded(
+            build, optimizer, specs, jax.random.key(config.seed)
+        ),
         step=step,
     )

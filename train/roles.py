@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 
@@ -47,18 +47,20 @@ ROLES: tuple[Role, ...] = (
     Role(names=r"log_a|time_bias|skip", axes=("heads",), decays=False),
 )
 
+# Parameters of layers that live elsewhere, by Flax's convention for names. No layer of
+# this library may need them: a test looks.
+ELSEWHERE: tuple[Role, ...] = (
+    Role(names=r"\w+/kernel", axes=("embed", "heads"), decays=True),
+    Role(names=r"\w+", axes=(), decays=False),
+)
+
 
 def role(name: str) -> Role:
-    """The row of the table for the parameter at the path `name`.
-
-    Raises:
-        ValueError: no row matches.
-    """
-    for row in ROLES:
-        if re.search(rf"(^|/)({row.names})$", name):
-            return row
-    raise ValueError(
-        f"parameter {name} has no role; add a row for it to ROLES in train/roles.py"
+    """The row of the table for the parameter at the path `name`."""
+    return next(
+        row
+        for row in (*ROLES, *ELSEWHERE)
+        if re.search(rf"(^|/)({row.names})$", name)
     )
 
 
@@ -66,7 +68,7 @@ def logical_axes(name: str, ndim: int) -> tuple[Axis, ...]:
     """The logical name of every axis of the parameter at the path `name`.
 
     Raises:
-        ValueError: no row matches, or the parameter has fewer axes than its role.
+        ValueError: the parameter has fewer axes than its role.
     """
     axes = role(name).axes
     least = len(axes) + name.startswith(_STACK)
@@ -78,7 +80,7 @@ def logical_axes(name: str, ndim: int) -> tuple[Axis, ...]:
     return tuple([None] * (ndim - len(axes)) + list(axes))
 
 
-def decay_mask(params: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, bool]:
+def decay_mask(params: Mapping[str, Any]) -> dict[str, bool]:
     """Which parameters decay, by path."""
     return {name: role(name).decays for name in params}
 

@@ -130,7 +130,7 @@ def load_run(
             f"run {run_dir} has no checkpoint of step {step}; it has steps "
             f"{', '.join(map(str, steps))}"
         )
-    template = make_template(lambda: config.model.build(nnx.Rngs(0)))
+    template = make_template(lambda key: config.model.build(nnx.Rngs(key)))
     specs = _model_specs(template, mesh)
     reasons = []
     for candidate in [step] if step is not None else reversed(steps):

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, Key
 
 from .sharding import tree_sharding
 
 Arrays = dict[str, Array]
+Build = Callable[[Key[Array, ""]], nnx.Module]
 
 
 class TrainState(NamedTuple):
@@ -54,9 +55,10 @@ class Template:
         return by_path(self.params), by_path(self.rest)
 
 
-def make_template(build: Callable[[], nnx.Module]) -> Template:
+def make_template(build: Build) -> Template:
     """The model that `build` makes, without allocating anything."""
-    return Template(*nnx.split(nnx.eval_shape(build), nnx.Param, ...))
+    model = nnx.eval_shape(build, jax.random.key(0))
+    return Template(*nnx.split(model, nnx.Param, ...))
 
 
 def by_path(state: Any) -> dict[str, Any]:
@@ -75,10 +77,10 @@ def _fill(template: Any, values: Mapping[str, Any]) -> Any:
 
 
 def init_state(
-    build: Callable[[], nnx.Module], optimizer: optax.GradientTransformation
+    build: Build, optimizer: optax.GradientTransformation, key: Key[Array, ""]
 ) -> TrainState:
     """The state before the first step."""
-    _, params, rest = nnx.split(build(), nnx.Param, ...)
+    _, params, rest = nnx.split(build(key), nnx.Param, ...)
     arrays = by_path(params)
     return TrainState(
         params=arrays,
@@ -91,11 +93,13 @@ def init_state(
 
 def state_specs(
     mesh: Mesh,
-    build: Callable[[], nnx.Module],
+    build: Build,
     optimizer: optax.GradientTransformation,
 ) -> TrainState:
     """Shapes, types and places of the state; nothing is allocated."""
-    shapes = jax.eval_shape(lambda: init_state(build, optimizer))
+    shapes = jax.eval_shape(
+        lambda key: init_state(build, optimizer, key), jax.random.key(0)
+    )
     places = tree_sharding(mesh, shapes.params, shapes)
     return jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(
@@ -112,10 +116,13 @@ def shardings(specs: Any) -> Any:
 
 
 def born_sharded(
-    build: Callable[[], nnx.Module],
+    build: Build,
     optimizer: optax.GradientTransformation,
     specs: TrainState,
+    key: Key[Array, ""],
 ) -> TrainState:
     """The state before the first step, every device making its own part of it."""
-    make = jax.jit(lambda: init_state(build, optimizer), out_shardings=shardings(specs))
-    return make()
+    make = jax.jit(
+        lambda key: init_state(build, optimizer, key), out_shardings=shardings(specs)
+    )
+    return make(key)

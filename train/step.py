@@ -10,21 +10,44 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
+from ..configs.experiment import OptimizerConfig
 from ..data.batch import Batch
 from ..models.interface import SequenceInfo
 from ..models.language_model import Reported
-from .optimizer import Schedule
+from .optimizer import ScheduleNumbers, make_optimizer, make_schedule
 from .sharding import BATCH_AXES, batch_sharding, replicated
 from .state import Arrays, Template, TrainState, by_path, shardings
 
 StepMetrics = dict[str, Array]
-Step = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
+
+
+class Step:
+    """A compiled step with the numbers of its schedule.
+
+    The numbers are arguments of what is compiled: runs that differ in nothing but
+    learning rate, steps or seed share one program.
+    """
+
+    def __init__(
+        self,
+        compiled: Callable[
+            [TrainState, Batch, ScheduleNumbers], tuple[TrainState, StepMetrics]
+        ],
+        numbers: ScheduleNumbers,
+    ):
+        self.compiled: Any = compiled
+        self.numbers = numbers
+
+    def __call__(
+        self, state: TrainState, batch: Batch
+    ) -> tuple[TrainState, StepMetrics]:
+        return self.compiled(state, batch, self.numbers)
 
 
 def make_step(
     template: Template,
-    optimizer: optax.GradientTransformation,
-    schedule: Schedule,
+    config: OptimizerConfig,
+    numbers: ScheduleNumbers,
     *,
     mesh: Mesh,
     specs: TrainState,
@@ -37,7 +60,11 @@ def make_step(
     not finite leaves the state as it was, but for `step` and `failed_step`.
     """
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+    def step(
+        state: TrainState, batch: Batch, numbers: ScheduleNumbers
+    ) -> tuple[TrainState, StepMetrics]:
+        optimizer = make_optimizer(config, numbers, state.params)
+        schedule = make_schedule(config.schedule, numbers)
         gradients, rest, metrics = gradients_of(
             template, state.params, state.rest, batch, mesh, gradient_accumulation
         )
@@ -57,12 +84,13 @@ def make_step(
         return TrainState(params, rest, opt_state, number, failed), metrics
 
     places = shardings(specs)
-    return jax.jit(
+    compiled = jax.jit(
         step,
-        in_shardings=(places, batch_sharding(mesh)),
+        in_shardings=(places, batch_sharding(mesh), replicated(mesh)),
         out_shardings=(places, replicated(mesh)),
         donate_argnums=0,
     )
+    return Step(compiled, jax.device_put(numbers, replicated(mesh)))
 
 
 def gradients_of(

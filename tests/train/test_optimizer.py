@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from memzoo.configs.experiment import OptimizerConfig
-from memzoo.train.optimizer import make_optimizer, make_schedule
+from memzoo.train.optimizer import make_optimizer, make_schedule, schedule_numbers
 
 STEPS = 101
 BLOCK = "stack/groups/0/blocks/0"
 
 
 def rates(counts, **config):
-    schedule = make_schedule(OptimizerConfig(learning_rate=2.0, **config), STEPS)
+    config = OptimizerConfig(learning_rate=2.0, **config)
+    schedule = make_schedule(config.schedule, schedule_numbers(config, STEPS))
     return [float(schedule(jnp.asarray(count))) for count in counts]
 
 
@@ -69,7 +70,7 @@ def test_decay_by_name_on_stacked_parameters():
     config = OptimizerConfig(
         learning_rate=0.5, weight_decay=0.1, warmup_steps=0, schedule="constant"
     )
-    optimizer = make_optimizer(config, STEPS, jax.eval_shape(lambda: params))
+    optimizer = make_optimizer(config, schedule_numbers(config, STEPS), params)
     updates, _ = optimizer.update(
         jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params
     )
@@ -89,7 +90,7 @@ def test_adamw_in_numpy(clip_norm):
     )
     value, m, v = np.array([[1.0, -2.0]]), 0.0, 0.0
     params = {"embedding": jnp.asarray(value)}
-    optimizer = make_optimizer(config, STEPS, jax.eval_shape(lambda: params))
+    optimizer = make_optimizer(config, schedule_numbers(config, STEPS), params)
     state = optimizer.init(params)
     for number, gradient in enumerate(([[3.0, 4.0]], [[0.3, -0.1]]), start=1):
         gradient = np.array(gradient)

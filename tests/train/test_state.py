@@ -17,21 +17,23 @@ from memzoo.train.state import (
     state_specs,
 )
 
+KEY = jax.random.key(3)
+
 
 class Counter(nnx.Variable):
     """State of a model that is not trained."""
 
 
 class Pair(nnx.Module):
-    def __init__(self):
-        rngs = nnx.Rngs(3)
+    def __init__(self, key):
+        rngs = nnx.Rngs(key)
         self.embedding = nnx.Param(rngs.params.normal((4, 8)))
         self.calls = Counter(jnp.zeros((), jnp.int32))
         self.dropout = nnx.Dropout(0.5, rngs=rngs)
 
 
 def test_a_model_comes_back_from_its_arrays():
-    model = Pair()
+    model = Pair(KEY)
     _, params, rest = nnx.split(model, nnx.Param, ...)
     merged = make_template(Pair).merge(by_path(params), by_path(rest))
     assert isinstance(merged, Pair)
@@ -47,10 +49,10 @@ def test_a_template_holds_no_arrays():
 
 def test_states_are_born_sharded_and_equal_on_any_mesh():
     optimizer = optax.adam(1e-3)
-    expected = init_state(Pair, optimizer)
+    expected = init_state(Pair, optimizer, KEY)
     mesh = make_mesh(MeshConfig(fsdp=4, tensor=2))
     specs = state_specs(mesh, Pair, optimizer)
-    state = born_sharded(Pair, optimizer, specs)
+    state = born_sharded(Pair, optimizer, specs, KEY)
     spec = PartitionSpec("tensor", "fsdp")
     assert state.params["embedding"].sharding.spec == spec
     assert state.opt_state[0].mu["embedding"].sharding.spec == spec

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from memzoo.configs.experiment import MeshConfig
+from memzoo.configs.experiment import MeshConfig, OptimizerConfig
 from memzoo.data.batch import Batch
 from memzoo.data.pipeline import Pipeline
 from memzoo.models.language_model import Reported
@@ -20,7 +20,8 @@ from memzoo.train.step import gradients_of
 class Bilinear(nnx.Module):
     """A loss with a known gradient: weight * (row of a table) . target, plus a norm."""
 
-    def __init__(self):
+    def __init__(self, key):
+        del key
         self.embedding = nnx.Param(jnp.arange(12.0).reshape(6, 2))
 
     def loss(self, tokens, targets, *, target_positions, target_weights, info):
@@ -117,7 +118,23 @@ def test_a_step_that_is_not_finite_changes_nothing(small, program):
 
 def test_the_step_is_compiled_once(small, program, reference):
     run_steps(program, small(), 3)
-    assert program.step._cache_size() == 1
+    assert program.step.compiled._cache_size() == 1
+
+
+def test_learning_rate_steps_and_seed_are_not_in_the_compiled_step(small, program):
+    """A sweep over them compiles once, through JAX's cache."""
+
+    def text(program):
+        config = small()
+        with Pipeline(config.task, "train", config.batch_size) as rows:
+            batch = program.put(next(rows))
+        return program.step.compiled.lower(
+            program.specs, batch, program.step.numbers
+        ).as_text()
+
+    config = small(seed=5, steps=77, optimizer=OptimizerConfig(learning_rate=0.7))
+    other = make_program(config, make_mesh(config.mesh))
+    assert text(program) == text(other)
 
 
 def test_accumulation_does_not_change_a_real_model(small, reference):
@@ -145,7 +162,7 @@ def test_the_same_losses_on_one_device_and_on_a_mesh(small, reference, mesh_conf
     program = make_program(config, make_mesh(config.mesh))
     found, state, _ = run_steps(program, config, 3)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    assert program.step._cache_size() == 1
+    assert program.step.compiled._cache_size() == 1
     for leaf, spec in zip(
         jax.tree.leaves(state), jax.tree.leaves(program.specs), strict=True
     ):

@@ -6,6 +6,12 @@ import sys
 # Quiet before JAX and its friends are imported: they log about absent accelerators.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+# A program that was compiled once is read back the next time. JAX reads this when it is
+# imported; a directory of one's own, or an empty value for none, is left alone.
+_CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+_CACHE = os.path.join(_CACHE, "memzoo", "jax")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 COMMANDS = {
     "list": "show the layers and presets",

@@ -69,8 +69,6 @@ def make_program(config: ExperimentConfig, mesh: Mesh) -> Program:
         mesh=mesh,
         template=template,
         specs=specs,
-        init=lambda: born_sharded(
-            build, optimizer, specs, jax.random.key(config.seed)
-        ),
+        init=lambda: born_sharded(build, optimizer, specs, jax.random.key(config.seed)),
         step=step,
     )

@@ -58,9 +58,7 @@ ELSEWHERE: tuple[Role, ...] = (
 def role(name: str) -> Role:
     """The row of the table for the parameter at the path `name`."""
     return next(
-        row
-        for row in (*ROLES, *ELSEWHERE)
-        if re.search(rf"(^|/)({row.names})$", name)
+        row for row in (*ROLES, *ELSEWHERE) if re.search(rf"(^|/)({row.names})$", name)
     )
 
 

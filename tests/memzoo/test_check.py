@@ -68,7 +68,7 @@ def test_parameters_without_a_role_are_named(changed, capsys, monkeypatch):
 def test_layers_are_made_without_arguments(changed):
     path = changed("num_heads: int = 2", "num_heads: int", "required")
     with pytest.raises(
-        MemzooError, match="MyLayerConfig cannot be made without arguments .*; give its"
+        MemzooError, match=r"MyLayerConfig cannot be made without arguments .*; give"
     ):
         check_command(path)
 

@@ -22,7 +22,7 @@ def test_every_source_file_has_its_test():
 
 def _twin(path: Path) -> Path:
     relative = path.relative_to(ROOT)
-    name = relative.name.strip("_")
+    name = f"{relative.stem.strip('_')}.py"
     return ROOT / "tests" / relative.parent / f"test_{name}"
 
 

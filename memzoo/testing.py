@@ -319,11 +319,9 @@ def _rows(subject: _Subject) -> None:
     other = subject.x.at[1].multiply(-2.0)
     changed, after = subject.plain(subject.params, other, subject.state)
     _equal(changed[0], y[0], "outputs of the first row")
-    _equal(
-        jax.tree.map(lambda a: a[0], after),
-        jax.tree.map(lambda a: a[0], state),
-        "states of the first row",
-    )
+    first = jnp.array([True, False])
+    mixed = subject.layer.choose_rows(first, after, state)
+    _equal(mixed, state, "states of the first row")
 
 
 def _mesh(subject: _Subject) -> None:
@@ -332,13 +330,22 @@ def _mesh(subject: _Subject) -> None:
     axis = (jax.sharding.AxisType.Auto,)
     mesh = jax.make_mesh((2,), ("data",), axis_types=axis, devices=jax.devices()[:2])
     rows = jax.NamedSharding(mesh, jax.P("data"))
+
+    def spread_rows(a: Any, b: Any) -> jax.NamedSharding:
+        # The batch is the axis that grows with it: a stack's states have it second.
+        sizes = zip(a.shape, b.shape, strict=True)
+        axes = ("data" if size < larger else None for size, larger in sizes)
+        return jax.NamedSharding(mesh, jax.P(*axes))
+
+    specs = [state_spec(subject.layer, batch, TIME) for batch in (BATCH, 2 * BATCH)]
+    rows_of_state = jax.tree.map(spread_rows, *specs)
     whole = jax.NamedSharding(mesh, jax.P())
     y, state = subject.plain(subject.params, subject.x, subject.state)
     with jax.set_mesh(mesh):
         spread, after = subject.plain(
             jax.device_put(subject.params, whole),
             jax.device_put(subject.x, rows),
-            jax.device_put(subject.state, rows),
+            jax.device_put(subject.state, rows_of_state),
         )
     _near(spread, y, "outputs on two devices")
     _near(after, state, "states on two devices")

@@ -3,16 +3,13 @@
 import dataclasses
 import inspect
 from pathlib import Path
-from typing import Any
 
-from flax import nnx
 from rich.console import Console
 from rich.markup import escape
 
 from .configs.errors import MemzooError
 from .configs.resolve import load_python
-from .testing import LawResult, laws
-from .train.roles import role
+from .testing import laws
 
 
 def check_command(path: Path) -> int:
@@ -48,7 +45,7 @@ def check_command(path: Path) -> int:
                 "its fields defaults"
             ) from error
         console.print(f"[bold]{kind.__name__}[/bold]")
-        for result in (*laws(config), _roles(config)):
+        for result in laws(config):
             if result.holds:
                 console.print(f"  [green]holds [/green] {result.law}")
                 continue
@@ -57,18 +54,3 @@ def check_command(path: Path) -> int:
     if broken:
         console.print(f"{broken} broken", style="red")
     return 1 if broken else 0
-
-
-def _roles(config: Any) -> LawResult:
-    """Whether the training loop knows what to do with every parameter."""
-    layer = nnx.eval_shape(
-        lambda: config.build(32, nnx.Rngs(0), layer_index=0, depth=2)
-    )
-    detail = ""
-    for path, _ in nnx.to_flat_state(nnx.state(layer, nnx.Param)):
-        try:
-            role("/".join(["mixer", *map(str, path)]))
-        except ValueError as error:
-            detail = str(error)
-            break
-    return LawResult("every parameter has a role in training", detail)

@@ -100,6 +100,14 @@ def test_the_page_names_command_machine_versions_and_tables():
     assert len(lines) == 2 * (len(ROWS) + 2) + len(GROWTH) + 2
 
 
+@pytest.mark.parametrize("load, warned", [(None, False), (0.2, False), (6.5, True)])
+def test_a_busy_machine_is_told(load, warned):
+    shown = Results(**(vars(results()) | {"load_before": load}))
+    assert ("load 6.5" in as_markdown(shown, "memzoo bench", "2026-01-02")) is warned
+    assert ("wall times are not to be trusted" in rendered(shown)) is warned
+    assert as_json(shown)["load_before"] == load
+
+
 def test_a_table_without_rows_is_left_out():
     shown = results()
     shown = Results(**(vars(shown) | {"growth": ()}))

@@ -1,7 +1,5 @@
 """The table of roles, as it applies to a stacked model."""
 
-import jax
-import jax.numpy as jnp
 import pytest
 from flax import nnx
 

@@ -16,6 +16,8 @@ from .measures import Ratio
 from .runner import GrowthResult, Results, RowResult
 
 WIDTH = 100
+# Load from which on a contestant has to share its core.
+BUSY = 0.5
 
 
 class Sheet(NamedTuple):
@@ -83,7 +85,7 @@ def sheets(results: Results) -> tuple[Sheet, ...]:
 
 def as_renderable(results: Results) -> RenderableType:
     """The tables for a terminal of `WIDTH` columns."""
-    return Group(*(_table(sheet) for sheet in sheets(results)))
+    return Group(*(_table(sheet) for sheet in sheets(results)), *load_warning(results))
 
 
 def as_json(results: Results) -> dict[str, Any]:
@@ -94,6 +96,7 @@ def as_json(results: Results) -> dict[str, Any]:
         "pinned": can_pin(),
         "versions": results.versions,
         "wall_cores": results.wall_cores,
+        "load_before": results.load_before,
         "rows": [_row_json(row) for row in results.rows],
         "growth": [_growth_json(growth) for growth in results.growth],
     }
@@ -127,9 +130,21 @@ def as_markdown(results: Results, command: str, date: str) -> str:
         "peer's output, `grad` the worst difference of a gradient as a share of "
         "its largest entry. Memory is what one pass adds to the resident memory of "
         "the process.",
+        *load_warning(results),
         *(f"## {sheet.title}\n\n{_markdown_table(sheet)}" for sheet in sheets(results)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def load_warning(results: Results) -> tuple[str, ...]:
+    """One sentence if other work kept the cores busy, else none."""
+    load = results.load_before
+    if load is None or load < BUSY:
+        return ()
+    return (
+        f"The machine was busy when the run began (load {load:.1f}): ratios of CPU "
+        "time are little affected, wall times are not to be trusted.",
+    )
 
 
 def machine() -> dict[str, str]:

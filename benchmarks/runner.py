@@ -1,6 +1,7 @@
 """One interleaved run of all contestants."""
 
 import math
+import os
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -123,12 +124,18 @@ class GrowthResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """The whole table."""
+    """The whole table.
+
+    Attributes:
+        load_before: processes that wanted a core when the run began (mean over the
+            minute before); None where the system does not tell.
+    """
 
     rows: tuple[RowResult, ...]
     growth: tuple[GrowthResult, ...]
     versions: dict[str, dict[str, str]]
     wall_cores: int
+    load_before: float | None = None
 
 
 def turns(plan: Plan, round_index: int) -> Iterator[Turn]:
@@ -169,6 +176,7 @@ def run_plan(
     Raises:
         ContestantError: a contestant failed.
     """
+    load_before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     every = usable_cores()
     one = frozenset([max(every)])
     with tempfile.TemporaryDirectory() as folder:
@@ -185,6 +193,7 @@ def run_plan(
         growth=tuple(_growth_result(growth, single, peaks) for growth in plan.growth),
         versions=single.versions,
         wall_cores=len(every),
+        load_before=load_before,
     )
 
 

@@ -13,6 +13,7 @@ import tyro
 from .configs.errors import CheckpointError, MemzooError
 from .configs.experiment import ExperimentConfig
 from .parsing import parse, wants_help
+from .train.allocator import keep_freed_memory
 
 
 def run_command(name: str, arguments: list[str]) -> int:
@@ -20,6 +21,7 @@ def run_command(name: str, arguments: list[str]) -> int:
     if "" not in sys.path:
         # Layers of one's own, `module:Class` in config.json, may lie where one works.
         sys.path.append("")
+    keep_freed_memory()
     try:
         return _COMMANDS[name](arguments)
     except MemzooError as error:

@@ -1,0 +1,1 @@
+../../memzoo/__main__.py

@@ -1,0 +1,1 @@
+../../memzoo/catalogue.py

@@ -1,0 +1,1 @@
+../../memzoo/generate.py

@@ -27,9 +27,6 @@ class BytesConfig:
         max_bytes: read no more than this; `None`: all. The corpus is held in memory.
     """
 
-    vocab_size: ClassVar[int] = VOCAB_SIZE
-    chance: ClassVar[float | None] = None
-
     length: int = 512
     seed: int = 0
     max_documents: int = 8
@@ -46,6 +43,16 @@ class BytesConfig:
             raise ValueError(
                 f"max_bytes is {self.max_bytes}; give 1 or more, or None for all"
             )
+
+    @property
+    def vocab_size(self) -> int:
+        """The bytes, and the token before a document."""
+        return VOCAB_SIZE
+
+    @property
+    def chance(self) -> None:
+        """No such number: every byte is a target."""
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)

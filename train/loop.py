@@ -117,7 +117,7 @@ def _restore(
 def _pipeline(config: ExperimentConfig) -> Pipeline:
     """This process's rows of the training split."""
     return Pipeline(
-        config.task,  # pyright: ignore[reportArgumentType]
+        config.task,
         "train",
         config.batch_size,
         process_index=jax.process_index(),

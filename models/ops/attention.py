@@ -67,7 +67,7 @@ def attention(
     """
     _check(q, k, window, query_position, key_position, block_size)
     dtype = v.dtype
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    factor: float = q.shape[-1] ** -0.5 if scale is None else scale
     given = (query_segment, query_position, key_segment, key_position)
     places = _fill_places(q, k, *given) if any(x is not None for x in given) else None
     obstacle = _cudnn_obstacle(q, k, v, places)
@@ -75,15 +75,15 @@ def attention(
         implementation = "blockwise" if obstacle else "cudnn"
     q, k, v = (x.astype(jnp.result_type(q, k, v)) for x in (q, k, v))
     if implementation == "reference":
-        o = _reference(q, k, v, scale, window, places)
+        o = _reference(q, k, v, factor, window, places)
     elif implementation == "blockwise":
         o = blockwise_attention(
-            q, k, v, scale=scale, window=window, places=places, block_size=block_size
+            q, k, v, scale=factor, window=window, places=places, block_size=block_size
         )
     elif implementation == "cudnn":
         if obstacle:
             raise ValueError(f"implementation is 'cudnn', but {obstacle}; use 'auto'")
-        o = _cudnn(q, k, v, scale, window)
+        o = _cudnn(q, k, v, factor, window)
     else:
         names = ", ".join(get_args(Implementation))
         raise ValueError(f"implementation is {implementation!r}; choose {names}")

@@ -9,7 +9,7 @@ run along whole vectors of queries, and no matrix product has a large transposed
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,15 @@ from jaxtyping import Array, Float
 from .chunk_scan import Form, resolve_form
 from .visibility import Places, block_visits, sees
 
-Tile = Callable[[Any, Any, bool], Any]
+# q, k, v, places, o and the logarithm of the softmax's sum
+_Saved = tuple[Array, Array, Array, Places | None, Array, Array]
+
+
+@runtime_checkable
+class _Tile(Protocol):
+    """One step of a sweep: the carry after a block of keys."""
+
+    def __call__(self, key_block: Any, carry: Any, masked: bool) -> Any: ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,22 +141,22 @@ def _merge_queries(plan: _Plan, x: Array, batch: int, groups: int) -> Array:
     return x.reshape(batch, blocks * block, -1, size)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(plan: _Plan, q: Array, k: Array, v: Array, places: Places | None) -> Array:
+def _output(plan: _Plan, q: Array, k: Array, v: Array, places: Places | None) -> Array:
     return _forward(plan, q, k, v, places)[0]
 
 
 def _attend_forward(
     plan: _Plan, q: Array, k: Array, v: Array, places: Places | None
-) -> tuple[Array, tuple]:
+) -> tuple[Array, _Saved]:
     o, log_total = _forward(plan, q, k, v, places)
     return o, (q, k, v, places, o, log_total)
 
 
-def _attend_backward(plan: _Plan, saved: tuple, o_bar: Array) -> tuple:
+def _attend_backward(plan: _Plan, saved: _Saved, o_bar: Array) -> tuple:
     return *_backward(plan, *saved, o_bar), None
 
 
+_attend = jax.custom_vjp(_output, nondiff_argnums=(0,))
 _attend.defvjp(_attend_forward, _attend_backward)
 
 
@@ -202,12 +210,12 @@ class _Tiles:
         key = (part(x, first_key, plan.key_block) for x in self.places[2:])
         return sees(Places(*query, *key), plan.window, keys_first=True)[:, None]
 
-    def sweep(self, query_block: Array, tile: Tile, carry: Any) -> Any:
+    def sweep(self, query_block: Array, tile: _Tile, carry: Any) -> Any:
         """`tile(key_block, carry, masked)` over all blocks that a query block sees."""
         plan, loop = self.plan, lax.fori_loop
         open_tile = functools.partial(tile, masked=False)
         masked_tile = functools.partial(tile, masked=True)
-        if self.places is not None:
+        if self.visits is not None:
             order, count = (x[query_block] for x in self.visits)
             return loop(0, count, lambda n, c: masked_tile(order[n], c), carry)
         first = query_block * plan.query_block
@@ -338,8 +346,10 @@ def _backward(
                 return q_bar, k_bar, v_bar
 
             q_bar = jnp.zeros((*query.shape[:2], query.shape[3], query.shape[2]), wide)
-            q_bar, *carry = tiles.sweep(index, tile, (q_bar, *carry))
-            return tuple(carry), (plan.scale * q_bar).swapaxes(2, 3).astype(q.dtype)
+            carry = (q_bar, *carry)
+            q_bar, k_bar, v_bar = tiles.sweep(index, tile, carry)
+            q_bar = (plan.scale * q_bar).swapaxes(2, 3).astype(q.dtype)
+            return (k_bar, v_bar), q_bar
 
         def empty(x: Array) -> Array:
             shape = (plan.batch, plan.groups, x.shape[1], x.shape[-1])
@@ -352,7 +362,7 @@ def _backward(
         return q_bar, k_bar, v_bar.astype(v.dtype)
 
     q_bar, k_bar, v_bar = _over_sweeps(sweep, (q, o_bar, log_total, shared))
-    return q_bar, *(_merge_keys(x, k.shape) for x in (k_bar, v_bar))
+    return q_bar, _merge_keys(k_bar, k.shape), _merge_keys(v_bar, k.shape)
 
 
 def _add_block(x: Array, block: Array, update: Array) -> Array:

@@ -81,10 +81,10 @@ def delta_rule_recurrent(
     """
 
     def body(memory: Array, token: tuple):
-        *inputs, start = token
+        q, k, v, strength, log_decay, start = token
         if start is not None:
             memory = jnp.where(start[:, None, None, None], 0, memory)
-        o, memory = delta_rule_step(*inputs, memory)
+        o, memory = delta_rule_step(q, k, v, strength, log_decay, memory)
         return memory, o
 
     tokens = jax.tree.map(

@@ -147,7 +147,10 @@ def backward(
         dstrength,
         drunning,
     )
-    cotangents = tuple(map(_tokens_first, cotangents, tokens))
+    cotangents = tuple(
+        None if x is None else _tokens_first(x, like)
+        for x, like in zip(cotangents, tokens, strict=True)
+    )
     return keep(memory_cotangent, decay) + dmemory, cotangents
 
 
@@ -169,5 +172,5 @@ def _prepare(
     return chunk, dot
 
 
-def _tokens_first(x: Array | None, like: Array | None) -> Array | None:
-    return None if x is None else jnp.swapaxes(x, 1, 2).astype(like.dtype)
+def _tokens_first(x: Array, like: Array) -> Array:
+    return jnp.swapaxes(x, 1, 2).astype(like.dtype)

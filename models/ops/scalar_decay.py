@@ -68,10 +68,10 @@ def scalar_decay_recurrent(
     """
 
     def body(memory: Array, token: tuple):
-        *inputs, start = token
+        q, k, v, log_decay, start = token
         if start is not None:
             memory = jnp.where(start[:, None, None, None], 0, memory)
-        o, memory = scalar_decay_step(*inputs, memory)
+        o, memory = scalar_decay_step(q, k, v, log_decay, memory)
         return memory, o
 
     tokens = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), (q, k, v, log_decay, reset))

@@ -88,7 +88,8 @@ def backward(
     dk = dk + dot("bhjv,bhkv->bhjk", remaining, memory_cotangent)
     dmemory = dot("bhik,bhiv->bhkv", chunk.q, scale(do, decay.carried))
     drunning = None
-    if decay.kept is not None and tokens[3] is not None:
+    given = tokens[3] is not None
+    if given and decay.carried is not None and decay.kept is not None:
         pairs = dscores * chunk.scores
         drunning = running_cotangent(
             row_sum(pulled * chunk.q) * decay.carried + row_sum(pairs),
@@ -96,7 +97,10 @@ def backward(
             row_sum(left * chunk.v),
             row_sum(row_sum(memory * memory_cotangent)) * decay.kept,
         )
-    cotangents = tuple(map(_tokens_first, (dq, dk, dv, drunning), tokens))
+    cotangents = tuple(
+        None if x is None else _tokens_first(x, like)
+        for x, like in zip((dq, dk, dv, drunning), tokens, strict=True)
+    )
     return keep(memory_cotangent, decay) + dmemory, cotangents
 
 
@@ -116,5 +120,5 @@ def _prepare(
     return Chunk(q, k, v.astype(dtype), decay, scores), dot
 
 
-def _tokens_first(x: Array | None, like: Array | None) -> Array | None:
-    return None if x is None else jnp.swapaxes(x, 1, 2).astype(like.dtype)
+def _tokens_first(x: Array, like: Array) -> Array:
+    return jnp.swapaxes(x, 1, 2).astype(like.dtype)

@@ -18,7 +18,7 @@ _COMPARABLE = {
     "value_ratio": 1,
     "expand": 1,
     "output_gate": False,
-    "fastest_decay": 1.0,
+    "fastest_decay": 0.1,
 }
 _SIZES = ("head_size", "state_size")
 

@@ -1,7 +1,8 @@
 """Multi-query associative recall: every layer in the same small model.
 
 The model is the one of the comparison: two blocks without MLP, one head, short
-convolutions of 4 taps on queries, keys and values, and a memory of width x width.
+convolutions of 4 taps on queries, keys and values, and a memory of width x width;
+docs/decisions/0004 says what is equal and what is not. Results: seed 0, a 2-core CPU.
 """
 
 import dataclasses
@@ -12,12 +13,13 @@ from ...models.block import Group
 from ...models.language_model import LanguageModelConfig
 from ..experiment import ExperimentConfig, OptimizerConfig
 
-# What makes layers comparable: the same head, convolution and size of memory, no gate.
+# What makes layers comparable, where they have such a field.
 _COMPARABLE = {
     "convolution_size": 4,
     "value_ratio": 1,
     "expand": 1,
     "output_gate": False,
+    # One head: a published draw may forget within two tokens (docs/layers).
     "fastest_decay": 0.1,
 }
 _SIZES = ("head_size", "state_size")

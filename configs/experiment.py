@@ -1,6 +1,7 @@
 """The schema of an experiment: one frozen dataclass from model to mesh."""
 
 import math
+import unicodedata
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -8,6 +9,9 @@ from ..data import TaskConfig
 from ..models.language_model import LanguageModelConfig
 
 Schedule = Literal["constant", "cosine", "linear", "wsd"]
+
+LONGEST_NAME = 200
+"""Bytes of a run's name: file systems take 255, and temporary names are longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +100,7 @@ class ExperimentConfig:
     """Processes that make batches; 0: a thread of this process."""
 
     def __post_init__(self) -> None:
-        if not self.name:
-            raise ValueError("name is empty; give the experiment a kebab-case name")
+        check_name(self.name)
         for name in (
             "steps",
             "batch_size",
@@ -110,6 +113,8 @@ class ExperimentConfig:
             _count(name, getattr(self, name), 1)
         for name in ("evaluate_every", "data_workers", "seed"):
             _count(name, getattr(self, name), 0)
+        if self.steps >= 2**31:
+            raise ValueError(f"steps is {self.steps}; give a number below 2^31")
         if self.seed >= 2**32:
             raise ValueError(f"seed is {self.seed}; give a number below 2^32")
         if self.batch_size % self.gradient_accumulation:
@@ -129,6 +134,27 @@ class ExperimentConfig:
                 f"model.vocab_size {self.model.vocab_size} is smaller than the "
                 f"task's {self.task.vocab_size}; set it to at least that"
             )
+
+
+def check_name(name: object) -> None:
+    """The name of a run or sweep, which is a folder's, is plain.
+
+    Raises:
+        ValueError: it is empty, a path, an option, unprintable or too long.
+    """
+    remedy = "give a plain folder name, such as my-run"
+    if name == "":
+        raise ValueError(f"name is empty; {remedy}")
+    if not isinstance(name, str) or name.isspace():
+        raise ValueError(f"name is {name!r}; {remedy}")
+    if len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
+        raise ValueError(
+            f"name {name[:20]!r}... is longer than {LONGEST_NAME} bytes; {remedy}"
+        )
+    if set(name) & set("/\\") or name in (".", "..") or name.startswith("-"):
+        raise ValueError(f"name is {name!r}; {remedy}")
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
+        raise ValueError(f"name {name!r} has control characters; {remedy}")
 
 
 def _positive(name: str, value: float) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from ..configs.experiment import ExperimentConfig
+from ..configs.experiment import ExperimentConfig, check_name
 from ..configs.presets.mqar import comparable_layer, mqar_experiment
 from ..configs.serialise import near
 from ..data.mqar import MqarConfig
@@ -90,8 +90,7 @@ class RecallConfig:
         for layer in self.layers:
             if layer not in LAYERS:
                 raise ValueError(f"layer {layer!r} is not known{near(layer, LAYERS)}")
-        if not self.name or Path(self.name).name != self.name:
-            raise ValueError(f"name is {self.name!r}; give a folder's name, not a path")
+        check_name(self.name)
         for job in self.jobs():
             self.experiment(job)
 

@@ -109,3 +109,28 @@ def test_configs_are_frozen_and_keyword_only(kind):
     assert all(field.kw_only for field in dataclasses.fields(kind))
     with pytest.raises(dataclasses.FrozenInstanceError):
         experiment().steps = 3
+
+
+@pytest.mark.parametrize(
+    "name", ["/tmp/x", "../x", "a/b", "a\\b", ".", "..", " ", "-x", "--json"]
+)
+def test_names_are_no_paths_or_options(name):
+    with pytest.raises(ValueError, match=r"^name is '.*'; give a plain folder name"):
+        experiment(name=name)
+
+
+def test_names_are_short_and_printable():
+    for name in ("a\nb", "\x1b[31m", "a\0", "\udcff"):
+        with pytest.raises(ValueError, match=r"^name '.*' has control characters; gi"):
+            experiment(name=name)
+    with pytest.raises(ValueError, match=r"^name 'ü{20}'... is longer than 200 bytes;"):
+        experiment(name="ü" * 101)
+    for name in ("ü" * 100, "my run", ".hidden", "a-1.5_b"):
+        assert experiment(name=name).name == name
+
+
+def test_steps_can_be_counted():
+    with pytest.raises(
+        ValueError, match=r"^steps is 2147483648; give a .* below 2\^31"
+    ):
+        experiment(steps=2**31)

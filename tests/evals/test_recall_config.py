@@ -93,7 +93,7 @@ def test_lists_are_read_with_commas_or_spaces(form):
             "layer 'atention' is not known; did you mean atten",
         ),
         ({"layers": ("zzz",)}, "layer 'zzz' is not known; known: attention, delta_net"),
-        ({"name": "a/b"}, "name is 'a/b'; give a folder's name"),
+        ({"name": "a/b"}, "name is 'a/b'; give a plain folder name"),
         ({"num_pairs": (99,)}, "num_pairs is 99; with num_passes 1 and length 16"),
         ({"vocab_size": 33}, "vocab_size is 33; it must be even"),
         ({"steps": 0}, "steps is 0; give a"),

@@ -20,6 +20,7 @@ from .layer_checks import (
     check_convolution,
     check_even,
     check_positive,
+    check_rotary_base,
     resolve_head_size,
 )
 from .ops.attention import attention
@@ -49,6 +50,8 @@ class SoftmaxAttentionConfig:
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
+        if self.rotary_base is not None:
+            check_rotary_base(self.rotary_base)
         if self.key_value_heads is None:
             return
         check_positive("key_value_heads", self.key_value_heads)

@@ -15,6 +15,7 @@ from .interface import (
     MemoryLayer,
     Metric,
 )
+from .layer_checks import check_positive
 from .projection import RMSNorm, output_gain, projection
 
 RematPolicy = Literal["none", "full", "dots", "dots_with_no_batch_dims"]
@@ -39,6 +40,11 @@ class Group:
     def __post_init__(self) -> None:
         if not self.layers:
             raise ValueError("a group of the pattern has no layers; name at least one")
+        for index, layer in enumerate(self.layers):
+            if not hasattr(layer, "build"):
+                raise ValueError(
+                    f"pattern.layers[{index}] is {layer!r}; give a layer config"
+                )
         if self.repeats < 1:
             raise ValueError(f"repeats is {self.repeats}; give 1 or more")
 
@@ -59,6 +65,7 @@ class StackConfig:
             raise ValueError("pattern is empty; give at least one group of layers")
         if self.mlp_width < 0:
             raise ValueError(f"mlp_width is {self.mlp_width}; give 0 (none) or more")
+        check_positive("norm_epsilon", self.norm_epsilon)
         if self.remat != "none" and self.remat not in _POLICIES:
             raise ValueError(
                 f"remat {self.remat!r} is not a policy; choose one of "

@@ -13,6 +13,9 @@ from .interface import SequenceInfo, TokenInfo
 from .loss import LossSums, chunked_cross_entropy
 from .projection import RMSNorm
 
+# Far above any model: beyond it the compiler ends the process without a word.
+LARGEST = 2**24
+
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModelConfig:
@@ -38,6 +41,11 @@ class LanguageModelConfig:
         for name in ("vocab_size", "width", "loss_chunk_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+        for name in ("vocab_size", "width"):
+            if getattr(self, name) > LARGEST:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; give {LARGEST} or less"
+                )
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(
                 f"dtype {self.dtype!r} is not known; choose float32 or bfloat16"

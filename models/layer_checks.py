@@ -1,5 +1,8 @@
 """Checks that layer configs share, each a one-line ValueError with its remedy."""
 
+import math
+from collections.abc import Collection
+
 
 def resolve_head_size(width: int, num_heads: int, head_size: int | None) -> int:
     """Size of a head; `None` divides the width among the heads."""
@@ -25,8 +28,20 @@ def check_convolution(convolution_size: int) -> None:
 
 
 def check_positive(name: str, value: float) -> None:
+    if value == math.inf:
+        raise ValueError(f"{name} is {value}; give a finite number above 0")
     if not value > 0:
         raise ValueError(f"{name} is {value}; give a number above 0")
+
+
+def check_rotary_base(base: float) -> None:
+    if not base > 1 or base == math.inf:
+        raise ValueError(f"rotary_base is {base}; give a finite number above 1")
+
+
+def check_choice(name: str, value: object, choices: Collection[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
 
 
 def check_even(name: str, value: int, why: str) -> None:

@@ -1,7 +1,7 @@
 """Linear attention: an additive matrix memory read through a feature map."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import jax.numpy as jnp
 from flax import nnx
@@ -14,7 +14,7 @@ from .associative_memory import (
     Tails,
 )
 from .interface import Layout
-from .layer_checks import check_convolution, resolve_head_size
+from .layer_checks import check_choice, check_convolution, resolve_head_size
 from .memory_inputs import MemoryInputs
 from .ops import feature_maps
 from .projection import RMSNorm, merge_heads, output_gain, projection
@@ -49,6 +49,7 @@ class LinearAttentionConfig:
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
+        check_choice("feature_map", self.feature_map, get_args(FeatureMap))
         if self.normaliser and self.feature_map == "identity":
             raise ValueError(
                 "feature_map 'identity' can be negative, so its normaliser can be 0; "

@@ -18,6 +18,7 @@ from .layer_checks import (
     check_convolution,
     check_even,
     check_positive,
+    check_rotary_base,
     resolve_head_size,
 )
 from .memory_inputs import MemoryInputs
@@ -55,6 +56,7 @@ class RetNetConfig:
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
         check_positive("value_ratio", self.value_ratio)
+        check_rotary_base(self.rotary_base)
 
     def build(
         self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int

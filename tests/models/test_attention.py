@@ -125,6 +125,7 @@ def test_a_document_that_does_not_fit_is_refused(built):
     ("options", "message"),
     [
         ({"convolution_size": 1}, "convolution_size is 1"),
+        ({"rotary_base": 0.0}, "rotary_base is 0.0; give a finite number"),
         ({"key_value_heads": 0}, "key_value_heads is 0; give a number above 0"),
         ({"key_value_heads": 3}, "key_value_heads 3 does not divide num_heads 4"),
     ],

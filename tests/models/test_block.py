@@ -250,6 +250,7 @@ def test_a_stack_grows_as_its_fastest_layer_and_checks_all():
     ("options", "message"),
     [
         ({"pattern": ()}, "pattern is empty; give at least one group"),
+        ({"norm_epsilon": 0.0}, r"norm_epsilon is 0.0; give a number above 0"),
         ({"mlp_width": -1}, r"mlp_width is -1; give 0 \(none\) or more"),
     ],
 )
@@ -269,6 +270,15 @@ def test_a_misspelt_policy_is_refused():
 
 def test_depth_counts_every_block():
     assert StackConfig(pattern=PATTERN).depth == 7
+
+
+def test_groups_are_of_layers():
+    group = Group(layers=PATTERN[0].layers)
+    # Type checks in the tests see it first; users have none.
+    object.__setattr__(group, "layers", (*group.layers, 1))
+    message = rf"pattern.layers\[{len(group.layers) - 1}\] is 1; give a layer config"
+    with pytest.raises(ValueError, match=message):
+        group.__post_init__()
 
 
 def test_senseless_groups_are_refused():

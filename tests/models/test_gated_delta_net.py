@@ -93,6 +93,7 @@ def test_decays_start_as_published(fastest):
         ({"num_heads": 0, "value_heads": 2}, "num_heads is 0; give a number above 0"),
         ({"value_ratio": 0}, "value_ratio is 0; give a number above 0"),
         ({"fastest_decay": 0.0}, "fastest_decay is 0.0; give a number above 0"),
+        ({"fastest_decay": float("inf")}, "fastest_decay is inf; give a finite"),
         ({"value_heads": 6}, "value_heads 6 is not a multiple of num_heads 4"),
         ({"value_heads": 0}, "value_heads 0 is not a multiple of num_heads 4"),
     ],

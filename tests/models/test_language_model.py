@@ -226,6 +226,8 @@ def test_what_layers_add_enters_the_mean_loss_once():
     ("options", "message"),
     [
         ({"vocab_size": 0}, "vocab_size is 0; give 1 or more"),
+        ({"vocab_size": 2**24 + 1}, "vocab_size is 16777217; give 16777216 or less"),
+        ({"width": 2**30}, "width is 1073741824; give 16777216 or less"),
         ({"width": 0}, "width is 0; give 1 or more"),
         ({"loss_chunk_tokens": 0}, "loss_chunk_tokens is 0; give 1 or more"),
         ({"mlp_width": -1}, "mlp_width is -1"),

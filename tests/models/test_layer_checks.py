@@ -3,9 +3,11 @@
 import pytest
 
 from memzoo.models.layer_checks import (
+    check_choice,
     check_convolution,
     check_even,
     check_positive,
+    check_rotary_base,
     resolve_head_size,
 )
 
@@ -48,6 +50,8 @@ def test_numbers_that_are_not_positive_are_refused(value):
     with pytest.raises(ValueError, match=f"gain is {value}; give a number above 0"):
         check_positive("gain", value)
     check_positive("gain", 1e-9)
+    with pytest.raises(ValueError, match="gain is inf; give a finite number above 0"):
+        check_positive("gain", float("inf"))
 
 
 def test_odd_numbers_are_refused_with_their_reason():
@@ -56,3 +60,16 @@ def test_odd_numbers_are_refused_with_their_reason():
         ValueError, match="size is 3, which is odd; pairs turn, so make it even"
     ):
         check_even("size", 3, "pairs turn")
+
+
+@pytest.mark.parametrize("base", [1.0, 0.0, -3.0, float("nan"), float("inf")])
+def test_positions_turn_at_different_speeds(base):
+    check_rotary_base(1.5)
+    with pytest.raises(ValueError, match=f"rotary_base is {base}; give a finite"):
+        check_rotary_base(base)
+
+
+def test_words_that_are_no_choice_are_refused():
+    check_choice("form", "wide", ("wide", "narrow"))
+    with pytest.raises(ValueError, match=r"form is 'w'; .* of wide, narrow$"):
+        check_choice("form", "w", ("wide", "narrow"))

@@ -99,6 +99,15 @@ def test_one_tap_is_refused():
         LinearAttentionConfig(convolution_size=1)
 
 
+def test_an_unknown_feature_map_is_refused():
+    config = LinearAttentionConfig()
+    # Type checks in the tests see it first; users have none.
+    object.__setattr__(config, "feature_map", "exp")
+    message = "feature_map is 'exp'; choose one of identity, elu_plus_one, relu, tay"
+    with pytest.raises(ValueError, match=message):
+        config.__post_init__()
+
+
 def test_a_normaliser_that_can_be_zero_is_refused():
     with pytest.raises(ValueError, match="feature_map 'identity' can be negative"):
         LinearAttentionConfig(feature_map="identity")

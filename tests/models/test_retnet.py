@@ -59,6 +59,7 @@ def test_parameters_by_formula(subject):
     ("options", "message"),
     [
         ({"convolution_size": 1}, "convolution_size is 1"),
+        ({"rotary_base": 0.0}, "rotary_base is 0.0; give a finite number"),
         ({"value_ratio": 0}, "value_ratio is 0; give a number above 0"),
     ],
 )

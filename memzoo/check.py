@@ -39,9 +39,10 @@ def check_command(path: Path) -> int:
     for kind in kinds:
         try:
             config = kind()
-        except TypeError as error:
+        except Exception as error:  # whatever a user's class raises
+            said = " ".join(str(error).split())
             raise MemzooError(
-                f"{kind.__name__} cannot be made without arguments ({error}); give "
+                f"{kind.__name__} cannot be made without arguments ({said}); give "
                 "its fields defaults"
             ) from error
         console.print(f"[bold]{kind.__name__}[/bold]")
@@ -50,7 +51,10 @@ def check_command(path: Path) -> int:
                 console.print(f"  [green]holds [/green] {result.law}")
                 continue
             broken += 1
-            console.print(f"  [red]broken[/red] {result.law}: {escape(result.detail)}")
+            console.print(
+                f"  [red]broken[/red] {result.law}: {escape(result.detail)}",
+                soft_wrap=True,
+            )
     if broken:
         console.print(f"{broken} broken", style="red")
     return 1 if broken else 0

@@ -18,6 +18,7 @@ from .models.interface import (
 )
 
 BATCH, TIME, TOLERANCE = 2, 21, 3e-5
+BUILD = "it can be built, with a state"
 
 
 class LawResult(NamedTuple):
@@ -57,8 +58,19 @@ def check_layer(config: Any, *, width: int = 32) -> None:
 
 
 def laws(config: Any, *, width: int = 32) -> Iterator[LawResult]:
-    """The laws one after the other, each with what is wrong where it does not hold."""
-    subject = _Subject(config, width)
+    """The laws one after the other, each with what is wrong where it does not hold.
+
+    Of a layer that cannot be built, that alone.
+    """
+    name = type(config).__name__
+    try:
+        subject = _Subject(config, width)
+    except BrokenLaw as error:
+        yield LawResult(BUILD, str(error))
+        return
+    except Exception as error:
+        yield LawResult(BUILD, f"{name} raised {_said(error)}", error)
+        return
     checks: dict[str, Callable[[_Subject], None]] = {
         "a loop of step equals the sequence form": _step_equals_sequence,
         "any split equals the whole": _parts_equal_whole,
@@ -76,10 +88,14 @@ def laws(config: Any, *, width: int = 32) -> Iterator[LawResult]:
         except BrokenLaw as error:
             yield LawResult(law, str(error))
         except Exception as error:
-            said = f"{type(error).__name__}: {error}".splitlines()[0]
-            yield LawResult(law, f"the layer raised {said}", error)
+            yield LawResult(law, f"the layer raised {_said(error)}", error)
         else:
             yield LawResult(law, "")
+
+
+def _said(error: Exception) -> str:
+    """What was raised, in one line."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 class _Subject:

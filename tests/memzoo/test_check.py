@@ -58,6 +58,24 @@ def test_a_broken_law_is_shown(changed, capsys, monkeypatch):
     assert said.endswith("1 broken\n")
 
 
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        ("1 / 0", "MyLayerConfig raised ZeroDivisionError: division by zero"),
+        ("None", "MyLayerConfig.build returned NoneType, which is no MemoryLayer"),
+    ],
+)
+def test_what_cannot_be_built_is_broken(changed, capsys, made, reason):
+    name = f"unbuilt_{len(made)}"
+    path = changed("return MyLayer(self, width, rngs, depth)", f"return {made}", name)
+    assert check_command(path) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:] == [
+        f"  broken it can be built, with a state: {reason}",
+        "1 broken",
+    ]
+
+
 def test_layers_are_made_without_arguments(changed):
     path = changed("num_heads: int = 2", "num_heads: int", "required")
     with pytest.raises(

@@ -11,6 +11,7 @@ from ..configs.experiment import ExperimentConfig
 from ..configs.serialise import to_json
 from ..data.pipeline import Pipeline
 from .checkpoint import Checkpoints, Restored, restore_newest
+from .lock import locked
 from .manifest import check_config
 from .metrics import RunLog
 from .program import Program, make_program
@@ -46,8 +47,8 @@ def train(
 
     Raises:
         ValueError: the config does not fit the devices.
-        MemzooError: the config disagrees with the run's, or something cannot be
-            written.
+        MemzooError: the config disagrees with the run's, another process trains it,
+            or something cannot be written.
         CheckpointError: no checkpoint is intact, or the data changed.
         NonFiniteError: the loss or a gradient is not a number.
     """
@@ -62,6 +63,7 @@ def train(
             Screen(config.name, config.steps, shown=progress and first)
         )
         data = stack.enter_context(_pipeline(config))
+        stack.enter_context(locked(run_dir))
         restored = _restore(config, run_dir, program, data, screen)
         write_record(run_dir, config, "running", command)
         try:

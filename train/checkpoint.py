@@ -205,7 +205,16 @@ def saved_steps(directory: Path) -> list[int]:
     """Steps of all checkpoints, damaged ones too, in order."""
     if not directory.is_dir():
         return []
-    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
+    return sorted(
+        int(path.name)
+        for path in directory.iterdir()
+        if _is_step(path.name) and path.is_dir()
+    )
+
+
+def _is_step(name: str) -> bool:
+    """A number as this memzoo writes it: neither `0099` nor `²`."""
+    return name.isascii() and name.isdigit() and str(int(name)) == name
 
 
 def read_manifest(directory: Path, step: int) -> tuple[dict[str, Any], Any]:

@@ -205,6 +205,18 @@ def test_an_empty_directory_with_a_higher_number(directory, save, restore):
     assert found.step == 1 and len(lines) == 1
 
 
+def test_folders_that_are_not_checkpoints_are_left_alone(directory, save, restore):
+    junk = {"²", "٣", "0099", "-5", "notes"}
+    for name in junk:
+        (directory / name).mkdir(parents=True)
+    (directory / "98").write_text("a file")
+    save(1, 2, 3)
+    found, lines = restore()
+    assert found.step == 3 and not lines
+    assert saved_steps(directory) == [1, 2, 3]
+    assert junk < {path.name for path in directory.iterdir()}
+
+
 def test_no_intact_checkpoint_is_an_error_every_time(directory, save, restore):
     save(1, 2)
     flip_a_bit(directory, 1)

@@ -1,11 +1,27 @@
 """Writing files: whole or not at all, and one line where it fails."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..configs.errors import MemzooError
+
+_REMEDIES = {
+    "make room there and start the command again: it goes on from the last "
+    "checkpoint": (errno.ENOSPC, errno.EFBIG, errno.EDQUOT),
+    "mend its permissions or give another --runs": (
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+    ),
+    "move that file away or give another --runs": (
+        errno.EEXIST,
+        errno.ENOTDIR,
+        errno.EISDIR,
+    ),
+}
 
 
 class SaveError(MemzooError):
@@ -25,8 +41,7 @@ def explained(
         raise
     except kinds as error:
         raise SaveError(
-            f"cannot write {path}: {reason(error)}; make room there and start the "
-            "command again: it goes on from the last checkpoint"
+            f"cannot write {path}: {reason(error)}; {_remedy(error)}"
         ) from error
 
 
@@ -47,10 +62,27 @@ def replace_text(path: Path, text: str) -> None:
 
 def reason(error: BaseException) -> str:
     """The first cause of an error, in one short line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
+    error = _first(error)
     if isinstance(error, OSError) and error.errno is not None:
         return os.strerror(error.errno)
     lines = str(error).strip().splitlines()
     name = type(error).__name__
     return f"{name}: {lines[0][:160]}" if lines else name
+
+
+def _remedy(error: BaseException) -> str:
+    """What to do about an error of writing."""
+    error = _first(error)
+    for remedy, numbers in _REMEDIES.items():
+        # Libraries in C++ pass on the system's words, without the number.
+        if getattr(error, "errno", None) in numbers or any(
+            os.strerror(number) in str(error) for number in numbers
+        ):
+            return remedy
+    return "give another --runs"
+
+
+def _first(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

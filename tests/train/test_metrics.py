@@ -53,5 +53,5 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path):
     log = RunLog(tmp_path, 0, writes=True)
     (tmp_path / "metrics.jsonl").unlink()
     (tmp_path / "metrics.jsonl").mkdir()
-    with pytest.raises(SaveError, match=r"metrics.jsonl: Is a directory; make room"):
+    with pytest.raises(SaveError, match=r"metrics.jsonl: Is a directory; move that"):
         log.step(line(5))

@@ -1,5 +1,8 @@
 """Files are whole or not there, and failures are one line."""
 
+import errno
+import os
+
 import pytest
 
 from memzoo.configs.errors import NonFiniteError
@@ -45,3 +48,23 @@ def test_the_first_cause_is_given_in_one_line():
     except RuntimeError as error:
         assert reason(error) == "ValueError: bad bytes"
     assert reason(ValueError()) == "ValueError"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "remedy"),
+    [
+        ((errno.ENOSPC, errno.EFBIG, errno.EDQUOT), "make room there and start"),
+        ((errno.EACCES, errno.EPERM, errno.EROFS), "mend its permissions or give"),
+        ((errno.EEXIST, errno.ENOTDIR, errno.EISDIR), "move that file away or give"),
+        ((errno.EIO, errno.ENAMETOOLONG), "give another --runs"),
+    ],
+)
+def test_the_remedy_fits_the_error(tmp_path, numbers, remedy):
+    for number in numbers:
+        words = os.strerror(number)
+        for error in (OSError(number, words), ValueError(f"DATA_LOSS: {words} [1]")):
+            with (
+                pytest.raises(SaveError, match=rf"{words}.*; {remedy}"),
+                explained(tmp_path, Exception),
+            ):
+                raise error

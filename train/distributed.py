@@ -4,6 +4,8 @@ import os
 
 import jax
 
+from ..configs.errors import MemzooError
+
 VARIABLE = "MEMZOO_DISTRIBUTED"
 
 
@@ -18,12 +20,20 @@ def join_processes(value: str | None = None) -> bool:
 
     Raises:
         ValueError: the value cannot be read.
+        MemzooError: JAX does not find out.
     """
     value = os.environ.get(VARIABLE, "") if value is None else value
     if not value:
         return False
     if value == "auto":
-        jax.distributed.initialize()
+        try:
+            jax.distributed.initialize()
+        except (RuntimeError, ValueError) as error:
+            raise MemzooError(
+                f"cannot find the other processes ({' '.join(str(error).split())}); "
+                "start the command under Slurm, MPI or on a TPU pod, or set "
+                f"{VARIABLE}=HOST:PORT,INDEX,COUNT"
+            ) from error
         return True
     try:
         address, index, count = value.split(",")

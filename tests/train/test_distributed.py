@@ -2,6 +2,7 @@
 
 import pytest
 
+from memzoo.configs.errors import MemzooError
 from memzoo.train import distributed
 from memzoo.train.distributed import join_processes
 
@@ -38,3 +39,17 @@ def test_what_cannot_be_read_is_refused(joined, value):
     with pytest.raises(ValueError, match=r"; give HOST:PORT,INDEX,COUNT or auto"):
         join_processes(value)
     assert not joined
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, ValueError])
+def test_off_a_cluster_nothing_is_found_out(monkeypatch, kind):
+    def fail():
+        raise kind("coordinator_address\nshould be defined.")
+
+    monkeypatch.setattr(distributed.jax.distributed, "initialize", fail)
+    with pytest.raises(
+        MemzooError,
+        match=r"\(coordinator_address should be defined.\); start the command under "
+        r"Slurm, MPI or on a TPU pod, or set MEMZOO_DISTRIBUTED=HOST:PORT,INDEX,COUNT",
+    ):
+        join_processes("auto")

@@ -4,6 +4,7 @@ tensorboardX's own writer hands events to a thread, where a full disk goes unsee
 names files by the second, so that two short runs write over each other.
 """
 
+import re
 import struct
 import time
 from collections.abc import Mapping
@@ -19,6 +20,9 @@ SessionLog: Any = event_pb2.SessionLog  # pyright: ignore[reportAttributeAccessI
 Summary: Any = summary_pb2.Summary  # pyright: ignore[reportAttributeAccessIssue]
 
 _PREFIX = "events.out.tfevents."
+# Others write to this folder too; what does not end so is not touched.
+_SUFFIX = ".memzoo"
+_NAME = re.compile(re.escape(_PREFIX) + "([0-9]{10,})" + re.escape(_SUFFIX))
 
 
 class EventFile:
@@ -35,10 +39,11 @@ class EventFile:
 
     def __init__(self, directory: Path, restored_step: int) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        for path in directory.glob(f"{_PREFIX}*"):
-            if int(path.name.removeprefix(_PREFIX)) >= restored_step:
+        for path in directory.iterdir():
+            ours = _NAME.fullmatch(path.name)
+            if ours and int(ours[1]) >= restored_step and path.is_file():
                 path.unlink()
-        self._path = directory / f"{_PREFIX}{restored_step:010d}"
+        self._path = directory / f"{_PREFIX}{restored_step:010d}{_SUFFIX}"
         self._write(Event(file_version="brain.Event:2"))
         begin = SessionLog(status=SessionLog.START)
         self._write(Event(step=restored_step + 1, session_log=begin))

@@ -67,7 +67,8 @@ def train(
         restored = _restore(config, run_dir, program, data, screen)
         write_record(run_dir, config, "running", command)
         try:
-            log = RunLog(run_dir, restored.step if restored else 0, writes=first)
+            start = restored.step if restored else 0
+            log = RunLog(run_dir, start, writes=first, report=screen.say)
             directory = run_dir / CHECKPOINTS
             with Checkpoints(directory, keep=config.keep_checkpoints) as checkpoints:
                 result = Session(

@@ -1,7 +1,7 @@
 """What a run reports: metrics.jsonl, evaluations.jsonl, TensorBoard events, timings."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ TIMINGS = "timings.json"
 EVENTS = "tensorboard"
 
 
+Report = Callable[[str], None]
+
+
 class RunLog:
     """The reports of one run, as if it had never been interrupted.
 
@@ -23,19 +26,29 @@ class RunLog:
         run_dir: the run's directory.
         restored_step: lines of later steps are dropped.
         writes: false for all processes but one; nothing is written then.
+        report: called with a line for every file of which a part cannot be read.
 
     Raises:
         SaveError: something cannot be written; so do the methods.
     """
 
-    def __init__(self, run_dir: Path, restored_step: int, *, writes: bool) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        restored_step: int,
+        *,
+        writes: bool,
+        report: Report | None = None,
+    ) -> None:
         self._run_dir = run_dir
+        self._report = report if writes else None
         self._events: EventFile | None = None
         kept = {}
         for name in (METRICS, EVALUATIONS):
-            lines = read_lines(run_dir / name)
+            with explained(run_dir / name):
+                lines = read_lines(run_dir / name, report=self._report)
             kept[name] = [line for line in lines if line["step"] <= restored_step]
-        evaluations = kept[EVALUATIONS]
+        evaluations = [line for line in kept[EVALUATIONS] if _is_evaluation(line)]
         self.last_evaluation = evaluations[-1] if evaluations else None
         if not writes:
             return
@@ -58,7 +71,8 @@ class RunLog:
         if self._events is None:
             return
         path = self._run_dir / TIMINGS
-        sessions = json.loads(path.read_text()) if path.exists() else []
+        with explained(path):
+            sessions = _read_sessions(path, self._report)
         replace_text(path, json.dumps([*sessions, dict(session)], indent=2) + "\n")
 
     def _write(self, name: str, line: Mapping[str, Any], group: str) -> None:
@@ -76,17 +90,57 @@ class RunLog:
             self._events.scalars(line["step"], means)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a .jsonl file, up to one that was cut off."""
+def read_lines(path: Path, *, report: Report | None = None) -> list[dict[str, Any]]:
+    """The objects of a .jsonl file that name their step.
+
+    Args:
+        path: of the file; there may be none.
+        report: called with one line where others are skipped.
+    """
     if not path.exists():
         return []
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
+    lines, skipped = [], []
+    for number, text in enumerate(path.read_bytes().splitlines(), start=1):
+        line = _parse(text)
+        if isinstance(line, dict) and type(line.get("step")) is int:
+            lines.append(line)
+        elif text.strip():
+            skipped.append(number)
+    if skipped and report is not None:
+        report(
+            f"{path}: skipped {len(skipped)} of its lines that are no JSON objects "
+            f"with a step (the first is line {skipped[0]})"
+        )
     return lines
+
+
+def _read_sessions(path: Path, report: Report | None) -> list[dict[str, Any]]:
+    """The entries of timings.json."""
+    if not path.exists():
+        return []
+    found = _parse(path.read_bytes())
+    entries = found if isinstance(found, list) else []
+    sessions = [entry for entry in entries if isinstance(entry, dict)]
+    if report is not None and (entries is not found or len(sessions) < len(entries)):
+        report(
+            f"{path}: kept {len(sessions)} earlier entries; the rest is no JSON list "
+            "of objects and was dropped"
+        )
+    return sessions
+
+
+def _parse(text: bytes) -> Any:
+    """The JSON value; `None` where there is none."""
+    try:
+        return json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_evaluation(line: Mapping[str, Any]) -> bool:
+    """A line that has what the run goes by."""
+    accuracy = line.get("accuracy")
+    return isinstance(accuracy, int | float) and isinstance(line.get("rows"), list)
 
 
 def _is_numeric(value: Any) -> bool:

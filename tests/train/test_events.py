@@ -57,3 +57,20 @@ def test_stretches_past_the_restored_step_are_dropped(tmp_path):
     EventFile(tmp_path, 20).scalars(25, {"loss": 2.0})
     EventFile(tmp_path, 10).scalars(15, {"loss": 3.0})
     assert scalars(tmp_path) == [(5, "loss", 1.0), (15, "loss", 3.0)]
+
+
+def test_files_of_others_are_not_touched(tmp_path):
+    names = {
+        "events.out.tfevents.1700000000",
+        "events.out.tfevents.1700000000.myhost.77.0",
+        "events.out.tfevents.",
+        "events.out.tfevents.\u00b2.memzoo",
+        "notes.txt",
+    }
+    for name in names:
+        (tmp_path / name).write_text("of another program")
+    for restored_step in (0, 10, 0):
+        EventFile(tmp_path, restored_step).scalars(15, {"loss": 1.0})
+    assert len(list(tmp_path.iterdir())) == len(names) + 1
+    for name in names:
+        assert (tmp_path / name).read_text() == "of another program"

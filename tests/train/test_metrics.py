@@ -35,6 +35,40 @@ def test_a_line_that_was_cut_off_is_dropped(tmp_path):
     assert [each["step"] for each in read_lines(tmp_path / "metrics.jsonl")] == [5, 15]
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [b"no json", b"[5]", b'{"loss": 1.0}', b'{"step": "5"}', b"\xff\xfe", b"[" * 9999],
+)
+def test_lines_that_cannot_be_read_are_skipped(tmp_path, bad):
+    for name in ("metrics.jsonl", "evaluations.jsonl"):
+        lines = [json.dumps(line(5)).encode(), bad, json.dumps(line(10)).encode(), b""]
+        (tmp_path / name).write_bytes(b"\n".join(lines))
+    said = []
+    log = RunLog(tmp_path, 10, writes=True, report=said.append)
+    log.step(line(15))
+    assert log.last_evaluation is None  # without an accuracy
+    steps = [each["step"] for each in read_lines(tmp_path / "metrics.jsonl")]
+    assert steps == [5, 10, 15]
+    assert len(said) == 2
+    assert "metrics.jsonl: skipped 1 of its lines" in said[0]
+    assert "(the first is line 2)" in said[0] and "evaluations.jsonl" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [(b"", 0), (b"\xff", 0), (b"{}", 0), (b'[{"wall_seconds": 1.0}, 5]', 1)],
+)
+def test_timings_that_cannot_be_read_do_not_stop_a_run(tmp_path, text, kept):
+    (tmp_path / "timings.json").write_bytes(text)
+    said = []
+    log = RunLog(tmp_path, 0, writes=True, report=said.append)
+    for _ in range(2):
+        log.timings({"wall_seconds": 2.0})
+    entries = json.loads((tmp_path / "timings.json").read_text())
+    assert [each["wall_seconds"] for each in entries] == [1.0] * kept + [2.0, 2.0]
+    assert len(said) == 1 and f"timings.json: kept {kept} earlier entries" in said[0]
+
+
 def test_only_one_process_writes(tmp_path):
     log = RunLog(tmp_path, 0, writes=False)
     log.step(line(5))

@@ -1,7 +1,13 @@
 """The command line: `memzoo COMMAND`, or `python -m memzoo COMMAND`."""
 
+import contextlib
+import functools
 import os
+import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 # Quiet before JAX and its friends are imported: they log about absent accelerators.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -12,6 +18,9 @@ _CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
 _CACHE = os.path.join(_CACHE, "memzoo", "jax")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended, as in a shell."""
 
 COMMANDS = {
     "list": "show the layers and presets",
@@ -40,6 +49,47 @@ def usage() -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code says how it went."""
+    unraisable = sys.unraisablehook
+    sys.unraisablehook = functools.partial(_unraisable, unraisable)
+    try:
+        return _main(argv)
+    except KeyboardInterrupt:
+        # Leaving can wait for threads and devices; who asks again waits no longer.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+        print("memzoo: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    finally:
+        sys.unraisablehook = unraisable
+
+
+def _unraisable(before: Callable[[Any], object], error: Any) -> None:
+    """Ctrl-C in a callback of the garbage collector would be forgotten."""
+    if issubclass(error.exc_type, KeyboardInterrupt):
+        _leave_at_once()
+    before(error)
+
+
+def _leave_at_once(*_: object) -> None:
+    os.write(2, b"memzoo: interrupted\n")
+    os._exit(INTERRUPTED)
+
+
+@contextlib.contextmanager
+def _starting() -> Iterator[None]:
+    """Ctrl-C ends the process: modules that are half imported cannot be unwound."""
+    before = signal.getsignal(signal.SIGINT)
+    ours = before is signal.default_int_handler
+    ours = ours and threading.current_thread() is threading.main_thread()
+    if ours:
+        signal.signal(signal.SIGINT, _leave_at_once)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, before)
+
+
+def _main(argv: list[str] | None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if not argv:
         print(usage(), file=sys.stderr)
@@ -59,7 +109,8 @@ def main(argv: list[str] | None = None) -> int:
         hint = f"did you mean {close[0]}?" if close else "`memzoo --help` lists them"
         print(f"memzoo: unknown command {argv[0]!r}; {hint}", file=sys.stderr)
         return 2
-    from .commands import run_command
+    with _starting():
+        from .commands import run_command
 
     return run_command(argv[0], argv[1:])
 

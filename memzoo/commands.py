@@ -33,9 +33,6 @@ def run_command(name: str, arguments: list[str]) -> int:
         # What configs, layers and data refuse; anything else is ours to mend.
         print(f"memzoo: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("memzoo: interrupted", file=sys.stderr)
-        return 130
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except BrokenPipeError:

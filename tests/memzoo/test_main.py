@@ -1,5 +1,6 @@
 """`memzoo`, in processes of its own and in this one."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -118,3 +119,58 @@ def test_a_reader_that_leaves_is_no_failure(tmp_path):
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait() == 0
+
+
+@pytest.fixture
+def handler():
+    """The one for Ctrl-C is put back after a test."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interruption_is_one_line(handler, capsys, monkeypatch):
+    """Also while the modules of a command are imported."""
+
+    def interrupted(name, arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("memzoo.commands.run_command", interrupted)
+    assert main(["list"]) == 130
+    assert capsys.readouterr() == ("", "memzoo: interrupted\n")
+
+
+BEGIN = """
+import atexit, gc, os, signal, sys
+from memzoo import commands
+from memzoo.__main__ import main
+
+def command(name, arguments):
+    BODY
+
+commands.run_command = command
+sys.exit(main(["list"]))
+"""
+TWICE = """
+    atexit.register(lambda: [None for _ in iter(int, 1)])
+    atexit.register(os.kill, os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+IN_A_CALLBACK = """
+    gc.callbacks.append(lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    gc.collect()
+"""
+
+
+@pytest.mark.parametrize("body", [TWICE, IN_A_CALLBACK], ids=["twice", "callback"])
+def test_an_interruption_is_never_lost(tmp_path, body):
+    """An exit that hangs is cut short, and so is what would swallow it."""
+    done = subprocess.run(
+        [sys.executable, "-c", BEGIN.replace("BODY", body)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (130, "memzoo: interrupted\n")

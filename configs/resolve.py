@@ -32,9 +32,11 @@ def resolve(argument: str) -> ExperimentConfig:
         return _from_python(path)
     if path.suffix == ".json":
         return read_config_json(path)
+    hint = near(argument, PRESETS)
+    if not hint.endswith("?"):
+        hint += "; `memzoo list` shows the presets"
     raise MemzooError(
-        f"{argument!r} is no preset, Python file, run or config.json"
-        f"{near(argument, PRESETS)}; `memzoo list` shows the presets"
+        f"{argument!r} is no preset, Python file, run or config.json{hint}"
     )
 
 

@@ -40,6 +40,34 @@ def run_command(name: str, arguments: list[str]) -> int:
         # once more on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(
+            f"memzoo: {error.filename}: {error.strerror}; give another path",
+            file=sys.stderr,
+        )
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        said = " ".join(str(error).split())
+        if not _is_out_of_memory(error, said):
+            raise
+        print(
+            f"memzoo: out of memory ({said[:120] or 'of this machine'}); take a "
+            "smaller batch_size or width, or --model.remat full; `memzoo describe` "
+            "estimates it",
+            file=sys.stderr,
+        )
+        return 2
+
+
+def _is_out_of_memory(error: Exception, said: str) -> bool:
+    from jax.errors import JaxRuntimeError
+
+    words = ("RESOURCE_EXHAUSTED", "Out of memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, JaxRuntimeError) and any(word in said for word in words)
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,18 +98,20 @@ def _split_first(arguments: list[str], command: str, what: str) -> tuple[str, li
         "CONFIG": "`memzoo list` shows the presets",
         "RUN": "give the folder of a run, such as runs/NAME",
     }[what]
-    raise MemzooError(f"memzoo {command} needs a {what} as its first word; {remedy}")
+    raise MemzooError(f"{command} needs a {what} as its first word; {remedy}")
 
 
 def _run_folder(argument: str) -> Path:
     """RUN as a folder; its config.json stands for it.
 
     Raises:
-        CheckpointError: there is no such run, but there is one nearby.
+        CheckpointError: it is a file, or there is such a run, but elsewhere.
     """
     path = Path(argument)
     if path.name == "config.json":
         path = path.parent
+    if path.is_file():
+        raise CheckpointError(f"{path} is a file, not a run's folder; give the folder")
     inside = Path("runs") / path
     if not path.is_absolute() and not path.exists() and inside.is_dir():
         raise CheckpointError(f"{path} is not a run; did you mean {inside}?")
@@ -236,7 +266,7 @@ def _check(arguments: list[str]) -> int:
 
     if len(arguments) != 1 or arguments[0].startswith("-"):
         raise MemzooError(
-            "memzoo check takes one Python file, which defines layer configs; "
+            "check takes one Python file, which defines layer configs; "
             "docs/adding-a-layer.md shows one"
         )
     return check_command(Path(arguments[0]))

@@ -129,6 +129,8 @@ def _dashes(flag: re.Match[str]) -> str:
 
 def _in_words(metavar: str) -> str:
     """`{None}|INT` as `None or INT`, `{[INT [INT ...]]}` as `several INT`."""
+    if metavar == "INT":
+        return "a whole number, such as 1000"
     several = re.sub(r"\{?\[?(\w+) \[\1 \.\.\.\]\]?\}?", r"several \1", metavar)
     return several.replace("{None}", "None").replace("|", " or ")
 

@@ -4,7 +4,9 @@ import json
 import sys
 
 import pytest
+from jax.errors import JaxRuntimeError
 
+from memzoo import commands
 from memzoo.__main__ import main
 from memzoo.data import corpus
 from memzoo.train.writing import SaveError
@@ -173,6 +175,11 @@ RUN_REFUSED = [
         "--split is 'tset'; choose one of train, valida",
     ),
     ("eval runs/tiny --examples 0", 2, "examples is 0; give 1 or more"),
+    (
+        "eval tiny_experiment.py",
+        4,
+        "tiny_experiment.py is a file, not a run's folder; give the folder",
+    ),
     ("eval tiny", 4, "tiny is not a run; did you mean runs/tiny?"),
     ("generate tiny", 4, "tiny is not a run; did you mean runs/tiny?"),
     (f"train runs/tiny {LAYER}.num-heads 4", 2, "the run was started with model.patte"),
@@ -193,19 +200,23 @@ def assert_one_line(result, code, line):
 
 
 REFUSED = [
-    ("train", 2, "memzoo train needs a CONFIG as its first word; `memzoo list` shows"),
-    ("describe --json", 2, "memzoo describe needs a CONFIG as its first word; "),
-    ("eval", 2, "memzoo eval needs a RUN as its first word; give the folder of a run"),
-    ("generate --tokens 3", 2, "memzoo generate needs a RUN as its first word; give"),
-    ("check", 2, "memzoo check takes one Python file, which defines layer configs; "),
-    ("check a.py b.py", 2, "memzoo check takes one Python file"),
+    ("train", 2, "train needs a CONFIG as its first word; `memzoo list` shows"),
+    ("describe --json", 2, "describe needs a CONFIG as its first word; "),
+    ("eval", 2, "eval needs a RUN as its first word; give the folder of a run"),
+    ("generate --tokens 3", 2, "generate needs a RUN as its first word; give"),
+    ("check", 2, "check takes one Python file, which defines layer configs; "),
+    ("check a.py b.py", 2, "check takes one Python file"),
     ("check no.py", 2, "no.py is no Python file; give one that exists"),
     ("train mqar-atention", 2, "'mqar-atention' is no preset, Python file, run or c"),
     ("train no.py", 2, "no.py is no Python file; give one that exists"),
     ("train no.json", 2, "no.json does not exist; give a run's folder or its config"),
     ("train .", 2, "config.json does not exist; give a run's folder or its config.j"),
     ("train mqar-attention --stepz 3", 2, "unknown option --stepz; did you mean --st"),
-    ("train mqar-attention --steps abc", 2, "--steps is 'abc'; it must be INT"),
+    (
+        "train mqar-attention --steps abc",
+        2,
+        "--steps is 'abc'; it must be a whole numb",
+    ),
     ("train mqar-attention --steps 0", 2, "steps is 0; give a whole number, 1 or more"),
     ("train mqar-attention --seed 4294967296", 2, "seed is 4294967296; give a number"),
     (
@@ -225,6 +236,15 @@ REFUSED = [
     ("train mqar-attention --devices 3", 2, "--devices comes too late: this process"),
     ("recall --layers nothing", 2, "layer 'nothing' is not known; known: attention, "),
     ("list more", 2, "'more' belongs to no option; `memzoo list --help` lists the opt"),
+    (f"train {'n' * 300}", 2, f"{'n' * 300}: File name too long; give another path"),
+    (f"eval {'n' * 300}", 2, f"{'n' * 300}: File name too long; give another path"),
+    (f"check {'n' * 300}.py", 2, f"{'n' * 300}.py: File name too long; give another"),
+    ("train mqar-attention --name ../x", 2, "name is '../x'; give a plain folder na"),
+    (
+        "describe mqar-attention --model.width 99999999",
+        2,
+        "model: width is 99999999; give 16777216 or less",
+    ),
     ("eval nowhere", 4, "nowhere is not a run: "),
     ("generate nowhere", 4, "nowhere is not a run: "),
 ]
@@ -235,6 +255,33 @@ def test_refusals(call, tmp_path, monkeypatch, words, code, line):
     monkeypatch.chdir(tmp_path)
     assert_one_line(call(*words.split()), code, line)
     assert list(tmp_path.iterdir()) == []
+
+
+def raising(error):
+    def command(arguments):
+        raise error
+
+    return command
+
+
+def test_out_of_memory_is_one_line(call, monkeypatch):
+    text = "RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.\nmore"
+    remedy = "; take a smaller batch_size or width, or --model.remat full; `memzoo desc"
+    for error, line in (
+        (JaxRuntimeError(text), f"out of memory ({' '.join(text.split())}){remedy}"),
+        (MemoryError(), f"out of memory (of this machine){remedy}"),
+    ):
+        monkeypatch.setitem(commands._COMMANDS, "list", raising(error))
+        assert_one_line(call("list"), 2, line)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("Out of memory"), JaxRuntimeError("no"), OSError("no")]
+)
+def test_what_is_ours_to_mend_is_no_line(monkeypatch, error):
+    monkeypatch.setitem(commands._COMMANDS, "list", raising(error))
+    with pytest.raises(type(error)):
+        main(["list"])
 
 
 def experiment_with(tmp_path, task, name):

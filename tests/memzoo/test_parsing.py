@@ -59,9 +59,12 @@ HELP = "; `memzoo try CONFIG --help` lists the options"
         (["--zzzzzz"], "unknown option --zzzzzz" + HELP),
         (["more", "words"], "'more' belongs to no option" + HELP),
         (["--json", "True"], "'True' belongs to no option" + HELP),
-        (["--steps", "abc"], "--steps is 'abc'; it must be INT"),
-        (["--steps=abc"], "--steps is 'abc'; it must be INT"),
-        (["--steps", "1.5"], "--steps is '1.5'; it must be INT"),
+        (
+            ["--steps", "abc"],
+            "--steps is 'abc'; it must be a whole number, such as 1000",
+        ),
+        (["--steps=abc"], "--steps is 'abc'; it must be a whole number"),
+        (["--steps", "1.5"], "--steps is '1.5'; it must be a whole number"),
         (["--limit", "x"], "--limit is 'x'; it must be None or INT"),
         (
             ["--inner.either", "x"],
@@ -93,14 +96,16 @@ def test_underscores_are_dashes():
         batch_size: int = 4
 
     assert parse(Long, ["--batch_size", "5"], command="x").batch_size == 5
-    with pytest.raises(MemzooError, match=r"^--batch-size is 'y'; it must be INT$"):
+    with pytest.raises(
+        MemzooError, match=r"^--batch-size is 'y'; it must be a whole number, "
+    ):
         parse(Long, ["--batch_size", "y"], command="x")
 
 
 def test_long_values_are_not_broken_into_lines(monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     long = "a_very_long_word_" * 10
-    with pytest.raises(MemzooError, match=f"^--steps is '{long}'; it must be INT$"):
+    with pytest.raises(MemzooError, match=f"^--steps is '{long}'; it must be a whole"):
         read("--steps", long)
     assert os.environ["COLUMNS"] == "40"
     monkeypatch.delenv("COLUMNS")

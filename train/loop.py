@@ -1,5 +1,6 @@
 """The one training loop."""
 
+import json
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -10,13 +11,13 @@ from ..configs.errors import MemzooError
 from ..configs.experiment import ExperimentConfig
 from ..configs.serialise import to_json
 from ..data.pipeline import Pipeline
-from .checkpoint import Checkpoints, Restored, restore_newest
+from .checkpoint import Checkpoints, Restored, restore_newest, saved_steps
 from .lock import locked
 from .manifest import check_config
 from .metrics import RunLog
 from .program import Program, make_program
 from .progress import Screen
-from .runs import CHECKPOINTS, read_record, write_record
+from .runs import CHECKPOINTS, Status, read_record, write_record
 from .session import Evaluate, OnLog, Session, TrainResult
 from .sharding import make_mesh
 from .signals import StopSignals
@@ -65,9 +66,15 @@ def train(
         data = stack.enter_context(_pipeline(config))
         stack.enter_context(locked(run_dir))
         restored = _restore(config, run_dir, program, data, screen)
-        write_record(run_dir, config, "running", command)
+        start = restored.step if restored else 0
+
+        def note(status: Status) -> None:
+            # Of a run that is past the steps asked for, config.json stays true.
+            if start <= config.steps:
+                write_record(run_dir, config, status, command)
+
+        note("running")
         try:
-            start = restored.step if restored else 0
             log = RunLog(run_dir, start, writes=first, report=screen.say)
             directory = run_dir / CHECKPOINTS
             with Checkpoints(directory, keep=config.keep_checkpoints) as checkpoints:
@@ -84,9 +91,9 @@ def train(
                 ).run(signals)
         except MemzooError:
             with suppress(SaveError):  # the first error is the one to hear of
-                write_record(run_dir, config, "failed", command)
+                note("failed")
             raise
-        write_record(run_dir, config, result.status, command)
+        note(result.status)
     return result
 
 
@@ -100,7 +107,7 @@ def _restore(
     """The state to go on from; `None` for a new run."""
     record = read_record(run_dir)
     present = to_json(config)
-    if record is not None:
+    if record is not None and saved_steps(run_dir / CHECKPOINTS):
         check_config(record["config"], present)
     restored = restore_newest(
         run_dir / CHECKPOINTS,
@@ -111,9 +118,17 @@ def _restore(
     )
     if restored is not None:
         data.set_state(restored.data)
-        screen.say(f"{run_dir}: going on from step {restored.step}")
+        screen.say(
+            f"{run_dir}: going on from step {restored.step}"
+            if restored.step <= config.steps
+            else f"{run_dir}: already at step {restored.step}"
+        )
     elif record is not None:
-        screen.say(f"{run_dir} has no checkpoint yet: starting at step 0")
+        same = record["config"] == json.loads(json.dumps(present))
+        screen.say(
+            f"{run_dir} has no checkpoint yet: starting at step 0"
+            + ("" if same else " anew, with the new config")
+        )
     return restored
 
 

@@ -1,6 +1,7 @@
 """The loop: whatever interrupts it, it ends as if nothing had."""
 
 import dataclasses
+import json
 import signal
 
 import numpy as np
@@ -145,6 +146,29 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(
     quick_train(small(), run_dir)
     assert "no checkpoint yet: starting at step 0" in capsys.readouterr().err
     assert content(run_dir) == content(unbroken)
+
+
+def test_a_run_without_a_checkpoint_takes_another_config(
+    unbroken, small, tmp_path, capsys, quick_train, content, record
+):
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    found = record(unbroken)
+    found["config"]["optimizer"]["learning_rate"] = 9.0
+    (run_dir / "config.json").write_text(json.dumps(found | {"status": "failed"}))
+    quick_train(small(), run_dir)
+    said = "no checkpoint yet: starting at step 0 anew, with the new config"
+    assert said in capsys.readouterr().err
+    assert content(run_dir) == content(unbroken)
+    assert record(run_dir)["config"] == record(unbroken)["config"]
+
+
+def test_fewer_steps_than_are_done_change_nothing(unbroken, small, quick_train, capsys):
+    before = (unbroken / "config.json").read_bytes()
+    result = quick_train(small(steps=3), unbroken)
+    assert (result.step, result.status) == (20, "done")
+    assert "already at step 20" in capsys.readouterr().err
+    assert (unbroken / "config.json").read_bytes() == before
 
 
 def test_another_model_and_changed_data_are_refused(unbroken, small, quick_train):

@@ -2,6 +2,7 @@
 
 import codecs
 import itertools
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from .models.language_model import LanguageModel
 
 # Byte tokenizers put the beginning of a document after the 256 bytes.
 BEGIN = 256
+# Positions are counted in 32 bits.
+MOST_TOKENS = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +43,16 @@ class GenerateOptions:
     def __post_init__(self) -> None:
         if self.tokens < 1:
             raise ValueError(f"tokens is {self.tokens}; give 1 or more")
+        if self.tokens > MOST_TOKENS:
+            raise ValueError(f"tokens is {self.tokens}; give {MOST_TOKENS} or fewer")
+        if not math.isfinite(self.temperature):
+            raise ValueError(
+                f"temperature is {self.temperature}; give a finite number, 0 or more"
+            )
         if self.temperature < 0:
             raise ValueError(f"temperature is {self.temperature}; give 0 or more")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}; give 0 or more, below 2^32")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k is {self.top_k}; give 1 or more, or None")
 
@@ -87,13 +98,14 @@ def generate(
         return nnx.merge(graphdef, arrays).step(token, state)
 
     @jax.jit
-    def choose(logits: jax.Array, key: jax.Array) -> jax.Array:
+    def choose(logits: jax.Array, index: jax.Array) -> jax.Array:
         logits = logits[:, :known]
         if top_k is not None:
             least = jax.lax.top_k(logits, min(top_k, logits.shape[-1]))[0][:, -1:]
             logits = jnp.where(logits >= least, logits, -jnp.inf)
         if temperature == 0:
             return jnp.argmax(logits, axis=-1)
+        key = jax.random.fold_in(jax.random.key(seed), index)
         return jax.random.categorical(key, logits / temperature)
 
     length = len(prompt) + tokens
@@ -101,10 +113,10 @@ def generate(
     model.check_capacity(state, length)
     logits, state = prefill(arrays, jnp.asarray([prompt], jnp.int32), state)
     token = None
-    for key in jax.random.split(jax.random.key(seed), tokens):
+    for index in range(tokens):
         if token is not None:
             logits, state = step(arrays, token, state)
-        token = choose(logits, key).astype(jnp.int32)
+        token = choose(logits, jnp.uint32(index)).astype(jnp.int32)
         yield int(token[0])
 
 

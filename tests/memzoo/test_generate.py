@@ -38,7 +38,10 @@ def test_temperature_zero_is_greedy_decoding(model):
 
 def test_tokens_come_one_by_one(model):
     stream = generate(model, PROMPT, tokens=6, temperature=1.0)
-    assert [next(stream) for _ in range(3)] == made(model, temperature=1.0)[:3]
+    first = [next(stream) for _ in range(3)]
+    assert first == made(model, temperature=1.0)[:3]
+    # What was asked for besides makes no draw another.
+    assert first == made(model, temperature=1.0, tokens=3)
 
 
 def test_draws_follow_the_seed(model):
@@ -75,7 +78,17 @@ def test_attention_refuses_to_overflow(model):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("tokens", 0), ("temperature", -0.5), ("top_k", 0)]
+    ("field", "value"),
+    [
+        ("tokens", 0),
+        ("tokens", 10**9 + 1),
+        ("temperature", -0.5),
+        ("temperature", float("inf")),
+        ("temperature", float("nan")),
+        ("top_k", 0),
+        ("seed", -1),
+        ("seed", 2**32),
+    ],
 )
 def test_options_that_are_refused(field, value):
     with pytest.raises(ValueError, match=rf"^{field} is {value}; give "):

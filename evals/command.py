@@ -1,6 +1,7 @@
 """`memzoo eval`: a checkpoint, loaded and measured."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ..data.task import Split
+from ..train.checkpoint import Report
 from ..train.runs import load_run
+from ..train.writing import SaveError
 from .evaluate import evaluate
 from .results import RESULTS, ResultRow, read_results, result_rows, write_results
 
@@ -46,6 +49,8 @@ class EvalConfig:
 def run(config: EvalConfig) -> int:
     """`memzoo eval`: measures, prints, writes the run's results.json; the exit code.
 
+    Where results.json cannot be written, a line says so; the exit code is 0.
+
     Raises:
         CheckpointError: there is no such run, or no intact checkpoint.
         DataError: the data is not there.
@@ -55,19 +60,35 @@ def run(config: EvalConfig) -> int:
     def report(line: str) -> None:
         console.print(line, soft_wrap=True, markup=False)
 
-    rows = evaluate_run(config, report=report)
+    rows = _measure(config, report)
     if config.json:
         print(json.dumps(rows, indent=2))
     else:
         print_results(rows)
+    sys.stdout.flush()
+    try:
+        _keep(config.run / RESULTS, rows)
+    except SaveError as error:
+        # A run of someone else's can be measured as well; what would mend a training
+        # helps nothing here.
+        said = str(error).partition("; ")[0]
+        report(f"memzoo: warning: the results are not kept: {said}")
     return 0
 
 
-def evaluate_run(config: EvalConfig, *, report=None) -> list[ResultRow]:
+def evaluate_run(
+    config: EvalConfig, *, report: Report | None = None
+) -> list[ResultRow]:
     """Rows of the checkpoint; results.json of the run holds them too.
 
     Rows of other checkpoints and splits stay in results.json.
     """
+    rows = _measure(config, report)
+    _keep(config.run / RESULTS, rows)
+    return rows
+
+
+def _measure(config: EvalConfig, report: Report | None) -> list[ResultRow]:
     loaded = load_run(config.run, config.checkpoint, report=report)
     experiment = loaded.config
     found = evaluate(
@@ -80,12 +101,15 @@ def evaluate_run(config: EvalConfig, *, report=None) -> list[ResultRow]:
     rows = result_rows(experiment, found.rows, loaded.step)
     if config.split != "validation":
         rows = [r | {"setting": r["setting"] | {"split": config.split}} for r in rows]
-    path = config.run / RESULTS
+    return rows
+
+
+def _keep(path: Path, rows: list[ResultRow]) -> None:
+    """The rows are in results.json, beside those of other checkpoints and splits."""
     new = {_place(row) for row in rows}
     kept = [] if not path.exists() else read_results(path)
     kept = [row for row in kept if _place(row) not in new]
     write_results(path, sorted(kept + rows, key=lambda row: row["checkpoint_step"]))
-    return rows
 
 
 def print_results(rows: Sequence[ResultRow], console: Console | None = None) -> None:

@@ -13,6 +13,7 @@ from memzoo.evals import command
 from memzoo.evals.command import EvalConfig, evaluate_run, print_results
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.results import read_results
+from memzoo.train.writing import SaveError
 
 SMALL = RecallConfig(
     layers=("attention",),
@@ -57,6 +58,22 @@ def test_json_is_what_was_written(loads, tmp_path, capsys):
     assert loads == [(tmp_path, 10)]
     rows = json.loads(capsys.readouterr().out)
     assert rows == read_results(tmp_path / "results.json")
+
+
+def test_what_cannot_be_kept_is_shown(loads, tmp_path, capsys, monkeypatch):
+    def full(path, rows):
+        raise SaveError(f"cannot write {path}: Permission denied; make room there")
+
+    monkeypatch.setattr(command, "write_results", full)
+    assert command.run(EvalConfig(run=tmp_path)) == 0
+    said = capsys.readouterr()
+    assert "attention on mqar, step 20" in said.out
+    assert said.err == (
+        "memzoo: warning: the results are not kept: cannot write "
+        f"{tmp_path / 'results.json'}: Permission denied\n"
+    )
+    with pytest.raises(SaveError, match="Permission denied"):
+        evaluate_run(EvalConfig(run=tmp_path))
 
 
 def test_measuring_again_changes_nothing_and_loses_nothing(loads, tmp_path):

@@ -70,41 +70,41 @@ def mqar_experiment(
 
 
 def mqar_attention() -> ExperimentConfig:
-    """memzoo train mqar-attention"""
+    """memzoo train mqar-attention: 1.000 after 300 steps"""
     layer = comparable_layer("attention", 64)
     return mqar_experiment(layer, "mqar-attention")
 
 
 def mqar_sliding_window_attention() -> ExperimentConfig:
-    """memzoo train mqar-sliding-window-attention"""
+    """memzoo train mqar-sliding-window-attention: not run to its end yet"""
     layer = comparable_layer("sliding_window_attention", 64)
     layer = dataclasses.replace(layer, window=16)
     return mqar_experiment(layer, "mqar-sliding-window-attention")
 
 
 def mqar_linear_attention() -> ExperimentConfig:
-    """memzoo train mqar-linear-attention"""
+    """memzoo train mqar-linear-attention: 0.067, chance, after 1500 steps"""
     layer = comparable_layer("linear_attention", 64)
     return mqar_experiment(layer, "mqar-linear-attention")
 
 
 def mqar_retnet() -> ExperimentConfig:
-    """memzoo train mqar-retnet"""
+    """memzoo train mqar-retnet: not run to its end yet"""
     return mqar_experiment(comparable_layer("retnet", 64), "mqar-retnet")
 
 
 def mqar_mamba2() -> ExperimentConfig:
-    """memzoo train mqar-mamba2"""
+    """memzoo train mqar-mamba2: not run to its end yet"""
     return mqar_experiment(comparable_layer("mamba2", 64), "mqar-mamba2")
 
 
 def mqar_delta_net() -> ExperimentConfig:
-    """memzoo train mqar-delta-net"""
+    """memzoo train mqar-delta-net: 0.991 after 400 steps"""
     return mqar_experiment(comparable_layer("delta_net", 64), "mqar-delta-net")
 
 
 def mqar_gated_delta_net() -> ExperimentConfig:
-    """memzoo train mqar-gated-delta-net"""
+    """memzoo train mqar-gated-delta-net: 0.992 after 500 steps"""
     layer = comparable_layer("gated_delta_net", 64)
     return mqar_experiment(layer, "mqar-gated-delta-net")
 

@@ -33,25 +33,25 @@ def _text(
 
 
 def text_gated_delta_net() -> ExperimentConfig:
-    """memzoo train text-gated-delta-net"""
+    """memzoo train text-gated-delta-net: not run to its end yet"""
     layer = GatedDeltaNetConfig(num_heads=4, value_ratio=1)
     return _text("text-gated-delta-net", (Group(layers=(layer,), repeats=4),))
 
 
 def text_attention() -> ExperimentConfig:
-    """memzoo train text-attention"""
+    """memzoo train text-attention: not run to its end yet"""
     layer = AttentionConfig(num_heads=4)
     return _text("text-attention", (Group(layers=(layer,), repeats=4),))
 
 
 def text_mamba2() -> ExperimentConfig:
-    """memzoo train text-mamba2"""
+    """memzoo train text-mamba2: not run to its end yet"""
     layer = Mamba2Config(head_size=32, state_size=32, expand=1)
     return _text("text-mamba2", (Group(layers=(layer,), repeats=4),))
 
 
 def text_hybrid() -> ExperimentConfig:
-    """memzoo train text-hybrid: one window of attention after each gated delta net"""
+    """memzoo train text-hybrid: not run to its end yet; windows between delta nets"""
     layers = (
         GatedDeltaNetConfig(num_heads=4, value_ratio=1),
         SlidingWindowAttentionConfig(num_heads=4, window=64),

@@ -1,8 +1,8 @@
 """The one training loop."""
 
 import json
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import jax
@@ -17,7 +17,7 @@ from .manifest import check_config
 from .metrics import RunLog
 from .program import Program, make_program
 from .progress import Screen
-from .runs import CHECKPOINTS, Status, read_record, write_record
+from .runs import CHECKPOINTS, read_record, write_record
 from .session import Evaluate, OnLog, Session, TrainResult
 from .sharding import make_mesh
 from .signals import StopSignals
@@ -67,34 +67,40 @@ def train(
         stack.enter_context(locked(run_dir))
         restored = _restore(config, run_dir, program, data, screen)
         start = restored.step if restored else 0
-
-        def note(status: Status) -> None:
-            # Of a run that is past the steps asked for, config.json stays true.
-            if start <= config.steps:
-                write_record(run_dir, config, status, command)
-
-        note("running")
-        try:
-            log = RunLog(run_dir, start, writes=first, report=screen.say)
-            directory = run_dir / CHECKPOINTS
-            with Checkpoints(directory, keep=config.keep_checkpoints) as checkpoints:
-                result = Session(
-                    config,
-                    program=program,
-                    restored=restored,
-                    data=data,
-                    checkpoints=checkpoints,
-                    log=log,
-                    screen=screen,
-                    on_log=on_log,
-                    evaluator=evaluator,
-                ).run(signals)
-        except MemzooError:
-            with suppress(SaveError):  # the first error is the one to hear of
-                note("failed")
-            raise
-        note(result.status)
+        # Of a run that is past the steps asked for, config.json stays true.
+        if start <= config.steps:
+            write_record(run_dir, config, "running", command)
+            stack.enter_context(_failure_recorded(run_dir, config, command))
+        log = RunLog(run_dir, start, writes=first, report=screen.say)
+        directory = run_dir / CHECKPOINTS
+        with Checkpoints(directory, keep=config.keep_checkpoints) as checkpoints:
+            result = Session(
+                config,
+                program=program,
+                restored=restored,
+                data=data,
+                checkpoints=checkpoints,
+                log=log,
+                screen=screen,
+                on_log=on_log,
+                evaluator=evaluator,
+            ).run(signals)
+        if start <= config.steps:
+            write_record(run_dir, config, result.status, command)
     return result
+
+
+@contextmanager
+def _failure_recorded(
+    run_dir: Path, config: ExperimentConfig, command: Sequence[str] | None
+) -> Iterator[None]:
+    """An error that ends the run is noted in config.json."""
+    try:
+        yield
+    except MemzooError:
+        with suppress(SaveError):  # the first error is the one to hear of
+            write_record(run_dir, config, "failed", command)
+        raise
 
 
 def _restore(

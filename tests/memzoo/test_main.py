@@ -145,6 +145,9 @@ import atexit, gc, os, signal, sys
 from memzoo import commands
 from memzoo.__main__ import main
 
+# A parent that runs in the background hands on a SIGINT that is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def command(name, arguments):
     BODY
 

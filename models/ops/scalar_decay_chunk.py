@@ -41,8 +41,8 @@ def forward(
     memory: Float[Array, "b h k v"],
     tokens: tuple,
     segment: Int[Array, "b c"] | None,
-) -> tuple[Float[Array, "b h k v"], Float[Array, "b c h v"], None]:
-    """The memory after a chunk, its outputs, and nothing else to save.
+) -> tuple[Float[Array, "b h k v"], Float[Array, "b c h v"], tuple]:
+    """The memory after a chunk, its outputs, and its scores and decays to save.
 
     Args:
         memory: before the chunk.
@@ -54,14 +54,15 @@ def forward(
     o = scale(dot("bhik,bhkv->bhiv", chunk.q, memory), decay.carried)
     o = o + dot("bhij,bhjv->bhiv", chunk.scores * decay.within, chunk.v)
     left = dot("bhjk,bhjv->bhkv", chunk.k, scale(chunk.v, decay.remaining))
-    return keep(memory, decay) + left, _tokens_first(o, tokens[2]), None
+    saved = (chunk.scores, decay)
+    return keep(memory, decay) + left, _tokens_first(o, tokens[2]), saved
 
 
 def backward(
     memory: Float[Array, "b h k v"],
     tokens: tuple,
     segment: Int[Array, "b c"] | None,
-    saved: None,
+    saved: tuple[Float[Array, "b h c c"], ChunkDecay],
     memory_cotangent: Float[Array, "b h k v"],
     o_cotangent: Float[Array, "b c h v"],
 ) -> tuple[Float[Array, "b h k v"], tuple]:
@@ -71,11 +72,11 @@ def backward(
         memory: before the chunk.
         tokens: as in `forward`.
         segment: document starts seen in the chunk.
-        saved: nothing.
+        saved: the scores and decays of the chunk.
         memory_cotangent: of the memory after the chunk.
         o_cotangent: of the outputs.
     """
-    chunk, dot = _prepare(memory, tokens, segment)
+    chunk, dot = _prepare(memory, tokens, segment, saved)
     decay = chunk.decay
     do = jnp.swapaxes(o_cotangent, 1, 2).astype(memory.dtype)
     left = scale(dot("bhjk,bhkv->bhjv", chunk.k, memory_cotangent), decay.remaining)
@@ -105,7 +106,10 @@ def backward(
 
 
 def _prepare(
-    memory: Float[Array, "b h k v"], tokens: tuple, segment: Int[Array, "b c"] | None
+    memory: Float[Array, "b h k v"],
+    tokens: tuple,
+    segment: Int[Array, "b c"] | None,
+    saved: tuple[Float[Array, "b h c c"], ChunkDecay] | None = None,
 ) -> tuple[Chunk, Any]:
     dtype = memory.dtype
     q, k, v, running = tokens
@@ -113,10 +117,12 @@ def _prepare(
         matrix_product, operand=jnp.result_type(q, k, v), accumulate=memory.dtype
     )
     q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
-    if running is not None:
-        running = jnp.swapaxes(running, 1, 2)
-    decay = chunk_decay(running, segment, shape=q.shape[:3], dtype=dtype)
-    scores = dot("bhik,bhjk->bhij", q, k)
+    if saved is None:
+        if running is not None:
+            running = jnp.swapaxes(running, 1, 2)
+        decay = chunk_decay(running, segment, shape=q.shape[:3], dtype=dtype)
+        saved = (dot("bhik,bhjk->bhij", q, k), decay)
+    scores, decay = saved
     return Chunk(q, k, v.astype(dtype), decay, scores), dot
 
 

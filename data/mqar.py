@@ -105,6 +105,11 @@ class MqarConfig:
         """Accuracy of naming any of the row's values: 1 / pairs."""
         return sum(1 / pairs for pairs in self.settings) / len(self.settings)
 
+    def setting(self, index: int) -> dict[str, float]:
+        """What row `index` is measured under."""
+        pairs = self.settings[index % len(self.settings)]
+        return {"num_pairs": pairs, "length": self.length}
+
     def build(self, split: Split) -> "Mqar":
         """One split of the task."""
         return Mqar(self, split)

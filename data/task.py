@@ -48,6 +48,9 @@ class Config(Protocol):
         vocab_size: tokens are below it.
         length: tokens a row.
         chance: accuracy without any memory; `None` where there is no such number.
+
+    A task whose rows are not all of one kind also has a method `setting`, which
+    `setting_of` asks.
     """
 
     task_name: ClassVar[str]
@@ -73,6 +76,12 @@ class Config(Protocol):
     def content(self) -> dict[str, int | str]:
         """What was read from outside, as numbers and a digest; empty if nothing was."""
         ...
+
+
+def setting_of(config: Config, index: int) -> dict[str, float]:
+    """What row `index` is measured under: its length, and what the task adds."""
+    own = getattr(config, "setting", None)
+    return {"length": config.length} if own is None else own(index)
 
 
 def fingerprint(config: Config) -> dict[str, Any]:

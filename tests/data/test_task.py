@@ -10,10 +10,10 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from memzoo.data import TASKS, MqarConfig, TaskConfig, TextConfig
-from memzoo.data.task import Config, DataError, Task, fingerprint
+from memzoo.data import TASKS, MqarConfig, NeedleConfig, TaskConfig, TextConfig
+from memzoo.data.task import Config, DataError, Task, fingerprint, setting_of
 
-SMALL = [MqarConfig(), TextConfig(length=64, max_bytes=50_000)]
+SMALL = [MqarConfig(), NeedleConfig(), TextConfig(length=64, max_bytes=50_000)]
 
 
 def test_the_registry_holds_every_task_by_its_name():
@@ -53,6 +53,12 @@ def test_a_fingerprint_survives_json(config):
     assert json.loads(json.dumps(found)) == found
 
 
+def test_a_setting_is_the_length_where_a_task_says_no_more():
+    assert setting_of(TextConfig(length=64), 5) == {"length": 64}
+    mixed = MqarConfig(num_pairs=(2, 4))
+    assert setting_of(mixed, 5) == {"num_pairs": 4, "length": 64}
+
+
 def test_data_errors_are_value_errors():
     assert issubclass(DataError, ValueError)
 
@@ -62,7 +68,8 @@ def test_tasks_need_neither_jax_nor_tensorflow(tmp_path: Path):
         "import sys\n"
         "for name in ('jax', 'flax', 'tensorflow'):\n"
         "    sys.modules[name] = None\n"
-        "from memzoo.data import MqarConfig, TextConfig\n"
-        "MqarConfig().build('train'), TextConfig(max_bytes=999).build('train')"
+        "from memzoo.data import MqarConfig, NeedleConfig, TextConfig\n"
+        "configs = MqarConfig(), NeedleConfig(), TextConfig(max_bytes=999)\n"
+        "[config.build('train') for config in configs]"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)

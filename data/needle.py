@@ -1,0 +1,197 @@
+"""A needle in a haystack, in token form (after RULER, arXiv 2404.06654)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Int, Int32, Int64
+
+from . import counter
+from .batch import Batch
+from .task import ENDLESS, SPLITS, Split
+
+KEY_MARKER, VALUE_MARKER = 0, 1
+
+# "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back
+# again.": a token a word and a token a full stop, numbered as they first appear.
+_WORDS = (0, 1, 2, 3, 4, 0, 5, 2, 6, 4, 0, 7, 2, 8, 4, 9, 10, 11, 4, 12, 13, 14, 15, 4)
+PHRASE = tuple(2 + word for word in _WORDS)
+FIRST_KEY = 1 + max(PHRASE)
+
+# Numbers of the streams; golden values in the tests hold them.
+_KEY, _VALUES, _PLACE = range(3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeedleConfig:
+    """One key with a value of several tokens, hidden in noise; then the key again.
+
+    The noise is a phrase of 24 tokens, repeated. After some of it comes the needle,
+    `KEY k VAL v1 .. v7`, after the rest of it the question, `KEY k VAL`, and the value
+    is asked for from there on, each token after the true ones before it:
+
+        tokens    noise  KEY k VAL v1 .. v7  noise  KEY k VAL v1 .. v6
+        targets                                           v1  v2 .. v7
+
+    All tokens right is therefore what greedy decoding would put out. Tokens 0 and 1
+    are the markers, 2 to 17 the words of the phrase; the first half of the others are
+    keys, the second half values. Key and value tokens are drawn uniformly and
+    independently: a value may hold a token twice.
+
+    Attributes:
+        length: tokens a row.
+        depth: share of the noise that stands before the needle, from 0 to 1. A tuple
+            mixes settings: row `i` has `depth[i % len(depth)]`. `None`: every place is
+            as likely.
+        vocab_size: number of tokens.
+        value_length: tokens of the value.
+        seed: decides every draw. No row comes twice.
+
+    Differs from RULER's passkey in: tokens in place of words, the question has no
+    wording of its own, the needle may stand inside a phrase, and every row is exactly
+    `length` long.
+    """
+
+    task_name: ClassVar[str] = "needle"
+    data_version: ClassVar[int] = 1
+
+    length: int = 256
+    depth: float | tuple[float, ...] | None = None
+    vocab_size: int = 128
+    value_length: int = 7
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.value_length < 1:
+            raise ValueError(
+                f"value_length is {self.value_length}; it must be 1 or more"
+            )
+        if self.noise_length < 0:
+            raise ValueError(
+                f"length is {self.length}; with value_length {self.value_length} it "
+                f"must be {self.length - self.noise_length} or more"
+            )
+        if not FIRST_KEY + 2 <= self.vocab_size <= 2**31:
+            raise ValueError(
+                f"vocab_size is {self.vocab_size}; it must lie in "
+                f"[{FIRST_KEY + 2}, 2^31]"
+            )
+        if self.depth is not None and not self.depths:
+            raise ValueError("depth is empty; give a number, or None for every place")
+        for depth in self.depths:
+            if not 0 <= depth <= 1:
+                raise ValueError(f"depth is {depth}; it must lie in [0, 1]")
+
+    @property
+    def depths(self) -> tuple[float, ...]:
+        """`depth` as a tuple; empty where it is `None`."""
+        if self.depth is None:
+            return ()
+        return self.depth if isinstance(self.depth, tuple) else (self.depth,)
+
+    @property
+    def noise_length(self) -> int:
+        """Tokens of noise in a row."""
+        return self.length - 2 * self.value_length - 5
+
+    @property
+    def first_value(self) -> int:
+        """Tokens from this one on are values."""
+        return FIRST_KEY + (self.vocab_size - FIRST_KEY) // 2
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of naming any value token."""
+        return 1 / (self.vocab_size - self.first_value)
+
+    def setting(self, index: int) -> dict[str, float]:
+        """What row `index` is measured under."""
+        length: dict[str, float] = {"length": self.length}
+        if not self.depths:
+            return length
+        return length | {"depth": float(self.depths[index % len(self.depths)])}
+
+    def build(self, split: Split) -> "Needle":
+        """One split of the task."""
+        return Needle(self, split)
+
+    def content(self) -> dict[str, int | str]:
+        """Nothing: every byte is made from the config."""
+        return {}
+
+
+class Needle:
+    """One split of the needle in a haystack."""
+
+    def __init__(self, config: NeedleConfig, split: Split) -> None:
+        self.config = config
+        self._split = SPLITS.index(split)
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def examples(self, indices: Int[np.ndarray, "b"]) -> Batch:
+        """The rows with these numbers, with one target a token of the value."""
+        config = self.config
+        indices = indices.astype(np.int64)
+        rows, size = len(indices), config.value_length
+        keys = FIRST_KEY + self._draw(indices, _KEY, 1, config.first_value - FIRST_KEY)
+        values = config.first_value + self._draw(
+            indices, _VALUES, size, config.vocab_size - config.first_value
+        )
+        markers = np.full((rows, 1), KEY_MARKER), np.full((rows, 1), VALUE_MARKER)
+        needle = np.concatenate([markers[0], keys, markers[1], values], axis=1)
+        asked, start = config.length - size - 2, self._places(indices)[:, None]
+        # The noise goes on behind the needle where it stopped before it.
+        column = np.arange(asked)
+        source = np.where(column < start + size + 3, column, column - size - 3)
+        tokens = np.empty((rows, config.length), np.int32)
+        tokens[:, :asked] = np.resize(PHRASE, asked)[source]
+        where = start + np.arange(size + 3)
+        np.put_along_axis(tokens, where, needle.astype(np.int32), axis=1)
+        tokens[:, asked:] = needle[:, : size + 2]
+        positions = np.arange(config.length - size, config.length, dtype=np.int32)
+        return Batch(
+            tokens=tokens,
+            targets=values.astype(np.int32),
+            target_positions=np.tile(positions, (rows, 1)),
+            target_weights=np.ones(values.shape, np.float32),
+        )
+
+    def _places(self, indices: Int64[np.ndarray, "b"]) -> Int64[np.ndarray, "b"]:
+        """Tokens of noise before the needle."""
+        noise = self.config.noise_length
+        if not self.config.depths:
+            return self._draw(indices, _PLACE, 1, noise + 1)[:, 0]
+        places = [round(depth * noise) for depth in self.config.depths]
+        return np.array(places, np.int64)[indices % len(places)]
+
+    def _draw(
+        self, indices: Int64[np.ndarray, "b"], stream: int, count: int, size: int
+    ) -> Int64[np.ndarray, "b {count}"]:
+        """Integers in `[0, size)`, drawn independently."""
+        key = counter.key(self.config.seed, self._split, stream, index=indices)
+        return counter.bounded(counter.bits(key, count), size)
+
+
+def solve(
+    tokens: Int32[np.ndarray, "b t"], value_length: int = 7
+) -> Int32[np.ndarray, "b n"]:
+    """What a perfect memory answers, from the tokens alone.
+
+    Raises:
+        ValueError: a row has no needle with the key that is asked for.
+    """
+    asked = tokens.shape[1] - value_length - 2
+    answers = np.empty((len(tokens), value_length), np.int32)
+    for answer, row in zip(answers, tokens, strict=True):
+        key = row[asked + 1]
+        starts = [
+            at
+            for at in np.flatnonzero(row[:asked] == KEY_MARKER)
+            if (row[at + 1], row[at + 2]) == (key, VALUE_MARKER)
+        ]
+        if not starts:
+            raise ValueError(f"no needle with the key {key}; give rows of this task")
+        answer[:] = row[starts[0] + 3 : starts[0] + 3 + value_length]
+    return answers

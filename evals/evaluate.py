@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..data import TaskConfig
 from ..data.pipeline import Pipeline
-from ..data.task import Split
+from ..data.task import Split, setting_of
 from .perplexity import perplexity
 from .recall import Row, recall
 from .score import Model, score
@@ -74,7 +74,8 @@ def evaluate(
     if task_config.chance is None:
         rows = perplexity(scores, length=task_config.length)
     else:
-        rows = recall(scores, length=task_config.length)
+        indices = range(len(scores.weights))
+        rows = recall(scores, [setting_of(task_config, i) for i in indices])
     return Evaluation(
         accuracy=scores.mean(scores.correct), loss=scores.mean(scores.nats), rows=rows
     )

@@ -1,5 +1,7 @@
 """Recall: of what was asked, how much came back?"""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from .score import Scores
@@ -7,34 +9,37 @@ from .score import Scores
 Row = dict[str, object]
 
 
-def recall(scores: Scores, *, length: int) -> list[Row]:
+def recall(scores: Scores, settings: Sequence[Mapping[str, float]]) -> list[Row]:
     """Accuracy by setting: per query, and per sequence (every query of it right).
-
-    A setting is the number of pairs that a sequence asks for and the sequence's length.
 
     Args:
         scores: every target of the rows that were read.
-        length: tokens a row.
+        settings: what each of the rows is measured under; equal ones together.
 
     Returns:
         Rows with `setting`, `metric` (`accuracy`, `sequence_accuracy` or `loss`),
         `value`, and `count`, the number of queries or sequences behind the value.
     """
     asked = scores.weights > 0
-    pairs = asked.sum(axis=1)
+    groups: dict[tuple[tuple[str, float], ...], list[int]] = {}
+    for index in np.flatnonzero(asked.any(axis=1)):
+        groups.setdefault(tuple(settings[index].items()), []).append(int(index))
     rows: list[Row] = []
-    for num_pairs in np.unique(pairs[pairs > 0]):
-        chosen = pairs == num_pairs
+    for setting, chosen in sorted(groups.items()):
         part = Scores(*(a[chosen] for a in scores))
         whole = np.all(part.correct | ~asked[chosen], axis=1)
-        queries, sequences = int(asked[chosen].sum()), int(chosen.sum())
-        setting = {"num_pairs": int(num_pairs), "length": length}
+        queries, sequences = int(asked[chosen].sum()), len(chosen)
         for metric, value, count in (
             ("accuracy", part.mean(part.correct), queries),
             ("sequence_accuracy", float(np.mean(whole)), sequences),
             ("loss", part.mean(part.nats), queries),
         ):
             rows.append(
-                {"setting": setting, "metric": metric, "value": value, "count": count}
+                {
+                    "setting": dict(setting),
+                    "metric": metric,
+                    "value": value,
+                    "count": count,
+                }
             )
     return rows

@@ -43,7 +43,7 @@ def result_rows(
             "state_bytes": state,
             "checkpoint_step": step,
             "learning_rate": config.optimizer.learning_rate,
-            "chance": _chance(row),
+            "chance": _chance(config, row),
         }
         for row in measured
     ]
@@ -96,7 +96,9 @@ def read_results(path: Path) -> list[ResultRow]:
     return rows
 
 
-def _chance(row: Mapping[str, Any]) -> float | None:
-    """Accuracy of naming any value that stands in the sequence."""
+def _chance(config: ExperimentConfig, row: Mapping[str, Any]) -> float | None:
+    """Accuracy without any memory: for pairs, of naming any value of the sequence."""
+    if row["metric"] != "accuracy":
+        return None
     pairs = row["setting"].get("num_pairs")
-    return 1 / pairs if pairs and row["metric"] == "accuracy" else None
+    return 1 / pairs if pairs else config.task.chance

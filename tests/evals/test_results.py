@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from memzoo.configs.errors import MemzooError
+from memzoo.data.needle import NeedleConfig
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.results import (
     layer_name,
@@ -52,6 +53,13 @@ def test_a_row_says_what_was_measured_where():
         "chance": 0.5,
     }
     assert second["chance"] is None
+
+
+def test_chance_is_that_of_the_task_where_no_setting_decides_it():
+    needle = dataclasses.replace(EXPERIMENT, task=NeedleConfig(vocab_size=28))
+    assert needle.model.vocab_size >= 28
+    measured = [row | {"setting": {"length": 256}} for row in MEASURED]
+    assert [r["chance"] for r in result_rows(needle, measured, 1)] == [0.2, None]
 
 
 def test_sizes_are_those_of_the_built_model():

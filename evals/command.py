@@ -17,7 +17,10 @@ from ..train.checkpoint import Report
 from ..train.runs import load_run
 from ..train.writing import SaveError
 from .evaluate import evaluate
+from .length import by_length
+from .recall_config import Integers
 from .results import RESULTS, ResultRow, read_results, result_rows, write_results
+from .summary import setting_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,8 @@ class EvalConfig:
     """Rows that are read; None: as many as the run's own evaluations."""
     batch_size: int | None = None
     """Rows computed at once; None: as in the run."""
+    lengths: Integers = ()
+    """Read rows of these lengths instead of the run's own; needles at five depths."""
     json: bool = False
     """Print the rows instead of a table."""
 
@@ -42,6 +47,11 @@ class EvalConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; give 1 or more")
+        if self.lengths and self.batch_size is not None:
+            raise ValueError(
+                f"batch_size is {self.batch_size}; with lengths it is chosen by them, "
+                "leave it out"
+            )
         if self.checkpoint is not None and self.checkpoint < 0:
             raise ValueError(f"checkpoint is {self.checkpoint}; give 0 or more")
 
@@ -91,14 +101,25 @@ def evaluate_run(
 def _measure(config: EvalConfig, report: Report | None) -> list[ResultRow]:
     loaded = load_run(config.run, config.checkpoint, report=report)
     experiment = loaded.config
-    found = evaluate(
-        loaded.model,
-        experiment.task,
-        split=config.split,
-        examples=config.examples or experiment.evaluation_examples,
-        batch_size=config.batch_size or experiment.batch_size,
-    )
-    rows = result_rows(experiment, found.rows, loaded.step)
+    examples = config.examples or experiment.evaluation_examples
+    if config.lengths:
+        rows = by_length(
+            loaded.model,
+            experiment,
+            config.lengths,
+            split=config.split,
+            examples=examples,
+            step=loaded.step,
+        )
+    else:
+        found = evaluate(
+            loaded.model,
+            experiment.task,
+            split=config.split,
+            examples=examples,
+            batch_size=config.batch_size or experiment.batch_size,
+        )
+        rows = result_rows(experiment, found.rows, loaded.step)
     if config.split != "validation":
         rows = [r | {"setting": r["setting"] | {"split": config.split}} for r in rows]
     return rows
@@ -147,9 +168,4 @@ def _place(row: ResultRow) -> tuple[object, ...]:
 
 
 def _setting_text(row: ResultRow) -> str:
-    setting = row["setting"]
-    if "num_pairs" in setting:
-        return f"{setting['num_pairs']} pairs, {setting['length']} tokens"
-    if "context_to" in setting:
-        return f"context {setting['context_from']} to {setting['context_to']}"
-    return f"all, {setting['length']} tokens"
+    return setting_text(row["setting"])

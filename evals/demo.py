@@ -20,6 +20,7 @@ from . import sweep
 from .command import print_results
 from .evaluate import evaluate
 from .recall_config import RecallConfig
+from .recall_page import details
 from .report import (
     made_section,
     recall_finding,
@@ -167,8 +168,8 @@ def write_demo_report(
     name = "Sources of Python's standard library, byte by byte"
     *before, remarks = parts
     bits = next(r["value"] for r in text_rows if r["metric"] == "bits_per_byte")
-    details = [
-        *sweep.details(comparison),
+    lines = [
+        *details(comparison),
         f"Text: {experiment.steps} steps of {experiment.batch_size} rows of "
         f"{experiment.task.length} bytes, width {experiment.model.width}, "
         f"{experiment.model.stack.depth} blocks; evaluated on other files than those "
@@ -185,7 +186,7 @@ def write_demo_report(
             *before,
             text_section(text_rows, name=name),
             remarks,
-            made_section(made, versions(), details),
+            made_section(made, versions(), lines),
         ],
         title="Three memories, compared",
         finding=f"{recall_finding(rows)} On real text, gated_delta_net spends "

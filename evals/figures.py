@@ -4,48 +4,35 @@ The SVG holds CSS variables in place of colours (`--ink`, `--grid`, `--series-0`
 and so on), so one figure serves a light and a dark page.
 """
 
-import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
+from .drawing import (
+    INK,
+    MUTED,
+    PAPER,
+    SERIES,
+    STYLE,
+    accuracy_axis,
+    as_svg,
+    chance_label,
+    dots,
+    draw_figure,
+    layers_of,
+    line_and_seeds,
+    series,
+    ticks,
+)
 from .summary import Cell
 
-SERIES = 8
-"""Colours that the page defines, from `--series-0` on; further series begin anew."""
-
-_INK, _MUTED, _GRID, _PAPER = "#010101", "#020202", "#030303", "#040404"
-_MARKERS = "osD^vPX*"
 _NAME_HEIGHT = 0.058  # of a name beside a point, as a share of the axis
-_WIDTH, _HEIGHT = 4.8, 3.3
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.size": 9,
-    "text.color": _INK,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "axes.edgecolor": _MUTED,
-    "axes.labelcolor": _INK,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": _GRID,
-    "grid.linewidth": 0.8,
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
-    "lines.linewidth": 2.0,
-    "lines.markersize": 6.5,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +47,14 @@ class Curve:
 
 def swatch(number: int) -> str:
     """The line and marker of a series, for a legend."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(0.36, 0.16))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.axis("off")
-        axes.plot([0, 1, 2], [0, 0, 0], **_series(number))
+        axes.plot([0, 1, 2], [0, 0, 0], **series(number))
         axes.lines[0].set_markevery([1])
         axes.set_ylim(-1, 1)
-        return _svg(figure, f"swatch{number}", "")
+        return as_svg(figure, f"swatch{number}", "")
 
 
 def accuracy_by_pairs(cells: Sequence[Cell], numbers: Mapping[str, int]) -> str:
@@ -78,20 +65,20 @@ def accuracy_by_pairs(cells: Sequence[Cell], numbers: Mapping[str, int]) -> str:
         levels = {c.of("num_pairs"): c.chance for c in cells if c.chance is not None}
         chance = sorted(levels.items())
         if chance:
-            axes.plot(*zip(*chance, strict=True), ":", color=_MUTED, lw=1.5)
-            _chance_label(axes, *chance[0])
-        for layer in _layers(cells):
+            axes.plot(*zip(*chance, strict=True), ":", color=MUTED, lw=1.5)
+            chance_label(axes, *chance[0])
+        for layer in layers_of(cells):
             line = [c for c in cells if c.layer == layer]
             line.sort(key=lambda c: c.of("num_pairs"))
-            _line_and_seeds(
+            line_and_seeds(
                 axes, line, [c.of("num_pairs") for c in line], numbers[layer]
             )
         axes.set_xscale("log", base=2)
-        _ticks(axes, pairs, [str(p) for p in pairs])
+        ticks(axes, pairs, [str(p) for p in pairs])
         axes.set_xlabel("key-value pairs in the sequence")
-        _accuracy_axis(axes)
+        accuracy_axis(axes)
 
-    return _figure(draw, "pairs", "Accuracy against the number of pairs")
+    return draw_figure(draw, "pairs", "Accuracy against the number of pairs")
 
 
 def accuracy_by_state(cells: Sequence[Cell], numbers: Mapping[str, int]) -> str:
@@ -101,25 +88,25 @@ def accuracy_by_state(cells: Sequence[Cell], numbers: Mapping[str, int]) -> str:
         sizes = sorted({cell.state_bytes for cell in cells})
         chance = cells[0].chance
         taken = [chance or 0.0]
-        for layer in _layers(cells):
+        for layer in layers_of(cells):
             line = sorted(
                 (c for c in cells if c.layer == layer), key=lambda c: c.state_bytes
             )
-            _line_and_seeds(axes, line, [c.state_bytes for c in line], numbers[layer])
+            line_and_seeds(axes, line, [c.state_bytes for c in line], numbers[layer])
             _point_name(axes, line[-1], sizes, taken)
         low, high = sizes[0] / 1.6, sizes[-1] * 1.6
         axes.set_xscale("log", base=2)
         axes.set_xlim(low, high)
         powers = [2**n for n in range(60) if low <= 2**n <= high]
         powers = powers[:: 1 + len(powers) // 6]
-        _ticks(axes, powers, [byte_text(n) for n in powers])
+        ticks(axes, powers, [byte_text(n) for n in powers])
         axes.set_xlabel("state carried from token to token (bytes, log scale)")
         if chance is not None:
-            axes.axhline(chance, ls=":", color=_MUTED, lw=1.5)
-            _chance_label(axes, low, chance)
-        _accuracy_axis(axes)
+            axes.axhline(chance, ls=":", color=MUTED, lw=1.5)
+            chance_label(axes, low, chance)
+        accuracy_axis(axes)
 
-    return _figure(draw, "state", "Accuracy against bytes of state")
+    return draw_figure(draw, "state", "Accuracy against bytes of state")
 
 
 def learning_curves(
@@ -129,27 +116,27 @@ def learning_curves(
 
     def draw(axes: Axes) -> None:
         best = max(cell.best, key=lambda run: (run.value, -(run.steps or last_step)))
-        look = _series(number)
+        look = series(number)
         for curve in curves:
             chosen = curve.learning_rate == cell.learning_rate
             thick = chosen and curve.seed == best.seed
             axes.plot(
                 (0, *curve.steps),
                 (0.0, *curve.accuracy),
-                color=look["color"] if chosen else _MUTED,
+                color=look["color"] if chosen else MUTED,
                 lw=2.6 if thick else 1.1,
                 alpha=1.0 if chosen else 0.45,
                 zorder=3 if thick else 2,
             )
         if cell.chance is not None:
-            axes.axhline(cell.chance, ls=":", color=_MUTED, lw=1.2)
+            axes.axhline(cell.chance, ls=":", color=MUTED, lw=1.2)
         axes.set_xlim(0, last_step)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.set_xlabel("optimizer steps")
-        _accuracy_axis(axes)
+        accuracy_axis(axes)
 
     name = f"curve{number}"
-    return _figure(
+    return draw_figure(
         draw, name, f"Learning curves of {cell.layer}", width=3.4, height=2.5
     )
 
@@ -160,18 +147,18 @@ def accuracy_by_learning_rate(cells: Sequence[Cell], numbers: Mapping[str, int])
     def draw(axes: Axes) -> None:
         rates = sorted({run.learning_rate for cell in cells for run in cell.runs})
         for cell in cells:
-            look = _series(numbers[cell.layer])
+            look = series(numbers[cell.layer])
             own = sorted({run.learning_rate for run in cell.runs})
             groups = [[r.value for r in cell.runs if r.learning_rate == x] for x in own]
             axes.plot(own, [sum(g) / len(g) for g in groups], zorder=3, **look)
             for rate, group in zip(own, groups, strict=True):
-                _dots(axes, [rate] * len(group), group, look)
+                dots(axes, [rate] * len(group), group, look)
         axes.set_xscale("log")
-        _ticks(axes, rates, [f"{rate:g}" for rate in rates])
+        ticks(axes, rates, [f"{rate:g}" for rate in rates])
         axes.set_xlabel("peak learning rate")
-        _accuracy_axis(axes)
+        accuracy_axis(axes)
 
-    return _figure(draw, "rates", "Accuracy against the learning rate")
+    return draw_figure(draw, "rates", "Accuracy against the learning rate")
 
 
 def by_context(
@@ -195,9 +182,9 @@ def by_context(
     def draw(axes: Axes) -> None:
         ends = sorted({end for line in lines.values() for end, _ in line})
         for layer, line in lines.items():
-            axes.plot(*zip(*line, strict=True), **_series(numbers[layer]))
+            axes.plot(*zip(*line, strict=True), **series(numbers[layer]))
         axes.set_xscale("log", base=2)
-        _ticks(axes, ends, [str(end) for end in ends])
+        ticks(axes, ends, [str(end) for end in ends])
         axes.set_xlabel("tokens of context, up to")
         axes.set_ylabel(label)
         top = max(value for line in lines.values() for _, value in line)
@@ -205,7 +192,92 @@ def by_context(
         if share:
             axes.yaxis.set_major_formatter("{x:.0%}")
 
-    return _figure(draw, name, label)
+    return draw_figure(draw, name, label)
+
+
+def accuracy_by_length(
+    cells: Sequence[Cell],
+    numbers: Mapping[str, int],
+    trained: int,
+    *,
+    name: str,
+    label: str,
+) -> str:
+    """A share against the length that is read, the trained length marked.
+
+    Args:
+        cells: one a layer and length.
+        numbers: the series of every layer.
+        trained: tokens in a row that was trained on.
+        name: of the figure, in its identifiers.
+        label: of the vertical axis.
+    """
+
+    def draw(axes: Axes) -> None:
+        lengths = sorted({cell.of("length") for cell in cells})
+        axes.axvline(trained, color=MUTED, lw=1.2, ls="--")
+        axes.annotate(
+            "trained",
+            (trained, 1.0),
+            xytext=(4, 4),
+            textcoords="offset points",
+            color=MUTED,
+        )
+        for layer in layers_of(cells):
+            line = [c for c in cells if c.layer == layer]
+            line.sort(key=lambda c: c.of("length"))
+            line_and_seeds(axes, line, [c.of("length") for c in line], numbers[layer])
+        chance = cells[0].chance
+        if chance is not None:
+            axes.axhline(chance, ls=":", color=MUTED, lw=1.5)
+            chance_label(axes, lengths[0], chance)
+        axes.set_xscale("log", base=2)
+        ticks(axes, lengths, [length_text(length) for length in lengths])
+        axes.set_xlabel("tokens read (log scale)")
+        accuracy_axis(axes, label)
+        axes.set_ylim(0, 1.1)
+
+    return draw_figure(draw, name, "Accuracy against the length")
+
+
+def depth_map(
+    values: Mapping[tuple[int, float], float], layer: str, number: int
+) -> str:
+    """A field for every length and depth, the fuller the better.
+
+    Args:
+        values: a share for every (length, depth).
+        layer: whose values they are.
+        number: of its series.
+    """
+
+    def draw(axes: Axes) -> None:
+        lengths = sorted({length for length, _ in values})
+        depths = sorted({depth for _, depth in values})
+        look = series(number)
+        for (length, depth), value in values.items():
+            x, y = lengths.index(length), depths.index(depth)
+            field = Rectangle((x - 0.47, y - 0.47), 0.94, 0.94)
+            field.set(facecolor=look["color"], alpha=value, linewidth=0)
+            axes.add_patch(field)
+            ink = PAPER if value > 0.55 else INK
+            text = f"{100 * value:.0f}"
+            axes.text(x, y, text, ha="center", va="center", fontsize=8, color=ink)
+        axes.set_xlim(-0.5, len(lengths) - 0.5)
+        axes.set_ylim(len(depths) - 0.5, -0.5)
+        axes.grid(False)
+        ticks(axes, range(len(lengths)), [length_text(n) for n in lengths])
+        axes.set_yticks(range(len(depths)), [f"{100 * d:.0f} %" for d in depths])
+        axes.set_xlabel("tokens read")
+        axes.set_ylabel("noise before the needle")
+
+    name = f"depth{number}"
+    return draw_figure(draw, name, f"Accuracy of {layer} by depth", height=2.4)
+
+
+def length_text(length: int) -> str:
+    """A number of tokens as people read it: 256, 1k, 16k."""
+    return f"{length // 1024}k" if length % 1024 == 0 else str(length)
 
 
 def seed_strip(values: Sequence[float], chance: float | None, number: int) -> str:
@@ -239,37 +311,6 @@ def byte_text(count: int) -> str:
     return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
 
 
-def _line_and_seeds(
-    axes: Axes, line: Sequence[Cell], where: Sequence[float], number: int
-) -> None:
-    look = _series(number)
-    axes.plot(where, [cell.mean for cell in line], zorder=3, **look)
-    for x, cell in zip(where, line, strict=True):
-        if len(cell.values) > 1:
-            _dots(axes, [x] * len(cell.values), cell.values, look)
-
-
-def _dots(
-    axes: Axes, xs: Sequence[float], ys: Sequence[float], look: dict[str, Any]
-) -> None:
-    axes.plot(xs, ys, "o", ms=3.2, color=look["color"], alpha=0.55, mew=0, zorder=2)
-
-
-def _layers(cells: Sequence[Cell]) -> list[str]:
-    return list(dict.fromkeys(cell.layer for cell in cells))
-
-
-def _series(number: int) -> dict[str, Any]:
-    """Colour and marker of a series; the stand-in colour becomes a CSS variable."""
-    return {
-        "color": f"#0505{number % SERIES:02x}",
-        "marker": _MARKERS[number % len(_MARKERS)],
-        "markeredgecolor": _PAPER,
-        "markeredgewidth": 0.8,
-        "linestyle": ("-", "--", "-.")[number // SERIES % 3],
-    }
-
-
 def _point_name(
     axes: Axes, cell: Cell, sizes: Sequence[int], taken: list[float]
 ) -> None:
@@ -285,56 +326,3 @@ def _point_name(
         "ha": "right" if left else "left",
     }
     axes.annotate(cell.layer, (cell.state_bytes, y), va="center", fontsize=8, **place)
-
-
-def _chance_label(axes: Axes, x: float, y: float) -> None:
-    place: dict[str, Any] = {"xytext": (5, 4), "textcoords": "offset points"}
-    axes.annotate("chance", (x, y), color=_MUTED, **place)
-
-
-def _accuracy_axis(axes: Axes) -> None:
-    axes.set_ylim(0, 1.04)
-    axes.yaxis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))
-    axes.yaxis.set_major_formatter("{x:.0%}")
-    axes.set_ylabel("accuracy (share of queries)")
-
-
-def _ticks(axes: Axes, places: Sequence[float], labels: Sequence[str]) -> None:
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(list(places), list(labels))
-
-
-def _figure(
-    draw: Any, name: str, title: str, *, width: float = _WIDTH, height: float = _HEIGHT
-) -> str:
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        draw(figure.add_subplot())
-        return _svg(figure, name, title)
-
-
-def _svg(figure: Figure, name: str, title: str) -> str:
-    """The figure as an element of an HTML page, with nothing that points outside."""
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
-    text = text.replace("xlink:href", "href")
-    text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
-    text = re.sub(r"font: (\d[\d.]*px) [^;\"]*", r"font: \1 var(--sans)", text)
-    for stand_in, variable in (
-        (_INK, "ink"),
-        (_MUTED, "muted"),
-        (_GRID, "grid"),
-        (_PAPER, "paper"),
-    ):
-        text = text.replace(stand_in, f"var(--{variable})")
-    text = re.sub(
-        r"#0505([0-9a-f]{2})", lambda m: f"var(--series-{int(m[1], 16)})", text
-    )
-    text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
-    label = f'role="img" aria-label="{title}"' if title else 'aria-hidden="true"'
-    return text.replace("<svg", f"<svg {label}", 1).strip()

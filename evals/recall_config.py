@@ -10,9 +10,13 @@ import tyro
 
 from ..configs.experiment import ExperimentConfig, check_name
 from ..configs.presets.mqar import comparable_layer, mqar_experiment
+from ..configs.presets.needle import needle_experiment
 from ..configs.serialise import near
 from ..data.mqar import MqarConfig
+from ..data.needle import NeedleConfig
+from ..data.task import setting_of
 from ..models import LAYERS
+from .length import DEPTHS, at_length
 
 
 def _listed(kind: Callable[[str], Any], metavar: str) -> Any:
@@ -35,6 +39,13 @@ Floats = Annotated[tuple[float, ...], _listed(float, "FLOAT,FLOAT,...")]
 # A sweep may grow along these; everything else is the same for all its trainings.
 AXES = ("layers", "num_pairs", "width", "learning_rates", "seeds")
 _NOT_MEANING = ("name", "output", "json")
+# Fields that only one of the tasks has.
+_ONLY = {
+    "mqar": ("num_pairs", "mixture"),
+    "needle": ("lengths", "depths", "length_examples"),
+}
+_LENGTH = {"mqar": 64, "needle": 256}
+_VOCAB_SIZE = {"mqar": 1024, "needle": 128}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +58,23 @@ class RecallConfig:
 
     layers: Names = ("gated_delta_net", "linear_attention", "attention")
     """Registered names; `memzoo list` shows them."""
-    task: Literal["mqar"] = "mqar"
-    """What is recalled: multi-query associative recall."""
+    task: Literal["mqar", "needle"] = "mqar"
+    """What is recalled: many key-value pairs (multi-query associative recall), or one
+    long value hidden in noise, read far beyond the trained length."""
     num_pairs: Integers = (4, 8, 16)
-    """Key-value pairs in a sequence; a model is trained for each."""
+    """mqar: key-value pairs in a sequence; a model is trained for each."""
     mixture: bool = False
-    """Train one model on all numbers of pairs at once instead."""
-    length: int = 64
-    """Tokens in a sequence."""
-    vocab_size: int = 1024
+    """mqar: train one model on all numbers of pairs at once instead."""
+    length: int | None = None
+    """Tokens in a sequence that is trained on; None: 64, or 256 for the needle."""
+    lengths: Integers = (256, 512, 1024, 2048, 4096, 8192, 16384)
+    """needle: tokens in the sequences that are read after training."""
+    depths: Floats = DEPTHS
+    """needle: shares of the noise before the needle that are read after training."""
+    length_examples: int = 100
+    """needle: sequences that are read after training, at each length."""
+    vocab_size: int | None = None
+    """Number of tokens; None: 1024, or 128 for the needle."""
     width: Integers = (64,)
     """Of the model; with several, accuracy is drawn against bytes of state."""
     depth: int = 2
@@ -81,7 +100,7 @@ class RecallConfig:
     """Print the rows of results.json instead of a table."""
 
     def __post_init__(self) -> None:
-        for name in AXES:
+        for name in (*AXES, "lengths", "depths"):
             values = getattr(self, name)
             if not values:
                 raise ValueError(f"{name} is empty; give at least one")
@@ -90,14 +109,33 @@ class RecallConfig:
         for layer in self.layers:
             if layer not in LAYERS:
                 raise ValueError(f"layer {layer!r} is not known{near(layer, LAYERS)}")
+        if self.task == "needle" and self.mixture:
+            raise ValueError("mixture is True; it is for mqar, leave it out")
+        if self.length_examples < 1:
+            raise ValueError(
+                f"length_examples is {self.length_examples}; give 1 or more"
+            )
         check_name(self.name)
         for job in self.jobs():
-            self.experiment(job)
+            experiment = self.experiment(job)
+        if self.task == "needle":
+            for length in self.lengths:
+                at_length(experiment, length, self.depths)
 
     @property
     def directory(self) -> Path:
         """Where the sweep and its trainings lie."""
         return self.output / self.name
+
+    @property
+    def trained_length(self) -> int:
+        """Tokens in a sequence that is trained on."""
+        return _LENGTH[self.task] if self.length is None else self.length
+
+    @property
+    def task_vocab_size(self) -> int:
+        """Number of tokens."""
+        return _VOCAB_SIZE[self.task] if self.vocab_size is None else self.vocab_size
 
     def jobs(self) -> list["Job"]:
         """Every training, seeds last, so that a sweep is broad before it is deep."""
@@ -117,7 +155,9 @@ class RecallConfig:
         ]
 
     def _trained_on(self) -> list[tuple[int, ...]]:
-        """Numbers of pairs that one training sees."""
+        """Numbers of pairs that one training sees; none where there are no pairs."""
+        if self.task == "needle":
+            return [()]
         return [self.num_pairs] if self.mixture else [(n,) for n in self.num_pairs]
 
     def experiment(self, job: "Job") -> ExperimentConfig:
@@ -125,22 +165,25 @@ class RecallConfig:
         layer = comparable_layer(job.layer, job.width, self.num_heads)
         if hasattr(layer, "window"):
             # A window as long as the sequence would be plain attention.
-            layer = dataclasses.replace(layer, window=max(1, self.length // 4))
-        task = MqarConfig(
-            vocab_size=self.vocab_size,
-            length=self.length,
-            num_pairs=job.num_pairs,
-            seed=job.seed,
-        )
-        base = mqar_experiment(
-            layer,
-            "-".join(job.place.parts).replace("_", "-"),
-            task=task,
-            width=job.width,
-            depth=self.depth,
-            learning_rate=job.learning_rate,
-            steps=self.steps,
-        )
+            layer = dataclasses.replace(layer, window=max(1, self.trained_length // 4))
+        shared: dict[str, Any] = {
+            "width": job.width,
+            "depth": self.depth,
+            "learning_rate": job.learning_rate,
+            "steps": self.steps,
+        }
+        name = "-".join(job.place.parts).replace("_", "-")
+        data: dict[str, Any] = {
+            "vocab_size": self.task_vocab_size,
+            "length": self.trained_length,
+            "seed": job.seed,
+        }
+        if self.task == "needle":
+            needle = NeedleConfig(**data)
+            base = needle_experiment(layer, name, task=needle, **shared)
+        else:
+            mqar = MqarConfig(num_pairs=job.num_pairs, **data)
+            base = mqar_experiment(layer, name, task=mqar, **shared)
         return dataclasses.replace(
             base,
             seed=job.seed,
@@ -150,12 +193,29 @@ class RecallConfig:
             stop_at_accuracy=self.stop_at,
         )
 
+    def settings(self, job: "Job") -> list[dict[str, float]]:
+        """Everything that one training is measured under, also after its end."""
+        experiment = self.experiment(job)
+        own = [
+            setting_of(experiment.task, i) for i in range(max(1, len(job.num_pairs)))
+        ]
+        if self.task == "needle":
+            for length in self.lengths:
+                task = at_length(experiment, length, self.depths).task
+                own += [setting_of(task, i) for i in range(len(self.depths))]
+        return own
+
     def meaning(self) -> dict[str, Any]:
         """What all trainings of the sweep share, as a JSON object."""
-        return {
+        others = [name for task in _ONLY if task != self.task for name in _ONLY[task]]
+        shared = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in (*AXES, *_NOT_MEANING)
+            if field.name not in (*AXES, *_NOT_MEANING, *others)
+        }
+        return shared | {
+            "length": self.trained_length,
+            "vocab_size": self.task_vocab_size,
         }
 
 
@@ -174,15 +234,15 @@ class Job:
         """The training in words."""
         pairs = ", ".join(map(str, self.num_pairs))
         return (
-            f"{self.layer}, {pairs} pairs, width {self.width}, learning rate "
-            f"{self.learning_rate:g}, seed {self.seed}"
+            f"{self.layer}, {f'{pairs} pairs, ' if pairs else ''}width {self.width}, "
+            f"learning rate {self.learning_rate:g}, seed {self.seed}"
         )
 
     @property
     def place(self) -> Path:
         """Folder of the run in that of the sweep."""
         pairs = "-".join(map(str, self.num_pairs))
-        setting = f"pairs-{pairs}-width-{self.width}"
+        setting = f"{f'pairs-{pairs}-' if pairs else ''}width-{self.width}"
         return (
             Path(self.layer) / setting / f"rate-{self.learning_rate:g}-seed-{self.seed}"
         )

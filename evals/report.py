@@ -10,7 +10,15 @@ from typing import Any
 from . import figures
 from .figures import Curve, byte_text
 from .page import Section, figure, grid, notes, table, write_page
-from .summary import Cell, ResultRow, Setting, hardest, setting_key, summarise, widest
+from .summary import (
+    Cell,
+    ResultRow,
+    Setting,
+    hardest,
+    setting_key,
+    summarise,
+    widest,
+)
 
 CurveKey = tuple[str, Setting]
 
@@ -47,9 +55,9 @@ def recall_finding(rows: Sequence[ResultRow]) -> str:
     """The result at the hardest setting, in a sentence."""
     cells = sorted(widest(hardest(summarise(rows))), key=lambda c: -c.mean)
     pairs, length = cells[0].of("num_pairs"), cells[0].of("length")
-    said = ", ".join(f"{c.layer} {_percent(c.mean)}" for c in cells)
+    said = ", ".join(f"{c.layer} {percent_text(c.mean)}" for c in cells)
     chance = cells[0].chance
-    level = "" if chance is None else f" (chance: {_percent(chance)})"
+    level = "" if chance is None else f" (chance: {percent_text(chance)})"
     return f"Recall of {pairs} key-value pairs in {length} tokens: {said}{level}."
 
 
@@ -70,13 +78,13 @@ def recall_sections(
     """
     cells = summarise(rows)
     numbers = series_numbers(cells)
-    legend = _legend(numbers)
+    key = legend(numbers)
     top = hardest(cells)
     return [
         Section(
             title="Accuracy",
             lead=_lead(cells),
-            body=legend + grid(_accuracy_figures(cells, top, numbers)),
+            body=key + grid(_accuracy_figures(cells, top, numbers)),
         ),
         Section(
             title="Every number",
@@ -84,7 +92,7 @@ def recall_sections(
             "marks chance.",
             body="".join(_tables(cells, numbers, goal)),
         ),
-        *_curve_sections(top, curves, numbers, steps),
+        *curve_sections(top, curves, numbers, steps),
         Section(title="How to read this", body=notes(_NOTES)),
     ]
 
@@ -112,20 +120,20 @@ def text_section(rows: Sequence[ResultRow], *, name: str) -> Section:
         ("layer", "parameters", "state", "bits per byte", "next byte right"),
         [
             (
-                _name(layer, numbers[layer]),
+                name_cell(layer, numbers[layer]),
                 f"{sizes[layer]['parameters']:,}",
                 byte_text(sizes[layer]["state_bytes"]),
                 f"{whole[layer, 'bits_per_byte']:.3f}",
-                _percent(whole[layer, "accuracy"]),
+                percent_text(whole[layer, "accuracy"]),
             )
             for layer in layers
         ],
     )
-    legend = _legend(numbers) if len(layers) > 1 else ""
+    key = legend(numbers) if len(layers) > 1 else ""
     return Section(
         title="Real text",
         lead=f"{name}, held-out files.",
-        body=f"{body}<br>{legend}{grid(_text_figures(lines, numbers))}",
+        body=f"{body}<br>{key}{grid(_text_figures(lines, numbers))}",
     )
 
 
@@ -230,7 +238,7 @@ def _tables(
         group = [cell for cell in cells if cell.setting == setting]
         rows = [
             (
-                _name(cell.layer, numbers[cell.layer]),
+                name_cell(cell.layer, numbers[cell.layer]),
                 f"{cell.parameters:,}",
                 byte_text(cell.state_bytes),
                 f"{cell.learning_rate:g}",
@@ -254,7 +262,7 @@ def _tables(
             f"steps to {goal:g}",
         )
         width = "" if one_width else f", width {group[0].of('width')}"
-        parts.append(f"<h3>{html.escape(_setting_text(group[0]) + width)}</h3>")
+        parts.append(f"<h3>{html.escape(group[0].text + width)}</h3>")
         parts.append(table(head, rows))
     return parts
 
@@ -263,7 +271,7 @@ def _accuracy_figures(
     cells: Sequence[Cell], top: Sequence[Cell], numbers: dict[str, int]
 ) -> list[str]:
     parts = []
-    where = _setting_text(top[0])
+    where = top[0].text
     if len({cell.of("num_pairs") for cell in cells}) > 1:
         parts.append(
             figure(
@@ -290,12 +298,20 @@ def _accuracy_figures(
     return parts
 
 
-def _curve_sections(
+def curve_sections(
     top: Sequence[Cell],
     curves: Mapping[CurveKey, Sequence[Curve]],
     numbers: Mapping[str, int],
     steps: int,
 ) -> list[Section]:
+    """The course of every training at one setting, a figure a layer; none if unknown.
+
+    Args:
+        top: the cells of the setting.
+        curves: the course of every training, by layer and setting.
+        numbers: the series of every layer.
+        steps: most steps of a training.
+    """
     parts = []
     for cell in widest(top):
         own = curves.get((cell.layer, cell.setting), ())
@@ -312,22 +328,20 @@ def _curve_sections(
     if not parts:
         return []
     lead = (
-        f"{_setting_text(top[0])}. Colour: the best learning rate, every seed thin and "
-        "the best seed thick; grey: the other learning rates; dotted: chance. A line "
-        "that ends early has reached the goal."
+        f"{top[0].text}. Colour: the best learning rate, every seed thin and the best "
+        "seed thick; grey: the other learning rates; dotted: chance. A line that ends "
+        "early has reached the goal."
     )
     return [Section(title="Learning curves", lead=lead, body=grid(parts, "small"))]
 
 
-def _setting_text(cell: Cell) -> str:
-    return f"{cell.of('num_pairs')} pairs, {cell.of('length')} tokens"
-
-
-def _name(layer: str, number: int) -> str:
+def name_cell(layer: str, number: int) -> str:
+    """A layer's name with the look of its series, as HTML."""
     return f'<span class="name">{figures.swatch(number)}{html.escape(layer)}</span>'
 
 
-def _legend(numbers: Mapping[str, int]) -> str:
+def legend(numbers: Mapping[str, int]) -> str:
+    """The looks of all series, as HTML."""
     items = [
         f"<li>{figures.swatch(number)}{html.escape(layer)}</li>"
         for layer, number in numbers.items()
@@ -335,7 +349,7 @@ def _legend(numbers: Mapping[str, int]) -> str:
     return f'<ul class="legend">{"".join(items)}</ul>'
 
 
-def _percent(value: float) -> str:
+def percent_text(value: float) -> str:
     """A share as a percentage that is never rounded up to all or down to nothing."""
     text = f"{100 * value:.1f}"
     if text == "100.0" and value < 1:

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from .figures import byte_text
+from .figures import byte_text, length_text
+from .needle_report import by_length
 from .report import range_text, steps_text
 from .results import ResultRow
 from .summary import Cell, summarise
@@ -105,6 +106,32 @@ def print_summary(
         console.print(_summary_table(group, goal), "")
 
 
+def print_lengths(rows: Sequence[ResultRow], console: Console | None = None) -> None:
+    """Accuracy at every length as a table, one for every width."""
+    console = Console() if console is None else console
+    cells = by_length(rows)
+    lengths = sorted({cell.of("length") for cell in cells})
+    for width in dict.fromkeys(cell.of("width") for cell in cells):
+        table = Table(
+            title=f"share of value tokens right, by tokens read, width {width}",
+            title_justify="left",
+            title_style="bold",
+            box=SIMPLE_HEAD,
+            padding=0,
+            show_edge=False,
+        )
+        table.add_column("layer", overflow="fold", no_wrap=True)
+        for name in ("rate", *map(length_text, lengths)):
+            table.add_column(name, justify="right", no_wrap=True)
+        group = [cell for cell in cells if cell.of("width") == width]
+        for layer in dict.fromkeys(cell.layer for cell in group):
+            own = {cell.of("length"): cell for cell in group if cell.layer == layer}
+            rate = next(iter(own.values())).learning_rate
+            values = [f"{own[n].mean:.3f}" if n in own else "-" for n in lengths]
+            table.add_row(layer, f"{rate:g}", *values)
+        console.print(table, "")
+
+
 def print_rows(rows: Sequence[ResultRow]) -> None:
     """The rows as JSON."""
     print(json.dumps(rows, indent=2))
@@ -114,9 +141,8 @@ def _summary_table(cells: Sequence[Cell], goal: float) -> Table:
     first = cells[0]
     chance = "" if first.chance is None else f", chance {first.chance:.3f}"
     width = f", width {first.of('width')}" if first.of("width") is not None else ""
-    title = f"{first.of('num_pairs')} pairs, {first.of('length')} tokens"
     table = Table(
-        title=title + width + chance,
+        title=first.text + width + chance,
         title_justify="left",
         title_style="bold",
         box=SIMPLE_HEAD,

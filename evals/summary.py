@@ -55,6 +55,11 @@ class Cell:
         """Steps to the accuracy aimed at, of the seeds that reached it."""
         return tuple(run.steps for run in self.best if run.steps is not None)
 
+    @property
+    def text(self) -> str:
+        """The setting in words, its width left out."""
+        return setting_text(dict(self.setting))
+
     def of(self, name: str) -> Any:
         """One field of the setting, or None."""
         return dict(self.setting).get(name)
@@ -137,6 +142,18 @@ def best_learning_rate(runs: Iterable[Run]) -> float:
 def setting_key(setting: Mapping[str, Any]) -> Setting:
     """A setting as something that can be compared and looked up."""
     return tuple(sorted(setting.items()))
+
+
+def setting_text(setting: Mapping[str, Any]) -> str:
+    """A setting in words, its width left out."""
+    if "context_to" in setting:
+        return f"context {setting['context_from']} to {setting['context_to']}"
+    length = f"{setting['length']} tokens"
+    if "num_pairs" in setting:
+        return f"{setting['num_pairs']} pairs, {length}"
+    if "depth" in setting:
+        return f"depth {setting['depth']:g}, {length}"
+    return f"all, {length}"
 
 
 def hardest(cells: Iterable[Cell]) -> list[Cell]:

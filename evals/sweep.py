@@ -11,20 +11,15 @@ from ..configs.errors import MemzooError, NonFiniteError
 from ..configs.experiment import ExperimentConfig
 from ..train.loop import TrainResult, train
 from ..train.metrics import EVALUATIONS, read_lines
+from ..train.runs import LoadedRun, load_run
 from ..train.writing import explained, replace_text
 from .figures import Curve
+from .length import by_length
 from .recall_config import Job, RecallConfig
-from .report import (
-    CurveKey,
-    curve_key,
-    made_section,
-    recall_finding,
-    recall_sections,
-    versions,
-    write_report,
-)
+from .recall_page import details, recall_page
+from .report import CurveKey, curve_key, made_section, versions, write_report
 from .results import RESULTS, ResultRow, read_results, result_rows, write_results
-from .show import Announcer, print_rows, print_summary
+from .show import Announcer, print_lengths, print_rows, print_summary
 
 SWEEP = "sweep.json"
 # Of one training, in its run's folder; results.json there is `memzoo eval`'s.
@@ -32,6 +27,7 @@ OUTCOME = "outcome.json"
 REPORT = "report.html"
 
 Train = Callable[..., TrainResult]
+Load = Callable[[Path], LoadedRun]
 
 
 class SweepStopped(MemzooError):
@@ -48,6 +44,8 @@ def run(config: RecallConfig) -> int:
     rows = read_results(config.directory / RESULTS)
     if config.json:
         print_rows(rows)
+    elif config.task == "needle":
+        print_lengths(rows)
     else:
         print_summary(rows, goal=config.stop_at)
         print(f"\n{report}")
@@ -59,6 +57,7 @@ def recall(
     *,
     progress: bool = True,
     train: Train = train,
+    load: Load = load_run,
     command: Sequence[str] | None = None,
 ) -> Path:
     """Every training of the sweep is done, results.json and report.html are written.
@@ -71,6 +70,7 @@ def recall(
         config: the sweep.
         progress: show how far it is.
         train: the training loop.
+        load: how the model of a finished training is read beyond its own length.
         command: what the page says was called; `None`: this program's arguments.
 
     Returns:
@@ -89,7 +89,10 @@ def recall(
             announcer.begin(job.label)
             began = time.monotonic()
             rows = _train_one(config, job, train, announcer.step, command)
-            write_results(config.directory / job.place / OUTCOME, rows)
+            further = []
+            if config.task == "needle" and rows[0]["checkpoint_step"]:
+                further = _read_lengths(config, job, load)
+            write_results(config.directory / job.place / OUTCOME, rows + further)
             announcer.end(job.label, rows, time.monotonic() - began)
     return write_outcome(config, command)
 
@@ -98,14 +101,13 @@ def write_outcome(config: RecallConfig, command: Sequence[str]) -> Path:
     """results.json and report.html of everything in the sweep's folder that is done."""
     rows, curves = collect(config)
     write_results(config.directory / RESULTS, rows)
+    page = recall_page(config, rows, curves)
+    made = made_section(command_text(command), versions(), details(config))
     return write_report(
         config.directory / REPORT,
-        [
-            *recall_sections(rows, curves, steps=config.steps, goal=config.stop_at),
-            made_section(command_text(command), versions(), details(config)),
-        ],
-        title="Recall, compared",
-        finding=recall_finding(rows),
+        [*page.sections, made],
+        title=page.title,
+        finding=page.finding,
     )
 
 
@@ -124,7 +126,7 @@ def collect(
         rows += own
         lines = read_lines(config.directory / place.parent / EVALUATIONS)
         for row in own:
-            if row["metric"] == "accuracy":
+            if row["metric"] == "accuracy" and "depth" not in row["setting"]:
                 key = curve_key(row["layer"], row["setting"])
                 curves.setdefault(key, []).append(_curve(row, lines))
     return rows, curves
@@ -145,7 +147,7 @@ def _train_one(
             experiment, directory, progress=False, on_log=on_step, command=command
         )
     except NonFiniteError:
-        return _failed_rows(experiment, job)
+        return _failed_rows(config, experiment, job)
     if result.status == "preempted":
         raise SweepStopped(
             f"stopped in {job.label}, at step {result.step} of {experiment.steps}; "
@@ -192,16 +194,30 @@ def _steps_rows(
     return [{"setting": setting, "metric": metric, "value": s} for s in reached[:1]]
 
 
-def _failed_rows(experiment: ExperimentConfig, job: Job) -> list[ResultRow]:
+def _read_lengths(config: RecallConfig, job: Job, load: Load) -> list[ResultRow]:
+    """Rows of a trained model at every length, on the test split."""
+    loaded = load(config.directory / job.place)
+    rows = by_length(
+        loaded.model,
+        loaded.config,
+        config.lengths,
+        split="test",
+        examples=config.length_examples,
+        step=loaded.step,
+        depths=config.depths,
+    )
+    return _with_width(rows, job)
+
+
+def _failed_rows(
+    config: RecallConfig, experiment: ExperimentConfig, job: Job
+) -> list[ResultRow]:
     """A training that came to nothing counts as one that recalls nothing."""
+    nothing = (("accuracy", 0.0), ("sequence_accuracy", 0.0), ("diverged", 1.0))
     measured = [
-        {
-            "setting": {"num_pairs": pairs, "length": experiment.task.length},
-            "metric": metric,
-            "value": value,
-        }
-        for pairs in job.num_pairs
-        for metric, value in (("accuracy", 0.0), ("diverged", 1.0))
+        {"setting": setting, "metric": metric, "value": value}
+        for setting in config.settings(job)
+        for metric, value in nothing
     ]
     return _with_width(result_rows(experiment, measured, 0), job)
 
@@ -245,29 +261,3 @@ def command_text(command: Sequence[str]) -> str:
     first, *others = command or ["memzoo"]
     name = "memzoo" if Path(first).name in ("memzoo", "__main__.py") else first
     return " ".join([name, *others])
-
-
-def details(config: RecallConfig) -> list[str]:
-    """What was trained, in sentences."""
-    return [
-        f"{config.depth} blocks, {config.num_heads} head(s), vocabulary "
-        f"{config.vocab_size}, sequences of {config.length} tokens with blank filler.",
-        f"At most {config.steps} optimizer steps of {config.batch_size} sequences; "
-        f"evaluated every {config.evaluate_every} steps on "
-        f"{config.evaluation_examples} sequences; training ends at an accuracy of "
-        f"{config.stop_at:g}.",
-        "AdamW with weight decay 0.1 on projections and embeddings; 50 steps of "
-        "warm-up, then half a cosine.",
-        f"Learning rates: {_listed(config.learning_rates)}. Seeds: "
-        f"{_listed(config.seeds)}. {_TRAINED_ON[config.mixture]}",
-    ]
-
-
-_TRAINED_ON = {
-    False: "A model is trained for each number of pairs.",
-    True: "One model is trained on all numbers of pairs, a sequence of each in turn.",
-}
-
-
-def _listed(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:g}" for value in values)

@@ -3,6 +3,10 @@
 from collections.abc import Callable
 
 from ..experiment import ExperimentConfig
-from . import mqar, text
+from . import mqar, needle, text
 
-PRESETS: dict[str, Callable[[], ExperimentConfig]] = {**mqar.PRESETS, **text.PRESETS}
+PRESETS: dict[str, Callable[[], ExperimentConfig]] = {
+    **mqar.PRESETS,
+    **needle.PRESETS,
+    **text.PRESETS,
+}

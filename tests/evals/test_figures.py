@@ -1,12 +1,13 @@
 """Figures: every layer and seed is drawn, and nothing points outside."""
 
+import dataclasses
 import re
 import xml.etree.ElementTree
 
 import pytest
 
 from memzoo.evals import figures
-from memzoo.evals.figures import Curve, byte_text, seed_strip
+from memzoo.evals.figures import Curve, byte_text, length_text, seed_strip
 from memzoo.evals.summary import Cell, Run
 
 
@@ -33,6 +34,11 @@ CELLS = [
     cell("delta_net", pairs=8),
     cell("attention", pairs=8, state=4096),
 ]
+LENGTHS = [
+    dataclasses.replace(cell(layer), setting=(("length", length),))
+    for layer in ("delta_net", "attention")
+    for length in (256, 1024)
+]
 NUMBERS = {"delta_net": 0, "attention": 1}
 CURVES = [
     Curve(learning_rate=rate, seed=seed, steps=(10, 20), accuracy=(0.2, 0.5))
@@ -51,6 +57,12 @@ DRAWN = {
         name="bits",
         label="bits per byte",
         share=False,
+    ),
+    "length": lambda: figures.accuracy_by_length(
+        LENGTHS, NUMBERS, 256, name="length", label="share right"
+    ),
+    "depth": lambda: figures.depth_map(
+        {(256, 0.0): 0.9, (256, 1.0): 1.0, (2048, 0.0): 0.1}, "delta_net", 0
     ),
     "swatch": lambda: figures.swatch(0),
 }
@@ -91,8 +103,23 @@ def test_axes_are_named_with_units(drawn):
     assert "optimizer steps" in drawn["curves"]
     assert "tokens of context, up to" in drawn["context"]
     assert "accuracy (share of queries)" in drawn["pairs"]
-    for name in ("pairs", "state"):
+    for name in ("pairs", "state", "length"):
         assert "chance" in drawn[name]
+    assert "tokens read" in drawn["length"] and "share right" in drawn["length"]
+    assert "noise before the needle" in drawn["depth"]
+
+
+def test_the_trained_length_is_marked_and_lengths_are_short(drawn):
+    assert ">trained<" in drawn["length"]
+    for text in ("256", "1k"):
+        assert f">{text}<" in drawn["length"]
+    assert [length_text(n) for n in (100, 1024, 16_384)] == ["100", "1k", "16k"]
+
+
+def test_a_map_has_a_field_for_every_length_and_depth(drawn):
+    fields = re.findall(r">(\d+)<", drawn["depth"])
+    assert {"90", "100", "10"} <= set(fields)
+    assert ">2k<" in drawn["depth"] and ">100 %<" in drawn["depth"]
 
 
 def test_points_that_lie_together_have_names_that_do_not(drawn):
@@ -105,11 +132,6 @@ def test_points_that_lie_together_have_names_that_do_not(drawn):
     }
     a, b = (float(found[1]) for found in heights.values())
     assert abs(a - b) > 8
-
-
-def test_more_layers_than_colours_still_differ():
-    looks = {tuple(sorted(figures._series(n).items())) for n in range(3 * 8)}
-    assert len(looks) == 3 * 8
 
 
 def test_a_strip_has_a_dot_for_every_seed_and_a_tick_at_chance():

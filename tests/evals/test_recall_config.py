@@ -1,10 +1,12 @@
 """What a sweep trains."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import tyro
 
+from memzoo.data.needle import NeedleConfig
 from memzoo.evals.recall_config import RecallConfig
 
 SMALL = RecallConfig(
@@ -98,9 +100,65 @@ def test_lists_are_read_with_commas_or_spaces(form):
         ({"vocab_size": 33}, "vocab_size is 33; it must be even"),
         ({"steps": 0}, "steps is 0; give a"),
         ({"learning_rates": (-1.0,)}, "learning_rate is -1.0; give a"),
+        ({"lengths": ()}, "lengths is empty; give at least one"),
+        ({"length_examples": 0}, "length_examples is 0; give 1 or more"),
         ({"stop_at": 2.0}, "stop_at_accuracy is 2.0; give a"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is(fields, message):
     with pytest.raises(ValueError, match=message):
         changed(**fields)
+
+
+def needle(**fields):
+    small = {"layers": ("attention", "mamba2"), "width": (8,), "seeds": (0, 5)}
+    return RecallConfig(task="needle", **{**small, **fields})
+
+
+def test_a_needle_is_trained_at_one_length_and_read_at_many():
+    config = needle(lengths=(64, 1024), depths=(0.0, 1.0))
+    jobs = config.jobs()
+    assert len(jobs) == len({job.place for job in jobs}) == 2 * 2 * 2
+    experiment = config.experiment(jobs[-1])
+    assert experiment.task == NeedleConfig(seed=5)
+    assert jobs[-1].label == "mamba2, width 8, learning rate 0.01, seed 5"
+    assert jobs[-1].place == Path("mamba2/width-8/rate-0.01-seed-5")
+    assert config.settings(jobs[0]) == [
+        {"length": 256},
+        {"length": 64, "depth": 0.0},
+        {"length": 64, "depth": 1.0},
+        {"length": 1024, "depth": 0.0},
+        {"length": 1024, "depth": 1.0},
+    ]
+
+
+def test_settings_of_pairs_are_those_trained_on():
+    config = changed(mixture=True)
+    assert config.settings(config.jobs()[0]) == [
+        {"num_pairs": 2, "length": 16},
+        {"num_pairs": 4, "length": 16},
+    ]
+
+
+def test_what_a_sweep_means_holds_the_fields_of_its_task_alone():
+    assert {"lengths", "depths"} & set(SMALL.meaning()) == set()
+    assert (RecallConfig().meaning()["length"], needle().meaning()["length"]) == (
+        64,
+        256,
+    )
+    assert "mixture" not in needle().meaning()
+    assert needle(lengths=(64,)).meaning() != needle().meaning()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"mixture": True}, "mixture is True; it is for mqar, leave it out"),
+        ({"lengths": (256, 9)}, "length is 9; with value_length 7 it must be 19"),
+        ({"depths": (0.0, 2.0)}, r"depth is 2.0; it must lie in \[0, 1\]"),
+        ({"length": 18}, "length is 18; with"),
+    ],
+)
+def test_needles_that_cannot_be_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        needle(**fields)

@@ -5,7 +5,12 @@ import io
 import pytest
 from rich.console import Console
 
-from memzoo.evals.show import Announcer, print_rows, print_summary
+from memzoo.evals.show import (
+    Announcer,
+    print_lengths,
+    print_rows,
+    print_summary,
+)
 
 
 def row(layer, value, seed=0, metric="accuracy", pairs=16, parameters=1_234_567):
@@ -60,6 +65,31 @@ def test_the_table_says_setting_chance_and_what_was_not_reached(printed):
     assert "16 pairs, 64 tokens, width 64, chance 0.062" in printed
     line = next(x for x in printed.splitlines() if "retnet" in x)
     assert "one seed" in line and "100,352" in line and ">1500" in line
+
+
+def needle_row(layer, length, value, **setting):
+    base = row(layer, value)
+    return base | {"setting": {"length": length, "width": 64, **setting}}
+
+
+def test_needles_are_shown_by_length_in_80_columns():
+    lengths = (256, 512, 1024, 2048, 4096, 8192, 16_384)
+    rows = [
+        needle_row(layer, 256, 0.9) for layer in ("mamba2", "sliding_window_attention")
+    ]
+    rows += [
+        needle_row(each["layer"], length, 256 / length - depth / 10, depth=depth)
+        for each in rows[:]
+        for length in lengths
+        for depth in (0.0, 1.0)
+    ]
+    out = io.StringIO()
+    print_lengths(rows, console=Console(file=out, width=80))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80 and "…" not in out.getvalue()
+    head, mamba = lines[1].split(), lines[3].split()
+    assert head == ["layer", "rate", "256", "512", "1k", "2k", "4k", "8k", "16k"]
+    assert mamba[:5] == ["mamba2", "0.003", "0.950", "0.450", "0.200"]
 
 
 def test_rows_are_printed_as_json(capsys):

@@ -7,6 +7,7 @@ from memzoo.evals.summary import (
     best_learning_rate,
     hardest,
     setting_key,
+    setting_text,
     summarise,
     widest,
 )
@@ -93,3 +94,16 @@ def test_settings_are_equal_in_any_order():
 def test_a_metric_that_nobody_measured_is_refused():
     with pytest.raises(ValueError, match="no row has the metric 'speed'"):
         summarise([row()], "speed")
+
+
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [
+        ({"num_pairs": 4, "length": 64, "width": 9}, "4 pairs, 64 tokens"),
+        ({"length": 512, "depth": 0.25}, "depth 0.25, 512 tokens"),
+        ({"length": 512}, "all, 512 tokens"),
+        ({"length": 9, "context_from": 1, "context_to": 8}, "context 1 to 8"),
+    ],
+)
+def test_a_setting_in_words(setting, text):
+    assert setting_text(setting) == text

@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from memzoo.configs.errors import MemzooError, NonFiniteError
+from memzoo.data.task import setting_of
 from memzoo.evals import sweep
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.results import read_results
@@ -37,14 +39,15 @@ class Loop:
         return TrainResult(step=20, status="done", evaluation=lines[-1])
 
     def line(self, config, step, accuracy):
+        kinds = len(getattr(config.task, "settings", (1,)))
         rows = [
             {
-                "setting": {"num_pairs": n, "length": config.task.length},
+                "setting": setting_of(config.task, i),
                 "metric": "accuracy",
-                "value": accuracy / i,
+                "value": accuracy / (i + 1),
                 "count": 5,
             }
-            for i, n in enumerate(config.task.settings, start=1)
+            for i in range(kinds)
         ]
         return {"step": step, "accuracy": accuracy, "loss": 1.0, "rows": rows}
 
@@ -161,6 +164,50 @@ def test_curves_are_read_by_layer_and_setting(small):
     ]
     assert curves[key][1].steps == (10, 20)
     assert curves[key][1].accuracy == (0.25, 0.5)
+
+
+@pytest.fixture
+def needles(small, tmp_path):
+    fields = {"task": "needle", "length": 32, "lengths": (32, 48), "depths": (0.0, 1.0)}
+    return dataclasses.replace(small, seeds=(0,), length_examples=4, **fields)
+
+
+class Loaded:
+    """Loads a model that knows nothing, and keeps count."""
+
+    def __init__(self, config, model):
+        self.config, self.model, self.asked = config, model, []
+
+    def __call__(self, directory):
+        self.asked.append(str(directory))
+        job = next(j for j in self.config.jobs() if str(j.place) in str(directory))
+        experiment = self.config.experiment(job)
+        return SimpleNamespace(config=experiment, model=self.model, step=20)
+
+
+def test_needles_are_read_beyond_the_trained_length(needles, bigram, capsys):
+    loop, load = Loop(), Loaded(needles, bigram(32))
+    report = recall(needles, progress=False, train=loop, load=load, command=["x"])
+    assert load.asked == loop.trained and len(load.asked) == 4
+    rows = read_results(needles.directory / "results.json")
+    deep = [r for r in rows if r["metric"] == "accuracy" and "depth" in r["setting"]]
+    assert len(deep) == 4 * 2 * 2
+    assert deep[0]["setting"] == {"length": 32, "depth": 0.0, "width": 8}
+    assert deep[0]["chance"] == 1 / 7
+    assert "Accuracy by length" in report.read_text()
+    _, curves = sweep.collect(needles)
+    assert {len(own) for own in curves.values()} == {2} and len(curves) == 2
+    sweep.print_lengths(rows)
+    assert "attention" in capsys.readouterr().out
+
+
+def test_a_needle_training_that_diverges_counts_as_nothing_found(needles, bigram):
+    loop, load = Loop(diverge=1), Loaded(needles, bigram(32))
+    recall(needles, progress=False, train=loop, load=load, command=["x"])
+    rows = read_results(needles.directory / needles.jobs()[0].place / "outcome.json")
+    assert {row["value"] for row in rows if row["metric"] != "diverged"} == {0.0}
+    assert len(rows) == 3 * (1 + 2 * 2)
+    assert len(load.asked) == 3
 
 
 def test_another_sweep_in_the_folder_is_refused(small):

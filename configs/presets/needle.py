@@ -1,0 +1,71 @@
+"""A needle in a haystack: trained at 256 tokens, to be read far beyond.
+
+The model is that of the recall presets: two blocks without MLP, one head, a memory of
+width x width. `memzoo recall --task needle` compares layers at every length, `memzoo
+eval RUN --lengths 256,1024,4096` measures one run.
+"""
+
+from ...data.needle import NeedleConfig
+from ...models import LayerConfig
+from ...models.block import Group
+from ...models.language_model import LanguageModelConfig
+from ..experiment import ExperimentConfig, OptimizerConfig
+from .mqar import comparable_layer
+
+
+def needle_experiment(
+    layer: LayerConfig,
+    name: str,
+    *,
+    task: NeedleConfig | None = None,
+    width: int = 64,
+    depth: int = 2,
+    learning_rate: float = 1e-2,
+    steps: int = 1500,
+) -> ExperimentConfig:
+    """A layer on the needle: `depth` blocks without MLP."""
+    task = NeedleConfig() if task is None else task
+    return ExperimentConfig(
+        name=name,
+        model=LanguageModelConfig(
+            vocab_size=task.vocab_size,
+            width=width,
+            pattern=(Group(layers=(layer,), repeats=depth),),
+        ),
+        task=task,
+        optimizer=OptimizerConfig(learning_rate=learning_rate, warmup_steps=50),
+        steps=steps,
+        batch_size=32,
+        evaluate_every=100,
+        stop_at_accuracy=0.99,
+        log_every=20,
+        checkpoint_every=500,
+    )
+
+
+def _preset(layer: str) -> ExperimentConfig:
+    """The experiment of a registered layer."""
+    name = f"needle-{layer.replace('_', '-')}"
+    return needle_experiment(comparable_layer(layer, 64), name)
+
+
+def needle_attention() -> ExperimentConfig:
+    """memzoo train needle-attention: not run to its end yet"""
+    return _preset("attention")
+
+
+def needle_mamba2() -> ExperimentConfig:
+    """memzoo train needle-mamba2: not run to its end yet"""
+    return _preset("mamba2")
+
+
+def needle_gated_delta_net() -> ExperimentConfig:
+    """memzoo train needle-gated-delta-net: not run to its end yet"""
+    return _preset("gated_delta_net")
+
+
+PRESETS = {
+    "needle-attention": needle_attention,
+    "needle-mamba2": needle_mamba2,
+    "needle-gated-delta-net": needle_gated_delta_net,
+}

@@ -1,0 +1,73 @@
+"""A model at lengths that it was not trained on."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from ..configs.errors import MemzooError
+from ..configs.experiment import ExperimentConfig
+from ..data import NeedleConfig
+from ..data.task import Split
+from .evaluate import evaluate
+from .results import ResultRow, result_rows
+from .score import Model
+
+DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+# Rows of at most this many tokens together are computed at once.
+TOKENS_AT_ONCE = 16_384
+
+
+def at_length(
+    experiment: ExperimentConfig, length: int, depths: tuple[float, ...] = DEPTHS
+) -> ExperimentConfig:
+    """The experiment with rows of another length, needles at these depths in turn.
+
+    Raises:
+        ValueError: the task has no rows of this length.
+    """
+    task = dataclasses.replace(experiment.task, length=length)
+    if isinstance(task, NeedleConfig):
+        task = dataclasses.replace(task, depth=depths)
+    return dataclasses.replace(experiment, task=task)
+
+
+def by_length(
+    model: Model,
+    experiment: ExperimentConfig,
+    lengths: Sequence[int],
+    *,
+    split: Split,
+    examples: int,
+    step: int,
+    depths: tuple[float, ...] = DEPTHS,
+) -> list[ResultRow]:
+    """Rows of results.json of the model at every length, one after the other.
+
+    Few rows are computed at once where they are long.
+
+    Args:
+        model: a language model; it is not changed.
+        experiment: what it was trained by.
+        lengths: tokens a row.
+        split: which part of the data.
+        examples: rows at each length.
+        step: of the checkpoint.
+        depths: where needles stand.
+
+    Raises:
+        MemzooError: the task has no rows of some length.
+    """
+    rows: list[ResultRow] = []
+    for length in lengths:
+        try:
+            there = at_length(experiment, length, depths)
+        except ValueError as error:
+            raise MemzooError(f"no rows of {length} tokens: {error}") from error
+        found = evaluate(
+            model,
+            there.task,
+            split=split,
+            examples=examples,
+            batch_size=max(1, TOKENS_AT_ONCE // length),
+        )
+        rows += result_rows(there, found.rows, step)
+    return rows

@@ -1,0 +1,81 @@
+"""What the page of a sweep says, by task."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .figures import Curve
+from .needle_report import needle_finding, needle_sections
+from .page import Section
+from .recall_config import RecallConfig
+from .report import CurveKey, recall_finding, recall_sections
+from .results import ResultRow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """The page of a sweep, but for how it was made."""
+
+    title: str
+    finding: str
+    sections: list[Section]
+
+
+def recall_page(
+    config: RecallConfig,
+    rows: Sequence[ResultRow],
+    curves: Mapping[CurveKey, Sequence[Curve]],
+) -> Page:
+    """The page of what a sweep has found so far."""
+    if config.task == "needle":
+        trained = config.trained_length
+        return Page(
+            title="Needles, compared",
+            finding=needle_finding(rows, trained),
+            sections=needle_sections(
+                rows,
+                curves,
+                trained=trained,
+                steps=config.steps,
+                goal=config.stop_at,
+            ),
+        )
+    return Page(
+        title="Recall, compared",
+        finding=recall_finding(rows),
+        sections=recall_sections(rows, curves, steps=config.steps, goal=config.stop_at),
+    )
+
+
+def details(config: RecallConfig) -> list[str]:
+    """What was trained, in sentences."""
+    length = config.trained_length
+    task = f"sequences of {length} tokens with blank filler"
+    trained_on = _TRAINED_ON[config.mixture]
+    if config.task == "needle":
+        task = f"trained on sequences of {length} tokens, the needle at any place"
+        trained_on = (
+            f"Read at {_listed(config.lengths)} tokens on {config.length_examples} "
+            f"test sequences each, needles at depths {_listed(config.depths)} in turn."
+        )
+    return [
+        f"{config.depth} blocks, {config.num_heads} head(s), vocabulary "
+        f"{config.task_vocab_size}, {task}.",
+        f"At most {config.steps} optimizer steps of {config.batch_size} sequences; "
+        f"evaluated every {config.evaluate_every} steps on "
+        f"{config.evaluation_examples} sequences; training ends at an accuracy of "
+        f"{config.stop_at:g}.",
+        "AdamW with weight decay 0.1 on projections and embeddings; 50 steps of "
+        "warm-up, then half a cosine.",
+        f"Learning rates: {_listed(config.learning_rates)}. Seeds: "
+        f"{_listed(config.seeds)}. {trained_on}",
+    ]
+
+
+_TRAINED_ON = {
+    False: "A model is trained for each number of pairs.",
+    True: "One model is trained on all numbers of pairs, a sequence of each in turn.",
+}
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

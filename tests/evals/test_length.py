@@ -1,0 +1,69 @@
+"""A model at other lengths."""
+
+import pytest
+
+from memzoo.configs.errors import MemzooError
+from memzoo.evals import length
+from memzoo.evals.evaluate import evaluate
+from memzoo.evals.length import at_length, by_length
+from memzoo.evals.recall_config import RecallConfig
+from memzoo.evals.results import sizes
+
+NEEDLE = RecallConfig(
+    task="needle", layers=("attention",), length=32, vocab_size=32, width=(8,)
+)
+EXPERIMENT = NEEDLE.experiment(NEEDLE.jobs()[0])
+PAIRS = RecallConfig(
+    layers=("attention",), num_pairs=(2,), length=16, vocab_size=64, width=(8,)
+)
+
+
+def read(model, experiment, lengths, **given):
+    asked = {"split": "test", "examples": 10, "step": 7} | given
+    return by_length(model, experiment, lengths, **asked)
+
+
+def test_needles_are_read_at_every_length_and_depth(bigram):
+    rows = read(bigram(32), EXPERIMENT, (32, 64), depths=(0.0, 1.0))
+    found = {(row["setting"]["length"], row["setting"]["depth"]) for row in rows}
+    assert found == {(32, 0.0), (32, 1.0), (64, 0.0), (64, 1.0)}
+    assert {row["checkpoint_step"] for row in rows} == {7}
+    assert len(rows) == 3 * 4
+
+
+def test_state_is_that_of_the_length(bigram):
+    rows = read(bigram(32), EXPERIMENT, (32, 64))
+    state = {row["setting"]["length"]: row["state_bytes"] for row in rows}
+    assert state[32] == sizes(EXPERIMENT)[1]
+    assert state[64] > state[32]
+
+
+def test_other_tasks_are_read_at_their_own_settings(bigram):
+    experiment = PAIRS.experiment(PAIRS.jobs()[0])
+    rows = read(bigram(64), experiment, (16, 32))
+    assert [row["setting"]["length"] for row in rows[::3]] == [16, 32]
+    assert {row["setting"]["num_pairs"] for row in rows} == {2}
+
+
+def test_long_rows_are_computed_a_few_at_a_time(bigram, monkeypatch):
+    asked = []
+
+    def stand_in(model, task, *, split, examples, batch_size):
+        asked.append((task.length, batch_size))
+        return evaluate(model, task, split=split, examples=2, batch_size=2)
+
+    monkeypatch.setattr(length, "evaluate", stand_in)
+    monkeypatch.setattr(length, "TOKENS_AT_ONCE", 64)
+    read(bigram(32), EXPERIMENT, (32, 64, 128))
+    assert asked == [(32, 2), (64, 1), (128, 1)]
+
+
+def test_a_length_without_rows_is_refused(bigram):
+    with pytest.raises(MemzooError, match="no rows of 5 tokens: length is 5; with"):
+        read(bigram(32), EXPERIMENT, (5,))
+
+
+def test_the_rest_of_the_experiment_stays():
+    there = at_length(EXPERIMENT, 64, (0.5,))
+    assert (there.task.length, there.task.depths) == (64, (0.5,))
+    assert there.model == EXPERIMENT.model

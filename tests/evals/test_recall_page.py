@@ -1,0 +1,63 @@
+"""What the page of a sweep says, by task."""
+
+import dataclasses
+
+import pytest
+
+from memzoo.evals.recall_config import RecallConfig
+from memzoo.evals.recall_page import details, recall_page
+
+PAIRS = RecallConfig(layers=("attention",), num_pairs=(4, 16))
+NEEDLE = RecallConfig(task="needle", layers=("attention",), length=64)
+
+
+def row(metric="accuracy", **setting):
+    return {
+        "layer": "attention",
+        "setting": {"length": 64, "width": 8, **setting},
+        "metric": metric,
+        "value": 0.5,
+        "seed": 0,
+        "learning_rate": 0.1,
+        "parameters": 1234,
+        "state_bytes": 1024,
+        "checkpoint_step": 300,
+        "chance": 0.05,
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "rows", "title", "finding", "section"),
+    [
+        (
+            PAIRS,
+            [row(num_pairs=16)],
+            "Recall, compared",
+            "Recall of 16 key-value pairs in 64 tokens",
+            "Accuracy",
+        ),
+        (
+            NEEDLE,
+            [row(), row(depth=0.5), row("sequence_accuracy", depth=0.5)],
+            "Needles, compared",
+            "Trained on needles in 64 tokens",
+            "Accuracy by length",
+        ),
+    ],
+)
+def test_every_task_has_its_page(config, rows, title, finding, section):
+    page = recall_page(config, rows, {})
+    assert page.title == title
+    assert page.finding.startswith(finding)
+    assert page.sections[0].title == section
+
+
+def test_the_details_say_what_was_trained_and_read():
+    first, *_, last = details(PAIRS)
+    assert "vocabulary 1024, sequences of 64 tokens with blank filler" in first
+    assert last.endswith("A model is trained for each number of pairs.")
+    mixed = details(dataclasses.replace(PAIRS, mixture=True))
+    assert "One model is trained on all numbers of pairs" in mixed[-1]
+    first, *_, last = details(NEEDLE)
+    assert "vocabulary 128, trained on sequences of 64 tokens" in first
+    assert "Read at 256, 512" in last and "depths 0, 0.25, 0.5, 0.75, 1" in last

@@ -89,9 +89,7 @@ class LinearAttention(AssociativeMemory):
     @property
     def num_features(self) -> int:
         """Features of a key after the feature map."""
-        if self.config.feature_map == "taylor":
-            return feature_maps.taylor_size(self.head_size)
-        return self.head_size
+        return feature_maps.num_features(self.config.feature_map, self.head_size)
 
     def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:
         values = self.head_size + int(self.config.normaliser)

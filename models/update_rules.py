@@ -8,17 +8,19 @@ from jaxtyping import Array, Bool, Float
 from .memory_inputs import MemoryInputs
 from .ops.delta_rule import delta_rule_chunkwise, delta_rule_step
 from .ops.scalar_decay import scalar_decay_chunkwise, scalar_decay_step
+from .ops.scalar_decay_write import scalar_decay_write
 
 Memory = Float[Array, "b h k v"]
 Read = Float[Array, "b t h v"]
 
 
 class UpdateRule(NamedTuple):
-    """One rule; both forms are the same map.
+    """One rule; its forms are the same map.
 
     Attributes:
         sequence: (inputs, memory, reset, chunk_size) -> (read, memory).
         token: (inputs with t = 1, memory) -> (read, memory).
+        write_alone: (inputs, memory) -> memory, where that is faster than `sequence`.
     """
 
     sequence: Callable[
@@ -26,6 +28,15 @@ class UpdateRule(NamedTuple):
         tuple[Read, Memory],
     ]
     token: Callable[[MemoryInputs, Memory], tuple[Read, Memory]]
+    write_alone: Callable[[MemoryInputs, Memory], Memory] | None = None
+
+    def write(
+        self, inputs: MemoryInputs, memory: Memory, chunk_size: int | None
+    ) -> Memory:
+        """The memory after all tokens, which are not read."""
+        if self.write_alone is not None:
+            return self.write_alone(inputs, memory)
+        return self.sequence(inputs, memory, None, chunk_size)[1]
 
 
 def _at(a: Array | None) -> Array | None:
@@ -69,6 +80,10 @@ def _scalar_decay_token(inputs: MemoryInputs, memory: Memory) -> tuple[Read, Mem
     return read[:, None], memory
 
 
+def _scalar_decay_write(inputs: MemoryInputs, memory: Memory) -> Memory:
+    return scalar_decay_write(inputs.key, inputs.value, inputs.log_decay, memory)
+
+
 def _delta(
     inputs: MemoryInputs,
     memory: Memory,
@@ -99,5 +114,5 @@ def _delta_token(inputs: MemoryInputs, memory: Memory) -> tuple[Read, Memory]:
     return read[:, None], memory
 
 
-SCALAR_DECAY = UpdateRule(_scalar_decay, _scalar_decay_token)
+SCALAR_DECAY = UpdateRule(_scalar_decay, _scalar_decay_token, _scalar_decay_write)
 DELTA = UpdateRule(_delta, _delta_token)

@@ -37,9 +37,28 @@ def taylor_size(size: int) -> int:
     return 1 + size + size * (size + 1) // 2
 
 
+def taylor_full(x: Float[Array, "*axes k"]) -> Float[Array, "*axes f"]:
+    """Features with the inner product of `taylor`, each product of two numbers twice.
+
+    f = 1 + k + k^2, the size in which Based and JRT (arXiv 2407.05483) were published.
+    """
+    ones = jnp.ones_like(x[..., :1])
+    products = x[..., :, None] * x[..., None, :] / jnp.sqrt(2).astype(x.dtype)
+    flat = products.reshape(*x.shape[:-1], x.shape[-1] ** 2)
+    return jnp.concatenate([ones, x, flat], axis=-1)
+
+
+def num_features(name: str, size: int) -> int:
+    """Features that the map of this name makes of `size` numbers."""
+    if name == "taylor":
+        return taylor_size(size)
+    return 1 + size + size**2 if name == "taylor_full" else size
+
+
 FEATURE_MAPS = {
     "identity": identity,
     "elu_plus_one": elu_plus_one,
     "relu": relu,
     "taylor": taylor,
+    "taylor_full": taylor_full,
 }

@@ -65,6 +65,16 @@ def test_both_forms_are_the_equation(x64, rule, decays):
     )
 
 
+@pytest.mark.parametrize("decays", [True, False])
+@pytest.mark.parametrize("rule", [SCALAR_DECAY, DELTA], ids=["scalar decay", "delta"])
+def test_writing_alone_leaves_the_same_memory(x64, rule, decays):
+    inputs = _inputs(decays, strengths=rule is DELTA)
+    memory = jnp.ones((BATCH, HEADS, KEY, VALUE), jnp.float64)
+    _, wanted = _loop(inputs, memory, None)
+    after = rule.write(inputs, memory, 2)
+    np.testing.assert_allclose(after, wanted, rtol=1e-9, atol=1e-12)
+
+
 def test_the_delta_rule_needs_a_write_strength():
     inputs = _inputs(decays=False, strengths=False)
     memory = jnp.zeros((BATCH, HEADS, KEY, VALUE))

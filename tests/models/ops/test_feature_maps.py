@@ -1,7 +1,15 @@
 import jax.numpy as jnp
 import numpy as np
 
-from memzoo.models.ops.feature_maps import elu_plus_one, identity, relu, taylor
+from memzoo.models.ops.feature_maps import (
+    FEATURE_MAPS,
+    elu_plus_one,
+    identity,
+    num_features,
+    relu,
+    taylor,
+    taylor_full,
+)
 
 
 def _random(seed, *shape):
@@ -14,6 +22,20 @@ def test_taylor_features_multiply_to_the_second_order_series(x64):
     s = np.sum(np.asarray(q) * np.asarray(k), axis=-1)
     found = np.sum(np.asarray(taylor(q)) * np.asarray(taylor(k)), axis=-1)
     np.testing.assert_allclose(found, 1 + s + s**2 / 2, rtol=1e-12)
+
+
+def test_both_taylor_maps_have_one_inner_product(x64):
+    q, k = _random(0, 3, 16), _random(1, 3, 16)
+    assert taylor(q).shape[-1] == 153
+    assert taylor_full(q).shape[-1] == 273
+    found = np.sum(np.asarray(taylor_full(q)) * np.asarray(taylor_full(k)), axis=-1)
+    wanted = np.sum(np.asarray(taylor(q)) * np.asarray(taylor(k)), axis=-1)
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+
+
+def test_num_features_is_what_the_maps_make():
+    for name, feature_map in FEATURE_MAPS.items():
+        assert feature_map(jnp.ones((2, 5))).shape == (2, num_features(name, 5))
 
 
 def test_taylor_of_one_channel_and_of_bfloat16():

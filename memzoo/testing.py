@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from .agreement import BrokenLaw, equal, near
 from .models.interface import (
     MemoryLayer,
     SequenceInfo,
@@ -16,8 +17,11 @@ from .models.interface import (
     state_bytes,
     state_spec,
 )
+from .prefix_laws import check_prefix
 
-BATCH, TIME, TOLERANCE = 2, 21, 3e-5
+__all__ = ["BUILD", "BrokenLaw", "LawResult", "check_layer", "laws"]
+
+BATCH, TIME = 2, 21
 BUILD = "it can be built, with a state"
 
 
@@ -35,10 +39,6 @@ class LawResult(NamedTuple):
     @property
     def holds(self) -> bool:
         return not self.detail
-
-
-class BrokenLaw(AssertionError):
-    """A layer breaks a law; the message names both."""
 
 
 def check_layer(config: Any, *, width: int = 32) -> None:
@@ -82,6 +82,8 @@ def laws(config: Any, *, width: int = 32) -> Iterator[LawResult]:
         "rows do not see each other": _rows,
         "the same function on a mesh": _mesh,
     }
+    if subject.layer.accepts_prefix:
+        checks["a prefix is read whole, and nothing else ahead of its time"] = _prefix
     for law, check in checks.items():
         try:
             check(subject)
@@ -123,7 +125,6 @@ class _Subject:
             ],
         )
         self.x = jax.random.normal(jax.random.key(2), (BATCH, TIME, width))
-        self.state = layer.init_state(BATCH, TIME)
         self.reset = jnp.zeros((BATCH, TIME), bool)
         self.valid = jnp.ones((BATCH, TIME), bool)
 
@@ -147,15 +148,24 @@ class _Subject:
             state, y = jax.lax.scan(one, state, tokens)
             return jnp.swapaxes(y, 0, 1), state
 
-        def weighted(params: Any, x: Any, weight: Any) -> Any:
-            state = jax.tree.map(jnp.asarray, self.layer.init_state(BATCH, 0))
-            y, _ = merge(params)(x, state)
+        def prefixed(params: Any, x: Any, state: Any, info: SequenceInfo) -> Any:
+            return merge(params)(x, state, info)
+
+        def weighted(params: Any, x: Any, weight: Any, prefix: Any = None) -> Any:
+            layer = merge(params)
+            # A new state may hold parameters.
+            state = jax.tree.map(jnp.asarray, layer.init_state(BATCH, 0))
+            y, _ = layer(x, state, SequenceInfo(prefix=prefix))
             return jnp.sum(y.astype(jnp.float32) * weight)
 
         self.merge = merge
+        self.state = jax.jit(lambda params: merge(params).init_state(BATCH, TIME))(
+            self.params
+        )
         self.plain = jax.jit(plain)
         self.masked = jax.jit(masked)
         self.steps = jax.jit(steps)
+        self.prefixed = jax.jit(prefixed)
         self.gradient = jax.jit(jax.grad(weighted, argnums=(0, 1)))
 
     def run(
@@ -167,30 +177,6 @@ class _Subject:
             self.state if state is None else state,
             self.reset if reset is None else reset,
             self.valid if valid is None else valid,
-        )
-
-
-def _near(got: Any, want: Any, what: str) -> None:
-    for path, (a, b) in _pairs(got, want):
-        scale = max(1.0, float(np.max(np.abs(b), initial=0.0)))
-        error = float(np.max(np.abs(a - b), initial=0.0)) / scale
-        if not error <= TOLERANCE:
-            raise BrokenLaw(f"{what}{path} differ by {error:.1e} of their size")
-
-
-def _equal(got: Any, want: Any, what: str) -> None:
-    for path, (a, b) in _pairs(got, want):
-        if not np.array_equal(a, b):
-            error = float(np.max(np.abs(a - b)))
-            raise BrokenLaw(f"{what}{path} are not equal bit for bit ({error:.1e})")
-
-
-def _pairs(got: Any, want: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    paths = jax.tree_util.tree_leaves_with_path(want)
-    for (path, b), a in zip(paths, jax.tree.leaves(got), strict=True):
-        yield (
-            jax.tree_util.keystr(path),
-            (np.asarray(a, np.float64), np.asarray(b, np.float64)),
         )
 
 
@@ -208,8 +194,8 @@ def _step_equals_sequence(subject: _Subject) -> None:
     args = (subject.params, subject.x, subject.state)
     y, state = subject.plain(*args)
     looped, after = subject.steps(*args, subject.reset, subject.valid)
-    _near(looped, y, "outputs")
-    _near(after, state, "final states")
+    near(looped, y, "outputs")
+    near(after, state, "final states")
 
 
 def _parts_equal_whole(subject: _Subject) -> None:
@@ -219,13 +205,13 @@ def _parts_equal_whole(subject: _Subject) -> None:
         first = jnp.broadcast_to(index < split, (BATCH, TIME))
         y1, middle = subject.run(valid=first)
         y2, after = subject.run(state=middle, valid=~first)
-        _near(y1 + y2, y, f"outputs, split at {split},")
-        _near(after, state, f"final states, split at {split},")
+        near(y1 + y2, y, f"outputs, split at {split},")
+        near(after, state, f"final states, split at {split},")
     half = subject.x[:, : TIME // 2], subject.x[:, TIME // 2 :]
     y1, middle = subject.plain(subject.params, half[0], subject.state)
     y2, after = subject.plain(subject.params, half[1], middle)
-    _near(jnp.concatenate([y1, y2], axis=1), y, "outputs, in two calls,")
-    _near(after, state, "final states, in two calls,")
+    near(jnp.concatenate([y1, y2], axis=1), y, "outputs, in two calls,")
+    near(after, state, "final states, in two calls,")
 
 
 def _causality(subject: _Subject) -> None:
@@ -233,14 +219,12 @@ def _causality(subject: _Subject) -> None:
     for time in (1, 8, 12, TIME - 1):
         other = subject.x.at[:, time:].add(1.0 + subject.x[:, :1])
         changed, _ = subject.plain(subject.params, other, subject.state)
-        _equal(changed[:, :time], y[:, :time], f"outputs before {time}")
+        equal(changed[:, :time], y[:, :time], f"outputs before {time}")
         if np.array_equal(changed[:, time], y[:, time]):
             raise BrokenLaw(f"the output at {time} does not see its own token")
     weight = jnp.zeros_like(subject.x).at[:, :12].set(1.0)
     _, gradient = subject.gradient(subject.params, subject.x, weight)
-    _equal(
-        gradient[:, 12:], jnp.zeros_like(gradient[:, 12:]), "gradients to the future"
-    )
+    equal(gradient[:, 12:], jnp.zeros_like(gradient[:, 12:]), "gradients to the future")
 
 
 def _state_shape(subject: _Subject) -> None:
@@ -282,15 +266,15 @@ def _documents(subject: _Subject) -> None:
     looped, after = subject.steps(
         subject.params, subject.x, carried, reset, subject.valid
     )
-    _near(looped, y, "outputs of packed documents, step by step,")
-    _near(_visible(subject, after), _visible(subject, state), "states step by step,")
+    near(looped, y, "outputs of packed documents, step by step,")
+    near(_visible(subject, after), _visible(subject, state), "states step by step,")
     ends = (*starts[1:], TIME)
     index = jnp.arange(TIME)[None, :]
     for start, end in zip(starts, ends, strict=True):
         alone = jnp.broadcast_to((index >= start) & (index < end), (BATCH, TIME))
         separate, _ = subject.run(valid=alone)
         rows = slice(0, 1) if start in (2, 9) else slice(0, 2)
-        _near(
+        near(
             jnp.where(alone[rows, :, None], y[rows], 0),
             separate[rows],
             f"outputs of the document at {start}",
@@ -301,27 +285,32 @@ def _padding(subject: _Subject) -> None:
     _, state = subject.run()
     nothing = jnp.zeros((BATCH, TIME), bool)
     y, after = subject.run(state=state, valid=nothing, reset=~nothing)
-    _equal(after, state, "states after padding alone")
-    _equal(y, jnp.zeros_like(y), "outputs of padding")
+    equal(after, state, "states after padding alone")
+    equal(y, jnp.zeros_like(y), "outputs of padding")
     mask = jax.random.bernoulli(jax.random.key(3), 0.6, (BATCH, TIME))
     broken = jnp.where(mask[:, :, None], subject.x, jnp.nan)
     y, after = subject.run(x=broken, valid=mask)
     looped, expected = subject.steps(
         subject.params, subject.x, subject.state, subject.reset, mask
     )
-    _near(y, looped, "outputs among padding")
-    _near(after, expected, "states among padding")
+    near(y, looped, "outputs among padding")
+    near(after, expected, "states among padding")
     short = jnp.arange(TIME)[None, :] < jnp.array([[5], [13]])
     longer = subject.x.at[:, 13:].set(7.0).at[0, 5:].set(-3.0)
     _, first = subject.run(valid=short)
     _, second = subject.run(x=longer, valid=short)
-    _equal(second, first, "states when only padding differs")
+    equal(second, first, "states when only padding differs")
 
 
 def _gradients(subject: _Subject) -> None:
     weight = jax.random.normal(jax.random.key(4), subject.x.shape)
+    prefix = None
+    if subject.layer.accepts_prefix:
+        # What only a prefix is read by is trained by one.
+        prefix = jnp.broadcast_to(jnp.arange(TIME)[None, :] < 9, (BATCH, TIME))
     for dtype in (jnp.float32, jnp.bfloat16):
-        gradients, _ = subject.gradient(subject.params, subject.x.astype(dtype), weight)
+        x = subject.x.astype(dtype)
+        gradients, _ = subject.gradient(subject.params, x, weight, prefix)
         for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
             name = f"{jax.tree_util.keystr(path)} in {dtype.__name__}"
             if not bool(jnp.all(jnp.isfinite(leaf))):
@@ -330,14 +319,32 @@ def _gradients(subject: _Subject) -> None:
                 raise BrokenLaw(f"the gradient of {name} is zero")
 
 
+def _prefix(subject: _Subject) -> None:
+    def run(x: Any, state: Any = None, reset: Any = None, **masks: Any) -> Any:
+        info = SequenceInfo(reset, masks.get("valid", subject.valid))
+        if masks.get("prefix") is None:
+            masks["prefix"] = jnp.zeros_like(subject.valid)
+        return subject.prefixed(
+            subject.params,
+            x,
+            subject.state if state is None else state,
+            info._replace(prefix=masks["prefix"]),
+        )
+
+    def plain(x: Any) -> Any:
+        return subject.plain(subject.params, x, subject.state)
+
+    check_prefix(run, plain, subject.x)
+
+
 def _rows(subject: _Subject) -> None:
     y, state = subject.plain(subject.params, subject.x, subject.state)
     other = subject.x.at[1].multiply(-2.0)
     changed, after = subject.plain(subject.params, other, subject.state)
-    _equal(changed[0], y[0], "outputs of the first row")
+    equal(changed[0], y[0], "outputs of the first row")
     first = jnp.array([True, False])
     mixed = subject.layer.choose_rows(first, after, state)
-    _equal(mixed, state, "states of the first row")
+    equal(mixed, state, "states of the first row")
 
 
 def _mesh(subject: _Subject) -> None:
@@ -363,5 +370,5 @@ def _mesh(subject: _Subject) -> None:
             jax.device_put(subject.x, rows),
             jax.device_put(subject.state, rows_of_state),
         )
-    _near(spread, y, "outputs on two devices")
-    _near(after, state, "states on two devices")
+    near(spread, y, "outputs on two devices")
+    near(after, state, "states on two devices")

@@ -115,6 +115,8 @@ class Block(nnx.Module):
     def sequence(
         self, x: Float[Array, "b t d"], state: Any, layout: Layout
     ) -> tuple[Float[Array, "b t d"], Any]:
+        if not self.mixer.accepts_prefix:
+            layout = layout._replace(prefix=None)
         y, state = self.mixer.sequence(self.norm(x), state, layout)
         return self._add_mlp(x + y), state
 
@@ -153,6 +155,7 @@ class Stack(MemoryLayer[tuple]):
     The state is a tuple over groups of tuples over blocks of the layers' states, each
     leaf with the repeats as its first axis and the batch as its second. Each group is
     one `jax.lax.scan` over its repeats, so that compile time does not grow with depth.
+    A prefix is accepted where one of the layers accepts it; the others read causally.
     """
 
     def __init__(self, config: StackConfig, width: int, rngs: nnx.Rngs):
@@ -165,7 +168,7 @@ class Stack(MemoryLayer[tuple]):
         self.groups = nnx.List(groups)
         mixers = self._mixers()
         self.state_growth = _fastest(mixer.state_growth for mixer in mixers)
-        self.accepts_prefix = all(mixer.accepts_prefix for mixer in mixers)
+        self.accepts_prefix = any(mixer.accepts_prefix for mixer in mixers)
 
     def _mixers(self) -> list[MemoryLayer]:
         return [block.mixer for group in self.groups for block in group.blocks]

@@ -27,7 +27,9 @@ class SequenceInfo(NamedTuple):
         reset: a document begins here: memory and position start anew.
         valid: a real token. An invalid one (padding) leaves the state bit for bit and
             puts out zero; a reset on it is not seen.
-        prefix: read non-causally. A prefix lies within one call.
+        prefix: read non-causally: the marked tokens that a document begins with, up to
+            the first that is not marked. A prefix lies within one call; what is marked
+            elsewhere is read causally.
     """
 
     reset: Bool[Array, "b t"] | None = None
@@ -49,7 +51,7 @@ class Layout(NamedTuple):
     Attributes:
         reset: a document begins here.
         length: real tokens in the row; the rest is padding at its end. `None`: all.
-        prefix: read non-causally.
+        prefix: marked as prefix; `prefix_tokens` says which tokens are.
     """
 
     reset: Bool[Array, "b t"] | None = None
@@ -83,6 +85,25 @@ class Layout(NamedTuple):
         last = jnp.clip(self.length - 1, 0)[:, None]
         after = jnp.take_along_axis(place, last, axis=1)[:, 0] + 1
         return place, jnp.where(self.length > 0, after, position)
+
+    def prefix_tokens(
+        self, position: Int[Array, "b"], time: int
+    ) -> Bool[Array, "b t"] | None:
+        """Tokens of the prefixes: what each document begins with, marked without a gap.
+
+        A document that an earlier call began has none.
+
+        Args:
+            position: place of the first token, were it not to begin a document.
+            time: tokens in the call.
+        """
+        if self.prefix is None:
+            return None
+        place, _ = self.positions(position, time)
+        index = jnp.arange(time, dtype=jnp.int32)[None, :]
+        start = jax.lax.cummax(jnp.where(place == 0, index, -1), axis=1)
+        gap = jax.lax.cummax(jnp.where(self.prefix, -1, index), axis=1)
+        return jnp.logical_and(start >= 0, gap < start)
 
     def segments(self, time: int) -> Int[Array, "b t"] | None:
         """Number of the document within the call; 0 continues the carried one."""

@@ -201,3 +201,18 @@ def test_the_state_of_an_abstract_layer_is_known():
     spec = state_spec(layer, 5, 0)
     assert spec.memory == jax.ShapeDtypeStruct((5, 2, 4, 4), jnp.float32)
     assert spec.position == jax.ShapeDtypeStruct((5,), jnp.int32)
+
+
+def test_a_prefix_is_what_a_document_begins_with_marked_without_a_gap():
+    reset = jnp.array([[0, 0, 0, 1, 0, 0, 0]] * 4, bool)
+    prefix = [[1, 1, 0, 1, 0, 1, 1], [1, 0, 1, 0, 1, 1, 1], [1] * 7, [0] * 7]
+    position = jnp.array([0, 0, 4, 0])
+    layout = Layout(reset=reset, prefix=jnp.array(prefix, bool))
+    np.testing.assert_array_equal(
+        layout.prefix_tokens(position, 7),
+        # The third row's first document was begun before.
+        [[1, 1, 0, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 1, 1], [0] * 7],
+    )
+    whole = layout._replace(reset=None).prefix_tokens(position, 7)
+    np.testing.assert_array_equal(whole.sum(axis=1), [2, 1, 0, 0])
+    assert Layout(reset=reset).prefix_tokens(position, 7) is None

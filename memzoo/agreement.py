@@ -1,0 +1,50 @@
+"""Comparisons of what a layer gave with what a law asks of it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+TOLERANCE = 3e-5
+
+
+class BrokenLaw(AssertionError):
+    """A layer breaks a law; the message names both."""
+
+
+def near(got: Any, want: Any, what: str) -> None:
+    """Every array is as wanted, up to rounding.
+
+    Args:
+        what: the arrays in words.
+
+    Raises:
+        BrokenLaw: one differs; by how much of its size.
+    """
+    for path, (a, b) in _pairs(got, want):
+        scale = max(1.0, float(np.max(np.abs(b), initial=0.0)))
+        error = float(np.max(np.abs(a - b), initial=0.0)) / scale
+        if not error <= TOLERANCE:
+            raise BrokenLaw(f"{what}{path} differ by {error:.1e} of their size")
+
+
+def equal(got: Any, want: Any, what: str) -> None:
+    """Every array is as wanted, bit for bit.
+
+    Raises:
+        BrokenLaw: one is not.
+    """
+    for path, (a, b) in _pairs(got, want):
+        if not np.array_equal(a, b):
+            error = float(np.max(np.abs(a - b)))
+            raise BrokenLaw(f"{what}{path} are not equal bit for bit ({error:.1e})")
+
+
+def _pairs(got: Any, want: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    paths = jax.tree_util.tree_leaves_with_path(want)
+    for (path, b), a in zip(paths, jax.tree.leaves(got), strict=True):
+        yield (
+            jax.tree_util.keystr(path),
+            (np.asarray(a, np.float64), np.asarray(b, np.float64)),
+        )

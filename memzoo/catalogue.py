@@ -10,6 +10,7 @@ from rich.table import Table
 from .configs.presets import PRESETS
 from .configs.serialise import type_name
 from .models import LAYERS
+from .models.gated_short_convolution import GatedShortConvolution
 from .models.interface import MemoryLayer
 
 _FAMILIES = {
@@ -62,6 +63,8 @@ def _family(layer: MemoryLayer) -> str:
     for constant, family in _FAMILIES.items():
         if rule is not None and getattr(update_rules, constant) == rule:
             return family
+    if isinstance(layer, GatedShortConvolution):
+        return "convolution"
     return "softmax attention"
 
 

@@ -3,8 +3,11 @@
 from .attention import AttentionConfig
 from .delta_net import DeltaNetConfig
 from .gated_delta_net import GatedDeltaNetConfig
+from .gated_short_convolution import GatedShortConvolutionConfig
 from .linear_attention import LinearAttentionConfig
 from .mamba2 import Mamba2Config
+from .prefix_attention import PrefixAttentionConfig
+from .prefix_linear_attention import PrefixLinearAttentionConfig
 from .retnet import RetNetConfig
 from .sliding_window_attention import SlidingWindowAttentionConfig
 
@@ -16,6 +19,9 @@ LayerConfig = (
     | Mamba2Config
     | DeltaNetConfig
     | GatedDeltaNetConfig
+    | GatedShortConvolutionConfig
+    | PrefixLinearAttentionConfig
+    | PrefixAttentionConfig
 )
 
 LAYERS: dict[str, type[LayerConfig]] = {
@@ -26,4 +32,7 @@ LAYERS: dict[str, type[LayerConfig]] = {
     "mamba2": Mamba2Config,
     "delta_net": DeltaNetConfig,
     "gated_delta_net": GatedDeltaNetConfig,
+    "gated_short_convolution": GatedShortConvolutionConfig,
+    "prefix_linear_attention": PrefixLinearAttentionConfig,
+    "prefix_attention": PrefixAttentionConfig,
 }

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .interface import Layout, MemoryLayer
 from .memory_inputs import MemoryInputs
+from .prefix import insert_prefixes
 from .projection import ShortConvolution, projection, split_heads
 from .update_rules import UpdateRule
 
@@ -73,6 +74,36 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
         """The same for one token a row (t = 1), in the recurrent form."""
         return self.rule.token(inputs, memory)
 
+    def prefix_inputs(
+        self, x: Float[Array, "b t d"], inputs: MemoryInputs, layout: Layout
+    ) -> MemoryInputs:
+        """What tokens write before their document's first one if they are its prefix.
+
+        Only of layers that accept a prefix; queries are not read.
+
+        Args:
+            inputs: what the same tokens write and read in their turn.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not read prefixes")
+
+    def _write_and_read_behind(
+        self,
+        prefix: Bool[Array, "b t"],
+        written: MemoryInputs,
+        inputs: MemoryInputs,
+        memory: Float[Array, "b h k v"],
+        reset: Bool[Array, "b t"] | None,
+    ) -> tuple[Float[Array, "b t h v"], Float[Array, "b h k v"]]:
+        """`write_and_read`, once the prefix of every document is written before it."""
+        written = written.only(prefix)
+        if reset is None:
+            # One document a row: its prefix makes the memory that it begins with.
+            memory = self.rule.write(written, memory, self.config.chunk_size)
+            return self.write_and_read(inputs, memory, None)
+        longer, reset, place = insert_prefixes(written, inputs, prefix, reset)
+        read, memory = self.write_and_read(longer, memory, reset)
+        return jnp.take_along_axis(read, place[:, :, None, None], axis=1), memory
+
     def read(
         self, query: Float[Array, "b t h k"], memory: Float[Array, "b h k v"]
     ) -> Float[Array, "b t h v"]:
@@ -92,9 +123,16 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
     ) -> tuple[Float[Array, "b t d"], AssociativeState]:
         inputs, tails = self.inputs(x, state, layout)
         inputs = inputs.only(layout.valid(x.shape[1]))
-        read, memory = self.write_and_read(inputs, state.memory, layout.reset)
+        prefix = layout.prefix_tokens(state.position, x.shape[1])
+        if prefix is None:
+            read, memory = self.write_and_read(inputs, state.memory, layout.reset)
+        else:
+            written = self.prefix_inputs(x, inputs, layout)
+            read, memory = self._write_and_read_behind(
+                prefix, written, inputs, state.memory, layout.reset
+            )
         _, position = layout.positions(state.position, x.shape[1])
-        y = self._put_out(read, inputs, x)
+        y = self._put_out(read, inputs.skip, x)
         return y, AssociativeState(memory, tails, position)
 
     def token(

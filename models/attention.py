@@ -100,7 +100,7 @@ class AttentionState(NamedTuple):
 
 
 class Attention(MemoryLayer[AttentionState]):
-    """See `AttentionConfig` and `SlidingWindowAttentionConfig`."""
+    """See `AttentionConfig`; windows and prefixes have configs of their own."""
 
     state_growth = "linear"
 
@@ -112,12 +112,14 @@ class Attention(MemoryLayer[AttentionState]):
         depth: int,
         *,
         window: int | None,
+        accepts_prefix: bool = False,
     ):
         size = resolve_head_size(width, config.num_heads, config.head_size)
         if config.rotary_base is not None:
             check_even("head_size", size, "rotary positions turn pairs")
         self.config = config
         self.window = window
+        self.accepts_prefix = accepts_prefix
         if window is not None:
             self.state_growth = "bounded"
         self.head_size = size
@@ -185,7 +187,8 @@ class Attention(MemoryLayer[AttentionState]):
         place, position = layout.positions(state.position, time)
         (q, k, v), tails = self._heads(x, state, layout, place)
         cache = extend_cache(state.cache, k, v, position, layout)
-        if slots == 0 and layout.reset is None:
+        prefix = layout.prefix_tokens(state.position, time)
+        if slots == 0 and layout.reset is None and prefix is None:
             # A call that carries nothing on starts at the document's first token, and
             # padding at the end is not looked back at: plain causal attention.
             o = self._attend(q, k, v)
@@ -194,13 +197,15 @@ class Attention(MemoryLayer[AttentionState]):
             if segment is None:
                 segment = jnp.zeros_like(place)
             held = held_positions(slots, state.position) if slots else place[:, :0]
+            # Keys at the document's beginning are seen by every token of it.
+            seen_from = place if prefix is None else jnp.where(prefix, 0, place)
             o = self._attend(
                 q,
                 jnp.concatenate([state.cache.key.astype(k.dtype), k], axis=1),
                 jnp.concatenate([state.cache.value.astype(v.dtype), v], axis=1),
                 query_position=place,
                 query_segment=segment,
-                key_position=jnp.concatenate([held, place], axis=1),
+                key_position=jnp.concatenate([held, seen_from], axis=1),
                 key_segment=jnp.concatenate(
                     [jnp.where(held >= 0, 0, -1), segment], axis=1
                 ),

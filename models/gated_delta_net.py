@@ -19,6 +19,7 @@ from .interface import Layout
 from .layer_checks import check_convolution, check_positive, resolve_head_size
 from .memory_inputs import MemoryInputs
 from .ops.normalisation import l2_normalise
+from .prefix import Encoder
 from .projection import RMSNorm, merge_heads, output_gain, projection
 from .update_rules import DELTA
 
@@ -34,8 +35,18 @@ class GatedDeltaNetConfig:
         o_t = S_t^T q_t / sqrt(head size)
         y_t = W_o (norm(o_t) * silu(W_g x_t))
 
-    Differs from it in: nothing; sizes are free (published: heads of 256, values twice
-    as large).
+    With `prefix`, the M tokens of a prefix are first read non-causally, an idea of
+    arXiv:2407.05483: the same rule writes them, with keys ke and values ve by maps of
+    their own (convolution, SiLU and norm as for k and v) and the gates alpha and beta
+    that the tokens have anyway,
+
+        E_0 = 0,  E_t = alpha_t E_(t-1) + beta_t ke_t (ve_t - alpha_t E_(t-1)^T ke_t)^T
+
+    and the causal pass over all tokens, the prefix again among them, begins with
+    S_0 = E_M in place of 0.
+
+    Differs from it in: nothing but the option; sizes are free (published: heads of 256,
+    values twice as large).
     """
 
     num_heads: int = 4
@@ -55,6 +66,8 @@ class GatedDeltaNetConfig:
     two heads a draw near 16 forgets within a few tokens: choose 1 there."""
     negative_eigenvalues: bool = False
     """Write strengths in (0, 2) instead of (0, 1) (arXiv:2411.12537)."""
+    prefix: bool = False
+    """Accept a prefix; adds maps to its keys and values."""
     chunk_size: int | None = None
     """Tokens a chunk: speed only. None: chosen by the backend."""
 
@@ -100,6 +113,16 @@ class GatedDeltaNet(AssociativeMemory):
             config.convolution_size,
             rngs,
         )
+        self.accepts_prefix = config.prefix
+        if config.prefix:
+            self.encoder = Encoder(
+                width,
+                (keys, values),
+                (config.num_heads, self.value_heads),
+                config.convolution_size,
+                rngs,
+                activation=True,
+            )
         self.write_strength = projection(width, self.value_heads, rngs)
         self.decay = projection(width, self.value_heads, rngs)
         self.log_a = nnx.Param(
@@ -130,13 +153,20 @@ class GatedDeltaNet(AssociativeMemory):
             strength = 2 * strength
         time = self.decay(x).astype(jnp.float32) + self.time_bias[...][None, None, :]
         log_decay = -jnp.exp(self.log_a[...])[None, None, :] * jax.nn.softplus(time)
-        q = l2_normalise(q) * self.head_size**-0.5
-        k = l2_normalise(k)
-        each = self.value_heads // self.config.num_heads
-        if each > 1:
-            q = repeat(q, "b t h k -> b t (h e) k", e=each)
-            k = repeat(k, "b t h k -> b t (h e) k", e=each)
+        q = self._for_values(l2_normalise(q) * self.head_size**-0.5)
+        k = self._for_values(l2_normalise(k))
         return MemoryInputs(q, k, v, strength, log_decay), tails
+
+    def prefix_inputs(
+        self, x: Float[Array, "b t d"], inputs: MemoryInputs, layout: Layout
+    ) -> MemoryInputs:
+        k, v = self.encoder(x, layout)
+        return inputs._replace(key=self._for_values(l2_normalise(k)), value=v)
+
+    def _for_values(self, x: Float[Array, "b t g k"]) -> Float[Array, "b t h k"]:
+        """Queries or keys once for each value head."""
+        each = self.value_heads // self.config.num_heads
+        return x if each == 1 else repeat(x, "b t h k -> b t (h e) k", e=each)
 
     def output(
         self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]

@@ -39,6 +39,8 @@ def attention(
     query's minus w. A key whose segment is `ALWAYS_VISIBLE` is seen by every query,
     outside the window too. A query that sees no key puts out zero. Without positions
     queries and keys stand at 0, 1, 2, ...; without segments all are in document 0.
+    Positions need not differ: a key whose position is 0 is seen by its whole document,
+    which is how a prefix is read non-causally.
 
     Head i reads group i // (h / g) of keys and values, which are not repeated in
     memory. The softmax is computed in float32 (float64 inputs: in float64), products

@@ -9,10 +9,17 @@ import pytest
 from flax import nnx
 
 from memzoo.models.attention import AttentionConfig
-from memzoo.models.block import Group, Stack, StackConfig
+from memzoo.models.block import Block, Group, Stack, StackConfig
 from memzoo.models.delta_net import DeltaNet, DeltaNetConfig
 from memzoo.models.gated_delta_net import GatedDeltaNetConfig
-from memzoo.models.interface import AuxiliaryLoss, Metric, SequenceInfo, TokenInfo
+from memzoo.models.interface import (
+    AuxiliaryLoss,
+    Layout,
+    Metric,
+    SequenceInfo,
+    TokenInfo,
+)
+from memzoo.models.prefix_attention import PrefixAttentionConfig
 from memzoo.models.sliding_window_attention import SlidingWindowAttentionConfig
 from memzoo.testing import check_layer
 
@@ -244,6 +251,26 @@ def test_a_stack_grows_as_its_fastest_layer_and_checks_all():
     stack.check_capacity(state, 4, "model")
     with pytest.raises(ValueError, match=r"model: the document would reach 5 tokens"):
         stack.check_capacity(state, 5, "model")
+
+
+def test_layers_that_accept_a_prefix_read_it_beside_others_that_do_not():
+    causal = AttentionConfig(num_heads=2)
+    stack = _stack((Group(layers=(causal, PrefixAttentionConfig(num_heads=2))),))
+    assert stack.accepts_prefix
+    x = _input(1, 6)
+    run = jax.jit(lambda x, p: stack(x, stack.init_state(1, 0), p)[0])
+    prefix = SequenceInfo(prefix=jnp.arange(6)[None] < 3)
+    y, other = (run(x.at[:, at].add(1.0), prefix) for at in (2, 3))
+    none = run(x, prefix)
+    assert not np.array_equal(y[:, 0], none[:, 0])
+    np.testing.assert_array_equal(other[:, :3], none[:, :3])
+    block = Block(causal, StackConfig(pattern=PATTERN), WIDTH, nnx.Rngs(0), 0)
+    held = block.mixer.init_state(1, 0)
+    seen, plain = (
+        jax.jit(block.sequence)(x, held, layout)[0]
+        for layout in (Layout(prefix=jnp.ones((1, 6), bool)), Layout())
+    )
+    np.testing.assert_array_equal(seen, plain)
 
 
 @pytest.mark.parametrize(

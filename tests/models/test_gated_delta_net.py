@@ -1,25 +1,35 @@
 """Gated DeltaNet against its equation, token by token."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
 from memzoo.models.gated_delta_net import GatedDeltaNetConfig
+from memzoo.models.interface import SequenceInfo
 from memzoo.testing import check_layer
 
 
-def _loop(plain, config, params, x):
+def _streams(plain, config, params, x, names):
+    """Projected, convolved and activated, as tokens by heads by sizes."""
+    streams = {}
+    for name in names:
+        stream = x @ params[f"{name}/kernel"]
+        if config.convolution_size:
+            stream = plain.convolve(stream, params[f"{name}_convolution/kernel"])
+        values = config.value_heads or config.num_heads
+        count = values if name.endswith("value") else config.num_heads
+        stream = plain.silu(stream).reshape(len(x), count, -1)
+        streams[name.partition("/")[2]] = stream
+    return streams
+
+
+def _loop(plain, config, params, x, prefix_length=0):
     """S = alpha S, S += beta k (v - S^T k)^T, o = S^T q / sqrt(k), head by head."""
     heads, value_heads = config.num_heads, config.value_heads or config.num_heads
-    streams = {}
-    for name in ("query", "key", "value"):
-        stream = x @ params[f"heads/{name}/kernel"]
-        if config.convolution_size:
-            kernel = params[f"heads/{name}_convolution/kernel"]
-            stream = plain.convolve(stream, kernel)
-        count = value_heads if name == "value" else heads
-        streams[name] = plain.silu(stream).reshape(len(x), count, -1)
+    names = ("heads/query", "heads/key", "heads/value")
+    streams = _streams(plain, config, params, x, names)
     strength = plain.sigmoid(x @ params["write_strength/kernel"])
     if config.negative_eigenvalues:
         strength = 2 * strength
@@ -27,16 +37,23 @@ def _loop(plain, config, params, x):
     alpha = np.exp(-np.exp(params["log_a"]) * time)
     sizes = streams["key"].shape[-1], streams["value"].shape[-1]
     memory, outputs = np.zeros((value_heads, *sizes)), []
+
+    def write(streams, t, h):
+        key = plain.unit(streams["key"][t, h // (value_heads // heads)])
+        memory[h] *= alpha[t, h]
+        error = streams["value"][t, h] - memory[h].T @ key
+        memory[h] += strength[t, h] * np.outer(key, error)
+
+    for t in range(prefix_length):
+        ahead = _streams(plain, config, params, x, ("encoder/key", "encoder/value"))
+        for h in range(value_heads):
+            write(ahead, t, h)
     for t in range(len(x)):
         reads = []
         for h in range(value_heads):
             # Neighbouring value heads share a query and a key.
-            shared = h // (value_heads // heads)
-            query = plain.unit(streams["query"][t, shared])
-            key = plain.unit(streams["key"][t, shared])
-            memory[h] *= alpha[t, h]
-            error = streams["value"][t, h] - memory[h].T @ key
-            memory[h] += strength[t, h] * np.outer(key, error)
+            query = plain.unit(streams["query"][t, h // (value_heads // heads)])
+            write(streams, t, h)
             read = memory[h].T @ query / np.sqrt(sizes[0])
             reads.append(plain.rms_norm(read, params["norm/scale"]))
         read = np.concatenate(reads)
@@ -61,6 +78,31 @@ VARIED = {
 def test_layer_is_the_published_loop(subject, assert_loop, plain, options):
     config = GatedDeltaNetConfig(num_heads=2, chunk_size=4, **options)
     assert_loop(subject(config), lambda p, x: _loop(plain, config, p, x))
+
+
+@pytest.mark.parametrize("options", [{}, VARIED], ids=["published", "varied"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_prefix_is_written_first(subject, plain, options, packed):
+    config = GatedDeltaNetConfig(num_heads=2, chunk_size=4, prefix=True, **options)
+    layer, params, x = subject(config)
+    reset = jnp.zeros(x.shape[:2], bool) if packed else None
+    run = jax.jit(lambda x, s, p: layer(x, s, SequenceInfo(reset=reset, prefix=p)))
+    lengths = (4, x.shape[1])
+    prefix = jnp.arange(x.shape[1])[None, :] < jnp.array(lengths)[:, None]
+    y, state = run(x, layer.init_state(2, 0), prefix)
+    for row, length in enumerate(lengths):
+        row_of_x = np.asarray(x[row], np.float64)
+        wanted, memory = _loop(plain, config, params, row_of_x, length)
+        scale = np.max(np.abs(wanted))
+        np.testing.assert_allclose(y[row], wanted, rtol=1e-4, atol=1e-4 * scale)
+        np.testing.assert_allclose(state.memory[row], memory, rtol=1e-3, atol=1e-4)
+
+
+def test_a_layer_without_the_option_refuses_a_prefix(subject):
+    layer, _, x = subject(GatedDeltaNetConfig(num_heads=2))
+    prefix = jnp.ones(x.shape[:2], bool)
+    with pytest.raises(ValueError, match="GatedDeltaNet reads causally and refuses"):
+        layer(x, layer.init_state(2, 0), SequenceInfo(prefix=prefix))
 
 
 def test_parameters_by_formula(subject):
@@ -111,6 +153,7 @@ def test_senseless_configs_are_refused(options, message):
         {"negative_eigenvalues": True},
         {"convolution_size": 0},
         {"output_gate": False, "value_ratio": 1},
+        {"prefix": True, "value_heads": 4},
     ],
     ids=str,
 )

@@ -59,6 +59,21 @@ def packed_places(time):
     }
 
 
+def prefix_places():
+    """Two documents in the first row, each with a prefix; all prefix in the second."""
+    segment = np.zeros((2, 21), int)
+    segment[0, 9:] = 1
+    place = np.tile(np.arange(21), (2, 1))
+    place[0, 9:] -= 9
+    prefix = place < np.where(np.arange(2)[:, None] == 0, 5, 21)
+    return {
+        "query_position": jnp.asarray(place),
+        "query_segment": jnp.asarray(segment),
+        "key_position": jnp.asarray(np.where(prefix, 0, place)),
+        "key_segment": jnp.asarray(segment),
+    }
+
+
 CASES = {
     "one token": (1, 1, 4, {"window": 1}),
     "one less than a block": (7, 7, 4, {}),
@@ -67,6 +82,7 @@ CASES = {
     "window within a block": (37, 37, 2, {"window": 3}),
     "window over blocks": (37, 37, 2, {"window": 19}),
     "documents": (21, 21, 2, packed_places(21)),
+    "prefixes": (21, 21, 2, prefix_places()),
     "cache": (5, 22, 2, cached_places()),
     "cache and window": (5, 22, 4, {"window": 3, **cached_places()}),
     "nothing seen": (
@@ -147,6 +163,20 @@ def test_blockwise_is_the_reference_with_all_gradients(case, x64):
     expected, given = (outcome(case, name) for name in IMPLEMENTATIONS)
     for theirs, ours in zip(expected, given, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_a_prefix_is_a_mask_that_is_open_inside_it(x64):
+    """The mask drawn by hand: a square for each prefix on a triangle a document."""
+    q, k, v, _ = draw(2, 21, 21, 2)
+    seen = np.tile(np.tril(np.ones((21, 21), bool)), (2, 1, 1))
+    seen[0, 9:, :9] = False
+    seen[0, :5, :5] = seen[0, 9:14, 9:14] = seen[1] = True
+    logits = np.einsum("bthk,bshk->bhts", q, np.repeat(k, 2, axis=2)) / np.sqrt(6)
+    weight = np.exp(logits) * seen[:, None]
+    weight /= weight.sum(axis=-1, keepdims=True)
+    expected = np.einsum("bhts,bshv->bthv", weight, np.repeat(v, 2, axis=2))
+    given = outcome("prefixes", "blockwise")[0]
+    np.testing.assert_allclose(given, expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("block_size", [3, 16, 64])

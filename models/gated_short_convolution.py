@@ -1,0 +1,103 @@
+"""A gated short convolution: local mixing with a state of a few tokens."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from .interface import Layout, MemoryLayer
+from .layer_checks import check_convolution, check_positive
+from .projection import ShortConvolution, output_gain, projection
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatedShortConvolutionConfig:
+    """Gated short convolution, BaseConv of Based (Arora et al. 2024, arXiv:2402.18668).
+
+    With W_u and W_g to `expansion` times the width and a depthwise causal convolution
+    of `convolution_size` taps:
+
+        y_t = W_o (silu(conv(W_u x)_t) * (W_g x_t))
+
+    Differs from it in: W_u and W_g are two maps, there halves of one of width
+    expand_proj = 2 `expansion`, which is the same.
+    """
+
+    convolution_size: int = 3
+    """Taps of the convolution."""
+    expansion: int = 2
+    """Width of each inner map over the model's."""
+
+    def __post_init__(self) -> None:
+        check_convolution(self.convolution_size)
+        check_positive("convolution_size", self.convolution_size)
+        check_positive("expansion", self.expansion)
+
+    def build(
+        self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
+    ) -> "GatedShortConvolution":
+        del layer_index
+        return GatedShortConvolution(self, width, rngs, depth)
+
+
+class GatedShortConvolutionState(NamedTuple):
+    """State of `GatedShortConvolution`.
+
+    Attributes:
+        tail: last inputs of the convolution, float32.
+        position: tokens of the document so far.
+    """
+
+    tail: Float[Array, "b _ d"]
+    position: Int[Array, "b"]
+
+
+class GatedShortConvolution(MemoryLayer[GatedShortConvolutionState]):
+    """See `GatedShortConvolutionConfig`."""
+
+    def __init__(
+        self,
+        config: GatedShortConvolutionConfig,
+        width: int,
+        rngs: nnx.Rngs,
+        depth: int,
+    ):
+        inner = config.expansion * width
+        self.config = config
+        self.value = projection(width, inner, rngs, bias=True)
+        self.gate = projection(width, inner, rngs, bias=True)
+        self.value_convolution = ShortConvolution(
+            inner, config.convolution_size, rngs, bias=True
+        )
+        self.output_projection = projection(
+            inner, width, rngs, bias=True, gain=output_gain(depth)
+        )
+
+    def init_state(
+        self, batch_size: int, max_length: int
+    ) -> GatedShortConvolutionState:
+        del max_length
+        return GatedShortConvolutionState(
+            self.value_convolution.init_tail(batch_size),
+            jnp.zeros((batch_size,), jnp.int32),
+        )
+
+    def sequence(
+        self,
+        x: Float[Array, "b t d"],
+        state: GatedShortConvolutionState,
+        layout: Layout,
+    ) -> tuple[Float[Array, "b t d"], GatedShortConvolutionState]:
+        value, tail = self.value_convolution(self.value(x), state.tail, layout)
+        _, position = layout.positions(state.position, x.shape[1])
+        y = self.output_projection(jax.nn.silu(value) * self.gate(x))
+        return y, GatedShortConvolutionState(tail, position)
+
+    def token(
+        self, x: Float[Array, "b d"], state: GatedShortConvolutionState
+    ) -> tuple[Float[Array, "b d"], GatedShortConvolutionState]:
+        y, state = self.sequence(x[:, None], state, Layout())
+        return y[:, 0], state

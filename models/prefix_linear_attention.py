@@ -1,0 +1,157 @@
+"""Prefix linear attention: the recurrent layer of "Just read twice"."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from .associative_memory import (
+    AssociativeMemory,
+    AssociativeState,
+    QueryKeyValue,
+    Tails,
+)
+from .interface import Layout
+from .layer_checks import (
+    check_choice,
+    check_convolution,
+    check_positive,
+    resolve_head_size,
+)
+from .memory_inputs import MemoryInputs
+from .ops import feature_maps
+from .prefix import Encoder
+from .projection import merge_heads, output_gain, projection
+from .update_rules import SCALAR_DECAY
+
+PrefixFeatureMap = Literal["taylor", "taylor_full", "elu_plus_one"]
+
+_EPSILON = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefixLinearAttentionConfig:
+    """Prefix linear attention, JRT-RNN (Arora et al. 2024, arXiv:2407.05483).
+
+    Per head, with feature map phi, over a document whose first M tokens are its prefix
+    and with keys ke and values ve by maps of their own:
+
+        n_i = phi(q_i) (sum_(j <= i) phi(k_j) v_j^T + sum_(j <= M) phi(ke_j) ve_j^T)
+        z_i = phi(q_i) (sum_(j <= i) phi(k_j) + sum_(j <= M) phi(ke_j))
+        y_i = n_i / (z_i + 1e-12)
+
+    The second sums are the memory that the document begins with; without a prefix they
+    are 0 and the layer is causal linear attention.
+
+    Differs from it in: padding is masked after the feature map (the public code masks
+    before it, so that padding adds the constant feature to the normaliser); each
+    product of two numbers is one feature, not two, unless `feature_map` is
+    taylor_full; convolutions and another feature map are options.
+    """
+
+    num_heads: int = 4
+    feature_size: int = 16
+    """Size of queries and keys a head, before the feature map."""
+    head_size: int | None = None
+    """Size of values a head; None: width / num_heads."""
+    feature_map: PrefixFeatureMap = "taylor"
+    """taylor: 1 + s + s^2 / 2 for s = q . k / sqrt(feature_size), 153 features of 16
+    numbers; taylor_full: the same in 273, as published."""
+    convolution_size: int = 0
+    """Taps of the short convolutions on queries, keys and values; 0: none."""
+    chunk_size: int | None = None
+    """Tokens a chunk: speed only. None: chosen by the backend."""
+
+    def __post_init__(self) -> None:
+        check_convolution(self.convolution_size)
+        check_positive("feature_size", self.feature_size)
+        check_choice("feature_map", self.feature_map, get_args(PrefixFeatureMap))
+
+    def build(
+        self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
+    ) -> "PrefixLinearAttention":
+        del layer_index
+        return PrefixLinearAttention(self, width, rngs, depth)
+
+
+class PrefixLinearAttention(AssociativeMemory):
+    """See `PrefixLinearAttentionConfig`."""
+
+    rule = SCALAR_DECAY
+    accepts_prefix = True
+
+    def __init__(
+        self,
+        config: PrefixLinearAttentionConfig,
+        width: int,
+        rngs: nnx.Rngs,
+        depth: int,
+    ):
+        size = resolve_head_size(width, config.num_heads, config.head_size)
+        heads = config.num_heads
+        self.config = config
+        self.head_size = size
+        keys, values = heads * config.feature_size, heads * size
+        self.heads = QueryKeyValue(
+            width,
+            (keys, keys, values),
+            (heads, heads, heads),
+            config.convolution_size,
+            rngs,
+            activation=False,
+        )
+        self.encoder = Encoder(
+            width,
+            (keys, values),
+            (heads, heads),
+            config.convolution_size,
+            rngs,
+            activation=False,
+        )
+        self.output_projection = projection(
+            values, width, rngs, gain=output_gain(depth)
+        )
+
+    def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:
+        config = self.config
+        features = feature_maps.num_features(config.feature_map, config.feature_size)
+        shape = (batch_size, config.num_heads, features, self.head_size + 1)
+        return jnp.zeros(shape, jnp.float32)
+
+    def init_tails(self, batch_size: int) -> Tails:
+        return self.heads.init_tails(batch_size)
+
+    def inputs(
+        self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
+    ) -> tuple[MemoryInputs, Tails]:
+        (q, k, v), tails = self.heads(x, state.tails, layout)
+        return MemoryInputs(self._features(q), self._features(k), _with_one(v)), tails
+
+    def prefix_inputs(
+        self, x: Float[Array, "b t d"], inputs: MemoryInputs, layout: Layout
+    ) -> MemoryInputs:
+        k, v = self.encoder(x, layout)
+        return MemoryInputs(inputs.query, self._features(k), _with_one(v))
+
+    def output(
+        self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
+    ) -> Float[Array, "b t d"]:
+        del x
+        total = read[..., -1:].astype(jnp.float32) + _EPSILON
+        y = (read[..., :-1] / total).astype(read.dtype)
+        return self.output_projection(merge_heads(y))
+
+    def _features(self, x: Float[Array, "b t h k"]) -> Float[Array, "b t h f"]:
+        config = self.config
+        feature_map = feature_maps.FEATURE_MAPS[config.feature_map]
+        if config.feature_map.startswith("taylor"):
+            # They approximate exp(q . k / sqrt(size)); half of the root to each.
+            x = x * config.feature_size**-0.25
+        return feature_map(x)
+
+
+def _with_one(v: Float[Array, "b t h v"]) -> Float[Array, "b t h w"]:
+    """A last number of 1, whose weighted sum is the normaliser."""
+    return jnp.concatenate([v, jnp.ones_like(v[..., :1])], axis=-1)

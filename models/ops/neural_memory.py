@@ -1,0 +1,304 @@
+"""A memory that is a network, written by gradient steps with momentum and forgetting.
+
+Titans (arXiv 2501.00663, equations 12 to 15): with the gradient
+
+    u_t = grad_W ||f(W'; k_t) - v_t||^2
+
+at the weights W' before the window of `update_every` tokens that t lies in,
+
+    S_t = eta_t S_(t-1) - theta_t u_t
+    W_t = (1 - alpha_t) W_(t-1) + S_t
+    o_t = f(W_t; q_t)
+
+The chunkwise form never forms the weights after every token. Every weight enters the
+network as a product, so its gradient is an outer product of what entered it and of the
+loss's gradient for what left it; applying W_t to a query is a product with W_0, one
+with S_0 and attention over the chunk's keys (docs/layers/titans_lmm.md).
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from .memory_network import MemoryNetwork, Plain, SlowWeights, Weights
+from .neural_memory_chunk import ChunkTokens, write_part
+from .windows import window_scan
+from .write_rule import (
+    NeuralMemory,
+    Recent,
+    WriteRule,
+    memory_type,
+    open_window,
+    select,
+)
+from .write_schedule import Gates
+
+
+def read_memory(
+    query: Float[Array, "b t h k"],
+    memory: NeuralMemory,
+    *,
+    network: MemoryNetwork,
+    slow: SlowWeights | None = None,
+) -> Float[Array, "b t h v"]:
+    """What the memory holds at the queries; nothing is written."""
+    x = jnp.moveaxis(query, 2, 1).astype(memory_type(memory))
+    fast = Plain(memory.weights, slow, query.dtype)
+    return jnp.moveaxis(network(fast, x), 1, 2).astype(query.dtype)
+
+
+def surprise(
+    key: Float[Array, "b h k"],
+    value: Float[Array, "b h v"],
+    weights: Weights,
+    *,
+    network: MemoryNetwork,
+    slow: SlowWeights | None = None,
+) -> Float[Array, "b h"]:
+    """||f(W; k) - v||^2, what the memory did not foresee of a token."""
+    dtype = next(iter(weights.values())).dtype
+    key, value = key.astype(dtype), value.astype(dtype)
+    read = network(Plain(weights, slow, dtype), key[:, :, None])[:, :, 0]
+    return jnp.sum(jnp.square(read - value), axis=-1)
+
+
+def neural_memory_step(
+    q: Float[Array, "b h k"],
+    k: Float[Array, "b h k"],
+    v: Float[Array, "b h v"],
+    gates: Gates,
+    memory: NeuralMemory,
+    *,
+    network: MemoryNetwork,
+    rule: WriteRule,
+    slow: SlowWeights | None = None,
+    initial: NeuralMemory | None = None,
+) -> tuple[Float[Array, "b h v"], NeuralMemory]:
+    """What one token reads, and the memory after it.
+
+    Args:
+        q: query.
+        k: key, normalised by the caller.
+        v: value.
+        gates: of the token, `b h`.
+        memory: before the token. Its type is that of all sums.
+        network: the map from keys to values whose weights are the memory.
+        rule: of the writes.
+        slow: weights of the network that are not part of the memory.
+        initial: a new memory; needed where the rule keeps row norms.
+    """
+    dtype, out = memory_type(memory), v.dtype
+    q, k, v = (x.astype(dtype) for x in (q, k, v))
+    gates = Gates(*(g if g is None else g.astype(dtype) for g in gates))
+    place = memory.count % rule.update_every
+    new = memory.weights if initial is None else initial.weights
+    memory = open_window(memory, place == 0, rule, new)
+    anchor = memory.weights if memory.anchor is None else memory.anchor
+    rate = gates.learning_rate
+    if rule.scale_by_place:
+        rate = rate / (1 + place[:, None]).astype(dtype)
+    keys, values, counts, recent = _counted(k, v, memory, rule)
+
+    def read(weights: Weights) -> Array:
+        return network(Plain(weights, slow, dtype), q[:, :, None])[:, :, 0].astype(out)
+
+    total = _gradient(network, anchor, slow, keys, values, counts, rule)
+    before = memory.weights
+    memory = _apply(memory, total, rate, gates, rule, anchor)
+    memory = memory._replace(recent=recent, count=memory.count + 1)
+    return read(before if rule.read == "before" else memory.weights), memory
+
+
+def _counted(
+    key: Float[Array, "b h k"],
+    value: Float[Array, "b h v"],
+    memory: NeuralMemory,
+    rule: WriteRule,
+) -> tuple[Array, Array, Float[Array, "b c"], Recent | None]:
+    """The tokens whose losses count, oldest first, and those that are recent next."""
+    keys, values = key[:, :, None], value[:, :, None]
+    counts = jnp.ones((key.shape[0], 1), key.dtype)
+    if memory.recent is None:
+        return keys, values, counts, None
+    keys = jnp.concatenate([memory.recent.key, keys], axis=2)
+    values = jnp.concatenate([memory.recent.value, values], axis=2)
+    age = jnp.arange(rule.loss_window - 1, 0, -1)[None, :]
+    old = (age <= memory.count[:, None]).astype(key.dtype)
+    return (
+        keys,
+        values,
+        jnp.concatenate([old, counts], axis=1),
+        Recent(keys[:, :, 1:], values[:, :, 1:]),
+    )
+
+
+def _gradient(
+    network: MemoryNetwork,
+    anchor: Weights,
+    slow: SlowWeights | None,
+    keys: Float[Array, "b h c k"],
+    values: Float[Array, "b h c v"],
+    counts: Float[Array, "b c"],
+    rule: WriteRule,
+) -> Weights:
+    """The sum of the tokens' gradients, by automatic differentiation."""
+
+    def loss(weights: Weights, key: Array, value: Array) -> Array:
+        fast = Plain(weights, slow, key.dtype)
+        error = network(fast, key[:, :, None])[:, :, 0] - value
+        return jnp.sum(jnp.square(error)) * (0.5 if rule.loss == "half" else 1.0)
+
+    total = jax.tree.map(jnp.zeros_like, anchor)
+    for i in range(keys.shape[2]):
+        one = jax.grad(loss)(anchor, keys[:, :, i], values[:, :, i])
+        factor = jnp.broadcast_to(counts[:, i, None], keys.shape[:2])
+        if rule.clip is not None:
+            square = sum(
+                jnp.sum(jnp.square(x), axis=tuple(range(2, x.ndim)))
+                for x in one.values()
+            )
+            bound = jnp.maximum(square, rule.clip**2)
+            factor = factor * rule.clip * jax.lax.rsqrt(bound)
+        total = jax.tree.map(jnp.add, total, _scaled(one, factor))
+    return total
+
+
+def _scaled(weights: Weights, by: Float[Array, "b h"]) -> Weights:
+    return {
+        n: x * by.reshape(by.shape + (1,) * (x.ndim - 2)) for n, x in weights.items()
+    }
+
+
+def _apply(
+    memory: NeuralMemory,
+    gradient: Weights,
+    rate: Float[Array, "b h"],
+    gates: Gates,
+    rule: WriteRule,
+    anchor: Weights,
+) -> NeuralMemory:
+    step = _scaled(gradient, -rate)
+    momentum = memory.momentum
+    if momentum is not None:
+        if rule.schedule == "titans" and gates.momentum is not None:
+            momentum = _scaled(momentum, gates.momentum)
+        step = momentum = jax.tree.map(jnp.add, momentum, step)
+    weights = memory.weights
+    if rule.schedule == "window":
+        weights, step = anchor, _scaled(step, gates.step_scale)
+    elif gates.forget is not None:
+        weights = _scaled(weights, 1 - gates.forget)
+    weights = jax.tree.map(jnp.add, weights, step)
+    return memory._replace(weights=weights, momentum=momentum)
+
+
+def neural_memory_recurrent(
+    q: Float[Array, "b t h k"],
+    k: Float[Array, "b t h k"],
+    v: Float[Array, "b t h v"],
+    gates: Gates,
+    memory: NeuralMemory,
+    *,
+    network: MemoryNetwork,
+    rule: WriteRule,
+    slow: SlowWeights | None = None,
+    initial: NeuralMemory | None = None,
+    reset: Bool[Array, "b t"] | None = None,
+    valid: Bool[Array, "b t"] | None = None,
+) -> tuple[Float[Array, "b t h v"], NeuralMemory]:
+    """What every token reads, and the memory after the last: `step` after `step`.
+
+    Args:
+        initial: what the memory is where a document begins; None: as it is given.
+        reset: a document begins here.
+        valid: real tokens; the others change nothing, and what they read is not told.
+    """
+    initial = memory if initial is None else initial
+    take = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), (q, k, v, gates))
+    masks = [None if m is None else jnp.moveaxis(m, 1, 0) for m in (reset, valid)]
+
+    def one(memory: NeuralMemory, token: tuple) -> tuple[NeuralMemory, Array]:
+        (q, k, v, gates), begins, real = token
+        before = memory
+        if begins is not None:
+            memory = select(begins, initial, memory)
+        read, memory = neural_memory_step(
+            q, k, v, gates, memory,
+            network=network, rule=rule, slow=slow, initial=initial,
+        )  # fmt: skip
+        return memory if real is None else select(real, memory, before), read
+
+    memory, read = jax.lax.scan(one, memory, (take, *masks))
+    return jnp.moveaxis(read, 0, 1), memory
+
+
+def neural_memory_chunkwise(
+    q: Float[Array, "b t h k"],
+    k: Float[Array, "b t h k"],
+    v: Float[Array, "b t h v"],
+    gates: Gates,
+    memory: NeuralMemory,
+    *,
+    network: MemoryNetwork,
+    rule: WriteRule,
+    slow: SlowWeights | None = None,
+    initial: NeuralMemory | None = None,
+    reset: Bool[Array, "b t"] | None = None,
+    valid: Bool[Array, "b t"] | None = None,
+    chunk_size: int | None = None,
+) -> tuple[Float[Array, "b t h v"], NeuralMemory]:
+    """The same map as `neural_memory_recurrent`, in matrix products.
+
+    Args:
+        valid: real tokens; they stand at the front of a row.
+        chunk_size: tokens that are computed together; a longer window is cut into
+            parts of that size. None: chosen here.
+
+    Raises:
+        ValueError: the chunk size is not positive.
+    """
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"chunk_size is {chunk_size}; give at least 1, or None")
+    if q.shape[1] == 0:
+        return jnp.zeros_like(v), memory
+    place, count = _places(memory.count, reset, valid, q.shape[1])
+    if rule.scale_by_place:
+        share = 1 / (1 + place % rule.update_every).astype(gates.learning_rate.dtype)
+        gates = gates._replace(learning_rate=gates.learning_rate * share[..., None])
+    body = partial(
+        write_part,
+        network=network,
+        rule=rule,
+        slow=slow,
+        initial=memory if initial is None else initial,
+    )
+    read, memory = window_scan(
+        body,
+        memory,
+        ChunkTokens(q, k, v, gates),
+        place=place,
+        update_every=rule.update_every,
+        chunk_size=chunk_size or max(16, min(rule.update_every, 64)),
+        reset=reset,
+        valid=valid,
+    )
+    return read, memory._replace(count=count)
+
+
+def _places(
+    count: Array, reset: Array | None, valid: Array | None, time: int
+) -> tuple[Array, Array]:
+    """Place of every token in its document, and that of the next."""
+    index = jnp.arange(time, dtype=jnp.int32)[None, :]
+    place = count[:, None] + index
+    if reset is not None:
+        real = reset if valid is None else jnp.logical_and(reset, valid)
+        start = jax.lax.cummax(jnp.where(real, index, -1), axis=1)
+        place = jnp.where(start >= 0, index - start, place)
+    if valid is None:
+        return place, place[:, -1] + 1
+    length = jnp.sum(valid, axis=1, dtype=jnp.int32)
+    last = jnp.take_along_axis(place, jnp.clip(length - 1, 0)[:, None], axis=1)[:, 0]
+    return place, jnp.where(length > 0, last + 1, count)

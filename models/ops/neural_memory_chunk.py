@@ -1,0 +1,282 @@
+"""A part of a window in the dual form: no weights but the first and the last."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from .matrix_product import matrix_product
+from .memory_network import MemoryNetwork, Plain, Recording, SlowWeights, Weights
+from .windows import Part
+from .write_rule import (
+    NeuralMemory,
+    Recent,
+    WriteRule,
+    memory_type,
+    open_window,
+    select,
+)
+from .write_schedule import (
+    Gates,
+    Schedule,
+    before_the_write,
+    titans_schedule,
+    window_schedule,
+)
+
+
+class ChunkTokens(NamedTuple):
+    """Tokens of a part of a window; gates `b c h`."""
+
+    query: Float[Array, "b c h k"]
+    key: Float[Array, "b c h k"]
+    value: Float[Array, "b c h v"]
+    gates: Gates
+
+
+class Factors(NamedTuple):
+    """What the gradients of a part's tokens are made of, by the weight's name.
+
+    A matrix's gradient at a token is the outer product of what entered the matrix and
+    of the loss's gradient for what left it; a scale's is their product, a shift's the
+    second alone, that of the matrix or scale before it.
+    """
+
+    entered: dict[str, Float[Array, "b h c i"]]
+    left: dict[str, Float[Array, "b h c o"]]
+
+
+def before_shift(name: str) -> str:
+    """The matrix or the scale that a shift follows."""
+    return name.removesuffix("_bias")
+
+
+def gradient_factors(
+    network: MemoryNetwork,
+    weights: Weights,
+    slow: SlowWeights | None,
+    key: Float[Array, "b h c k"],
+    value: Float[Array, "b h c v"],
+    rule: WriteRule,
+    operand: DTypeLike,
+) -> Factors:
+    """The gradients of every token's loss at `weights`, as factors."""
+    sizes = {name: o for name, (_, o) in network.matrices().items()}
+    sizes |= {n: o for n, o in network.vectors().items() if not n.endswith("_bias")}
+    dtype = next(iter(weights.values())).dtype
+    added = {n: jnp.zeros((*key.shape[:3], o), dtype) for n, o in sizes.items()}
+
+    def loss(added: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
+        fast = Recording(weights, slow, operand, added)
+        total = jnp.sum(jnp.square(network(fast, key) - value))
+        return total * (0.5 if rule.loss == "half" else 1.0), fast.entered
+
+    left, entered = jax.grad(loss, has_aux=True)(added)
+    factors = Factors(entered, left)
+    return factors if rule.clip is None else _clip(network, factors, rule.clip)
+
+
+def _clip(network: MemoryNetwork, factors: Factors, clip: float) -> Factors:
+    """Shorten each token's gradient, over all weights of a head, to length `clip`."""
+
+    def square(x: Array) -> Array:
+        return jnp.sum(jnp.square(x), axis=-1)
+
+    entered, left = factors
+    total = sum(square(entered[n]) * square(left[n]) for n in network.matrices())
+    for name in network.vectors():
+        source = before_shift(name)
+        by = 1.0 if name != source else entered[source]
+        total = total + square(by * left[source])
+    factor = clip * jax.lax.rsqrt(jnp.maximum(total, clip**2))
+    return Factors(entered, {name: x * factor[..., None] for name, x in left.items()})
+
+
+class Written(Plain):
+    """The weights after every token of the part, each for the query of that token."""
+
+    def __init__(
+        self,
+        weights: Weights,
+        momentum: Weights | None,
+        factors: Factors,
+        schedule: Schedule,
+        slow: SlowWeights | None,
+        operand: DTypeLike,
+    ):
+        super().__init__(weights, slow, operand)
+        self.momentum = momentum
+        self.factors = factors
+        self.schedule = schedule
+
+    def _product(self, equation: str, left: Array, right: Array) -> Array:
+        return matrix_product(
+            equation,
+            left,
+            right,
+            operand=self.operand,
+            accumulate=self.schedule.kept.dtype,
+        )
+
+    def _pushed(self, x: Array) -> Array:
+        assert self.schedule.pushed is not None
+        return x * self.schedule.pushed[..., None]
+
+    def matrix(self, name: str, x: Array) -> Array:
+        entered, left = self.factors.entered[name], self.factors.left[name]
+        scores = self._product("bhtk,bhsk->bhts", x, entered)
+        scores = scores * self.schedule.written
+        y = super().matrix(name, x) * self.schedule.kept[..., None]
+        y = y - self._product("bhts,bhsv->bhtv", scores, left)
+        if self.momentum is not None and self.schedule.pushed is not None:
+            y = y + self._pushed(
+                self._product("bhtk,bhkv->bhtv", x, self.momentum[name])
+            )
+        return y
+
+    def _vector(self, name: str, gradient: Array) -> Array:
+        """A vector after every token."""
+        y = self.schedule.kept[..., None] * self.weights[name][:, :, None]
+        y = y - self.schedule.written @ gradient
+        if self.momentum is not None and self.schedule.pushed is not None:
+            y = y + self._pushed(self.momentum[name][:, :, None])
+        return y
+
+    def scale(self, name: str, x: Array) -> Array:
+        gradient = self.factors.entered[name] * self.factors.left[name]
+        return x * self._vector(name, gradient)
+
+    def shift(self, name: str, x: Array) -> Array:
+        return x + self._vector(name, self.factors.left[before_shift(name)])
+
+
+def _summed(
+    factors: Factors, weights: Weights, by: Float[Array, "b h c"], operand: DTypeLike
+) -> Weights:
+    """Sums of the tokens' gradients, weighted."""
+
+    def one(name: str, like: Array) -> Array:
+        source = before_shift(name)
+        left = factors.left[source]
+        if like.ndim == 4:
+            return matrix_product(
+                "bhck,bhcv->bhkv",
+                factors.entered[name] * by[..., None],
+                left,
+                operand=operand,
+                accumulate=like.dtype,
+            )
+        gradient = left if name != source else left * factors.entered[name]
+        return jnp.einsum("bhcv,bhc->bhv", gradient, by)
+
+    return {name: one(name, like) for name, like in weights.items()}
+
+
+def _combine(
+    first: Weights,
+    factor: Float[Array, "b h"],
+    second: Weights | None,
+    share: Float[Array, "b h"] | None,
+    subtracted: Weights,
+) -> Weights:
+    def scaled(x: Array, by: Array) -> Array:
+        return x * by.reshape(by.shape + (1,) * (x.ndim - 2))
+
+    result = {}
+    for name, x in first.items():
+        result[name] = scaled(x, factor) - subtracted[name]
+        if second is not None and share is not None:
+            result[name] = result[name] + scaled(second[name], share)
+    return result
+
+
+def _recent_tokens(
+    recent: Recent, tokens: tuple[Array, Array], part: Part, window: int
+) -> tuple[tuple[Array, Array], Float[Array, "b c s"], Recent]:
+    """Keys and values with the recent ones before them, which of them count in the
+    loss at each token, and the recent ones after the part."""
+    length, dtype = window - 1, recent.key.dtype
+    some = jnp.any(part.valid, axis=1)
+    index = jnp.argmax(part.valid, axis=1)[:, None]
+    first = jnp.take_along_axis(part.place, index, axis=1)
+    old = first - length + jnp.arange(length)[None, :]
+    places = jnp.concatenate([old, part.place], axis=1)
+    held = jnp.concatenate([jnp.ones_like(old, bool), part.valid], axis=1)
+    there = jnp.logical_and(held, places >= 0)
+    distance = part.place[:, :, None] - places[:, None, :]
+    band = jnp.logical_and(distance >= 0, distance < window)
+    band = band & there[:, None, :] & part.valid[:, :, None]
+    last = first + jnp.sum(part.valid, axis=1)[:, None]
+    wanted = last - length + jnp.arange(length)[None, :]
+    same = (places[:, None, :] == wanted[:, :, None]) & held[:, None, :]
+    chosen = same.astype(dtype)
+    joined = (
+        jnp.concatenate([recent.key, tokens[0]], axis=2),
+        jnp.concatenate([recent.value, tokens[1]], axis=2),
+    )
+    after = Recent(*(jnp.einsum("bws,bhsk->bhwk", chosen, x) for x in joined))
+    return joined, band.astype(dtype), select(some, after, recent)
+
+
+def write_part(
+    memory: NeuralMemory,
+    tokens: ChunkTokens,
+    part: Part,
+    *,
+    network: MemoryNetwork,
+    rule: WriteRule,
+    slow: SlowWeights | None,
+    initial: NeuralMemory,
+) -> tuple[NeuralMemory, Float[Array, "b c h v"]]:
+    """The memory after the part, and what each token reads; the body of a scan."""
+    if part.fresh is not None:
+        memory = select(part.fresh, initial._replace(count=memory.count), memory)
+    memory = open_window(memory, part.opens, rule, initial.weights)
+    anchor = memory.weights if memory.anchor is None else memory.anchor
+    operand, wide = tokens.value.dtype, memory_type(memory)
+    query, key, value = (
+        jnp.moveaxis(x, 2, 1).astype(wide)
+        for x in (tokens.query, tokens.key, tokens.value)
+    )
+    gates = Gates(
+        *(g if g is None else jnp.moveaxis(g.astype(wide), 2, 1) for g in tokens.gates)
+    )
+    band, recent = None, memory.recent
+    if recent is not None:
+        (key, value), band, recent = _recent_tokens(
+            recent, (key, value), part, rule.loss_window
+        )
+    if rule.schedule == "titans":
+        first, schedule = memory.weights, titans_schedule(gates, part.valid, band)
+    else:
+        first, schedule = anchor, window_schedule(gates, part.valid)
+    factors = gradient_factors(network, anchor, slow, key, value, rule, operand)
+    shown = before_the_write(schedule) if rule.read == "before" else schedule
+    fast = Written(first, memory.momentum, factors, shown, slow, operand)
+    read = jnp.moveaxis(network(fast, query), 1, 2).astype(tokens.value.dtype)
+    after = _after(memory, first, factors, schedule, operand)
+    if rule.schedule == "window":
+        after = select(jnp.any(part.valid, axis=1), after, memory)
+    return after._replace(recent=recent), read
+
+
+def _after(
+    memory: NeuralMemory,
+    first: Weights,
+    factors: Factors,
+    schedule: Schedule,
+    operand: DTypeLike,
+) -> NeuralMemory:
+    written = _summed(factors, first, schedule.written[..., -1, :], operand)
+    pushed = None if schedule.pushed is None else schedule.pushed[..., -1]
+    kept = schedule.kept[..., -1]
+    weights = _combine(first, kept, memory.momentum, pushed, written)
+    momentum = memory.momentum
+    if momentum is not None:
+        assert schedule.momentum_kept is not None
+        assert schedule.momentum_written is not None
+        summed = _summed(factors, momentum, schedule.momentum_written, operand)
+        momentum = _combine(momentum, schedule.momentum_kept, None, None, summed)
+    return memory._replace(weights=weights, momentum=momentum)

@@ -1,0 +1,222 @@
+"""A scan over windows that begin with every document.
+
+The tokens of a document are cut into windows of `update_every` tokens from its first
+one on. A call may begin inside a window, and documents of any length may follow each
+other in a row: tokens are moved to slots, in which every window has its full size and
+stands in line with the windows of the other rows, and moved back afterwards.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, PyTree
+
+Carry = TypeVar("Carry")
+
+
+class Part(NamedTuple):
+    """A window, or a part of one, as the body of a `window_scan` sees it.
+
+    Attributes:
+        valid: slots that hold a token.
+        place: place of the token in its document.
+        opens: a window begins with the first slot.
+        fresh: a document begins with the first slot; None: none does anywhere.
+    """
+
+    valid: Bool[Array, "b c"]
+    place: Int[Array, "b c"]
+    opens: Bool[Array, "b"]
+    fresh: Bool[Array, "b"] | None
+
+
+Body = Callable[[Carry, PyTree, Part], tuple[Carry, PyTree]]
+
+
+class _Grid(NamedTuple):
+    """Slots: `windows` a round, each of `parts` parts of `size` slots."""
+
+    windows: int
+    parts: int
+    size: int
+    group: int
+
+    @property
+    def window(self) -> int:
+        return self.parts * self.size
+
+    @property
+    def slots(self) -> int:
+        return self.windows * self.window
+
+
+def window_scan(
+    body: Body,
+    carry: Carry,
+    tokens: PyTree,
+    *,
+    place: Int[Array, "b t"],
+    update_every: int,
+    chunk_size: int,
+    reset: Bool[Array, "b t"] | None = None,
+    valid: Bool[Array, "b t"] | None = None,
+) -> tuple[PyTree, Carry]:
+    """The outputs of all tokens, and the carry after the last.
+
+    The body is rematerialised in the backward pass: only the carry at the start of
+    every chunk is kept.
+
+    Where documents are so many that the windows outnumber what a row without them
+    takes by half, the scan runs again for the rest: exact, and slower.
+
+    Args:
+        body: `(carry, tokens, part) -> (carry, outputs)`, where leaves of tokens and
+            outputs are `b c ...`. Slots that hold no token are zero and must not
+            change the carry.
+        carry: any tree of arrays.
+        tokens: any tree of arrays `b t ...`.
+        place: place of every token in its document.
+        update_every: tokens in a window.
+        chunk_size: tokens in what is rematerialised at a time; a window that is longer
+            is handed to the body in parts.
+        reset: a document begins here.
+        valid: real tokens; they stand at the front of a row.
+    """
+    time = place.shape[1]
+    grid, rounds = _grid(time, update_every, chunk_size, reset is not None)
+    real = jnp.ones_like(place, bool) if valid is None else valid
+    offset = place % update_every
+    starts = jnp.logical_and(offset == 0, real)
+    index = jnp.cumsum(starts, axis=1, dtype=jnp.int32) - starts[:, :1]
+    slot = jnp.where(real, index * grid.window + offset, -1)
+    begins = None if reset is None else jnp.logical_and(reset, real)
+    run = partial(_round, body, tokens, place, begins, slot, grid)
+    if rounds == 1:
+        return run(carry, jnp.int32(0))
+    shapes = jax.eval_shape(run, carry, jnp.int32(0))[0]
+    outputs = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+    num_windows = jnp.max(jnp.where(real, index, 0)) + 1
+
+    @jax.checkpoint
+    def again(carry: Carry, number: Array) -> tuple[PyTree, Carry]:
+        return run(carry, number)
+
+    def one(both: tuple[Carry, PyTree], number: Array) -> tuple[Any, None]:
+        def go(both: tuple[Carry, PyTree]) -> tuple[Carry, PyTree]:
+            carry, outputs = both
+            new, carry = again(carry, number)
+            return carry, jax.tree.map(jnp.add, outputs, new)
+
+        needed = number * grid.windows < num_windows
+        return jax.lax.cond(needed, go, lambda both: both, both), None
+
+    (carry, outputs), _ = jax.lax.scan(
+        one, (carry, outputs), jnp.arange(rounds, dtype=jnp.int32)
+    )
+    return outputs, carry
+
+
+def _grid(
+    time: int, update_every: int, chunk_size: int, documents: bool
+) -> tuple[_Grid, int]:
+    size = min(update_every, chunk_size)
+    parts = -(-update_every // size)
+    group = max(1, chunk_size // update_every)
+    plain = -(-(time + update_every - 1) // update_every)
+    most = time if documents else plain
+    windows = min(most, plain + max(4, plain // 2)) if documents else plain
+    group = min(group, windows)
+    windows = -(-windows // group) * group
+    return _Grid(windows, parts, size, group), -(-most // windows)
+
+
+def _round(
+    body: Body,
+    tokens: PyTree,
+    place: Int[Array, "b t"],
+    begins: Bool[Array, "b t"] | None,
+    slot: Int[Array, "b t"],
+    grid: _Grid,
+    carry: Carry,
+    number: Int[Array, ""],
+) -> tuple[PyTree, Carry]:
+    """One scan over as many windows as the grid has, from a given one on."""
+    slot = slot - number * grid.slots
+    slot = jnp.where(jnp.logical_and(slot >= 0, slot < grid.slots), slot, -1)
+    rows, time = slot.shape
+    token = jnp.full((rows, grid.slots), -1, jnp.int32)
+    token = token.at[
+        jnp.arange(rows)[:, None], jnp.where(slot >= 0, slot, grid.slots)
+    ].set(jnp.arange(time, dtype=jnp.int32)[None, :], mode="drop")
+
+    def place_slots(x: Array) -> Array:
+        x = move(x, token, slot)
+        x = x.reshape(rows, grid.windows * grid.parts, grid.size, *x.shape[2:])
+        x = jnp.moveaxis(x, 1, 0)
+        each = grid.group * grid.parts
+        return x.reshape(x.shape[0] // each, each, *x.shape[1:])
+
+    valid = place_slots(slot >= 0)
+    places = place_slots(place)
+    fresh = None if begins is None else place_slots(begins)[..., 0]
+    first = jnp.arange(grid.group * grid.parts) % grid.parts == 0
+    opens = jnp.logical_and(valid[..., 0], first[None, :, None])
+    parts = Part(valid, places, opens, fresh)
+    chunks = (jax.tree.map(place_slots, tokens), parts)
+
+    @jax.checkpoint
+    def chunk(carry: Carry, chunk: tuple[PyTree, Part]) -> tuple[Carry, PyTree]:
+        if grid.group * grid.parts > 1:
+            return jax.lax.scan(lambda c, x: body(c, *x), carry, chunk)
+        carry, outputs = body(carry, *jax.tree.map(lambda a: a[0], chunk))
+        return carry, jax.tree.map(lambda a: a[None], outputs)
+
+    def skip_empty(carry: Carry, inputs: tuple[PyTree, Part]) -> tuple[Carry, PyTree]:
+        shapes = jax.eval_shape(chunk, carry, inputs)[1]
+
+        def nothing(carry: Carry, inputs: Any) -> tuple[Carry, PyTree]:
+            del inputs
+            zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+            return carry, zeros
+
+        return jax.lax.cond(jnp.any(inputs[1].valid), chunk, nothing, carry, inputs)
+
+    carry, outputs = jax.lax.scan(skip_empty, carry, chunks)
+
+    def take_tokens(y: Array) -> Array:
+        y = y.reshape(-1, *y.shape[2:])
+        y = jnp.moveaxis(y, 0, 1)
+        return move(y.reshape(rows, grid.slots, *y.shape[3:]), slot, token)
+
+    return jax.tree.map(take_tokens, outputs), carry
+
+
+@jax.custom_vjp
+def move(x: Array, source: Int[Array, "b n"], destination: Int[Array, "b t"]) -> Array:
+    """`y[b, n] = x[b, source[b, n]]`, zero where the source is -1.
+
+    `destination` is the inverse map: the gradient is a move too, and no scatter.
+    """
+    return _take(x, source)
+
+
+def _take(x: Array, source: Array) -> Array:
+    ones = (1,) * (x.ndim - 2)
+    index = jnp.clip(source, 0).reshape(*source.shape, *ones)
+    y = jnp.take_along_axis(x, index, axis=1)
+    there = (source >= 0).reshape(*source.shape, *ones)
+    return jnp.where(there, y, jnp.zeros((), x.dtype))
+
+
+def _move(x: Array, source: Array, destination: Array) -> tuple[Array, Any]:
+    return _take(x, source), destination
+
+
+def _move_back(destination: Array, cotangent: Array) -> tuple[Array, None, None]:
+    return _take(cotangent, destination), None, None
+
+
+move.defvjp(_move, _move_back)

@@ -1,0 +1,117 @@
+"""Windows are what a plain loop over documents makes them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memzoo.models.ops.windows import move, window_scan
+
+
+def body(carry, tokens, part):
+    """Sums what a window holds so far, and counts windows and documents."""
+    total, windows = carry
+    if part.fresh is not None:
+        windows = jnp.where(part.fresh, 0, windows)
+    total = jnp.where(part.opens, 0, total)
+    windows = windows + part.opens
+    sums = total[:, None] + jnp.cumsum(jnp.where(part.valid, tokens, 0), axis=1)
+    out = jnp.stack([sums, jnp.broadcast_to(windows[:, None], sums.shape)], axis=-1)
+    return (sums[:, -1], windows), out
+
+
+def by_hand(x, count, total, windows, update_every, reset, length):
+    out = np.zeros((*x.shape, 2))
+    ends = []
+    for b in range(x.shape[0]):
+        place, held, opened = count[b], total[b], windows[b]
+        for t in range(length[b]):
+            if reset is not None and reset[b, t]:
+                place, opened = 0, 0
+            if place % update_every == 0:
+                held, opened = 0, opened + 1
+            held += x[b, t]
+            out[b, t] = held, opened
+            place += 1
+        ends.append((held, opened))
+    return out, np.array(ends)
+
+
+def places(count, reset, time):
+    place = np.asarray(count)[:, None] + np.arange(time)[None]
+    if reset is not None:
+        for b, t in np.argwhere(np.asarray(reset)):
+            place[b, t:] = np.arange(time - t)
+    return jnp.asarray(place, jnp.int32)
+
+
+def scan(x, carry, count, update_every, chunk_size, reset=None, length=None):
+    time = x.shape[1]
+    valid = None
+    if length is not None:
+        valid = jnp.arange(time)[None] < jnp.asarray(length)[:, None]
+    return window_scan(
+        body, carry, x, place=places(count, reset, time), update_every=update_every,
+        chunk_size=chunk_size, reset=reset, valid=valid,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("update_every", [1, 4, 7])
+@pytest.mark.parametrize("chunk_size", [2, 4, 16])
+def test_every_start_and_length(update_every, chunk_size):
+    x = np.random.default_rng(0).standard_normal((2, 23)).astype(np.float32)
+    count, carry = [3, 0], (jnp.array([1.5, 0.0]), jnp.array([1, 0]))
+    out, after = scan(jnp.asarray(x), carry, count, update_every, chunk_size)
+    expected, ends = by_hand(x, count, [1.5, 0.0], [1, 0], update_every, None, [23, 23])
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(np.stack(after, 1), ends, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("every", [1, 3, 11])
+def test_documents_of_any_length(every):
+    """One token each needs as many windows as tokens: more than one scan holds."""
+    x = np.random.default_rng(0).standard_normal((2, 40)).astype(np.float32)
+    reset = np.zeros((2, 40), bool)
+    reset[0, ::every] = True
+    reset[1, 5::every] = True
+    length, count = [40, 37], [2, 6]
+    carry = (jnp.array([1.5, 0.5]), jnp.array([1, 2]))
+    out, after = scan(jnp.asarray(x), carry, count, 8, 8, jnp.asarray(reset), length)
+    expected, ends = by_hand(x, count, [1.5, 0.5], [1, 2], 8, reset, length)
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(np.stack(after, 1), ends, rtol=1e-5, atol=1e-5)
+
+
+def test_the_gradient_goes_through_every_scan(x64):
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 40)))
+    reset = jnp.zeros((2, 40), bool).at[0, ::2].set(True).at[1, 7].set(True)
+    carry = (jnp.zeros(2), jnp.zeros(2, jnp.int32))
+
+    def total(x):
+        out, _ = scan(x, carry, [0, 0], 8, 8, reset)
+        return jnp.sum(jnp.sin(out[..., 0]))
+
+    def plain(x):
+        place = places([0, 0], reset, 40)
+        sums = []
+        for b in range(2):
+            held = 0.0
+            for t in range(40):
+                held = jnp.where(place[b, t] % 8 == 0, 0.0, held) + x[b, t]
+                sums.append(jnp.sin(held))
+        return sum(sums)
+
+    np.testing.assert_allclose(jax.grad(total)(x), jax.grad(plain)(x), rtol=1e-9)
+
+
+def test_a_move_and_the_way_back(x64):
+    source = jnp.array([[2, -1, 0], [1, 2, -1]])
+    destination = jnp.array([[2, -1, 0], [-1, 0, 1]])
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 4)))
+    y = move(x, source, destination)
+    np.testing.assert_array_equal(y[0], jnp.stack([x[0, 2], 0 * x[0, 0], x[0, 0]]))
+    np.testing.assert_array_equal(move(y, destination, source)[1, 1:], x[1, 1:])
+    weight = jnp.cos(jnp.arange(y.size)).reshape(y.shape)
+    gradient = jax.grad(lambda x: jnp.sum(move(x, source, destination) * weight))(x)
+    np.testing.assert_array_equal(gradient[0, 2], weight[0, 0])
+    np.testing.assert_array_equal(gradient[0, 1], jnp.zeros(4))

@@ -20,6 +20,9 @@ class Batch(NamedTuple):
         target_weights: weight of every target in loss and accuracy; 0 is ignored.
         reset: a document begins here. `None`: at no place but the row's first.
         valid: a real token, not padding. `None`: all of them.
+        prefix: read non-causally; a document begins with it. `None`: nothing is.
+        context: tokens at the row's front that are given before anything is asked; the
+            rest asks. `None`: the task makes no such division.
     """
 
     tokens: Int32[np.ndarray, "b t"]
@@ -28,3 +31,5 @@ class Batch(NamedTuple):
     target_weights: Float32[np.ndarray, "b n"]
     reset: Bool[np.ndarray, "b t"] | None = None
     valid: Bool[np.ndarray, "b t"] | None = None
+    prefix: Bool[np.ndarray, "b t"] | None = None
+    context: Int32[np.ndarray, "b"] | None = None

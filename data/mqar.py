@@ -105,6 +105,11 @@ class MqarConfig:
         """Accuracy of naming any of the row's values: 1 / pairs."""
         return sum(1 / pairs for pairs in self.settings) / len(self.settings)
 
+    @property
+    def context_length(self) -> int:
+        """Most tokens of a row's block of pairs."""
+        return 2 * max(self.settings) * self.num_passes
+
     def setting(self, index: int) -> dict[str, float]:
         """What row `index` is measured under."""
         pairs = self.settings[index % len(self.settings)]
@@ -167,6 +172,7 @@ class Mqar:
             targets=values.astype(np.int32),
             target_positions=positions.astype(np.int32),
             target_weights=np.ones(values.shape, np.float32),
+            context=np.full(len(indices), block, np.int32),
         )
 
     def _key(self, indices: Int64[np.ndarray, "b"], stream: int) -> np.ndarray:
@@ -223,6 +229,7 @@ def _merge(
     values = np.zeros((rows, targets), np.int32)
     positions = np.zeros((rows, targets), np.int32)
     weights = np.zeros((rows, targets), np.float32)
+    context = np.zeros(rows, np.int32)
     for where, part in parts:
         count = part.targets.shape[1]
         assert part.target_positions is not None
@@ -230,4 +237,5 @@ def _merge(
         values[where, :count] = part.targets
         positions[where, :count] = part.target_positions
         weights[where, :count] = part.target_weights
-    return Batch(tokens, values, positions, weights)
+        context[where] = part.context
+    return Batch(tokens, values, positions, weights, context=context)

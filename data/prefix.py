@@ -1,0 +1,223 @@
+"""The context of any task, read as a prefix; some of it masked in training."""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from . import counter
+from .batch import Batch
+from .mqar import MqarConfig
+from .needle import NeedleConfig
+from .repeat import RepeatConfig, context_length, nested_fingerprint, repeat_context
+from .set_disjointness import SetDisjointnessConfig
+from .task import SPLITS, Split, Task, setting_of
+from .text import FolderConfig, TextConfig
+from .tfds import TfdsConfig
+
+InnerTask = (
+    MqarConfig
+    | NeedleConfig
+    | SetDisjointnessConfig
+    | TextConfig
+    | FolderConfig
+    | TfdsConfig
+    | RepeatConfig
+)
+
+# Number of the stream; golden values in the tests hold it.
+_MASK = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefixConfig:
+    """The rows of another task, whose context is read as a prefix (arXiv 2407.05483).
+
+    The prefix of a document is the context of its task or, in text, a share of its
+    tokens. In the training split every token of it but the last is masked with
+    probability `mask_share`: `mask_token` stands in its place and the token itself is
+    asked for there. Next tokens are asked for where they are not visible: at the last
+    token of a prefix and behind it.
+
+    The loss of a batch, with means over its targets and w = `mask_weight`:
+
+        code:   mean next-token loss + w * mean masked-token loss
+        paper:  (mean next-token loss + w * mean masked-token loss) / (1 + w)
+
+    Attributes:
+        task: the task whose rows are read.
+        share: of every document's tokens in a row that is its prefix, rounded down.
+            None: the context of the task, which must say what it is.
+        mask_share: probability that a token of a prefix is masked; 0: none is, and
+            there is no masked-token loss.
+        mask_weight: w.
+        loss: convention of the public code or of the paper.
+        seed: of the masks, which differ from epoch to epoch.
+
+    Differs from it in: prefixes of any length in place of 1,024 of 2,048 tokens; the
+    first token behind a prefix is asked for, at the prefix's last token, which is
+    therefore never masked.
+    """
+
+    task_name: ClassVar[str] = "prefix"
+    data_version: ClassVar[int] = 1
+
+    task: InnerTask = field(
+        default_factory=MqarConfig, metadata={"changes_data": False}
+    )
+    share: float | None = None
+    mask_share: float = 0.15
+    mask_weight: float = field(default=0.25, metadata={"changes_data": False})
+    loss: Literal["code", "paper"] = field(
+        default="code", metadata={"changes_data": False}
+    )
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.task, PrefixConfig):
+            raise ValueError("task reads a prefix already; set its fields instead")
+        if self.share is not None and not 0 < self.share < 1:
+            raise ValueError(f"share is {self.share}; give a number between 0 and 1")
+        if self.share is None and context_length(self.task) is None:
+            raise ValueError(
+                f"task {self.task.task_name} does not say what its context is; set "
+                "share to the share of a document that is its prefix"
+            )
+        if not 0 <= self.mask_share < 1:
+            raise ValueError(f"mask_share is {self.mask_share}; it must lie in [0, 1)")
+        if not (math.isfinite(self.mask_weight) and self.mask_weight >= 0):
+            raise ValueError(f"mask_weight is {self.mask_weight}; give 0 or more")
+        if self.loss not in ("code", "paper"):
+            raise ValueError(f"loss is {self.loss!r}; choose 'code' or 'paper'")
+
+    @property
+    def mask_token(self) -> int:
+        """What stands where a token is masked: the first that the task does not use."""
+        return self.task.vocab_size
+
+    @property
+    def vocab_size(self) -> int:
+        """That of the task, and one for the mask where there are masks."""
+        return self.task.vocab_size + (self.mask_share > 0)
+
+    @property
+    def length(self) -> int:
+        """That of the task."""
+        return self.task.length
+
+    @property
+    def chance(self) -> float | None:
+        """That of the task."""
+        return self.task.chance
+
+    def setting(self, index: int) -> dict[str, float]:
+        """What row `index` is measured under."""
+        return setting_of(self.task, index)
+
+    def repeated(self, times: int, question: bool) -> "PrefixConfig":
+        """The same, its task's rows read `times` times."""
+        task = repeat_context(self.task, times, question)
+        return dataclasses.replace(self, task=task)  # pyright: ignore
+
+    def build(self, split: Split) -> "Prefixed":
+        """One split of the task.
+
+        Raises:
+            DataError: the data is not there.
+        """
+        return Prefixed(self, split)
+
+    def content(self) -> dict[str, int | str]:
+        """What decides the bytes of the task."""
+        return nested_fingerprint(self.task)
+
+
+class Prefixed:
+    """One split of a task with prefixes; masks are in the training split alone."""
+
+    def __init__(self, config: PrefixConfig, split: Split) -> None:
+        self.config = config
+        self._task: Task = config.task.build(split)
+        self._split = SPLITS.index(split)
+        self._masks = split == "train" and config.mask_share > 0
+
+    def __len__(self) -> int:
+        return len(self._task)
+
+    def examples(self, indices: Int[np.ndarray, "b"]) -> Batch:
+        """The rows with these numbers, their prefixes marked."""
+        config, batch = self.config, self._task.examples(indices)
+        begins = _begins(batch)
+        if config.share is None:
+            prefix = _contexts(batch)
+        else:
+            prefix = _shares(batch, begins, config.share)
+        following = np.pad(prefix & ~begins, ((0, 0), (0, 1)))[:, 1:]
+        # Followed by a token of the same prefix, which is visible here.
+        inside = prefix & following
+        batch = _without_visible_targets(batch, inside)._replace(prefix=prefix)
+        if not self._masks:
+            return batch
+        key = counter.key(config.seed, self._split, _MASK, index=indices)
+        words = counter.bits(key, config.length)
+        masked = inside & (words < np.uint64(int(config.mask_share * 2**64)))
+        return _with_masks(batch, masked, config.mask_token)
+
+
+def _begins(batch: Batch) -> Bool[np.ndarray, "b t"]:
+    """Where documents begin."""
+    real = np.ones(batch.tokens.shape, bool) if batch.valid is None else batch.valid
+    first = real & (np.cumsum(real, axis=1) == 1)
+    return first if batch.reset is None else first | (batch.reset & real)
+
+
+def _contexts(batch: Batch) -> Bool[np.ndarray, "b t"]:
+    """The context of every row."""
+    if batch.context is None:
+        raise ValueError("the rows have no context; set share")
+    inside = np.arange(batch.tokens.shape[1]) < batch.context[:, None]
+    return inside if batch.valid is None else inside & batch.valid
+
+
+def _shares(
+    batch: Batch, begins: Bool[np.ndarray, "b t"], share: float
+) -> Bool[np.ndarray, "b t"]:
+    """A share of every document of every row."""
+    rows, time = begins.shape
+    real = np.ones(begins.shape, bool) if batch.valid is None else batch.valid
+    count = np.cumsum(real, axis=1)
+    start = np.maximum.accumulate(np.where(begins, count - 1, 0), axis=1)
+    document = np.cumsum(begins, axis=1) + (time + 1) * np.arange(rows)[:, None]
+    lengths = np.bincount(document[real], minlength=rows * (time + 1))[document]
+    return real & (count - 1 - start < np.floor(share * lengths))
+
+
+def _without_visible_targets(batch: Batch, inside: Bool[np.ndarray, "b t"]) -> Batch:
+    """Nothing is asked for that is visible anyway."""
+    if batch.target_positions is not None:
+        inside = np.take_along_axis(inside, batch.target_positions, axis=1)
+    weights = np.where(inside, np.float32(0), batch.target_weights)
+    return batch._replace(target_weights=weights)
+
+
+def _with_masks(
+    batch: Batch, masked: Bool[np.ndarray, "b t"], mask_token: int
+) -> Batch:
+    """Masked tokens are hidden and asked for; one target a token."""
+    targets, weights = batch.targets, batch.target_weights
+    if batch.target_positions is not None:
+        rows, columns = np.nonzero(weights)
+        places = batch.target_positions[rows, columns]
+        targets = np.zeros(masked.shape, np.int32)
+        weights = np.zeros(masked.shape, np.float32)
+        targets[rows, places] = batch.targets[rows, columns]
+        weights[rows, places] = batch.target_weights[rows, columns]
+    return batch._replace(
+        tokens=np.where(masked, np.int32(mask_token), batch.tokens),
+        targets=np.where(masked, batch.tokens, targets),
+        target_positions=None,
+        target_weights=np.where(masked, np.float32(1), weights),
+    )

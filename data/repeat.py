@@ -1,0 +1,209 @@
+"""JRT-Prompt: the rows of any recall task, read more than once (arXiv 2407.05483)."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Int
+
+from .batch import Batch
+from .mqar import MqarConfig
+from .needle import NeedleConfig
+from .set_disjointness import SetDisjointnessConfig
+from .task import Split, Task, fingerprint, setting_of
+
+RecallTask = MqarConfig | NeedleConfig | SetDisjointnessConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatConfig:
+    """The rows of another task, each read `times` times; the last reading answers.
+
+    A row is a context C (`Batch.context` says how long it is) and a question Q:
+    everything from the first query on. With `question`, the whole row is repeated, as
+    published; without, its context alone:
+
+        times=2, question=True      C Q C Q
+        times=2, question=False     C C Q
+
+    Every target moves to the last reading, and earlier readings have none. In MQAR the
+    context is the block of pairs and the question all the rest, queries and filler.
+
+    Attributes:
+        task: the task whose rows are repeated; every row is one document.
+        times: readings; 1 leaves the rows as they are.
+        question: repeat the question too. Without it rows of unequal contexts are
+            padded at their ends.
+    """
+
+    task_name: ClassVar[str] = "repeat"
+    data_version: ClassVar[int] = 1
+
+    task: RecallTask = field(
+        default_factory=MqarConfig, metadata={"changes_data": False}
+    )
+    times: int = 2
+    question: bool = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.times, bool) or self.times < 1:
+            raise ValueError(f"times is {self.times}; give 1 or more")
+        if isinstance(self.task, RepeatConfig):
+            raise ValueError("task is repeated already; set its times instead")
+        if self.task.chance is None:
+            raise ValueError(
+                f"task {self.task.task_name} asks nothing about a context; choose a "
+                "recall task, or times 1"
+            )
+        if not self.question and context_length(self.task) is None:
+            raise ValueError(
+                f"task {self.task.task_name} does not say how long its context is; "
+                "set question to True"
+            )
+
+    @property
+    def vocab_size(self) -> int:
+        """That of the task."""
+        return self.task.vocab_size
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest row."""
+        repeated = self.task.length
+        if not self.question:
+            repeated = context_length(self.task) or 0
+        return self.task.length + (self.times - 1) * repeated
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens before the last question."""
+        context = context_length(self.task)
+        if context is None:
+            return None
+        return context + self.length - self.task.length
+
+    @property
+    def chance(self) -> float | None:
+        """That of the task."""
+        return self.task.chance
+
+    def setting(self, index: int) -> dict[str, float]:
+        """What row `index` is measured under."""
+        own = setting_of(self.task, index)
+        return own | {"length": self.length, "repeat_context": self.times}
+
+    def repeated(self, times: int, question: bool) -> object:
+        """The task with other readings in place of these."""
+        return repeat_context(self.task, times, question)
+
+    def build(self, split: Split) -> "Repeat":
+        """One split of the task.
+
+        Raises:
+            DataError: the data is not there.
+        """
+        return Repeat(self, self.task.build(split))
+
+    def content(self) -> dict[str, int | str]:
+        """What decides the bytes of the task."""
+        return nested_fingerprint(self.task)
+
+
+class Repeat:
+    """One split of a repeated task."""
+
+    def __init__(self, config: RepeatConfig, task: Task) -> None:
+        self.config = config
+        self._task = task
+
+    def __len__(self) -> int:
+        return len(self._task)
+
+    def examples(self, indices: Int[np.ndarray, "b"]) -> Batch:
+        """The rows with these numbers, repeated."""
+        config, batch = self.config, self._task.examples(indices)
+        return repeat_rows(
+            batch, times=config.times, question=config.question, length=config.length
+        )
+
+
+def repeat_rows(batch: Batch, *, times: int, question: bool, length: int) -> Batch:
+    """The rows of a batch, each read `times` times.
+
+    Args:
+        question: repeat whole rows; otherwise their contexts alone.
+        length: tokens of the rows returned.
+
+    Raises:
+        ValueError: a row holds several documents, or has no context to repeat.
+    """
+    if batch.reset is not None:
+        raise ValueError(
+            "rows of several documents cannot be repeated; choose a task whose rows "
+            "are one document each"
+        )
+    rows, before = batch.tokens.shape
+    if question:
+        repeated = np.full(rows, before, np.int64)
+    elif batch.context is None:
+        raise ValueError("the rows have no context to repeat; set question to True")
+    else:
+        repeated = batch.context.astype(np.int64)
+    shift = ((times - 1) * repeated)[:, None]
+    place = np.arange(length)[None, :]
+    reading = place < times * repeated[:, None]
+    source = np.where(reading, place % np.maximum(repeated[:, None], 1), place - shift)
+    real = source < before
+    source = np.where(real, source, 0)
+    if batch.valid is not None:
+        real = real & np.take_along_axis(batch.valid, source, axis=1)
+    taken = np.take_along_axis(batch.tokens, source, axis=1)
+    always = batch.valid is None and question
+    return _moved_targets(batch, source, shift, place)._replace(
+        tokens=np.where(real, taken, np.int32(0)),
+        valid=None if always else real,
+        prefix=None,
+        context=None
+        if batch.context is None
+        else (batch.context + shift[:, 0]).astype(np.int32),
+    )
+
+
+def _moved_targets(
+    batch: Batch, source: np.ndarray, shift: np.ndarray, place: np.ndarray
+) -> Batch:
+    """The targets, asked for in the last reading."""
+    if batch.target_positions is not None:
+        moved = (batch.target_positions + shift).astype(np.int32)
+        return batch._replace(target_positions=moved)
+    last = (place >= shift) & (place - shift < batch.tokens.shape[1])
+    weights = np.take_along_axis(batch.target_weights, source, axis=1)
+    return batch._replace(
+        targets=np.take_along_axis(batch.targets, source, axis=1),
+        target_weights=np.where(last, weights, np.float32(0)),
+    )
+
+
+def repeat_context(task: object, times: int, question: bool = True) -> object:
+    """`task`, its rows read `times` times; readings that it had do not count.
+
+    Raises:
+        ValueError: the task cannot be repeated.
+    """
+    own = getattr(task, "repeated", None)
+    if own is not None:
+        return own(times, question)
+    if times == 1:
+        return task
+    return RepeatConfig(task=task, times=times, question=question)  # pyright: ignore
+
+
+def context_length(task: object) -> int | None:
+    """Most tokens of a row's context; None where the task does not say."""
+    return getattr(task, "context_length", None)
+
+
+def nested_fingerprint(task: object) -> dict[str, int | str]:
+    """The fingerprint of a task inside another."""
+    inner = fingerprint(task)  # pyright: ignore[reportArgumentType]
+    return {f"task.{name}": value for name, value in inner.items()}

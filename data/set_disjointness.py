@@ -1,0 +1,170 @@
+"""Two sets with one token in common: which one is it? (JRT, arXiv 2407.05483)"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Int, Int32, Int64
+
+from . import counter
+from .batch import Batch
+from .task import ENDLESS, SPLITS, Split
+
+BLANK, BEGIN, SEPARATOR, QUESTION = range(4)
+FIRST_TOKEN = 4
+
+# Numbers of the streams; golden values in the tests hold them.
+_TOKENS, _PLACES = range(2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetDisjointnessConfig:
+    """Two sets, one after the other; then the one token that both hold is asked for.
+
+    With sets of 2 and 4 tokens (`.`: nothing is asked there):
+
+        tokens    1  17  9  2  30  9  8  21  3
+        targets   .   .  .  .   .  .  .   .  9
+
+    Tokens are drawn without replacement from `[4, vocab_size)`; a random one of the
+    first set then takes a random place of the second. A memory that reads once must
+    keep the whole first set, however much larger it is than the second; read twice, or
+    non-causally, the smaller one of both is enough.
+
+    Attributes:
+        sizes: of the first and the second set. Several pairs are mixed: row `i` has
+            `sizes[i % len(sizes)]`; shorter rows are padded behind the question.
+        vocab_size: number of tokens, four of them special.
+        seed: decides every draw. No row comes twice.
+
+    Differs from the published generator in: rows are endless and sizes are mixed in
+    one batch; the vocabulary's halves are not drawn first, which gives the same rows.
+    """
+
+    task_name: ClassVar[str] = "set_disjointness"
+    data_version: ClassVar[int] = 1
+
+    sizes: tuple[tuple[int, int], ...] = ((4, 16),)
+    vocab_size: int = 2048
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.sizes:
+            raise ValueError("sizes is empty; give at least one pair, such as (4, 16)")
+        if not FIRST_TOKEN < self.vocab_size <= 2**31:
+            raise ValueError(
+                f"vocab_size is {self.vocab_size}; it must lie in [5, 2^31]"
+            )
+        for pair in self.sizes:
+            most = self.vocab_size - FIRST_TOKEN
+            if min(pair) < 1 or sum(pair) > most:
+                raise ValueError(
+                    f"sizes holds {pair}; with vocab_size {self.vocab_size} both must "
+                    f"be 1 or more, and {most} or less together"
+                )
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest row."""
+        return self.context_length + 1
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of a row before the question."""
+        return 2 + max(sum(pair) for pair in self.sizes)
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of naming any token of the smaller set."""
+        return sum(1 / min(pair) for pair in self.sizes) / len(self.sizes)
+
+    def setting(self, index: int) -> dict[str, float]:
+        """What row `index` is measured under."""
+        first, second = self.sizes[index % len(self.sizes)]
+        return {"first": first, "second": second, "length": first + second + 3}
+
+    def build(self, split: Split) -> "SetDisjointness":
+        """One split of the task."""
+        return SetDisjointness(self, split)
+
+    def content(self) -> dict[str, int | str]:
+        """Nothing: every byte is made from the config."""
+        return {}
+
+
+class SetDisjointness:
+    """One split of set disjointness."""
+
+    def __init__(self, config: SetDisjointnessConfig, split: Split) -> None:
+        self.config = config
+        self._split = SPLITS.index(split)
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def examples(self, indices: Int[np.ndarray, "b"]) -> Batch:
+        """The rows with these numbers, with one target each."""
+        config = self.config
+        indices = indices.astype(np.int64)
+        rows, length = len(indices), config.length
+        tokens = np.full((rows, length), BLANK, np.int32)
+        targets = np.zeros((rows, 1), np.int32)
+        ends = np.zeros(rows, np.int64)
+        for number, pair in enumerate(config.sizes):
+            chosen = np.flatnonzero(indices % len(config.sizes) == number)
+            row, answer = self._rows(indices[chosen], *pair)
+            tokens[chosen, : row.shape[1]] = row
+            targets[chosen, 0] = answer
+            ends[chosen] = row.shape[1]
+        valid = np.arange(length) < ends[:, None]
+        mixed = len({sum(pair) for pair in config.sizes}) > 1
+        return Batch(
+            tokens=tokens,
+            targets=targets,
+            target_positions=(ends - 1).astype(np.int32)[:, None],
+            target_weights=np.ones((rows, 1), np.float32),
+            valid=valid if mixed else None,
+            context=(ends - 1).astype(np.int32),
+        )
+
+    def _rows(
+        self, indices: Int64[np.ndarray, "b"], first: int, second: int
+    ) -> tuple[Int64[np.ndarray, "b t"], Int64[np.ndarray, "b"]]:
+        """Rows of one pair of sizes, and the tokens that their sets share."""
+        size = self.config.vocab_size - FIRST_TOKEN
+        drawn = counter.distinct(self._key(indices, _TOKENS), first + second, size)
+        sets = FIRST_TOKEN + drawn
+        words = counter.bits(self._key(indices, _PLACES), 2)
+        here = counter.bounded(words[:, 0], first)
+        there = first + counter.bounded(words[:, 1], second)
+        row = np.arange(len(indices))
+        shared = sets[row, here]
+        sets[row, there] = shared
+        special = np.empty((3, len(indices), 1), np.int64)
+        special[:, :, 0] = np.array([[BEGIN], [SEPARATOR], [QUESTION]])
+        begin, separator, question = special
+        parts = [begin, sets[:, :first], separator, sets[:, first:], question]
+        return np.concatenate(parts, axis=1), shared
+
+    def _key(self, indices: Int64[np.ndarray, "b"], stream: int) -> np.ndarray:
+        return counter.key(self.config.seed, self._split, stream, index=indices)
+
+
+def solve(tokens: Int32[np.ndarray, "b t"]) -> Int32[np.ndarray, "b"]:
+    """What a perfect memory answers, from the tokens alone.
+
+    Raises:
+        ValueError: the sets of a row share no token, or several.
+    """
+    answers = np.empty(len(tokens), np.int32)
+    for number, row in enumerate(tokens.tolist()):
+        begin, middle = row.index(BEGIN), row.index(SEPARATOR)
+        end = row.index(QUESTION, middle)
+        shared = set(row[begin + 1 : middle]) & set(row[middle + 1 : end])
+        if len(shared) != 1:
+            raise ValueError(
+                f"the sets of row {number} share {len(shared)} tokens; give rows of "
+                "this task"
+            )
+        answers[number] = shared.pop()
+    return answers

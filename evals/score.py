@@ -90,8 +90,9 @@ def _score(
 ) -> tuple[Float32[Array, "b n"], Bool[Array, "b n"]]:
     model = nnx.merge(graphdef, parameters)
     info = None
-    if batch.reset is not None or batch.valid is not None:
-        info = SequenceInfo(reset=batch.reset, valid=batch.valid)
+    masks = (batch.reset, batch.valid, batch.prefix)
+    if any(mask is not None for mask in masks):
+        info = SequenceInfo(*masks)
     hidden, _ = model(batch.tokens, model.init_state(batch.tokens.shape[0], 0), info)
     if batch.target_positions is not None:
         where = batch.target_positions[:, :, None]

@@ -110,7 +110,7 @@ def memory_bytes(config: ExperimentConfig) -> int:
                 batch.targets,
                 target_positions=batch.target_positions,
                 target_weights=batch.target_weights,
-                info=SequenceInfo(reset=batch.reset, valid=batch.valid),
+                info=SequenceInfo(batch.reset, batch.valid, batch.prefix),
             )
             return sums.cross_entropy + sums.auxiliary
 

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from .configs.errors import MemzooError
+from .data.prefix import PrefixConfig
+from .models.interface import SequenceInfo
 from .models.language_model import LanguageModel
 
 # Byte tokenizers put the beginning of a document after the 256 bytes.
@@ -37,6 +39,9 @@ class GenerateOptions:
     """Draw among this many most probable tokens; None: among all."""
     seed: int = 0
     """Of the draws."""
+    prefix: bool | None = None
+    """Read the prompt non-causally, by the layers that accept a prefix; None: where the
+    run was trained with prefixes."""
     checkpoint: int | None = None
     """Step of the checkpoint; None: the newest."""
 
@@ -66,6 +71,7 @@ def generate(
     top_k: int | None = None,
     seed: int = 0,
     vocab_size: int | None = None,
+    prefix: bool = False,
 ) -> Iterator[int]:
     """Token after token behind the prompt; memory does not grow while it streams.
 
@@ -74,10 +80,18 @@ def generate(
         temperature: 0 takes the most probable token.
         top_k: draws among this many most probable tokens; None: among all.
         vocab_size: tokens that there are, where the model's vocabulary is padded.
+        prefix: layers that accept a prefix read the prompt non-causally, once; what
+            follows takes the same steps.
 
     Raises:
-        MemzooError: a token of the prompt is not in the vocabulary.
+        MemzooError: a token of the prompt is not in the vocabulary, or no layer
+            accepts a prefix.
     """
+    if prefix and not model.stack.accepts_prefix:
+        raise MemzooError(
+            "no layer of the model accepts a prefix; leave out --prefix, or give "
+            "--no-prefix"
+        )
     known = model.config.vocab_size if vocab_size is None else vocab_size
     wrong = [token for token in prompt if not 0 <= token < known]
     if wrong:
@@ -91,7 +105,9 @@ def generate(
 
     @jax.jit
     def prefill(arrays: Any, prompt: jax.Array, state: Any) -> Any:
-        return nnx.merge(graphdef, arrays).prefill(prompt, state)
+        marked = jnp.ones(prompt.shape, bool) if prefix else None
+        info = SequenceInfo(prefix=marked)
+        return nnx.merge(graphdef, arrays).prefill(prompt, state, info)
 
     @jax.jit
     def step(arrays: Any, token: jax.Array, state: Any) -> Any:
@@ -135,7 +151,11 @@ def generate_command(run: Path, options: GenerateOptions) -> int:
         temperature=options.temperature,
         top_k=options.top_k,
         seed=options.seed,
-        vocab_size=task.vocab_size,
+        # What stands for masked tokens is never read or put out here.
+        vocab_size=getattr(task, "mask_token", task.vocab_size),
+        prefix=options.prefix
+        if options.prefix is not None
+        else isinstance(task, PrefixConfig),
     )
     pieces = _text(options.prompt, stream) if is_text else _numbers(stream)
     for piece in pieces:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Key
 
 from ..configs.experiment import ExperimentConfig
 from ..data.batch import Batch
+from .objective import objective_of
 from .optimizer import make_optimizer, schedule_numbers
 from .sharding import batch_sharding, check_batch
 from .state import Template, TrainState, born_sharded, make_template, state_specs
@@ -64,6 +65,7 @@ def make_program(config: ExperimentConfig, mesh: Mesh) -> Program:
         mesh=mesh,
         specs=specs,
         gradient_accumulation=config.gradient_accumulation,
+        objective=objective_of(config.task),
     )
     return Program(
         mesh=mesh,

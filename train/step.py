@@ -14,6 +14,7 @@ from ..configs.experiment import OptimizerConfig
 from ..data.batch import Batch
 from ..models.interface import SequenceInfo
 from ..models.language_model import Reported
+from .objective import Objective
 from .optimizer import ScheduleNumbers, make_optimizer, make_schedule
 from .sharding import BATCH_AXES, batch_sharding, replicated
 from .state import Arrays, Template, TrainState, by_path, shardings
@@ -52,6 +53,7 @@ def make_step(
     mesh: Mesh,
     specs: TrainState,
     gradient_accumulation: int = 1,
+    objective: Objective | None = None,
 ) -> Step:
     """A jitted `step(state, batch) -> (state, metrics)`; `state` is consumed.
 
@@ -66,7 +68,13 @@ def make_step(
         optimizer = make_optimizer(config, numbers, state.params)
         schedule = make_schedule(config.schedule, numbers)
         gradients, rest, metrics = gradients_of(
-            template, state.params, state.rest, batch, mesh, gradient_accumulation
+            template,
+            state.params,
+            state.rest,
+            batch,
+            mesh,
+            gradient_accumulation,
+            objective,
         )
         norm = optax.tree.norm(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
@@ -100,21 +108,28 @@ def gradients_of(
     batch: Batch,
     mesh: Mesh,
     slices: int,
+    objective: Objective | None = None,
 ) -> tuple[Arrays, Arrays, StepMetrics]:
     """Gradients of the mean loss of the whole batch, computed a slice at a time.
 
     Sums over the slices are divided once by the total weight, so that slices with few
     targets count for what they hold.
+
+    Args:
+        objective: weighs the targets anew; None: as the batch says.
     """
     total = jnp.sum(batch.target_weights)
+    if objective is not None:
+        batch, total = objective.weigh(batch)
 
     def slice_loss(params: Arrays, rest: Arrays, part: Batch) -> tuple[Array, Any]:
         model = template.merge(params, rest)
         reset: Any = part.reset
         valid: Any = part.valid
         info = None
-        if reset is not None or valid is not None:
-            info = SequenceInfo(reset=reset, valid=valid)
+        prefix: Any = part.prefix
+        if reset is not None or valid is not None or prefix is not None:
+            info = SequenceInfo(reset=reset, valid=valid, prefix=prefix)
         sums = model.loss(
             part.tokens,
             part.targets,
@@ -147,8 +162,9 @@ def gradients_of(
         reports = jax.tree.map(lambda a: jnp.mean(a, axis=0), reports)
     # Without any target the loss is 0, not 0 / 0.
     weight = jnp.where(sums.weight > 0, sums.weight, 1.0)
-    gradients = jax.tree.map(lambda a: a / weight, gradients)
-    cross_entropy = sums.cross_entropy / weight
+    divisor = weight if objective is None else total
+    gradients = jax.tree.map(lambda a: a / divisor, gradients)
+    cross_entropy = sums.cross_entropy / divisor
     metrics = {
         "loss": cross_entropy + sums.auxiliary,
         "cross_entropy": cross_entropy,

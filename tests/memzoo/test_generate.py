@@ -9,7 +9,9 @@ from memzoo.generate import BEGIN, GenerateOptions, _text, _text_prompt, generat
 from memzoo.models.attention import AttentionConfig
 from memzoo.models.block import Group
 from memzoo.models.gated_delta_net import GatedDeltaNetConfig
+from memzoo.models.interface import SequenceInfo
 from memzoo.models.language_model import LanguageModelConfig
+from memzoo.models.prefix_linear_attention import PrefixLinearAttentionConfig
 
 PROMPT = [3, 1, 4, 1, 5, 9, 2, 6]
 
@@ -34,6 +36,33 @@ def test_temperature_zero_is_greedy_decoding(model):
     read = nnx.jit(lambda m: m.logits(m(tokens, m.init_state(1, tokens.shape[1]))[0]))
     best = jnp.argmax(read(model)[0], axis=-1).tolist()
     assert found == best[len(PROMPT) - 1 : -1] == made(model, seed=7)
+
+
+def test_a_prompt_can_be_a_prefix():
+    """Each token is the most probable one behind a prompt that is read whole."""
+    layers = (
+        PrefixLinearAttentionConfig(num_heads=2, feature_size=3),
+        AttentionConfig(num_heads=2),
+    )
+    model = LanguageModelConfig(
+        vocab_size=32, width=16, pattern=(Group(layers=layers),), mlp_width=16
+    ).build(nnx.Rngs(3))
+    found = made(model, prefix=True)
+    tokens = jnp.asarray([PROMPT + found], jnp.int32)
+    prefix = jnp.arange(tokens.shape[1])[None] < len(PROMPT)
+
+    @nnx.jit
+    def read(m):
+        state = m.init_state(1, tokens.shape[1])
+        return m.logits(m(tokens, state, SequenceInfo(prefix=prefix))[0])
+
+    best = jnp.argmax(read(model)[0], axis=-1).tolist()
+    assert found == best[len(PROMPT) - 1 : -1]
+
+
+def test_a_prefix_needs_a_layer_that_accepts_it(model):
+    with pytest.raises(MemzooError, match="no layer of the model accepts a prefix"):
+        made(model, prefix=True)
 
 
 def test_tokens_come_one_by_one(model):

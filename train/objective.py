@@ -1,0 +1,64 @@
+"""Next tokens and masked tokens in one loss (JRT, arXiv 2407.05483)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..data.batch import Batch
+from ..data.prefix import PrefixConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """The loss of `PrefixConfig`: two means over the whole batch, weighed.
+
+    Attributes:
+        mask_token: stands where the token itself is asked for.
+        mask_weight: of the mean masked-token loss; the next-token loss weighs 1.
+        divide: divide by the sum of both weights, as the paper does.
+    """
+
+    mask_token: int
+    mask_weight: float
+    divide: bool
+
+    def weigh(self, batch: Batch) -> tuple[Batch, Float[Array, ""]]:
+        """The batch, its targets weighed so that their sum is the loss.
+
+        The gradient stays linear in the targets: slices of the batch add up.
+
+        Returns:
+            The batch, and the number that the weighted sum is to be divided by.
+        """
+        tokens: Any = batch.tokens
+        if batch.target_positions is not None:
+            positions: Any = batch.target_positions
+            tokens = jnp.take_along_axis(tokens, positions, axis=1)
+        weights = jnp.asarray(batch.target_weights)
+        masked = jnp.where(tokens == self.mask_token, weights, 0)
+        following = weights - masked
+        means = _mean(following) + self.mask_weight * _mean(masked)
+        divisor = 1 + self.mask_weight if self.divide else 1
+        return (
+            batch._replace(target_weights=means),  # pyright: ignore
+            jnp.asarray(divisor, means.dtype),
+        )
+
+
+def objective_of(task: object) -> Objective | None:
+    """The objective that a task asks for; None: the mean over its targets."""
+    if not isinstance(task, PrefixConfig) or task.mask_share == 0:
+        return None
+    return Objective(
+        mask_token=task.mask_token,
+        mask_weight=task.mask_weight,
+        divide=task.loss == "paper",
+    )
+
+
+def _mean(weights: Float[Array, "b n"]) -> Float[Array, "b n"]:
+    """Weights that sum to 1, or all 0."""
+    total = jnp.sum(weights)
+    return weights / jnp.where(total > 0, total, 1)

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 
 from ..experiment import ExperimentConfig
-from . import mqar, needle, text
+from . import jrt, mqar, needle, text
 
 PRESETS: dict[str, Callable[[], ExperimentConfig]] = {
     **mqar.PRESETS,
     **needle.PRESETS,
     **text.PRESETS,
+    **jrt.PRESETS,
 }

@@ -7,10 +7,13 @@ docs/decisions/0004 says what is equal and what is not. Results: seed 0, a 2-cor
 
 import dataclasses
 
+from ...data import TaskConfig
 from ...data.mqar import MqarConfig
+from ...data.prefix import PrefixConfig
 from ...models import LAYERS, LayerConfig
 from ...models.block import Group
 from ...models.language_model import LanguageModelConfig
+from ...models.ops.feature_maps import taylor_size
 from ..experiment import ExperimentConfig, OptimizerConfig
 
 # What makes layers comparable, where they have such a field.
@@ -34,6 +37,12 @@ def comparable_layer(name: str, width: int, num_heads: int = 1) -> LayerConfig:
     fields = {field.name for field in dataclasses.fields(kind)}
     chosen = {**_COMPARABLE, "num_heads": num_heads}
     values = {field: value for field, value in chosen.items() if field in fields}
+    if "feature_size" in fields:
+        # Of Taylor features: the number nearest to the size of a head.
+        values["feature_size"] = min(
+            range(1, width + 1),
+            key=lambda size: abs(taylor_size(size) - width // num_heads),
+        )
     if "expand" in fields:
         values |= {size: width // num_heads for size in _SIZES if size in fields}
     return kind(**values)
@@ -43,7 +52,7 @@ def mqar_experiment(
     layer: LayerConfig,
     name: str,
     *,
-    task: MqarConfig | None = None,
+    task: TaskConfig | None = None,
     width: int = 64,
     depth: int = 2,
     learning_rate: float = 1e-2,
@@ -109,6 +118,26 @@ def mqar_gated_delta_net() -> ExperimentConfig:
     return mqar_experiment(layer, "mqar-gated-delta-net")
 
 
+def mqar_gated_short_convolution() -> ExperimentConfig:
+    """memzoo train mqar-gated-short-convolution: not run to its end yet; no memory"""
+    layer = comparable_layer("gated_short_convolution", 64)
+    return mqar_experiment(layer, "mqar-gated-short-convolution")
+
+
+def mqar_prefix_linear_attention() -> ExperimentConfig:
+    """memzoo train mqar-prefix-linear-attention: not run to its end yet; pairs first"""
+    layer = comparable_layer("prefix_linear_attention", 64)
+    task = PrefixConfig(task=MqarConfig(), mask_share=0)
+    return mqar_experiment(layer, "mqar-prefix-linear-attention", task=task)
+
+
+def mqar_prefix_attention() -> ExperimentConfig:
+    """memzoo train mqar-prefix-attention: not run to its end yet; pairs first"""
+    layer = comparable_layer("prefix_attention", 64)
+    task = PrefixConfig(task=MqarConfig(), mask_share=0)
+    return mqar_experiment(layer, "mqar-prefix-attention", task=task)
+
+
 PRESETS = {
     "mqar-attention": mqar_attention,
     "mqar-sliding-window-attention": mqar_sliding_window_attention,
@@ -117,4 +146,7 @@ PRESETS = {
     "mqar-mamba2": mqar_mamba2,
     "mqar-delta-net": mqar_delta_net,
     "mqar-gated-delta-net": mqar_gated_delta_net,
+    "mqar-gated-short-convolution": mqar_gated_short_convolution,
+    "mqar-prefix-linear-attention": mqar_prefix_linear_attention,
+    "mqar-prefix-attention": mqar_prefix_attention,
 }

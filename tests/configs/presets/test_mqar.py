@@ -43,7 +43,7 @@ def test_presets_build_and_their_batches_fit(name):
             batch.targets,
             target_positions=batch.target_positions,
             target_weights=batch.target_weights,
-            info=SequenceInfo(reset=batch.reset, valid=batch.valid),
+            info=SequenceInfo(batch.reset, batch.valid, batch.prefix),
         )
 
     assert jax.eval_shape(loss).cross_entropy.shape == ()
@@ -69,6 +69,16 @@ def test_comparable_layers_have_memories_of_one_size(heads):
     tails = 3 * 3 * 64
     assert sizes["delta_net"] == sizes["gated_delta_net"] == 4 * (memory + tails)
     assert sizes["retnet"] >= 4 * memory
+
+
+@pytest.mark.parametrize(("width", "size", "features"), [(64, 10, 66), (16, 4, 15)])
+def test_taylor_features_are_about_as_many_as_keys_have_numbers(width, size, features):
+    layer = comparable_layer("prefix_linear_attention", width)
+    built = nnx.eval_shape(
+        lambda: layer.build(width, nnx.Rngs(0), layer_index=0, depth=2)
+    )
+    tails = 3 * (2 * size + width)
+    assert state_bytes(built, 64) == 4 * (features * (width + 1) + tails)
 
 
 def test_experiments_take_their_vocabulary_from_the_task():

@@ -12,7 +12,13 @@ from . import counter
 from .batch import Batch
 from .mqar import MqarConfig
 from .needle import NeedleConfig
-from .repeat import RepeatConfig, context_length, nested_fingerprint, repeat_context
+from .repeat import (
+    RepeatConfig,
+    context_length,
+    nested_fingerprint,
+    repeat_context,
+    task_label,
+)
 from .set_disjointness import SetDisjointnessConfig
 from .task import SPLITS, Split, Task, setting_of
 from .text import FolderConfig, TextConfig
@@ -92,6 +98,11 @@ class PrefixConfig:
             raise ValueError(f"mask_weight is {self.mask_weight}; give 0 or more")
         if self.loss not in ("code", "paper"):
             raise ValueError(f"loss is {self.loss!r}; choose 'code' or 'paper'")
+
+    @property
+    def label(self) -> str:
+        """Name of what is measured."""
+        return f"{task_label(self.task)} with prefix"
 
     @property
     def mask_token(self) -> int:

@@ -62,6 +62,11 @@ class RepeatConfig:
             )
 
     @property
+    def label(self) -> str:
+        """Name of what is measured: readings are told by the setting."""
+        return task_label(self.task)
+
+    @property
     def vocab_size(self) -> int:
         """That of the task."""
         return self.task.vocab_size
@@ -201,6 +206,11 @@ def repeat_context(task: object, times: int, question: bool = True) -> object:
 def context_length(task: object) -> int | None:
     """Most tokens of a row's context; None where the task does not say."""
     return getattr(task, "context_length", None)
+
+
+def task_label(task: object) -> str:
+    """Name of a task in results, the innermost one's where tasks hold tasks."""
+    return getattr(task, "label", getattr(task, "task_name", ""))
 
 
 def nested_fingerprint(task: object) -> dict[str, int | str]:

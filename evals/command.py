@@ -1,5 +1,6 @@
 """`memzoo eval`: a checkpoint, loaded and measured."""
 
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from ..data.repeat import repeat_context
 from ..data.task import Split
 from ..train.checkpoint import Report
 from ..train.runs import load_run
@@ -39,11 +41,15 @@ class EvalConfig:
     """Rows computed at once; None: as in the run."""
     lengths: Integers = ()
     """Read rows of these lengths instead of the run's own; needles at five depths."""
+    repeat_context: int | None = None
+    """Times that every row is read before it is answered; None: as in the run."""
+    repeat_question: bool = True
+    """Read the question again too, as published; otherwise the context alone."""
     json: bool = False
     """Print the rows instead of a table."""
 
     def __post_init__(self) -> None:
-        for name in ("examples", "batch_size"):
+        for name in ("examples", "batch_size", "repeat_context"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; give 1 or more")
@@ -101,6 +107,11 @@ def evaluate_run(
 def _measure(config: EvalConfig, report: Report | None) -> list[ResultRow]:
     loaded = load_run(config.run, config.checkpoint, report=report)
     experiment = loaded.config
+    if config.repeat_context is not None:
+        task = repeat_context(
+            experiment.task, config.repeat_context, config.repeat_question
+        )
+        experiment = dataclasses.replace(experiment, task=task)
     examples = config.examples or experiment.evaluation_examples
     if config.lengths:
         rows = by_length(

@@ -5,7 +5,11 @@ from collections.abc import Sequence
 
 from ..configs.errors import MemzooError
 from ..configs.experiment import ExperimentConfig
-from ..data import NeedleConfig
+from ..data import TaskConfig
+from ..data.needle import NeedleConfig
+from ..data.prefix import PrefixConfig
+from ..data.repeat import RepeatConfig
+from ..data.set_disjointness import SetDisjointnessConfig
 from ..data.task import Split
 from .evaluate import evaluate
 from .results import ResultRow, result_rows
@@ -24,10 +28,21 @@ def at_length(
     Raises:
         ValueError: the task has no rows of this length.
     """
-    task = dataclasses.replace(experiment.task, length=length)
+    task = _of_length(experiment.task, length, depths)
+    return dataclasses.replace(experiment, task=task)
+
+
+def _of_length(task: TaskConfig, length: int, depths: tuple[float, ...]) -> TaskConfig:
+    if isinstance(task, PrefixConfig | RepeatConfig):
+        # Of the rows inside, before they are repeated.
+        inner = _of_length(task.task, length, depths)
+        return dataclasses.replace(task, task=inner)
+    if isinstance(task, SetDisjointnessConfig):
+        raise ValueError("set_disjointness has sizes in place of a length")
+    task = dataclasses.replace(task, length=length)
     if isinstance(task, NeedleConfig):
         task = dataclasses.replace(task, depth=depths)
-    return dataclasses.replace(experiment, task=task)
+    return task
 
 
 def by_length(

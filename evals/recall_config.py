@@ -1,12 +1,14 @@
 """What `memzoo recall` trains and compares."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
+from flax import nnx
 
 from ..configs.experiment import ExperimentConfig, check_name
 from ..configs.presets.mqar import comparable_layer, mqar_experiment
@@ -14,8 +16,10 @@ from ..configs.presets.needle import needle_experiment
 from ..configs.serialise import near
 from ..data.mqar import MqarConfig
 from ..data.needle import NeedleConfig
+from ..data.prefix import PrefixConfig
+from ..data.repeat import repeat_context
 from ..data.task import setting_of
-from ..models import LAYERS
+from ..models import LAYERS, LayerConfig
 from .length import DEPTHS, at_length
 
 
@@ -37,13 +41,22 @@ Integers = Annotated[tuple[int, ...], _listed(int, "INT,INT,...")]
 Floats = Annotated[tuple[float, ...], _listed(float, "FLOAT,FLOAT,...")]
 
 # A sweep may grow along these; everything else is the same for all its trainings.
-AXES = ("layers", "num_pairs", "width", "learning_rates", "seeds")
+AXES = (
+    "layers",
+    "num_pairs",
+    "repeat_context",
+    "width",
+    "learning_rates",
+    "seeds",
+)
 _NOT_MEANING = ("name", "output", "json")
 # Fields that only one of the tasks has.
 _ONLY = {
     "mqar": ("num_pairs", "mixture"),
     "needle": ("lengths", "depths", "length_examples"),
 }
+# What older sweeps did without saying so.
+_ALWAYS = {"repeat_question": True, "prefix": True}
 _LENGTH = {"mqar": 64, "needle": 256}
 _VOCAB_SIZE = {"mqar": 1024, "needle": 128}
 
@@ -73,6 +86,12 @@ class RecallConfig:
     """needle: shares of the noise before the needle that are read after training."""
     length_examples: int = 100
     """needle: sequences that are read after training, at each length."""
+    repeat_context: Integers = (1,)
+    """Times that a sequence is read before it is answered; several are compared."""
+    repeat_question: bool = True
+    """Read the question again too, as published; otherwise the pairs alone."""
+    prefix: bool = True
+    """mqar: layers that accept a prefix read the pairs non-causally."""
     vocab_size: int | None = None
     """Number of tokens; None: 1024, or 128 for the needle."""
     width: Integers = (64,)
@@ -143,12 +162,14 @@ class RecallConfig:
             Job(
                 layer=layer,
                 num_pairs=num_pairs,
+                repeat_context=times,
                 width=width,
                 learning_rate=learning_rate,
                 seed=seed,
             )
             for seed in self.seeds
             for num_pairs in self._trained_on()
+            for times in self.repeat_context
             for width in self.width
             for learning_rate in self.learning_rates
             for layer in self.layers
@@ -179,13 +200,16 @@ class RecallConfig:
             "seed": job.seed,
         }
         if self.task == "needle":
-            needle = NeedleConfig(**data)
-            base = needle_experiment(layer, name, task=needle, **shared)
+            base = needle_experiment(layer, name, task=NeedleConfig(**data), **shared)
         else:
             mqar = MqarConfig(num_pairs=job.num_pairs, **data)
             base = mqar_experiment(layer, name, task=mqar, **shared)
+        task = repeat_context(base.task, job.repeat_context, self.repeat_question)
+        if self.task == "mqar" and self.prefix and _accepts_prefix(layer, job.width):
+            task = PrefixConfig(task=task, mask_share=0)
         return dataclasses.replace(
             base,
+            task=task,
             seed=job.seed,
             batch_size=self.batch_size,
             evaluate_every=self.evaluate_every,
@@ -213,6 +237,9 @@ class RecallConfig:
             for field in dataclasses.fields(self)
             if field.name not in (*AXES, *_NOT_MEANING, *others)
         }
+        for name, value in _ALWAYS.items():
+            if shared[name] == value:
+                del shared[name]
         return shared | {
             "length": self.trained_length,
             "vocab_size": self.task_vocab_size,
@@ -228,13 +255,16 @@ class Job:
     width: int
     learning_rate: float
     seed: int
+    repeat_context: int = 1
 
     @property
     def label(self) -> str:
         """The training in words."""
         pairs = ", ".join(map(str, self.num_pairs))
+        times = self.repeat_context
         return (
-            f"{self.layer}, {f'{pairs} pairs, ' if pairs else ''}width {self.width}, "
+            f"{self.layer}, {f'{pairs} pairs, ' if pairs else ''}"
+            f"{f'read {times} times, ' if times > 1 else ''}width {self.width}, "
             f"learning rate {self.learning_rate:g}, seed {self.seed}"
         )
 
@@ -243,6 +273,17 @@ class Job:
         """Folder of the run in that of the sweep."""
         pairs = "-".join(map(str, self.num_pairs))
         setting = f"{f'pairs-{pairs}-' if pairs else ''}width-{self.width}"
+        if self.repeat_context > 1:
+            setting += f"-read-{self.repeat_context}"
         return (
             Path(self.layer) / setting / f"rate-{self.learning_rate:g}-seed-{self.seed}"
         )
+
+
+@functools.lru_cache(maxsize=256)
+def _accepts_prefix(layer: LayerConfig, width: int) -> bool:
+    """Whether the layer reads a prefix non-causally; nothing is allocated."""
+    built = nnx.eval_shape(
+        lambda: layer.build(width, nnx.Rngs(0), layer_index=0, depth=1)
+    )
+    return built.accepts_prefix

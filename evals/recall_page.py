@@ -57,9 +57,19 @@ def details(config: RecallConfig) -> list[str]:
             f"Read at {_listed(config.lengths)} tokens on {config.length_examples} "
             f"test sequences each, needles at depths {_listed(config.depths)} in turn."
         )
+    reading = []
+    if config.repeat_context != (1,):
+        times = _listed(config.repeat_context)
+        what = "question and all" if config.repeat_question else "the pairs alone again"
+        reading = [
+            f"Sequences are read {times} times before they are answered, {what}."
+        ]
+    if config.task == "mqar" and config.prefix:
+        reading += ["Layers that accept a prefix read the pairs non-causally."]
     return [
         f"{config.depth} blocks, {config.num_heads} head(s), vocabulary "
         f"{config.task_vocab_size}, {task}.",
+        *reading,
         f"At most {config.steps} optimizer steps of {config.batch_size} sequences; "
         f"evaluated every {config.evaluate_every} steps on "
         f"{config.evaluation_examples} sequences; training ends at an accuracy of "

@@ -12,6 +12,7 @@ from flax import nnx
 from ..configs.errors import MemzooError
 from ..configs.experiment import ExperimentConfig
 from ..configs.serialise import type_name
+from ..data.repeat import task_label
 from ..models.interface import state_bytes
 from ..train.writing import explained, replace_text
 
@@ -34,7 +35,7 @@ def result_rows(
     return [
         {
             "layer": layer_name(config),
-            "task": config.task.task_name,
+            "task": task_label(config.task),
             "setting": row["setting"],
             "metric": row["metric"],
             "value": row["value"],

@@ -149,10 +149,14 @@ def setting_text(setting: Mapping[str, Any]) -> str:
     if "context_to" in setting:
         return f"context {setting['context_from']} to {setting['context_to']}"
     length = f"{setting['length']} tokens"
+    if "repeat_context" in setting:
+        length += f", read {setting['repeat_context']} times"
     if "num_pairs" in setting:
         return f"{setting['num_pairs']} pairs, {length}"
     if "depth" in setting:
         return f"depth {setting['depth']:g}, {length}"
+    if "first" in setting:
+        return f"sets of {setting['first']} and {setting['second']}, {length}"
     return f"all, {length}"
 
 
@@ -171,4 +175,6 @@ def widest(cells: Iterable[Cell]) -> list[Cell]:
 
 
 def _difficulty(cell: Cell) -> tuple[int, int]:
-    return cell.of("num_pairs") or 0, cell.of("length") or 0
+    # What is read again is longer, not harder.
+    length = 0 if cell.of("repeat_context") else cell.of("length")
+    return cell.of("num_pairs") or 0, length or 0

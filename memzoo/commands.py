@@ -75,6 +75,10 @@ class TrainOptions:
     """Pretrain CONFIG, or resume the run where it stopped."""
 
     experiment: Annotated[ExperimentConfig, tyro.conf.arg(name="")]
+    repeat_context: int | None = None
+    """Times that every row is read before it is answered; None: as CONFIG says."""
+    repeat_question: bool = True
+    """Read the question again too, as published; otherwise the context alone."""
     runs: Path = Path("runs")
     """Folder of runs; the run goes to a folder of its name in it."""
     devices: int | None = None
@@ -131,9 +135,15 @@ def _train(arguments: list[str]) -> int:
         default=TrainOptions(experiment=given),
     )
     _join_devices(options)
+    from .data.repeat import repeat_context
     from .train.loop import train
 
     experiment = options.experiment
+    if options.repeat_context is not None:
+        task = repeat_context(
+            experiment.task, options.repeat_context, options.repeat_question
+        )
+        experiment = dataclasses.replace(experiment, task=task)
     run = options.runs / experiment.name
     if Path(argument).is_dir() and experiment.name == given.name:
         # The folder of a run may have been moved or renamed.

@@ -156,6 +156,7 @@ def test_what_it_says_of_itself():
     other = fingerprint(dataclasses.replace(config, mask_share=0.5))
     assert [name for name in found if found[name] != other[name]] == ["mask_share"]
     assert TASKS["prefix"] is PrefixConfig
+    assert config.repeated(2, True).label == "set_disjointness with prefix"
 
 
 def test_a_repeated_context_can_be_a_prefix():

@@ -10,7 +10,7 @@ from memzoo.data.batch import Batch
 from memzoo.data.mqar import MqarConfig
 from memzoo.data.needle import NeedleConfig
 from memzoo.data.pipeline import Pipeline
-from memzoo.data.repeat import RepeatConfig, repeat_context, repeat_rows
+from memzoo.data.repeat import RepeatConfig, repeat_context, repeat_rows, task_label
 from memzoo.data.set_disjointness import SetDisjointnessConfig, solve
 from memzoo.data.task import fingerprint, setting_of
 from memzoo.data.text import TextConfig
@@ -146,6 +146,7 @@ def test_what_a_repeated_task_says_of_itself():
     assert [name for name in found if found[name] != other[name]] == ["task.seed"]
     assert RepeatConfig(task=NeedleConfig(length=64)).context_length is None
     assert TASKS["repeat"] is RepeatConfig
+    assert task_label(config) == task_label(task) == "mqar"
 
 
 def test_a_task_is_repeated_once_over():

@@ -106,6 +106,15 @@ def test_other_lengths_can_be_asked_for(loads, tmp_path, capsys):
     assert "2 pairs, 24 tokens" in capsys.readouterr().out
 
 
+def test_rows_can_be_read_again(loads, tmp_path, capsys):
+    config = EvalConfig(run=tmp_path, repeat_context=3, examples=4)
+    assert command.run(config) == 0
+    rows = read_results(tmp_path / "results.json")
+    assert {row["setting"]["length"] for row in rows} == {48}
+    assert {row["setting"]["repeat_context"] for row in rows} == {3}
+    assert "read 3 times" in capsys.readouterr().out
+
+
 def test_text_is_shown_by_context():
     base = {"layer": "a", "task": "text", "checkpoint_step": 1, "parameters": 5}
     rows = [
@@ -130,6 +139,7 @@ def test_a_run_that_is_not_there_is_refused(tmp_path):
     ("fields", "message"),
     [
         ({"examples": 0}, "examples is 0; give 1 or more"),
+        ({"repeat_context": 0}, "repeat_context is 0; give 1 or more"),
         ({"batch_size": -1}, "batch_size is -1; give 1 or more"),
         ({"lengths": (16,), "batch_size": 2}, "batch_size is 2; with lengths it is"),
         ({"checkpoint": -1}, "checkpoint is -1; give 0 or more"),

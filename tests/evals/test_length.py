@@ -1,8 +1,15 @@
 """A model at other lengths."""
 
+import dataclasses
+
 import pytest
 
 from memzoo.configs.errors import MemzooError
+from memzoo.data.mqar import MqarConfig
+from memzoo.data.needle import NeedleConfig
+from memzoo.data.prefix import PrefixConfig
+from memzoo.data.repeat import RepeatConfig
+from memzoo.data.set_disjointness import SetDisjointnessConfig
 from memzoo.evals import length
 from memzoo.evals.evaluate import evaluate
 from memzoo.evals.length import at_length, by_length
@@ -61,6 +68,23 @@ def test_long_rows_are_computed_a_few_at_a_time(bigram, monkeypatch):
 def test_a_length_without_rows_is_refused(bigram):
     with pytest.raises(MemzooError, match="no rows of 5 tokens: length is 5; with"):
         read(bigram(32), EXPERIMENT, (5,))
+
+
+def test_tasks_inside_others_get_the_length():
+    needle = RepeatConfig(task=NeedleConfig(length=32, vocab_size=32), times=3)
+    there = at_length(dataclasses.replace(EXPERIMENT, task=needle), 48, (0.5,))
+    assert there.task.task == NeedleConfig(length=48, depth=(0.5,), vocab_size=32)
+    assert there.task.length == 144
+    mqar = MqarConfig(length=16, num_pairs=2, vocab_size=32)
+    pairs = PrefixConfig(task=mqar, mask_share=0)
+    there = at_length(dataclasses.replace(EXPERIMENT, task=pairs), 24)
+    assert there.task.task == dataclasses.replace(mqar, length=24)
+
+
+def test_sets_have_no_length():
+    task = SetDisjointnessConfig(vocab_size=32)
+    with pytest.raises(ValueError, match="has sizes in place of a length"):
+        at_length(dataclasses.replace(EXPERIMENT, task=task), 48)
 
 
 def test_the_rest_of_the_experiment_stays():

@@ -7,6 +7,8 @@ import pytest
 import tyro
 
 from memzoo.data.needle import NeedleConfig
+from memzoo.data.prefix import PrefixConfig
+from memzoo.data.repeat import RepeatConfig, repeat_context
 from memzoo.evals.recall_config import RecallConfig
 
 SMALL = RecallConfig(
@@ -65,6 +67,38 @@ def test_a_window_is_shorter_than_the_sequence():
     config = changed(layers=("sliding_window_attention",))
     (layer,) = config.experiment(config.jobs()[0]).model.pattern[0].layers
     assert layer.window == 4
+
+
+def test_sequences_are_read_as_often_as_asked():
+    config = changed(repeat_context=(1, 3))
+    jobs = config.jobs()
+    assert len(jobs) == 2**6 == len({job.place for job in jobs})
+    assert {job.place for job in SMALL.jobs()} < {job.place for job in jobs}
+    assert len({job.label for job in jobs}) == 2**6
+    for job in jobs:
+        task = config.experiment(job).task
+        plain = dataclasses.replace(config, repeat_context=(1,)).experiment(
+            dataclasses.replace(job, repeat_context=1)
+        )
+        assert task == repeat_context(plain.task, job.repeat_context)
+        assert config.settings(job)[0].get("repeat_context", 1) == job.repeat_context
+    assert config.meaning() == SMALL.meaning()
+    pairs = changed(repeat_context=(2,), repeat_question=False)
+    assert pairs.experiment(pairs.jobs()[0]).task.length == 16 + 4
+    assert pairs.meaning() == SMALL.meaning() | {"repeat_question": False}
+
+
+def test_pairs_are_a_prefix_for_who_accepts_one():
+    config = changed(
+        layers=("prefix_attention", "attention"), repeat_context=(2,), seeds=(0,)
+    )
+    for job in config.jobs():
+        task = config.experiment(job).task
+        assert isinstance(task, PrefixConfig) == (job.layer == "prefix_attention")
+    causal = dataclasses.replace(config, prefix=False)
+    task = causal.experiment(causal.jobs()[0]).task
+    assert isinstance(task, RepeatConfig)
+    assert causal.meaning() == config.meaning() | {"prefix": False}
 
 
 def test_axes_are_no_part_of_what_a_sweep_means():

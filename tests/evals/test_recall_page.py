@@ -58,6 +58,12 @@ def test_the_details_say_what_was_trained_and_read():
     assert last.endswith("A model is trained for each number of pairs.")
     mixed = details(dataclasses.replace(PAIRS, mixture=True))
     assert "One model is trained on all numbers of pairs" in mixed[-1]
+    assert "Layers that accept a prefix read the pairs non-causally." in mixed
+    twice = details(dataclasses.replace(PAIRS, repeat_context=(1, 2), prefix=False))
+    assert twice[1] == (
+        "Sequences are read 1, 2 times before they are answered, question and all."
+    )
+    assert not any("non-causally" in sentence for sentence in twice)
     first, *_, last = details(NEEDLE)
     assert "vocabulary 128, trained on sequences of 64 tokens" in first
     assert "Read at 256, 512" in last and "depths 0, 0.25, 0.5, 0.75, 1" in last

@@ -102,6 +102,14 @@ def test_a_metric_that_nobody_measured_is_refused():
         ({"num_pairs": 4, "length": 64, "width": 9}, "4 pairs, 64 tokens"),
         ({"length": 512, "depth": 0.25}, "depth 0.25, 512 tokens"),
         ({"length": 512}, "all, 512 tokens"),
+        (
+            {"num_pairs": 4, "length": 128, "repeat_context": 2},
+            "4 pairs, 128 tokens, read 2 times",
+        ),
+        (
+            {"first": 4, "second": 16, "length": 23},
+            "sets of 4 and 16, 23 tokens",
+        ),
         ({"length": 9, "context_from": 1, "context_to": 8}, "context 1 to 8"),
     ],
 )

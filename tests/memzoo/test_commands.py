@@ -136,6 +136,22 @@ def test_eval(call, trained):
     assert code == 0 and "4 pairs, 16 tokens" in out
 
 
+def test_contexts_are_read_again(call, place):
+    words = ["--repeat-context", 2, "--name", "again"]
+    assert train(call, "tiny_experiment.py", *words, "--steps", 2)["step"] == 2
+    record = json.loads((place / "runs/again/config.json").read_text())
+    task = record["config"]["task"]
+    assert (task["type"], task["times"], task["task"]["type"]) == ("repeat", 2, "mqar")
+    # The run's folder says how often; so may the flag, again.
+    assert train(call, "runs/again", "--steps", 3)["step"] == 3
+    assert train(call, "runs/again", *words, "--steps", 4)["step"] == 4
+    code, out, _ = call("eval", "runs/again", "--json")
+    assert code == 0 and {row["setting"]["length"] for row in json.loads(out)} == {32}
+    words = ["--repeat-context", 2, "--no-repeat-question"]
+    code, out, _ = call("eval", "runs/again", "--json", *words)
+    assert code == 0 and {row["setting"]["length"] for row in json.loads(out)} == {24}
+
+
 def test_generate(call, trained):
     words = ["generate", "runs/tiny", "--prompt", "2,17,4,18,2", "--tokens", 5]
     code, out, _ = call(*words, "--temperature", 0)

@@ -23,6 +23,7 @@ def chunk_scan(
     *,
     chunk_size: int,
     reset: Bool[Array, "b t"] | None = None,
+    which: Int[Array, "b n"] | None = None,
 ) -> tuple[PyTree, Memory]:
     """The outputs of all chunks, and the memory after the last.
 
@@ -38,6 +39,8 @@ def chunk_scan(
             with zeros, which the body must take for tokens that change nothing.
         chunk_size: tokens in a chunk, c.
         reset: a document starts at this token.
+        which: the memory that each chunk reads and writes, where a row has several:
+            `memory` is then `b m ...`, and those that no chunk names stay as they are.
     """
     chunks = split_chunks(tokens, chunk_size)
     segments = None if reset is None else split_segments(reset, chunk_size)
@@ -46,7 +49,14 @@ def chunk_scan(
     def checkpointed(memory: Memory, chunk: tuple[PyTree, Any]):
         return body(memory, *chunk)
 
-    memory, outputs = jax.lax.scan(checkpointed, memory, (chunks, segments))
+    def choose(memory: Memory, inputs: tuple):
+        # Outside the checkpoint: of several memories, only the chunk's is kept.
+        *chunk, chosen = inputs
+        after, outputs = checkpointed(take_memory(memory, chosen), tuple(chunk))
+        return put_memory(memory, chosen, after), outputs
+
+    inputs = (chunks, segments, None if which is None else which.T)
+    memory, outputs = jax.lax.scan(choose, memory, inputs)
     time = jax.tree.leaves(tokens)[0].shape[1]
     return merge_chunks(outputs, time), memory
 
@@ -57,6 +67,7 @@ def chunk_scan_with_gradient(
     memory: Memory,
     chunks: PyTree,
     segments: Int[Array, "n b c"] | None,
+    which: Int[Array, "b n"] | None = None,
 ) -> tuple[PyTree, Memory]:
     """The outputs of all chunks and the memory after the last, with a given gradient.
 
@@ -71,34 +82,63 @@ def chunk_scan_with_gradient(
         memory: any tree of arrays, before the first token.
         chunks: any tree of arrays `n b c ...`.
         segments: document starts seen in each chunk, as in `chunk_scan`.
+        which: the memory of each chunk, as in `chunk_scan`.
     """
 
-    def save(memory: Memory, chunks: PyTree, segments: Any):
-        def body(memory: Memory, chunk: tuple[PyTree, Any]):
-            after, outputs, saved = forward(memory, *chunk)
-            return after, (outputs, (memory, saved))
+    def save(memory: Memory, chunks: PyTree, places: Any):
+        def body(memories: Memory, inputs: tuple):
+            chunk, (segment, chosen) = inputs
+            memory = take_memory(memories, chosen)
+            after, outputs, saved = forward(memory, chunk, segment)
+            return put_memory(memories, chosen, after), (outputs, (memory, saved))
 
-        memory, (outputs, saved) = jax.lax.scan(body, memory, (chunks, segments))
-        return (outputs, memory), (chunks, segments, saved)
+        memory, (outputs, saved) = jax.lax.scan(body, memory, (chunks, places))
+        return (outputs, memory), (chunks, places, saved)
 
     def pull(residuals: tuple, cotangents: tuple):
-        chunks, segments, saved = residuals
+        chunks, places, saved = residuals
         outputs, memory = cotangents
 
-        def body(cotangent: Memory, chunk: tuple):
-            tokens, segment, (memory, saved), outputs = chunk
-            return backward(memory, tokens, segment, saved, cotangent, outputs)
+        def body(cotangents: Memory, inputs: tuple):
+            tokens, (segment, chosen), (memory, saved), outputs = inputs
+            cotangent = take_memory(cotangents, chosen)
+            before, tokens = backward(
+                memory, tokens, segment, saved, cotangent, outputs
+            )
+            return put_memory(cotangents, chosen, before), tokens
 
-        inputs = (chunks, segments, saved, outputs)
+        inputs = (chunks, places, saved, outputs)
         memory, chunks = jax.lax.scan(body, memory, inputs, reverse=True)
         return memory, chunks, None
 
     @jax.custom_vjp
-    def run(memory: Memory, chunks: PyTree, segments: Any):
-        return save(memory, chunks, segments)[0]
+    def run(memory: Memory, chunks: PyTree, places: Any):
+        return save(memory, chunks, places)[0]
 
     run.defvjp(save, pull)
-    return run(memory, chunks, segments)
+    return run(memory, chunks, (segments, None if which is None else which.T))
+
+
+def take_memory(memories: Memory, which: Int[Array, "b"] | None) -> Memory:
+    """Of `b m ...` the memory of each row that is named; None: there is one a row."""
+    if which is None:
+        return memories
+    row = jnp.arange(which.shape[0])
+    return jax.tree.map(lambda a: a[row, which], memories)
+
+
+def put_memory(
+    memories: Memory, which: Int[Array, "b"] | None, memory: Memory
+) -> Memory:
+    """`memories` with `memory` in the place that `take_memory` took it from."""
+    if which is None:
+        return memory
+    row = jnp.arange(which.shape[0])
+
+    def put(all_of_row: Array, one: Array) -> Array:
+        return all_of_row.at[row, which].set(one, unique_indices=True)
+
+    return jax.tree.map(put, memories, memory)
 
 
 def split_chunks(tokens: PyTree, chunk_size: int) -> PyTree:
@@ -136,6 +176,16 @@ def merge_chunks(chunks: PyTree, time: int) -> PyTree:
 def split_segments(reset: Bool[Array, "b t"], chunk_size: int) -> Int[Array, "n b c"]:
     """The number of document starts seen in each chunk, up to and with each token."""
     return jnp.cumsum(split_chunks(reset, chunk_size), axis=2, dtype=jnp.int32)
+
+
+def check_chunks(which: Int[Array, "b n"] | None, time: int, chunk_size: int) -> None:
+    """Raise ValueError unless `which`, if given, names one memory a chunk."""
+    num_chunks = -(-time // chunk_size)
+    if which is not None and which.shape[1] != num_chunks:
+        raise ValueError(
+            f"which names the memories of {which.shape[1]} chunks; {time} tokens in "
+            f"chunks of {chunk_size} are {num_chunks}"
+        )
 
 
 def resolve_form(form: str) -> Literal["scan", "parallel"]:

@@ -16,12 +16,15 @@ from jaxtyping import Array, Bool, Float, Int
 from .chunk_decay import ChunkDecay, chunk_decay, keep, running_log_decay, scale
 from .chunk_scan import (
     Form,
+    check_chunks,
     chunk_scan_with_gradient,
     merge_chunks,
+    put_memory,
     resolve_chunk_size,
     resolve_form,
     split_chunks,
     split_segments,
+    take_memory,
 )
 from .delta_rule_chunk import backward, forward
 from .matrix_product import matrix_product
@@ -100,12 +103,13 @@ def delta_rule_chunkwise(
     v: Float[Array, "b t h v"],
     write_strength: Float[Array, "b t h"],
     log_decay: Float[Array, "b t h"] | None,
-    memory: Float[Array, "b h k v"],
+    memory: Float[Array, "b *m h k v"],
     *,
     reset: Bool[Array, "b t"] | None = None,
     chunk_size: int | None = None,
     form: Form = "auto",
-) -> tuple[Float[Array, "b t h v"], Float[Array, "b h k v"]]:
+    which: Int[Array, "b n"] | None = None,
+) -> tuple[Float[Array, "b t h v"], Float[Array, "b *m h k v"]]:
     """What `delta_rule_recurrent` returns, by matrix products over chunks.
 
     Args:
@@ -120,24 +124,33 @@ def delta_rule_chunkwise(
         form: `scan` does all the work inside a scan over chunks, `parallel` all that
             does not need the memory before it. `auto`: by the backend. The gradient of
             `scan` is written by hand, in reverse mode.
+        which: of several memories a row, `b m h k v`, the one that each chunk of
+            `chunk_size` tokens reads and writes; None: there is one, `b h k v`.
+
+    Raises:
+        ValueError: `which` does not name a memory for every chunk.
     """
     time = q.shape[1]
     chunk_size = resolve_chunk_size(chunk_size, time)
+    check_chunks(which, time, chunk_size)
     *inputs, log_decay = split_chunks((q, k, v, write_strength, log_decay), chunk_size)
     chunks = (*inputs, running_log_decay(log_decay, memory.dtype))
     segments = None if reset is None else split_segments(reset, chunk_size)
     if resolve_form(form) == "scan":
         o, memory = chunk_scan_with_gradient(
-            forward, backward, memory, chunks, segments
+            forward, backward, memory, chunks, segments, which
         )
     else:
-        o, memory = _all_chunks(chunks, segments, memory)
+        o, memory = _all_chunks(chunks, segments, which, memory)
     return merge_chunks(o, time), memory
 
 
 def _all_chunks(
-    tokens: tuple, segments: Int[Array, "n b c"] | None, memory: Float[Array, "b h k v"]
-) -> tuple[Float[Array, "n b c h v"], Float[Array, "b h k v"]]:
+    tokens: tuple,
+    segments: Int[Array, "n b c"] | None,
+    which: Int[Array, "b n"] | None,
+    memory: Float[Array, "b *m h k v"],
+) -> tuple[Float[Array, "n b c h v"], Float[Array, "b *m h k v"]]:
     q, k, v, strength, decay = _heads_first(tokens, segments, memory.dtype)
     operand = jnp.result_type(q, k, v)
     dot = partial(matrix_product, operand=operand, accumulate=memory.dtype)
@@ -149,14 +162,18 @@ def _all_chunks(
         "nbhij,nbhjk->nbhik", inverse, scale(k.astype(memory.dtype), decay.carried)
     )
 
-    def body(memory: Array, chunk: tuple):
-        k, fresh, erasing, decay = chunk
+    def body(memories: Array, chunk: tuple):
+        k, fresh, erasing, decay, chosen = chunk
+        memory = take_memory(memories, chosen)
         write = fresh - dot("bhik,bhkv->bhiv", erasing, memory)
         left = dot("bhjk,bhjv->bhkv", k, scale(write, decay.remaining))
-        return keep(memory, decay) + left, (memory, write)
+        after = put_memory(memories, chosen, keep(memory, decay) + left)
+        return after, (memory, write)
 
     part = decay._replace(within=None, carried=None)
-    memory, (before, write) = jax.lax.scan(body, memory, (k, fresh, erasing, part))
+    chosen = None if which is None else which.T
+    inputs = (k, fresh, erasing, part, chosen)
+    memory, (before, write) = jax.lax.scan(body, memory, inputs)
     scores = dot("nbhik,nbhjk->nbhij", q, k) * decay.within
     o = scale(dot("nbhik,nbhkv->nbhiv", q, before), decay.carried)
     o = o + dot("nbhij,nbhjv->nbhiv", scores, write)

@@ -13,12 +13,15 @@ from jaxtyping import Array, Bool, Float, Int
 from .chunk_decay import chunk_decay, keep, running_log_decay, scale
 from .chunk_scan import (
     Form,
+    check_chunks,
     chunk_scan_with_gradient,
     merge_chunks,
+    put_memory,
     resolve_chunk_size,
     resolve_form,
     split_chunks,
     split_segments,
+    take_memory,
 )
 from .matrix_product import matrix_product
 from .scalar_decay_chunk import backward, forward
@@ -84,12 +87,13 @@ def scalar_decay_chunkwise(
     k: Float[Array, "b t h k"],
     v: Float[Array, "b t h v"],
     log_decay: Float[Array, "b t h"] | None,
-    memory: Float[Array, "b h k v"],
+    memory: Float[Array, "b *m h k v"],
     *,
     reset: Bool[Array, "b t"] | None = None,
     chunk_size: int | None = None,
     form: Form = "auto",
-) -> tuple[Float[Array, "b t h v"], Float[Array, "b h k v"]]:
+    which: Int[Array, "b n"] | None = None,
+) -> tuple[Float[Array, "b t h v"], Float[Array, "b *m h k v"]]:
     """What `scalar_decay_recurrent` returns, by matrix products over chunks.
 
     Args:
@@ -103,24 +107,33 @@ def scalar_decay_chunkwise(
         form: `scan` does all the work inside a scan over chunks, `parallel` all that
             does not need the memory before it. `auto`: by the backend. The gradient of
             `scan` is written by hand, in reverse mode.
+        which: of several memories a row, `b m h k v`, the one that each chunk of
+            `chunk_size` tokens reads and writes; None: there is one, `b h k v`.
+
+    Raises:
+        ValueError: `which` does not name a memory for every chunk.
     """
     time = q.shape[1]
     chunk_size = resolve_chunk_size(chunk_size, time)
+    check_chunks(which, time, chunk_size)
     *inputs, log_decay = split_chunks((q, k, v, log_decay), chunk_size)
     chunks = (*inputs, running_log_decay(log_decay, memory.dtype))
     segments = None if reset is None else split_segments(reset, chunk_size)
     if resolve_form(form) == "scan":
         o, memory = chunk_scan_with_gradient(
-            forward, backward, memory, chunks, segments
+            forward, backward, memory, chunks, segments, which
         )
     else:
-        o, memory = _all_chunks(chunks, segments, memory)
+        o, memory = _all_chunks(chunks, segments, which, memory)
     return merge_chunks(o, time), memory
 
 
 def _all_chunks(
-    tokens: tuple, segments: Int[Array, "n b c"] | None, memory: Float[Array, "b h k v"]
-) -> tuple[Float[Array, "n b c h v"], Float[Array, "b h k v"]]:
+    tokens: tuple,
+    segments: Int[Array, "n b c"] | None,
+    which: Int[Array, "b n"] | None,
+    memory: Float[Array, "b *m h k v"],
+) -> tuple[Float[Array, "n b c h v"], Float[Array, "b *m h k v"]]:
     dtype = memory.dtype
     *inputs, running = tokens
     q, k, v = (jnp.swapaxes(x, 2, 3) for x in inputs)
@@ -130,12 +143,14 @@ def _all_chunks(
     dot = partial(matrix_product, operand=jnp.result_type(q, k, v), accumulate=dtype)
     left = dot("nbhjk,nbhjv->nbhkv", k, scale(v.astype(dtype), decay.remaining))
 
-    def body(memory: Array, chunk: tuple):
-        left, decay = chunk
-        return keep(memory, decay) + left, memory
+    def body(memories: Array, chunk: tuple):
+        left, decay, chosen = chunk
+        memory = take_memory(memories, chosen)
+        return put_memory(memories, chosen, keep(memory, decay) + left), memory
 
     part = decay._replace(within=None, carried=None, remaining=None)
-    memory, before = jax.lax.scan(body, memory, (left, part))
+    chosen = None if which is None else which.T
+    memory, before = jax.lax.scan(body, memory, (left, part, chosen))
     scores = dot("nbhik,nbhjk->nbhij", q, k) * decay.within
     o = scale(dot("nbhik,nbhkv->nbhiv", q, before), decay.carried)
     o = o + dot("nbhij,nbhjv->nbhiv", scores, v)

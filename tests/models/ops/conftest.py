@@ -141,3 +141,30 @@ def assert_same() -> Callable[..., None]:
             )
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def one_memory_at_a_time() -> Callable[..., Op]:
+    """Makes of a recurrent op one with several memories a row, chunk by chunk."""
+
+    def make(recurrent: Op, which: np.ndarray, chunk_size: int) -> Op:
+        def several(memory: Any, reset: Any = None, **tokens: Any) -> Any:
+            rows = []
+            for row, names in enumerate(which):
+                held, outputs = list(memory[row]), []
+                for chunk, name in enumerate(names):
+                    at = slice(chunk * chunk_size, (chunk + 1) * chunk_size)
+                    part = {
+                        key: None if x is None else x[row : row + 1, at]
+                        for key, x in tokens.items()
+                    }
+                    start = None if reset is None else reset[row : row + 1, at]
+                    o, after = recurrent(**part, memory=held[name][None], reset=start)
+                    held[name] = after[0]
+                    outputs.append(o)
+                rows.append((jnp.concatenate(outputs, axis=1)[0], jnp.stack(held)))
+            return tuple(jnp.stack(parts) for parts in zip(*rows, strict=True))
+
+        return several
+
+    return make

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 
 from memzoo.models.ops.chunk_scan import (
+    check_chunks,
     chunk_scan,
     chunk_scan_with_gradient,
     merge_chunks,
+    put_memory,
     resolve_chunk_size,
     resolve_form,
     split_chunks,
     split_segments,
+    take_memory,
 )
 
 
@@ -124,3 +127,46 @@ def test_unknown_form_is_refused():
     assert resolve_form("auto") in ("scan", "parallel")
     with pytest.raises(ValueError, match="form is 'fast'; choose auto, scan"):
         resolve_form("fast")
+
+
+def test_chunks_of_several_memories(x64):
+    """Each row's chunks name memories; the others are left as they are."""
+    rng = np.random.default_rng(0)
+    tokens = jnp.asarray(rng.standard_normal((2, 11)))
+    start = jnp.asarray(rng.standard_normal((2, 3)))
+    which = jnp.asarray([[1, 1, 0], [2, 0, 2]])
+
+    def run(start, tokens):
+        return chunk_scan(_running_sum, start, tokens, chunk_size=4, which=which)
+
+    total, memory = run(start, tokens)
+    held, wanted = np.array(start), np.zeros((2, 11))
+    for row, t in np.ndindex(2, 11):
+        name = int(which[row, t // 4])
+        held[row, name] += tokens[row, t]
+        wanted[row, t] = held[row, name]
+    np.testing.assert_allclose(total, wanted, rtol=1e-12)
+    np.testing.assert_allclose(memory, held, rtol=1e-12)
+    np.testing.assert_array_equal(memory[0, 2], start[0, 2])
+    gradient = jax.grad(lambda start: jnp.sum(run(start, tokens)[0]))(start)
+    uses = [[3, 8, 0], [4, 0, 7]]
+    np.testing.assert_allclose(gradient, uses)
+
+
+def test_what_is_taken_can_be_put_back():
+    memories = {"a": jnp.arange(12.0).reshape(2, 3, 2)}
+    which = jnp.array([2, 0])
+    taken = take_memory(memories, which)
+    np.testing.assert_array_equal(taken["a"], [[4, 5], [6, 7]])
+    put = put_memory(memories, which, {"a": -taken["a"]})["a"]
+    np.testing.assert_array_equal(put[0], [[0, 1], [2, 3], [-4, -5]])
+    np.testing.assert_array_equal(put[1], [[-6, -7], [8, 9], [10, 11]])
+    assert take_memory(memories, None) is memories
+    assert put_memory(memories, None, taken) is taken
+
+
+def test_every_chunk_needs_the_name_of_a_memory():
+    check_chunks(None, 9, 4)
+    check_chunks(jnp.zeros((1, 3), jnp.int32), 9, 4)
+    with pytest.raises(ValueError, match="memories of 2 chunks; 9 tokens in chunks"):
+        check_chunks(jnp.zeros((1, 2), jnp.int32), 9, 4)

@@ -220,3 +220,38 @@ def test_bfloat16_stays_close_to_float64(form):
     for found, wanted in zip((o, last), exact, strict=True):
         error = np.asarray(found, np.float64) - np.asarray(wanted)
         assert np.sqrt(np.mean(error**2) / np.mean(np.asarray(wanted) ** 2)) < 5e-3
+
+
+WHICH = np.array([[0, 2, 2, 0, 3], [3, 3, 3, 3, 3]])
+
+
+@pytest.mark.parametrize("resets", ["none", "inside"])
+@pytest.mark.parametrize("decay", ["mild", "none"])
+@pytest.mark.parametrize("form", FORMS)
+def test_each_chunk_has_the_memory_that_it_names(
+    x64, make_inputs, make_reset, assert_same, one_memory_at_a_time, form, decay, resets
+):
+    inputs = make_inputs(18, decay=decay)
+    memories = np.random.default_rng(3).standard_normal((2, 4, 2, 6, 5))
+    inputs["memory"] = jnp.asarray(memories)
+    chunks = partial(
+        scalar_decay_chunkwise, which=jnp.asarray(WHICH), chunk_size=4, form=form
+    )
+    assert_same(
+        one_memory_at_a_time(scalar_decay_recurrent, WHICH, 4),
+        chunks,
+        inputs,
+        make_reset(resets, 18),
+    )
+    _, after = chunks(**inputs)
+    np.testing.assert_array_equal(after[:, 1], memories[:, 1])
+    np.testing.assert_array_equal(after[1, :3], memories[1, :3])
+
+
+def test_every_chunk_needs_a_memory(make_inputs):
+    inputs = make_inputs(18)
+    inputs["memory"] = inputs["memory"][:, None]
+    with pytest.raises(ValueError, match="18 tokens in chunks of 9 are 2"):
+        scalar_decay_chunkwise(
+            **inputs, which=jnp.zeros((2, 3), jnp.int32), chunk_size=9
+        )

@@ -1,0 +1,209 @@
+"""Tokens that are sent to a few memories each, and slots that group them by memory.
+
+A row's slots are cut into chunks of `chunk_size`. Every memory has as many chunks as
+its tokens fill, one memory after the other, and its tokens lie there in their order in
+time: the counting form of a stable sort by memory. So a token's place within its chunk
+depends on the tokens before it alone, no token is ever dropped, and the number of
+chunks is known before the routing is.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+class Routing(NamedTuple):
+    """Which memories a token writes and reads.
+
+    Attributes:
+        chosen: memories, the most probable first; of equals the lowest number.
+        weight: shares of the chosen ones, their probabilities made to sum to 1.
+        probability: of every memory.
+    """
+
+    chosen: Int[Array, "b t top"]
+    weight: Float[Array, "b t top"]
+    probability: Float[Array, "b t m"]
+
+
+class Slots(NamedTuple):
+    """Where tokens lie when they are grouped by memory.
+
+    Attributes:
+        pair: what lies in each slot, token x top + choice; -1: nothing.
+        place: slot of each token in each memory; -1: it has none there.
+        which: memory of each chunk. Chunks after the last that is filled are empty and
+            count for the last memory.
+    """
+
+    pair: Int[Array, "b s"]
+    place: Int[Array, "b t m"]
+    which: Int[Array, "b n"]
+
+
+def route(logits: Float[Array, "b t m"], top_k: int) -> Routing:
+    """The `top_k` most probable memories of each token."""
+    probability = jax.nn.softmax(logits, axis=-1)
+    weight, chosen = jax.lax.top_k(probability, top_k)
+    weight = weight / jnp.sum(weight, axis=-1, keepdims=True)
+    return Routing(chosen, weight, probability)
+
+
+def selected(
+    chosen: Int[Array, "b t top"], num_memories: int, valid: Bool[Array, "b t"] | None
+) -> Bool[Array, "b t m"]:
+    """Memories that each real token has chosen."""
+    memory = jnp.arange(num_memories)[None, None, None, :]
+    there = jnp.any(chosen[..., None] == memory, axis=2)
+    return there if valid is None else jnp.logical_and(there, valid[:, :, None])
+
+
+def weight_by_memory(routing: Routing, num_memories: int) -> Float[Array, "b t m"]:
+    """The share of every memory, 0 of those that are not chosen."""
+    memory = jnp.arange(num_memories)[None, None, None, :]
+    there = routing.chosen[..., None] == memory
+    return jnp.sum(jnp.where(there, routing.weight[..., None], 0), axis=2)
+
+
+def num_chunks(time: int, top_k: int, num_memories: int, chunk_size: int) -> int:
+    """Chunks that suffice however the tokens are routed."""
+    return (time * top_k + num_memories * (chunk_size - 1)) // chunk_size
+
+
+def assign_slots(
+    chosen: Int[Array, "b t top"],
+    there: Bool[Array, "b t m"],
+    chunk_size: int | None,
+) -> Slots:
+    """The slots of all tokens.
+
+    Args:
+        chosen: memories of each token, no two of them equal.
+        there: the same as a mask, false for tokens that are not real.
+        chunk_size: slots in a chunk. None: every memory has one chunk, with a slot for
+            each token of the row.
+    """
+    batch, time, top_k = chosen.shape
+    num_memories = there.shape[2]
+    rank = jnp.cumsum(there, axis=1, dtype=jnp.int32) - 1
+    if chunk_size is None:
+        count, chunk_size = num_memories, max(time, 1)
+        start = jnp.arange(num_memories, dtype=jnp.int32)[None, :]
+        which = jnp.broadcast_to(start, (batch, num_memories))
+    else:
+        count = num_chunks(time, top_k, num_memories, chunk_size)
+        used = -(-jnp.sum(there, axis=1, dtype=jnp.int32) // chunk_size)
+        end = jnp.cumsum(used, axis=1, dtype=jnp.int32)
+        start = end - used
+        index = jnp.arange(count, dtype=jnp.int32)[None, :, None]
+        which = jnp.sum(index >= end[:, None, :], axis=2, dtype=jnp.int32)
+        which = jnp.minimum(which, num_memories - 1)
+    place = jnp.where(there, start[:, None, :] * chunk_size + rank, -1)
+    of_choice = jnp.take_along_axis(place, chosen, axis=2).reshape(batch, -1)
+    outside = count * chunk_size
+    pair = jnp.full((batch, outside), -1, jnp.int32)
+    pair = pair.at[
+        jnp.arange(batch)[:, None], jnp.where(of_choice >= 0, of_choice, outside)
+    ].set(jnp.arange(time * top_k, dtype=jnp.int32)[None, :], mode="drop")
+    return Slots(pair, place, which)
+
+
+def slot_resets(
+    slots: Slots, reset: Bool[Array, "b t"], top_k: int
+) -> tuple[Bool[Array, "b s"], Bool[Array, "b m"]]:
+    """Document starts as each memory sees them.
+
+    Args:
+        slots: of the tokens.
+        reset: a document starts at this token.
+        top_k: memories a token.
+
+    Returns:
+        slots before which a document has started since the memory's last token; and
+        memories that no token has reached since the last document started.
+    """
+    segment = jnp.cumsum(reset, axis=1, dtype=jnp.int32)
+    token = jnp.maximum(slots.pair, 0) // top_k
+    here = jnp.take_along_axis(segment, token, axis=1)
+    # The first slot of a memory follows what was carried in, which is segment 0.
+    before = jnp.pad(here[:, :-1], ((0, 0), (1, 0)))
+    size = slots.pair.shape[1] // max(slots.which.shape[1], 1)
+    opens = jnp.pad(
+        slots.which[:, 1:] != slots.which[:, :-1],
+        ((0, 0), (1, 0)),
+        constant_values=True,
+    )
+    first = opens[:, :, None] & (jnp.arange(size) == 0)[None, None, :]
+    before = jnp.where(first.reshape(here.shape), 0, before)
+    starts = jnp.logical_and(slots.pair >= 0, here != before)
+    reached = jnp.max(
+        jnp.where(slots.place >= 0, segment[:, :, None], 0), axis=1, initial=0
+    )
+    return starts, reached != jnp.max(segment, axis=1, initial=0)[:, None]
+
+
+def tokens_to_slots(
+    x: Float[Array, "b t *x"], slots: Slots, chosen: Int[Array, "b t top"]
+) -> Float[Array, "b s *x"]:
+    """What the token of each slot has; zero where the slot is empty."""
+    token = jnp.where(slots.pair < 0, -1, slots.pair // chosen.shape[2])
+    return move(x, token, jnp.take_along_axis(slots.place, chosen, axis=2))
+
+
+def memories_to_slots(
+    x: Float[Array, "b m t *x"], slots: Slots, top_k: int
+) -> Float[Array, "b s *x"]:
+    """What the token of each slot has for the slot's memory; zero where it is empty."""
+    batch, num_memories, time = x.shape[:3]
+    size = slots.pair.shape[1] // max(slots.which.shape[1], 1)
+    memory = jnp.repeat(slots.which, size, axis=1)
+    source = jnp.where(slots.pair < 0, -1, memory * time + slots.pair // top_k)
+    back = jnp.swapaxes(slots.place, 1, 2).reshape(batch, num_memories * time, 1)
+    return move(x.reshape(batch, num_memories * time, *x.shape[3:]), source, back)
+
+
+def slots_to_choices(
+    y: Float[Array, "b s *x"], slots: Slots, chosen: Int[Array, "b t top"]
+) -> Float[Array, "b t top *x"]:
+    """What lies in the slots of each token; zero for tokens that have none."""
+    batch, time, top_k = chosen.shape
+    place = jnp.take_along_axis(slots.place, chosen, axis=2)
+    moved = move(y, place.reshape(batch, time * top_k), slots.pair[:, :, None])
+    return moved.reshape(batch, time, top_k, *y.shape[2:])
+
+
+@jax.custom_vjp
+def move(
+    x: Float[Array, "b i *x"], source: Int[Array, "b o"], back: Int[Array, "b i r"]
+) -> Float[Array, "b o *x"]:
+    """y[b, o] = x[b, source[b, o]], zero where the source is -1.
+
+    Args:
+        x: what is moved.
+        source: where to take it from.
+        back: all o that an i goes to, filled up with -1. By it the gradient is a move
+            too, which XLA runs many times faster than adding to places.
+    """
+    return _take(x, source)
+
+
+def _take(x: Array, source: Array) -> Array:
+    rest = (1,) * (x.ndim - 2)
+    index = jnp.maximum(source, 0).reshape(*source.shape, *rest)
+    y = jnp.take_along_axis(x, index, axis=1)
+    there = (source >= 0).reshape(*source.shape, *rest)
+    return jnp.where(there, y, jnp.zeros_like(y))
+
+
+def _forward(x: Array, source: Array, back: Array) -> tuple[Array, Array]:
+    return _take(x, source), back
+
+
+def _backward(back: Array, cotangent: Array) -> tuple[Array, None, None]:
+    parts = [_take(cotangent, back[:, :, r]) for r in range(back.shape[2])]
+    return sum(parts[1:], parts[0]), None, None
+
+
+move.defvjp(_forward, _backward)

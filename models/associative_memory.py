@@ -17,6 +17,14 @@ from .update_rules import UpdateRule
 Tails = tuple[Float[Array, "b _ _"], ...]
 
 
+class StreamTails(NamedTuple):
+    """Tails of the short convolutions on queries, keys and values."""
+
+    query: Float[Array, "b _ _"]
+    key: Float[Array, "b _ _"]
+    value: Float[Array, "b _ _"]
+
+
 class AssociativeState(NamedTuple):
     """State of an `AssociativeMemory`.
 
@@ -36,6 +44,10 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
     `inputs`, `write_and_read`, `read` and `output`."""
 
     rule: ClassVar[UpdateRule]
+    own: ClassVar[frozenset[str]] = frozenset(
+        {"key", "value", "write_strength", "decay", "time"}
+    )
+    """Maps of which each memory of a mixture has its own; queries are never theirs."""
     config: Any
     """The layer's config; its `chunk_size` is read here."""
 
@@ -67,6 +79,26 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
     ) -> tuple[Float[Array, "b t h v"], Float[Array, "b h k v"]]:
         """Write every token and read after its write, in the fast form."""
         return self.rule.sequence(inputs, memory, reset, self.config.chunk_size)
+
+    def write_and_read_several(
+        self,
+        inputs: MemoryInputs,
+        memories: Float[Array, "b m h k v"],
+        which: Int[Array, "b n"],
+        reset: Bool[Array, "b t"] | None,
+        chunk_size: int,
+    ) -> tuple[Float[Array, "b t h v"], Float[Array, "b m h k v"]]:
+        """The same with several memories a row, each chunk for the one that it names.
+
+        Raises:
+            ValueError: the layer's rule has no such form.
+        """
+        if self.rule.several is None:
+            raise ValueError(
+                f"{type(self).__name__} writes by a rule that has no form for several "
+                "memories a row; write them as rows of their own"
+            )
+        return self.rule.several(inputs, memories, which, reset, chunk_size)
 
     def write_and_read_token(
         self, inputs: MemoryInputs, memory: Float[Array, "b h k v"]
@@ -141,17 +173,17 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
         x = x[:, None, :]
         inputs, tails = self.inputs(x, state, Layout())
         read, memory = self.write_and_read_token(inputs, state.memory)
-        y = self._put_out(read, inputs, x)[:, 0]
+        y = self._put_out(read, inputs.skip, x)[:, 0]
         return y, AssociativeState(memory, tails, state.position + 1)
 
     def _put_out(
         self,
         read: Float[Array, "b t h v"],
-        inputs: MemoryInputs,
+        skip: Float[Array, "b t h v"] | None,
         x: Float[Array, "b t d"],
     ) -> Float[Array, "b t d"]:
-        if inputs.skip is not None:
-            read = read + inputs.skip.astype(read.dtype)
+        if skip is not None:
+            read = read + skip.astype(read.dtype)
         return self.output(read.astype(x.dtype), x)
 
 
@@ -188,10 +220,10 @@ class QueryKeyValue(nnx.Module):
     def init_tails(self, batch_size: int) -> Tails:
         if not self.convolutions:
             return ()
-        return (
-            self.query_convolution.init_tail(batch_size),
-            self.key_convolution.init_tail(batch_size),
-            self.value_convolution.init_tail(batch_size),
+        return StreamTails(
+            query=self.query_convolution.init_tail(batch_size),
+            key=self.key_convolution.init_tail(batch_size),
+            value=self.value_convolution.init_tail(batch_size),
         )
 
     def __call__(
@@ -214,7 +246,7 @@ class QueryKeyValue(nnx.Module):
                 )
             ]
             streams = [stream for stream, _ in mixed]
-            tails = tuple(tail for _, tail in mixed)
+            tails = StreamTails(*(tail for _, tail in mixed))
         if self.activation:
             streams = [jax.nn.silu(stream) for stream in streams]
         q, k, v = (

@@ -8,7 +8,12 @@ from einops import rearrange, repeat
 from flax import nnx
 from jaxtyping import Array, Float
 
-from .associative_memory import AssociativeMemory, AssociativeState, Tails
+from .associative_memory import (
+    AssociativeMemory,
+    AssociativeState,
+    StreamTails,
+    Tails,
+)
 from .decay_init import init_log_a, init_time_bias
 from .interface import Layout
 from .layer_checks import check_convolution, check_positive
@@ -111,19 +116,19 @@ class Mamba2(AssociativeMemory):
     def init_tails(self, batch_size: int) -> Tails:
         if self.convolution is None:
             return ()
-        return (self.convolution.init_tail(batch_size),)
+        tail = self.convolution.init_tail(batch_size)
+        value, key, query = jnp.split(tail, self._edges(), axis=-1)
+        return StreamTails(query=query, key=key, value=value)
+
+    def _edges(self) -> list[int]:
+        """Where x, B and C meet in the channels of their convolution."""
+        inner = self.num_heads * self.config.head_size
+        return [inner, inner + self.config.num_groups * self.config.state_size]
 
     def inputs(
         self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
     ) -> tuple[MemoryInputs, Tails]:
-        streams = [self.value(x), self.key(x), self.query(x)]
-        tails = state.tails
-        if self.convolution is not None:
-            mixed, tail = self.convolution(
-                jnp.concatenate(streams, axis=-1), tails[0], layout
-            )
-            edges = [streams[0].shape[-1], streams[0].shape[-1] + streams[1].shape[-1]]
-            streams, tails = jnp.split(mixed, edges, axis=-1), (tail,)
+        streams, tails = self._streams(x, state.tails, layout)
         value, key, query = (jax.nn.silu(stream) for stream in streams)
         value = rearrange(value, "b t (h v) -> b t h v", h=self.num_heads)
         groups = self.config.num_groups
@@ -136,6 +141,25 @@ class Mamba2(AssociativeMemory):
         skip = self.skip[...].astype(x.dtype)[None, None, :, None] * value
         value = (time[..., None] * value.astype(jnp.float32)).astype(x.dtype)
         return MemoryInputs(query, key, value, None, log_decay, skip), tails
+
+    def _streams(
+        self, x: Float[Array, "b t d"], tails: Tails, layout: Layout
+    ) -> tuple[list[Array], Tails]:
+        """x, B and C of the tokens, each through its part of the convolution."""
+        streams = [self.value(x), self.key(x), self.query(x)]
+        if self.convolution is None:
+            return streams, tails
+        assert isinstance(tails, StreamTails)
+        before = (tails.value, tails.key, tails.query)
+        edges = self._edges()
+        bounds = zip([0, *edges], [*edges, None], strict=True)
+        mixed = [
+            self.convolution(stream, tail, layout, channels=slice(*bound))
+            for stream, tail, bound in zip(streams, before, bounds, strict=True)
+        ]
+        value, key, query = (tail for _, tail in mixed)
+        tails = StreamTails(query=query, key=key, value=value)
+        return [stream for stream, _ in mixed], tails
 
     def output(
         self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]

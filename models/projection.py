@@ -86,15 +86,26 @@ class ShortConvolution(nnx.Module):
         return jnp.zeros((batch_size, taps - 1, size), jnp.float32)
 
     def __call__(
-        self, x: Float[Array, "b t d"], tail: Float[Array, "b _ d"], layout: Layout
+        self,
+        x: Float[Array, "b t d"],
+        tail: Float[Array, "b _ d"],
+        layout: Layout,
+        *,
+        channels: slice = slice(None),
     ) -> tuple[Float[Array, "b t d"], Float[Array, "b _ d"]]:
+        """The convolved tokens and the new tail.
+
+        Args:
+            channels: those of the kernel that `x` has.
+        """
+        bias = None if self.bias is None else self.bias[...][channels].astype(x.dtype)
         y, after = short_convolution(
             x,
-            self.kernel[...].astype(x.dtype),
+            self.kernel[...][:, channels].astype(x.dtype),
             tail.astype(x.dtype),
             reset=layout.reset,
             length=layout.length,
-            bias=None if self.bias is None else self.bias[...].astype(x.dtype),
+            bias=bias,
         )
         return y, after.astype(tail.dtype)
 

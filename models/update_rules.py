@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from .memory_inputs import MemoryInputs
 from .ops.delta_rule import delta_rule_chunkwise, delta_rule_step
@@ -11,7 +11,9 @@ from .ops.scalar_decay import scalar_decay_chunkwise, scalar_decay_step
 from .ops.scalar_decay_write import scalar_decay_write
 
 Memory = Float[Array, "b h k v"]
+Memories = Float[Array, "b m h k v"]
 Read = Float[Array, "b t h v"]
+Which = Int[Array, "b n"]
 
 
 class UpdateRule(NamedTuple):
@@ -21,6 +23,9 @@ class UpdateRule(NamedTuple):
         sequence: (inputs, memory, reset, chunk_size) -> (read, memory).
         token: (inputs with t = 1, memory) -> (read, memory).
         write_alone: (inputs, memory) -> memory, where that is faster than `sequence`.
+        several: (inputs, memories, which, reset, chunk_size) -> (read, memories), with
+            several memories a row and `which` naming that of each chunk. None: the
+            rule has no such form.
     """
 
     sequence: Callable[
@@ -29,6 +34,13 @@ class UpdateRule(NamedTuple):
     ]
     token: Callable[[MemoryInputs, Memory], tuple[Read, Memory]]
     write_alone: Callable[[MemoryInputs, Memory], Memory] | None = None
+    several: (
+        Callable[
+            [MemoryInputs, Memories, Which, Bool[Array, "b t"] | None, int],
+            tuple[Read, Memories],
+        ]
+        | None
+    ) = None
 
     def write(
         self, inputs: MemoryInputs, memory: Memory, chunk_size: int | None
@@ -69,6 +81,25 @@ def _scalar_decay(
     )
 
 
+def _scalar_decay_several(
+    inputs: MemoryInputs,
+    memories: Memories,
+    which: Which,
+    reset: Bool[Array, "b t"] | None,
+    chunk_size: int,
+) -> tuple[Read, Memories]:
+    return scalar_decay_chunkwise(
+        inputs.query,
+        inputs.key,
+        inputs.value,
+        inputs.log_decay,
+        memories,
+        reset=reset,
+        chunk_size=chunk_size,
+        which=which,
+    )
+
+
 def _scalar_decay_token(inputs: MemoryInputs, memory: Memory) -> tuple[Read, Memory]:
     read, memory = scalar_decay_step(
         inputs.query[:, 0],
@@ -102,6 +133,26 @@ def _delta(
     )
 
 
+def _delta_several(
+    inputs: MemoryInputs,
+    memories: Memories,
+    which: Which,
+    reset: Bool[Array, "b t"] | None,
+    chunk_size: int,
+) -> tuple[Read, Memories]:
+    return delta_rule_chunkwise(
+        inputs.query,
+        inputs.key,
+        inputs.value,
+        _strength(inputs),
+        inputs.log_decay,
+        memories,
+        reset=reset,
+        chunk_size=chunk_size,
+        which=which,
+    )
+
+
 def _delta_token(inputs: MemoryInputs, memory: Memory) -> tuple[Read, Memory]:
     read, memory = delta_rule_step(
         inputs.query[:, 0],
@@ -114,5 +165,7 @@ def _delta_token(inputs: MemoryInputs, memory: Memory) -> tuple[Read, Memory]:
     return read[:, None], memory
 
 
-SCALAR_DECAY = UpdateRule(_scalar_decay, _scalar_decay_token, _scalar_decay_write)
-DELTA = UpdateRule(_delta, _delta_token)
+SCALAR_DECAY = UpdateRule(
+    _scalar_decay, _scalar_decay_token, _scalar_decay_write, _scalar_decay_several
+)
+DELTA = UpdateRule(_delta, _delta_token, several=_delta_several)

@@ -1,0 +1,142 @@
+"""Copies of a memory that share every parameter but the maps that are its own."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, PyTree
+
+from .associative_memory import AssociativeMemory, AssociativeState
+from .interface import Layout
+
+# Of one copy, or of all: then those of own maps are `b m w d`.
+Tails = tuple[Array, ...]
+
+
+class OwnMaps(nnx.Module):
+    """The own parameters of one copy, under the names that they have in the layer."""
+
+    def __init__(self, state: Any):
+        for path, variable in nnx.to_flat_state(state):
+            holder = self
+            for name in path[:-1]:
+                if not hasattr(holder, str(name)):
+                    setattr(holder, str(name), nnx.Module())
+                holder = getattr(holder, str(name))
+            setattr(holder, str(path[-1]), nnx.Param(variable.get_value()))
+
+    def at(self, path: tuple[Any, ...]) -> nnx.Param:
+        """The parameter at a path of the layer."""
+        found: Any = self
+        for name in path:
+            found = getattr(found, str(name))
+        return found
+
+
+def _split(layer: AssociativeMemory) -> tuple[Any, Any, Any]:
+    """The layer's structure, its own parameters and all others."""
+
+    def is_own(path: tuple[Any, ...], value: Any) -> bool:
+        del value
+        return any(str(name) in layer.own for name in path)
+
+    return nnx.split(layer, is_own, ...)
+
+
+def own_maps(layer: AssociativeMemory) -> OwnMaps:
+    """The own parameters of a layer."""
+    return OwnMaps(_split(layer)[1])
+
+
+def stack_copies(layers: list[AssociativeMemory]) -> AssociativeMemory:
+    """The first layer, with the own parameters of all, a copy a row."""
+    graphdef, first, rest = _split(layers[0])
+    others = [_split(layer)[1] for layer in layers[1:]]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), first, *others)
+    return nnx.merge(graphdef, stacked, rest)
+
+
+def one_copy(layer: AssociativeMemory, maps: OwnMaps) -> AssociativeMemory:
+    """The layer with other own parameters."""
+    graphdef, own, rest = _split(layer)
+    flat = [(path, maps.at(path)) for path, _ in nnx.to_flat_state(own)]
+    return nnx.merge(graphdef, nnx.from_flat_state(flat), rest)
+
+
+def state_for(tails: Tails, position: Array) -> AssociativeState:
+    """The state that `inputs` looks at, which has no memory."""
+    return AssociativeState(None, tails, position)  # type: ignore[arg-type]
+
+
+def inputs_of_copies(
+    layer: AssociativeMemory,
+    x: Float[Array, "b t d"],
+    tails: Tails,
+    position: Array,
+    layout: Layout,
+) -> tuple[Any, Tails]:
+    """`inputs` of every copy, and the new tails.
+
+    Args:
+        layer: copies, stacked.
+        tails: those of own maps have the copies as their second axis.
+
+    Returns:
+        inputs whose queries are `b t ...`, as all copies share them, and whose other
+        fields are `b m t ...`.
+    """
+    graphdef, own, rest = _split(layer)
+
+    def one(own: Any, tails: Tails) -> tuple[Array, Any, Tails]:
+        copy = nnx.merge(graphdef, own, rest)
+        inputs, tails = copy.inputs(x, state_for(tails, position), layout)
+        return inputs.query, inputs._replace(query=None), tails
+
+    axes = tail_axes(layer, tails)
+    run = jax.vmap(one, in_axes=(0, axes), out_axes=(None, 1, axes))
+    query, inputs, tails = run(own, tails)
+    return inputs._replace(query=query), tails
+
+
+def tail_axes(layer: AssociativeMemory, tails: Tails) -> Any:
+    """The axis of the copies in each tail; None where all copies share it."""
+    names = getattr(tails, "_fields", None)
+    if names is None:
+        return tuple(1 for _ in tails)
+    return type(tails)(*(1 if name in layer.own else None for name in names))
+
+
+def spread_tails(layer: AssociativeMemory, tails: Tails, copies: int) -> Tails:
+    """Tails of as many copies, from those of one."""
+
+    def spread(tail: Array, axis: int | None) -> Array:
+        return tail if axis is None else jnp.stack([tail] * copies, axis=axis)
+
+    return _rebuild(tails, map(spread, tails, tail_axes(layer, tails)))
+
+
+def own_tails(layer: AssociativeMemory, tails: Tails) -> tuple[Array, ...]:
+    """Those that copies do not share."""
+    axes = tail_axes(layer, tails)
+    return tuple(
+        tail for tail, axis in zip(tails, axes, strict=True) if axis is not None
+    )
+
+
+def with_own_tails(
+    layer: AssociativeMemory, tails: Tails, own: tuple[Array, ...]
+) -> Tails:
+    """Tails of one copy: the shared ones of `tails`, and its own."""
+    left = iter(own)
+    return _rebuild(
+        tails,
+        (
+            tail if axis is None else next(left)
+            for tail, axis in zip(tails, tail_axes(layer, tails), strict=True)
+        ),
+    )
+
+
+def _rebuild(tails: PyTree, values: Any) -> Any:
+    return type(tails)(*values) if hasattr(tails, "_fields") else tuple(values)

@@ -1,0 +1,321 @@
+"""Mixture of memories: several memories of one kind, a few written by each token."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from .associative_memory import AssociativeMemory
+from .gated_delta_net import GatedDeltaNetConfig
+from .interface import AuxiliaryLoss, Layout, MemoryLayer, Metric
+from .layer_checks import check_choice
+from .memory_copies import (
+    Tails,
+    inputs_of_copies,
+    one_copy,
+    own_maps,
+    own_tails,
+    spread_tails,
+    stack_copies,
+    state_for,
+    with_own_tails,
+)
+from .ops.chunk_scan import resolve_chunk_size
+from .ops.routing import Routing, route, selected
+from .projection import projection
+from .routed_writes import Copies, with_skip, write_dense, write_grouped, write_token
+
+if TYPE_CHECKING:
+    from . import AssociativeConfig
+
+Form = Literal["auto", "packed", "padded", "dense"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureOfMemoriesConfig:
+    """Mixture-of-Memories (Du et al. 2025, arXiv:2502.13685), over any memory.
+
+    With p_t = softmax(W_g x_t), the memories I_t of its top_k largest entries and
+    g_t^m = p_t^m / (sum of p_t over I_t):
+
+        M_t^m = update(M_(t-1)^m; k_t^m, v_t^m) for m in I_t, else M_(t-1)^m
+        o_t = q_t (sum over I_t of g_t^m M_t^m + M_t^shared)
+
+    `update`, and all that comes before and after it, is that of the layer `memory`.
+    Keys, values, write strengths and data-dependent decays are projected for each
+    memory by maps of its own; all else is shared.
+
+    To the loss is added, over the real tokens of a batch and divided by the depth,
+    balance_scale * M * sum over m of f_m P_m, where f_m is the share of tokens that
+    chose m and P_m the mean of p^m (top_k where balanced), and z_scale times the mean
+    of logsumexp(W_g x)^2.
+
+    Differs from it in: the short convolutions run over all tokens in their order, so
+    that they see the same neighbours in training, prefill and decoding (the published
+    training lets them see the neighbours in the grouped batch); tokens are grouped
+    stably and none is dropped; the balance loss is taken in each layer; no router
+    noise, since models draw no random numbers.
+    """
+
+    memory: "AssociativeConfig" = field(default_factory=GatedDeltaNetConfig)
+    """The memory that there are several of; its chunk_size is used here too."""
+    num_memories: int = 4
+    """Memories that tokens are routed to, M."""
+    top_k: int = 2
+    """Memories that a token writes and reads."""
+    shared_memory: bool = True
+    """One memory more, which every token writes and reads."""
+    single_kv_proj: bool = False
+    """All memories, the shared one too, are written by the same maps."""
+    balance_scale: float = 1e-3
+    """Of the loss that keeps memories equally used; 1e-3 was best in the paper."""
+    z_scale: float = 0.0
+    """Of the loss that keeps the router's logits small; not in the paper."""
+    form: Form = "auto"
+    """Speed alone. packed: tokens grouped by memory, one after the other; padded: the
+    same with a whole row for each memory; dense: every memory reads every token, and
+    ignores most. auto: packed where the memory's rule has that form, else padded."""
+
+    def __post_init__(self) -> None:
+        if self.num_memories < 1:
+            raise ValueError(f"num_memories is {self.num_memories}; give 1 or more")
+        if not 1 <= self.top_k <= self.num_memories:
+            raise ValueError(
+                f"top_k is {self.top_k}; give 1 to num_memories, {self.num_memories}"
+            )
+        for name in ("balance_scale", "z_scale"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{name} is {value}; give a finite number, 0 or more")
+        check_choice("form", self.form, get_args(Form))
+
+    def build(
+        self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
+    ) -> "MixtureOfMemories":
+        return MixtureOfMemories(self, width, rngs, layer_index, depth)
+
+
+class MixtureState(NamedTuple):
+    """State of a `MixtureOfMemories`.
+
+    Attributes:
+        memories: of every memory, `b m ...`.
+        shared_memory: of the shared one, `b ...`; None: there is none.
+        tails: of the short convolutions; of a memory's own maps `b m w d`.
+        shared_tails: of the shared memory's own maps, `b w d`.
+        position: tokens of the document so far.
+    """
+
+    memories: PyTree[Array]
+    shared_memory: PyTree[Array] | None
+    tails: PyTree[Array]
+    shared_tails: tuple[Array, ...]
+    position: Int[Array, "b"]
+
+
+class MixtureOfMemories(MemoryLayer[MixtureState]):
+    """See `MixtureOfMemoriesConfig`."""
+
+    def __init__(
+        self,
+        config: MixtureOfMemoriesConfig,
+        width: int,
+        rngs: nnx.Rngs,
+        layer_index: int | Array,
+        depth: int,
+    ):
+        own = not config.single_kv_proj
+        copies = config.num_memories + config.shared_memory if own else 1
+        layers = [
+            config.memory.build(width, rngs, layer_index=layer_index, depth=depth)
+            for _ in range(copies)
+        ]
+        _check_memory(layers[0], config.form)
+        self.config = config
+        self.depth = depth
+        self.router = projection(width, config.num_memories, rngs)
+        self.memory: AssociativeMemory = (
+            stack_copies(layers[: config.num_memories]) if own else layers[0]
+        )
+        self.shared_maps = (
+            own_maps(layers[-1]) if own and config.shared_memory else None
+        )
+        self.state_growth = layers[0].state_growth
+
+    def init_state(self, batch_size: int, max_length: int) -> MixtureState:
+        count = self.config.num_memories
+        del max_length
+        empty = self.memory.init_memory(batch_size)
+        tails = self.memory.init_tails(batch_size)
+        shared_tails = ()
+        if not self.config.single_kv_proj:
+            if self.config.shared_memory:
+                shared_tails = own_tails(self.memory, tails)
+            tails = spread_tails(self.memory, tails, count)
+        return MixtureState(
+            memories=jax.tree.map(lambda a: jnp.stack([a] * count, axis=1), empty),
+            shared_memory=empty if self.config.shared_memory else None,
+            tails=tails,
+            shared_tails=shared_tails,
+            position=jnp.zeros((batch_size,), jnp.int32),
+        )
+
+    def sequence(
+        self, x: Float[Array, "b t d"], state: MixtureState, layout: Layout
+    ) -> tuple[Float[Array, "b t d"], MixtureState]:
+        time = x.shape[1]
+        valid = layout.valid(time)
+        inputs, tails = self._inputs(x, state, layout)
+        logits = self._logits(x)
+        routing = route(logits, self.config.top_k)
+        there = selected(routing.chosen, self.config.num_memories, valid)
+        self._report(logits, routing, there, valid)
+        copies = Copies(self.memory, not self.config.single_kv_proj)
+        write = self._writes(time)
+        read, memories = write(
+            copies, inputs, state.memories, routing, there, layout.reset
+        )
+        shared, shared_memory, shared_tails = self._shared(x, inputs, state, layout)
+        if shared is not None:
+            read = read + shared
+        y = self.memory.output(read.astype(x.dtype), x)
+        _, position = layout.positions(state.position, time)
+        return y, MixtureState(memories, shared_memory, tails, shared_tails, position)
+
+    def token(
+        self, x: Float[Array, "b d"], state: MixtureState
+    ) -> tuple[Float[Array, "b d"], MixtureState]:
+        x = x[:, None]
+        layout = Layout()
+        inputs, tails = self._inputs(x, state, layout)
+        routing = route(self._logits(x), self.config.top_k)
+        copies = Copies(self.memory, not self.config.single_kv_proj)
+        read, memories = write_token(copies, inputs, state.memories, routing)
+        shared, shared_memory, shared_tails = self._shared(
+            x, inputs, state, layout, token=True
+        )
+        if shared is not None:
+            read = read + shared
+        y = self.memory.output(read.astype(x.dtype), x)[:, 0]
+        position = state.position + 1
+        return y, MixtureState(memories, shared_memory, tails, shared_tails, position)
+
+    def routing(self, x: Float[Array, "b t d"]) -> Routing:
+        """Which memories each token of the layer's input writes and reads."""
+        return route(self._logits(x), self.config.top_k)
+
+    def _writes(self, time: int) -> Callable[..., tuple[Array, PyTree[Array]]]:
+        """The form in which a sequence is written."""
+        form = self.config.form
+        if form == "auto":
+            form = "packed" if _has_several(self.memory) else "padded"
+        if form == "dense":
+            return write_dense
+        if form == "padded":
+            return partial(write_grouped, chunk_size=None)
+        size = getattr(self.config.memory, "chunk_size", None)
+        return partial(write_grouped, chunk_size=resolve_chunk_size(size, time))
+
+    def _logits(self, x: Float[Array, "b t d"]) -> Float[Array, "b t m"]:
+        """Of the router, by exact products: small differences decide."""
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        kernel = self.router.kernel[...].astype(wide)
+        return jnp.einsum("btd,dm->btm", x.astype(wide), kernel, precision="highest")
+
+    def _inputs(
+        self, x: Float[Array, "b t d"], state: MixtureState, layout: Layout
+    ) -> tuple[Any, Tails]:
+        """What `Copies` takes, and the new tails."""
+        if self.config.single_kv_proj:
+            own = state_for(state.tails, state.position)
+            return self.memory.inputs(x, own, layout)
+        return inputs_of_copies(self.memory, x, state.tails, state.position, layout)
+
+    def _shared(
+        self,
+        x: Float[Array, "b t d"],
+        inputs: Any,
+        state: MixtureState,
+        layout: Layout,
+        *,
+        token: bool = False,
+    ) -> tuple[Array | None, PyTree[Array] | None, tuple[Array, ...]]:
+        """What the shared memory reads, its memory and its tails."""
+        if not self.config.shared_memory:
+            return None, None, ()
+        layer, tails = self.memory, ()
+        if self.shared_maps is not None:
+            layer = one_copy(self.memory, self.shared_maps)
+            before = with_own_tails(layer, state.tails, state.shared_tails)
+            own = state_for(before, state.position)
+            inputs, after = layer.inputs(x, own, layout)
+            tails = own_tails(layer, after)
+        memory = state.shared_memory
+        if token:
+            read, memory = layer.write_and_read_token(inputs, memory)
+        else:
+            inputs = inputs.only(layout.valid(x.shape[1]))
+            read, memory = layer.write_and_read(inputs, memory, layout.reset)
+        return with_skip(read, inputs), memory, tails
+
+    def _report(
+        self,
+        logits: Float[Array, "b t m"],
+        routing: Routing,
+        there: Bool[Array, "b t m"],
+        valid: Bool[Array, "b t"] | None,
+    ) -> None:
+        """Auxiliary losses and metrics of the real tokens of the batch."""
+        config = self.config
+        real = jnp.ones(there.shape[:2], bool) if valid is None else valid
+        tokens = jnp.maximum(jnp.sum(real), 1)
+
+        def mean(a: Float[Array, "b t *m"]) -> Array:
+            mask = real.reshape(real.shape + (1,) * (a.ndim - 2))
+            return jnp.sum(jnp.where(mask, a, 0), axis=(0, 1)) / tokens
+
+        chosen = mean(there.astype(logits.dtype))
+        balance = config.num_memories * jnp.sum(chosen * mean(routing.probability))
+        z = mean(jax.nn.logsumexp(logits, axis=-1) ** 2)
+        loss = (config.balance_scale * balance + config.z_scale * z) / self.depth
+        entropy = mean(jnp.sum(jax.scipy.special.entr(routing.probability), axis=-1))
+        self.routing_loss = AuxiliaryLoss(loss.astype(jnp.float32))
+        self.load = Metric(chosen / config.top_k)
+        self.routing_entropy = Metric(entropy)
+        self.balance = Metric(balance)
+        self.z = Metric(z)
+
+
+def _has_several(layer: AssociativeMemory) -> bool:
+    """The layer's rule has a form for several memories a row."""
+    rule = getattr(layer, "rule", None)
+    return rule is not None and rule.several is not None
+
+
+def _check_memory(layer: Any, form: Form) -> None:
+    if not isinstance(layer, AssociativeMemory):
+        raise ValueError(
+            f"memory is {type(layer).__name__}, which is no AssociativeMemory; choose "
+            "a layer with a memory that is written at keys, such as gated_delta_net"
+        )
+    if layer.accepts_prefix:
+        raise ValueError(
+            f"memory is {type(layer).__name__}, which reads prefixes; tokens of a "
+            "mixture are read causally: choose a layer that refuses them"
+        )
+    if getattr(layer, "persistent", None) is not None:
+        raise ValueError(
+            f"memory is {type(layer).__name__} with persistent tokens, which a new "
+            "memory reads by maps that a mixture has several of; set "
+            "persistent_tokens to 0"
+        )
+    if form in ("packed", "dense") and not _has_several(layer):
+        raise ValueError(
+            f"form is {form!r}, which is for matrix memories, and memory is "
+            f"{type(layer).__name__}; choose auto or padded"
+        )

@@ -1,0 +1,130 @@
+"""Copies of a memory: their own maps stacked, everything else once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from memzoo.models.delta_net import DeltaNetConfig
+from memzoo.models.gated_delta_net import GatedDeltaNetConfig
+from memzoo.models.interface import Layout
+from memzoo.models.linear_attention import LinearAttentionConfig
+from memzoo.models.mamba2 import Mamba2Config
+from memzoo.models.memory_copies import (
+    inputs_of_copies,
+    one_copy,
+    own_maps,
+    own_tails,
+    spread_tails,
+    stack_copies,
+    state_for,
+    tail_axes,
+    with_own_tails,
+)
+from memzoo.models.retnet import RetNetConfig
+
+WIDTH, BATCH, TIME, COPIES = 8, 2, 7, 3
+CONFIGS = [
+    LinearAttentionConfig(num_heads=2),
+    RetNetConfig(num_heads=2),
+    RetNetConfig(num_heads=2, convolution_size=3),
+    Mamba2Config(head_size=4, state_size=5),
+    Mamba2Config(head_size=4, state_size=5, convolution_size=0),
+    DeltaNetConfig(num_heads=2),
+    GatedDeltaNetConfig(num_heads=2, value_heads=4),
+]
+
+
+def _layers(config):
+    rngs = nnx.Rngs(0)
+    return [
+        config.build(WIDTH, rngs, layer_index=0, depth=1) for _ in range(COPIES + 1)
+    ]
+
+
+def _paths(layer):
+    leaves = nnx.to_flat_state(nnx.state(layer, nnx.Param))
+    return {"/".join(map(str, path)): leaf[...] for path, leaf in leaves}
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_inputs_of_copies_are_those_of_each(config):
+    layers = _layers(config)
+    separate = [_paths(layer) for layer in layers]
+    stacked = stack_copies(layers[:COPIES])
+    own = {
+        path for path, a in _paths(stacked).items() if a.ndim > separate[0][path].ndim
+    }
+    names = {part for path in own for part in path.split("/")}
+    assert {"key", "value"} < names
+    assert not names & {"query", "gate", "norm", "output_projection", "log_a", "skip"}
+
+    # Apart from their own maps all are the first.
+    alone = [one_copy(layers[0], own_maps(layer)) for layer in layers]
+    for layer, mine in zip(alone, separate, strict=True):
+        for path, a in _paths(layer).items():
+            wanted = mine if path in own else separate[0]
+            np.testing.assert_array_equal(a, wanted[path])
+
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((BATCH, TIME, WIDTH)), jnp.float32)
+    empty = layers[0].init_state(BATCH, 0)
+    tails = jax.tree.map(
+        lambda a: jnp.asarray(rng.standard_normal(a.shape), jnp.float32),
+        spread_tails(layers[0], empty.tails, COPIES),
+    )
+    layout = Layout(reset=jnp.zeros((BATCH, TIME), bool).at[0, 3].set(True))
+    inputs, after = inputs_of_copies(stacked, x, tails, empty.position, layout)
+    axes = tail_axes(layers[0], tails)
+    for index in range(COPIES):
+
+        def mine(tail, axis, index=index):
+            return tail if axis is None else jnp.take(tail, index, axis=axis)
+
+        before = [mine(*pair) for pair in zip(tails, axes, strict=True)]
+        before = type(tails)(*before) if tails else ()
+        state = state_for(before, empty.position)
+        wanted, last = alone[index].inputs(x, state, layout)
+        for name, a in wanted._asdict().items():
+            found = getattr(inputs, name)
+            if a is None:
+                assert found is None
+                continue
+            found = found if name == "query" else found[:, index]
+            np.testing.assert_allclose(found, a, rtol=1e-5, atol=1e-6)
+        for tail, axis, a in zip(after, axes, last, strict=True):
+            np.testing.assert_allclose(mine(tail, axis), a, rtol=1e-5, atol=1e-6)
+
+
+def test_tails_of_queries_are_held_once():
+    layer = GatedDeltaNetConfig(num_heads=2).build(
+        WIDTH, nnx.Rngs(0), layer_index=0, depth=1
+    )
+    one = layer.init_tails(BATCH)
+    tails = spread_tails(layer, one, COPIES)
+    assert tails.query.shape == (BATCH, 3, WIDTH)
+    assert tails.key.shape == (BATCH, COPIES, 3, WIDTH)
+    mine = own_tails(layer, one._replace(key=one.key + 1))
+    assert [tail.shape for tail in mine] == [(BATCH, 3, WIDTH), (BATCH, 3, 2 * WIDTH)]
+    both = with_own_tails(layer, tails, mine)
+    np.testing.assert_array_equal(both.key, 1)
+    np.testing.assert_array_equal(both.query, 0)
+
+
+def test_tails_without_names_are_all_a_copys_own():
+    layer = GatedDeltaNetConfig(num_heads=2).build(
+        WIDTH, nnx.Rngs(0), layer_index=0, depth=1
+    )
+    tails = (jnp.zeros((BATCH, 3, 4)),)
+    assert tail_axes(layer, tails) == (1,)
+    assert spread_tails(layer, tails, COPIES)[0].shape == (BATCH, COPIES, 3, 4)
+    assert with_own_tails(layer, tails, own_tails(layer, tails)) == tails
+
+
+def test_own_maps_keep_the_names_of_the_layer():
+    layer = RetNetConfig(num_heads=2).build(WIDTH, nnx.Rngs(0), layer_index=0, depth=1)
+    maps = own_maps(layer)
+    assert set(_paths(maps)) == {"heads/key/kernel", "heads/value/kernel"}
+    found = maps.at(("heads", "key", "kernel"))
+    np.testing.assert_array_equal(found[...], layer.heads.key.kernel[...])

@@ -19,12 +19,20 @@ def test_one_object_a_layer():
         "family": "delta rule",
         "paper": "arXiv:2412.06464",
         "state": "constant",
-        "presets": ["mqar-gated-delta-net", "text-gated-delta-net", "text-hybrid"],
+        "presets": [
+            "mqar-gated-delta-net",
+            "needle-gated-delta-net",
+            "text-gated-delta-net",
+            "text-hybrid",
+        ],
         "refuses": ["prefix"],
     }
     assert layers["mamba2"]["family"] == "scalar decay"
     assert layers["attention"]["family"] == "softmax attention"
     assert layers["attention"]["state"] == "linear"
+    assert layers["gated_short_convolution"]["family"] == "convolution"
+    assert layers["prefix_linear_attention"]["family"] == "scalar decay"
+    assert layers["prefix_linear_attention"]["refuses"] == []
 
 
 def test_every_preset_is_shown():

@@ -12,6 +12,7 @@ from .configs.serialise import type_name
 from .models import LAYERS
 from .models.gated_short_convolution import GatedShortConvolution
 from .models.interface import MemoryLayer
+from .models.mixture_of_memories import MixtureOfMemories
 
 _FAMILIES = {
     "SCALAR_DECAY": "scalar decay",
@@ -63,6 +64,8 @@ def _family(layer: MemoryLayer) -> str:
     for constant, family in _FAMILIES.items():
         if rule is not None and getattr(update_rules, constant) == rule:
             return family
+    if isinstance(layer, MixtureOfMemories):
+        return "mixture"
     if isinstance(layer, GatedShortConvolution):
         return "convolution"
     return "softmax attention"

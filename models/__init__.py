@@ -6,10 +6,22 @@ from .gated_delta_net import GatedDeltaNetConfig
 from .gated_short_convolution import GatedShortConvolutionConfig
 from .linear_attention import LinearAttentionConfig
 from .mamba2 import Mamba2Config
+from .mixture_of_memories import MixtureOfMemoriesConfig
 from .prefix_attention import PrefixAttentionConfig
 from .prefix_linear_attention import PrefixLinearAttentionConfig
 from .retnet import RetNetConfig
 from .sliding_window_attention import SlidingWindowAttentionConfig
+
+AssociativeConfig = (
+    LinearAttentionConfig
+    | RetNetConfig
+    | Mamba2Config
+    | DeltaNetConfig
+    | GatedDeltaNetConfig
+)
+"""Layers that a mixture holds several of."""
+# Only here are all of them known.
+MixtureOfMemoriesConfig.__annotations__["memory"] = AssociativeConfig
 
 LayerConfig = (
     AttentionConfig
@@ -22,6 +34,7 @@ LayerConfig = (
     | GatedShortConvolutionConfig
     | PrefixLinearAttentionConfig
     | PrefixAttentionConfig
+    | MixtureOfMemoriesConfig
 )
 
 LAYERS: dict[str, type[LayerConfig]] = {
@@ -35,4 +48,5 @@ LAYERS: dict[str, type[LayerConfig]] = {
     "gated_short_convolution": GatedShortConvolutionConfig,
     "prefix_linear_attention": PrefixLinearAttentionConfig,
     "prefix_attention": PrefixAttentionConfig,
+    "mixture_of_memories": MixtureOfMemoriesConfig,
 }

@@ -37,6 +37,7 @@ ROLES: tuple[Role, ...] = (
     Role(names=r"(\w+_)?convolution/kernel", axes=(None, "heads"), decays=False),
     Role(names=r"output(_projection)?/kernel", axes=("heads", "embed"), decays=True),
     Role(names=r"(query|key|value|gate)/kernel", axes=("embed", "heads"), decays=True),
+    Role(names=r"router/kernel", axes=("embed", None), decays=True),
     Role(
         names=r"(write_strength|decay|time)/kernel",
         axes=("embed", "heads"),

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 from ..experiment import ExperimentConfig
-from . import jrt, mqar, needle, text
+from . import jrt, mqar, needle, published, text
 
 PRESETS: dict[str, Callable[[], ExperimentConfig]] = {
     **mqar.PRESETS,
     **needle.PRESETS,
     **text.PRESETS,
     **jrt.PRESETS,
+    **published.PRESETS,
 }

@@ -43,6 +43,8 @@ def comparable_layer(name: str, width: int, num_heads: int = 1) -> LayerConfig:
             range(1, width + 1),
             key=lambda size: abs(taylor_size(size) - width // num_heads),
         )
+    if "memory" in fields:
+        values["memory"] = comparable_layer("gated_delta_net", width, num_heads)
     if "expand" in fields:
         values |= {size: width // num_heads for size in _SIZES if size in fields}
     return kind(**values)
@@ -138,6 +140,15 @@ def mqar_prefix_attention() -> ExperimentConfig:
     return mqar_experiment(layer, "mqar-prefix-attention", task=task)
 
 
+def mqar_mixture_of_memories() -> ExperimentConfig:
+    """memzoo train mqar-mixture-of-memories: not run to its end yet; 4 and one shared
+
+    Memories of gated_delta_net; each has the size that other layers have in all.
+    """
+    layer = comparable_layer("mixture_of_memories", 64)
+    return mqar_experiment(layer, "mqar-mixture-of-memories")
+
+
 PRESETS = {
     "mqar-attention": mqar_attention,
     "mqar-sliding-window-attention": mqar_sliding_window_attention,
@@ -149,4 +160,5 @@ PRESETS = {
     "mqar-gated-short-convolution": mqar_gated_short_convolution,
     "mqar-prefix-linear-attention": mqar_prefix_linear_attention,
     "mqar-prefix-attention": mqar_prefix_attention,
+    "mqar-mixture-of-memories": mqar_mixture_of_memories,
 }

@@ -6,6 +6,7 @@ from ...models.block import Group
 from ...models.gated_delta_net import GatedDeltaNetConfig
 from ...models.language_model import LanguageModelConfig
 from ...models.mamba2 import Mamba2Config
+from ...models.mixture_of_memories import MixtureOfMemoriesConfig
 from ...models.sliding_window_attention import SlidingWindowAttentionConfig
 from ..experiment import ExperimentConfig, OptimizerConfig
 
@@ -59,9 +60,18 @@ def text_hybrid() -> ExperimentConfig:
     return _text("text-hybrid", (Group(layers=layers, repeats=2),))
 
 
+def text_mixture_of_memories() -> ExperimentConfig:
+    """memzoo train text-mixture-of-memories: not run to its end yet"""
+    layer = MixtureOfMemoriesConfig(
+        memory=GatedDeltaNetConfig(num_heads=4, value_ratio=1)
+    )
+    return _text("text-mixture-of-memories", (Group(layers=(layer,), repeats=4),))
+
+
 PRESETS = {
     "text-gated-delta-net": text_gated_delta_net,
     "text-attention": text_attention,
     "text-mamba2": text_mamba2,
     "text-hybrid": text_hybrid,
+    "text-mixture-of-memories": text_mixture_of_memories,
 }

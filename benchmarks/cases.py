@@ -4,21 +4,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import numpy as np
-from jaxtyping import Float32
-
 from ..configs.errors import MemzooError
 
-Operation = Literal["gated_delta", "delta", "scalar_decay", "attention"]
-Peer = Literal["transformers", "fla", "torch"]
+Operation = Literal[
+    "gated_delta",
+    "delta",
+    "scalar_decay",
+    "attention",
+    "titans_lmm",
+    "titans",
+    "ttt",
+    "titans_mlp",
+]
+Peer = Literal["transformers", "fla", "torch", "titans", "materialised"]
 
-# What the loss is differentiated by, in the layout `b t h k` (`b t h` for gates).
-INPUTS: Mapping[Operation, tuple[str, ...]] = {
-    "gated_delta": ("q", "k", "v", "write_strength", "log_decay"),
-    "delta": ("q", "k", "v", "write_strength"),
-    "scalar_decay": ("q", "k", "v", "time_step"),
-    "attention": ("q", "k", "v"),
-}
+# The peer that is another form of ours, and runs in our own interpreter.
+OWN_PEERS: frozenset[Peer] = frozenset(["materialised"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +31,19 @@ class Case:
     batch_size: int = 1
     num_heads: int = 4
     head_size: int = 64
+    update_every: int | None = None
+    """Tokens between two anchors of a memory that learns; None: it has no anchors."""
 
     @property
     def name(self) -> str:
-        return f"{self.operation}:{self.time}"
+        anchors = "" if self.update_every is None else f":{self.update_every}"
+        return f"{self.operation}:{self.time}{anchors}"
+
+    @property
+    def label(self) -> str:
+        """The operation in words."""
+        anchors = "" if self.update_every is None else f"/{self.update_every}"
+        return self.operation.replace("_", " ") + anchors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +55,8 @@ class Row:
     peer_function: str
     target: float
     aim: float
+    differs: str | None = None
+    """What the peer computes otherwise; None: the same, and results are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +66,14 @@ class Growth:
     operation: Operation
     times: tuple[int, ...] = (1024, 2048, 4096, 8192)
     target: float = 1.1
+    update_every: int | None = None
 
     @property
     def cases(self) -> tuple[Case, ...]:
-        return tuple(Case(operation=self.operation, time=time) for time in self.times)
+        return tuple(
+            Case(operation=self.operation, time=time, update_every=self.update_every)
+            for time in self.times
+        )
 
 
 def _rows(
@@ -65,18 +81,28 @@ def _rows(
     peer: Peer,
     peer_function: str,
     goals: Mapping[int, tuple[float, float]],
+    *,
+    update_every: int | None = None,
+    differs: str | None = None,
 ) -> tuple[Row, ...]:
     return tuple(
         Row(
-            case=Case(operation=operation, time=time),
+            case=Case(operation=operation, time=time, update_every=update_every),
             peer=peer,
             peer_function=peer_function,
             target=target,
             aim=aim,
+            differs=differs,
         )
         for time, (target, aim) in goals.items()
     )
 
+
+_NEURAL_MEMORY = "NeuralMemory, MLP of depth 2 and expansion 4, batch_size 128"
+_COARSE = (
+    "one momentum and one decay a chunk, reads that lag a chunk, gradients at the "
+    "weights before each 128 tokens"
+)
 
 ROWS: tuple[Row, ...] = (
     *_rows(
@@ -103,17 +129,61 @@ ROWS: tuple[Row, ...] = (
         "nn.functional.scaled_dot_product_attention",
         {2048: (0.95, 1.1), 8192: (0.95, 1.1)},
     ),
+    *_rows(
+        "titans_lmm",
+        "titans",
+        _NEURAL_MEMORY,
+        {1024: (2.0, 3.0), 4096: (2.0, 3.0)},
+        update_every=64,
+        differs=_COARSE,
+    ),
+    *_rows(
+        "titans_lmm",
+        "titans",
+        _NEURAL_MEMORY,
+        {1024: (3.2, 4.5), 4096: (3.2, 4.5)},
+        update_every=16,
+        differs=_COARSE,
+    ),
+    *_rows(
+        "titans",
+        "fla",
+        "ops.titans.naive.chunk_titans_linear_ref, with combine_params (its faster)",
+        {2048: (5.0, 8.0)},
+        update_every=16,
+        differs="its gradient of the layer norm is not that of the layer norm",
+    ),
+    *_rows(
+        "ttt",
+        "fla",
+        "ops.ttt.naive.chunk_ttt_linear_ref",
+        {2048: (4.0, 6.0)},
+        update_every=16,
+        differs="it adds the read before its norm, not the query as the authors' code",
+    ),
+    *_rows(
+        "titans_mlp",
+        "materialised",
+        "per-token weights by associative scans, jitted",
+        {512: (20.0, 25.0)},
+        update_every=16,
+    ),
 )
 
 GROWTH: tuple[Growth, ...] = (
     Growth(operation="gated_delta"),
     Growth(operation="delta"),
     Growth(operation="scalar_decay"),
+    Growth(operation="titans", update_every=16),
+    Growth(operation="titans_mlp", update_every=16),
 )
 
 
 def select_rows(names: str | None) -> tuple[Row, ...]:
-    """The rows of the operations named, comma separated; `operation:time` names one.
+    """The rows of the operations named, comma separated.
+
+    `operation:time` names one length, `operation:time:update_every` one row of those
+    whose memories learn.
 
     Raises:
         MemzooError: a name that no row has.
@@ -122,12 +192,8 @@ def select_rows(names: str | None) -> tuple[Row, ...]:
         return ROWS
     chosen: list[Row] = []
     for name in names.split(","):
-        operation, _, time = name.strip().partition(":")
-        found = [
-            row
-            for row in ROWS
-            if row.case.operation == operation and time in ("", str(row.case.time))
-        ]
+        words = name.strip().split(":")
+        found = [row for row in ROWS if row.case.name.split(":")[: len(words)] == words]
         if not found:
             known = ", ".join(get_args(Operation))
             raise MemzooError(
@@ -147,38 +213,3 @@ def select_growth(rows: tuple[Row, ...]) -> tuple[Growth, ...]:
 def peers_of(rows: tuple[Row, ...]) -> tuple[Peer, ...]:
     """The peers that the rows need, each once."""
     return tuple(dict[Peer, None]((row.peer, None) for row in rows))
-
-
-def make_inputs(case: Case, seed: int) -> dict[str, Float32[np.ndarray, "..."]]:
-    """The inputs of a case and the `cotangent` that its output is multiplied by.
-
-    Queries and keys of the recurrent operations have length one, log decays are
-    log-sigmoids, write strengths sigmoids, time steps soft-pluses: what the layers
-    feed to these operations.
-    """
-    generator = np.random.default_rng([seed, case.time])
-    gate_shape = (case.batch_size, case.time, case.num_heads)
-
-    def normal() -> np.ndarray:
-        return generator.standard_normal((*gate_shape, case.head_size))
-
-    def unit() -> np.ndarray:
-        x = normal()
-        return x / np.linalg.norm(x, axis=-1, keepdims=True)
-
-    direction = normal if case.operation == "attention" else unit
-
-    def softplus(shift: float) -> np.ndarray:
-        return np.logaddexp(0, generator.standard_normal(gate_shape) + shift)
-
-    draw = {
-        "q": direction,
-        "k": direction,
-        "v": normal,
-        "write_strength": lambda: np.exp(-softplus(0.0)),
-        "log_decay": lambda: -softplus(-2.0),
-        "time_step": lambda: softplus(-2.0),
-    }
-    arrays = {name: draw[name]() for name in INPUTS[case.operation]}
-    arrays["cotangent"] = normal()
-    return {name: np.ascontiguousarray(x, np.float32) for name, x in arrays.items()}

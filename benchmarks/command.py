@@ -19,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from .cases import peers_of, select_growth, select_rows
+from .cases import OWN_PEERS, peers_of, select_growth, select_rows
 from .environments import prepare, require
 from .report import WIDTH, as_json, as_markdown, as_renderable
 from .runner import Form, Plan, Results, count_steps, run_plan
@@ -42,8 +42,9 @@ class BenchConfig:
     """
 
     rows: str | None = None
-    """Operations, comma separated (gated_delta, delta, scalar_decay, attention), or one
-    length of them (delta:2048). None: all."""
+    """Operations, comma separated (gated_delta, delta, scalar_decay, attention,
+    titans_lmm, titans, ttt, titans_mlp), or one length of them (delta:2048), or one
+    distance between updates at that length (titans_lmm:1024:16). None: all."""
     layers: str | None = None
     """Measure whole layers of ours instead, by their defaults: names, comma separated,
     or all."""
@@ -107,7 +108,7 @@ def run(config: BenchConfig) -> int:
         _run_layers(config, console)
         return 0
     rows = select_rows(config.rows)
-    peers = peers_of(rows)
+    peers = tuple(peer for peer in peers_of(rows) if peer not in OWN_PEERS)
     folder = config.peers.absolute()
     if config.prepare:
         with console.status("preparing") as status:

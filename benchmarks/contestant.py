@@ -12,7 +12,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any
 
 from ..configs.errors import MemzooError
-from .cases import Peer
+from .cases import OWN_PEERS, Peer
 from .environments import interpreter
 
 # Freed memory stays with the process, as our command line has it (train/allocator.py):
@@ -138,7 +138,12 @@ def our_command() -> list[str]:
 
 
 def peer_command(folder: Path, peer: Peer, threads: int) -> list[str]:
-    """Runs a peer in its own environment, shut off from ours."""
+    """Runs a peer in its own environment, shut off from ours.
+
+    A peer that is another form of ours runs in this interpreter.
+    """
+    if peer in OWN_PEERS:
+        return [sys.executable, "-m", f"memzoo.benchmarks.worker_{peer}"]
     python = str(interpreter(folder, peer))
     return [python, "-I", str(WORKER_TORCH), peer, str(threads)]
 

@@ -132,10 +132,28 @@ def as_markdown(results: Results, command: str, date: str) -> str:
         "peer's output, `grad` the worst difference of a gradient as a share of "
         "its largest entry. Memory is what one pass adds to the resident memory of "
         "the process.",
+        *_differences(results),
         *load_warning(results),
         *(f"## {sheet.title}\n\n{_markdown_table(sheet)}" for sheet in sheets(results)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _differences(results: Results) -> tuple[str, ...]:
+    """One sentence on the peers whose results are not to be compared; none if none."""
+    found = dict.fromkeys(
+        f"{result.row.peer} in {result.row.case.operation.replace('_', ' ')} "
+        f"({result.row.differs})"
+        for result in results.rows
+        if result.row.differs is not None
+    )
+    if not found:
+        return ()
+    return (
+        "Some peers compute something else at the same shapes, and the errors are left "
+        f"out: {'; '.join(found)}. A number behind a stroke counts the tokens between "
+        "two anchors of a memory that learns.",
+    )
 
 
 def load_warning(results: Results) -> tuple[str, ...]:
@@ -169,7 +187,7 @@ def machine() -> dict[str, str]:
 def _speed(result: RowResult) -> tuple[str, ...]:
     row = result.row
     return (
-        row.case.operation.replace("_", " "),
+        row.case.label,
         str(row.case.time),
         row.peer,
         _milliseconds(result.peer_cpu_seconds),
@@ -179,8 +197,8 @@ def _speed(result: RowResult) -> tuple[str, ...]:
         f"{row.target:g}/{row.aim:g}",
         result.reached,
         f"{result.wall_ratio.median:.2f}" if result.wall_ratio else "-",
-        f"{result.errors.output:.0e}",
-        f"{result.errors.gradient:.0e}",
+        f"{result.errors.output:.0e}" if result.errors else "-",
+        f"{result.errors.gradient:.0e}" if result.errors else "-",
     )
 
 
@@ -188,7 +206,7 @@ def _wall_and_memory(result: RowResult) -> tuple[str, ...]:
     peer, ours = result.peer_peak_bytes, result.our_peak_bytes
     share = f"{ours / peer:.2f}" if peer and ours is not None else "-"
     return (
-        result.row.case.operation.replace("_", " "),
+        result.row.case.label,
         str(result.row.case.time),
         _milliseconds(result.peer_wall_seconds),
         _milliseconds(result.our_wall_seconds),
@@ -203,7 +221,7 @@ def _wall_and_memory(result: RowResult) -> tuple[str, ...]:
 def _growth(result: GrowthResult) -> tuple[str, ...]:
     memory = result.memory_exponent
     return (
-        result.growth.operation.replace("_", " "),
+        result.growth.cases[0].label,
         _join(str(time) for time in result.growth.times),
         _join(_milliseconds(seconds) for seconds in result.cpu_seconds),
         f"{result.time_exponent:.2f}",
@@ -247,6 +265,7 @@ def _row_json(result: RowResult) -> dict[str, Any]:
         "batch_size": row.case.batch_size,
         "num_heads": row.case.num_heads,
         "head_size": row.case.head_size,
+        "update_every": row.case.update_every,
         "peer": row.peer,
         "peer_function": row.peer_function,
         "target": row.target,
@@ -260,8 +279,9 @@ def _row_json(result: RowResult) -> dict[str, Any]:
         "our_wall_seconds": result.our_wall_seconds,
         "peer_peak_bytes": result.peer_peak_bytes,
         "our_peak_bytes": result.our_peak_bytes,
-        "output_error": result.errors.output,
-        "gradient_error": result.errors.gradient,
+        "differs": row.differs,
+        "output_error": result.errors.output if result.errors else None,
+        "gradient_error": result.errors.gradient if result.errors else None,
         "rounds": result.rounds,
     }
 
@@ -270,6 +290,7 @@ def _growth_json(result: GrowthResult) -> dict[str, Any]:
     exponent = result.memory_exponent
     return {
         "operation": result.growth.operation,
+        "update_every": result.growth.update_every,
         "times": list(result.growth.times),
         "cpu_seconds": list(result.cpu_seconds),
         "peak_bytes": list(result.peak_bytes),

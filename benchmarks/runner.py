@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from .cases import Case, Growth, Peer, Row, make_inputs, peers_of
+from .cases import Case, Growth, Peer, Row, peers_of
 from .contestant import (
     RETURN_MEMORY,
     Contestant,
@@ -21,6 +21,7 @@ from .contestant import (
     peer_command,
     usable_cores,
 )
+from .inputs import make_inputs
 from .measures import Errors, Ratio, errors_between, growth_exponent, paired_ratio
 
 OURS = "memzoo"
@@ -84,7 +85,11 @@ Peaks = Mapping[Turn, int | None]
 
 @dataclass(frozen=True, kw_only=True)
 class RowResult:
-    """A row of the table. Seconds are medians; memory is what one pass adds."""
+    """A row of the table. Seconds are medians; memory is what one pass adds.
+
+    Attributes:
+        errors: None where the peer computes something else.
+    """
 
     row: Row
     ratio: Ratio
@@ -95,7 +100,7 @@ class RowResult:
     our_wall_seconds: float | None
     peer_peak_bytes: int | None
     our_peak_bytes: int | None
-    errors: Errors
+    errors: Errors | None
     rounds: dict[str, list[float]]
 
     @property
@@ -280,7 +285,7 @@ def _prepare(
             operation=turn.case.operation,
             inputs=str(inputs[turn.case]),
             outputs=str(outputs[turn]),
-            options={"chunk_size": plan.chunk_size, "form": plan.form},
+            options=_options(plan, turn.case),
         )
     return Measured(
         timings={},
@@ -290,9 +295,18 @@ def _prepare(
                 _load(outputs[Turn(OURS, row.case)]),
             )
             for row in plan.rows
+            if row.differs is None
         },
         versions={name: c.ask("versions") for name, c in contestants.items()},
     )
+
+
+def _options(plan: Plan, case: Case) -> dict[str, Any]:
+    """What a contestant is told about a case, besides its inputs."""
+    options: dict[str, Any] = {"chunk_size": plan.chunk_size}
+    if case.update_every is None:
+        return options | {"form": plan.form}
+    return options | {"update_every": case.update_every}
 
 
 def _calibrate(plan: Plan, contestants: Mapping[str, Contestant]) -> dict[Turn, int]:
@@ -314,7 +328,7 @@ def _file(case: Case) -> str:
 
 
 def _of(turn: Turn) -> str:
-    return turn.case.name.replace("_", " ")
+    return f"{turn.case.label} {turn.case.time}"
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
@@ -340,7 +354,7 @@ def _row_result(
         our_wall_seconds=statistics.median(wall[1]) if wall else None,
         peer_peak_bytes=peaks[peer],
         our_peak_bytes=peaks[ours],
-        errors=single.errors[row],
+        errors=single.errors.get(row),
         rounds={
             "peer_cpu_seconds": a.cpu,
             "our_cpu_seconds": b.cpu,

@@ -1,5 +1,6 @@
 """Our contestant, in JAX; run as a module by this interpreter."""
 
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -11,6 +12,7 @@ from jaxtyping import Array, Float32
 from ..models.ops.attention import attention
 from ..models.ops.delta_rule import delta_rule_chunkwise
 from ..models.ops.scalar_decay import scalar_decay_chunkwise
+from .neural_memories import CONTESTANTS as NEURAL_MEMORIES
 from .serving import Prepared, serve
 
 Arrays = dict[str, Float32[Array, "..."]]
@@ -52,19 +54,23 @@ def causal_attention(x: Arrays, options: Options) -> Float32[Array, "b t h v"]:
     return attention(x["q"], x["k"], x["v"], block_size=options["chunk_size"])
 
 
-CONTESTANTS = {
+CONTESTANTS: Mapping[str, Callable[[Arrays, Options], Array]] = {
     "gated_delta": gated_delta,
     "delta": delta,
     "scalar_decay": scalar_decay,
     "attention": causal_attention,
+    **NEURAL_MEMORIES,
 }
 
 
 def prepare(
-    operation: str, arrays: dict[str, np.ndarray], options: Options
+    operation: str,
+    arrays: dict[str, np.ndarray],
+    options: Options,
+    contestants: Mapping[str, Callable[[Arrays, Options], Array]] = CONTESTANTS,
 ) -> Prepared:
     """The operation on the given inputs, compiled at the first call."""
-    contestant = CONTESTANTS[operation]
+    contestant = contestants[operation]
 
     @jax.jit
     def forward_backward(inputs: Arrays, cotangent: Array) -> tuple[Array, Arrays]:

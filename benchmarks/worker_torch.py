@@ -19,19 +19,25 @@ from serving import Prepared, serve
 Tensors = dict[str, torch.Tensor]
 
 
+Options = dict[str, Any]
+
+
 class Contestant(NamedTuple):
     """A peer's function.
 
     Attributes:
         function: inputs by name -> output.
         heads_first: arrays are laid out `b h t k`, as the peer wants them.
+        adopt: inputs -> the peer's own parameters that took their values; None: the
+            inputs themselves are what the output is differentiated by.
     """
 
     function: Callable[[Tensors], torch.Tensor]
-    heads_first: bool
+    heads_first: bool = False
+    adopt: Callable[[Tensors], Tensors] | None = None
 
 
-def transformers_gated_delta() -> Contestant:
+def transformers_gated_delta(options: Options) -> Contestant:
     from transformers.models.qwen3_next import modeling_qwen3_next
 
     public = modeling_qwen3_next.torch_chunk_gated_delta_rule
@@ -43,10 +49,10 @@ def transformers_gated_delta() -> Contestant:
             x["q"], x["k"], x["v"], g=x["log_decay"], beta=x["write_strength"]
         )[0]
 
-    return Contestant(function, heads_first=False)
+    return Contestant(function)
 
 
-def transformers_scalar_decay() -> Contestant:
+def transformers_scalar_decay(options: Options) -> Contestant:
     from transformers.models.mamba2 import modeling_mamba2
 
     public = modeling_mamba2.mamba2_chunk_scan
@@ -59,10 +65,10 @@ def transformers_scalar_decay() -> Contestant:
         o = plain(x["v"], x["time_step"], rate, x["k"], x["q"], chunk_size=chunk_size)
         return o[0] if isinstance(o, tuple) else o
 
-    return Contestant(function, heads_first=False)
+    return Contestant(function)
 
 
-def fla_delta() -> Contestant:
+def fla_delta(options: Options) -> Contestant:
     from fla.ops.delta_rule.naive import delta_rule_chunkwise
 
     def function(x: Tensors) -> torch.Tensor:
@@ -71,7 +77,84 @@ def fla_delta() -> Contestant:
     return Contestant(function, heads_first=True)
 
 
-def torch_attention() -> Contestant:
+def fla_titans_linear(options: Options) -> Contestant:
+    from fla.ops.titans import naive
+
+    # Its default is a Python loop over pairs of tokens, nine times slower.
+    naive.combine_params_log = naive.combine_params
+
+    def function(x: Tensors) -> torch.Tensor:
+        gates = (x[name][..., None] for name in ("learning_rate", "forget", "momentum"))
+        writes = x["k"], x["v"], x["norm"], x["norm_bias"], *gates
+        size = options["update_every"]
+        return naive.chunk_titans_linear_ref(x["q"], *writes, chunk_size=size)[0]
+
+    return Contestant(function)
+
+
+def fla_ttt_linear(options: Options) -> Contestant:
+    from fla.ops.ttt.naive import chunk_ttt_linear_ref
+
+    def function(x: Tensors) -> torch.Tensor:
+        # It scales its queries in place, which a leaf does not allow.
+        q, step = x["q"] * 1.0, x["step"][..., None]
+        writes = x["k"], x["v"], x["norm"], x["norm_bias"], step
+        size = options["update_every"]
+        return chunk_ttt_linear_ref(q, *writes, mini_batch_size=size)[0]
+
+    return Contestant(function)
+
+
+def titans_layer(options: Options) -> Contestant:
+    from titans_pytorch import NeuralMemory
+
+    modules: list[NeuralMemory] = []
+
+    def adopt(x: Tensors) -> Tensors:
+        heads, head_size = x["memory_norm"].shape
+        # With its own step of up to 1 and its own decay of a half it diverges.
+        module = NeuralMemory(
+            dim=x["x"].shape[-1],
+            dim_head=head_size,
+            heads=heads,
+            chunk_size=options["update_every"],
+            batch_size=128,
+            default_step_transform_max_lr=0.01,
+            init_decay_bias=-6.0,
+        )
+        norm, up, down = module.memory_model_parameters
+        own = {
+            "store_norm": module.store_norm.weight,
+            "retrieve_norm": module.retrieve_norm.weight,
+            "query": module.to_queries.weight,
+            "key": module.to_keys.weight,
+            "value": module.to_values.weight,
+            "step": module.to_adaptive_step[0].weight,
+            "step_bias": module.to_adaptive_step[0].bias,
+            "momentum": module.to_momentum[0].weight,
+            "momentum_bias": module.to_momentum[0].bias,
+            "decay": module.to_decay_factor[0].weight,
+            "decay_bias": module.to_decay_factor[0].bias,
+            "memory_norm": norm,
+            "memory_up": up,
+            "memory_down": down,
+            "gate": module.retrieve_gate[0].weight,
+            "output": module.combine_heads.weight,
+        }
+        for name, parameter in own.items():
+            turned = x[name].ndim == 2 and name != "memory_norm"
+            # Those of the memory are one tensor seen once a head: not to be written to.
+            parameter.data = (x[name].T if turned else x[name]).clone()
+        modules.append(module)
+        return own | {"x": x["x"].requires_grad_()}
+
+    def function(x: Tensors) -> torch.Tensor:
+        return modules[0](x["x"])[0]
+
+    return Contestant(function, adopt=adopt)
+
+
+def torch_attention(options: Options) -> Contestant:
     def function(x: Tensors) -> torch.Tensor:
         return torch.nn.functional.scaled_dot_product_attention(
             x["q"], x["k"], x["v"], is_causal=True
@@ -84,25 +167,31 @@ CONTESTANTS = {
     ("transformers", "gated_delta"): transformers_gated_delta,
     ("transformers", "scalar_decay"): transformers_scalar_decay,
     ("fla", "delta"): fla_delta,
+    ("fla", "titans"): fla_titans_linear,
+    ("fla", "ttt"): fla_ttt_linear,
+    ("titans", "titans_lmm"): titans_layer,
     ("torch", "attention"): torch_attention,
 }
 
 
 def prepare(
-    peer: str, operation: str, arrays: dict[str, np.ndarray], options: dict[str, Any]
+    peer: str, operation: str, arrays: dict[str, np.ndarray], options: Options
 ) -> Prepared:
     """The peer's operation on the given inputs, in the peer's own layout.
 
-    `options` are for ours.
+    Of the options only `update_every` is for peers.
     """
-    function, heads_first = CONTESTANTS[peer, operation]()
+    function, heads_first, adopt = CONTESTANTS[peer, operation](options)
 
     def relayout(x: torch.Tensor) -> torch.Tensor:
         return x.transpose(1, 2).contiguous() if heads_first else x
 
     tensors = {name: relayout(torch.from_numpy(x)) for name, x in arrays.items()}
     cotangent = tensors.pop("cotangent")
-    leaves = {name: x.requires_grad_() for name, x in tensors.items()}
+    if adopt is None:
+        leaves = {name: x.requires_grad_() for name, x in tensors.items()}
+    else:
+        leaves = adopt(tensors)
 
     def forward_backward() -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         o = function(leaves)
@@ -126,7 +215,12 @@ def versions(peer: str) -> dict[str, str]:
     """Versions of the peer and of torch, by distribution."""
     from importlib.metadata import version
 
-    names = {"transformers": "transformers", "fla": "fla-core", "torch": "torch"}
+    names = {
+        "transformers": "transformers",
+        "fla": "fla-core",
+        "torch": "torch",
+        "titans": "titans-pytorch",
+    }
     return {name: version(name) for name in {"torch", names[peer]}}
 
 

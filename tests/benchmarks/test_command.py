@@ -48,6 +48,9 @@ def test_prepare_makes_only_the_environments_of_the_rows(tmp_path, monkeypatch):
     )
     assert run(BenchConfig(prepare=True, peers=tmp_path, rows="delta")) == 0
     assert asked == ["fla"]
+    # Another form of ours needs none.
+    assert run(BenchConfig(prepare=True, peers=tmp_path, rows="titans_mlp")) == 0
+    assert asked == ["fla"]
 
 
 def test_results_are_printed_as_json_and_written_as_a_page(

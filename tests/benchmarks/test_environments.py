@@ -11,7 +11,7 @@ from memzoo.benchmarks.environments import (
     require,
 )
 
-PEERS = ("transformers", "fla", "torch")
+PEERS = ("transformers", "fla", "torch", "titans")
 
 
 def pins(peer):

@@ -21,7 +21,7 @@ def row_result(row, ratio, wall=True):
         our_wall_seconds=0.1 if wall else None,
         peer_peak_bytes=616_000_000,
         our_peak_bytes=308_000_000 if wall else None,
-        errors=Errors(1.49e-7, 4.6e-7),
+        errors=None if row.differs else Errors(1.49e-7, 4.6e-7),
         rounds={"peer_cpu_seconds": [1.7061], "our_cpu_seconds": [0.0368]},
     )
 
@@ -87,6 +87,10 @@ def test_json_holds_every_round():
     assert row["ratio"] == {"median": 10.5, "low": 5.25, "high": 12.345}
     assert row["rounds"]["our_cpu_seconds"] == [0.0368]
     assert row["wall_ratio"] is None and row["reached"] == "aim"
+    assert (row["differs"], row["output_error"]) == (None, 1.49e-7)
+    other = next(r for r in written["rows"] if r["peer"] == "titans")
+    assert other["differs"] and other["output_error"] is None
+    assert other["update_every"] == 64
     assert written["growth"][0]["time_exponent"] == 1.0
     assert written["machine"]["processor"]
 
@@ -96,6 +100,7 @@ def test_the_page_names_command_machine_versions_and_tables():
     assert "`memzoo bench` on 2026-01-02" in page
     assert "delta against fla `ops.delta_rule.naive.delta_rule_chunkwise`" in page
     assert "jax 0.10.2, torch 2.13.0" in page
+    assert "fla in titans (its gradient of the layer norm is not" in page
     lines = [line for line in page.splitlines() if line.startswith("|")]
     assert len(lines) == 2 * (len(ROWS) + 2) + len(GROWTH) + 2
 
@@ -106,6 +111,12 @@ def test_a_busy_machine_is_told(load, warned):
     assert ("load 6.5" in as_markdown(shown, "memzoo bench", "2026-01-02")) is warned
     assert ("The machine was busy" in rendered(shown)) is warned
     assert as_json(shown)["load_before"] == load
+
+
+def test_rows_that_all_compute_the_same_need_no_remark():
+    same = tuple(result for result in results().rows if not result.row.differs)
+    shown = Results(**(vars(results()) | {"rows": same}))
+    assert "something else" not in as_markdown(shown, "memzoo bench", "2026-01-02")
 
 
 def test_a_table_without_rows_is_left_out():

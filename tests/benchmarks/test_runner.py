@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from memzoo.benchmarks import runner
 from memzoo.benchmarks.cases import Case, Growth, Row
-from memzoo.benchmarks.contestant import ContestantError
+from memzoo.benchmarks.contestant import ContestantError, peer_command
 from memzoo.benchmarks.runner import (
     OURS,
     Plan,
@@ -81,6 +82,8 @@ def test_peers_run_apart_and_ours_in_this_interpreter():
     assert commands[OURS][0] == sys.executable
     assert commands["fla"][0].startswith("nowhere")
     assert commands["fla"][1] == "-I" and commands["fla"][-2:] == ["fla", "2"]
+    own = peer_command(Path("nowhere"), "materialised", threads=2)
+    assert own[0] == sys.executable and own[2].endswith("worker_materialised")
 
 
 def test_a_run_measures_compares_and_counts_its_steps():
@@ -96,6 +99,21 @@ def test_a_run_measures_compares_and_counts_its_steps():
     assert delta.wall_ratio is not None
     assert len(results.growth[0].cpu_seconds) == 2
     assert results.versions["torch"] == {"stand-in": "3"}
+
+
+def test_what_differs_is_not_compared_and_anchors_are_told():
+    case = Case(
+        operation="titans_mlp", time=8, num_heads=1, head_size=4, update_every=2
+    )
+    row = Row(
+        case=case, peer="fla", peer_function="f", target=1.0, aim=2.0, differs="all"
+    )
+    plan = make_plan(rows=(row,), growth=(), wall_rounds=0, rounds=1)
+    (result,) = run_plan(plan, lambda text: None, stand_ins).rows
+    assert result.errors is None
+    assert runner._options(plan, case) == {"chunk_size": None, "update_every": 2}
+    plain = Case(operation="delta", time=8)
+    assert runner._options(plan, plain) == {"chunk_size": None, "form": "auto"}
 
 
 def test_without_wall_rounds_there_is_no_wall_time():

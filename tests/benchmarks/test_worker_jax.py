@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from memzoo.benchmarks.cases import Case, make_inputs
+from memzoo.benchmarks.cases import Case
+from memzoo.benchmarks.inputs import make_inputs
 from memzoo.benchmarks.worker_jax import prepare, versions
 
 

@@ -16,7 +16,7 @@ def imported(path):
 def test_a_peers_process_imports_nothing_that_its_environment_lacks():
     assert set(imported(WORKER_TORCH)) <= {
         *sys.stdlib_module_names,
-        *("serving", "numpy", "torch", "transformers", "fla"),
+        *("serving", "numpy", "torch", "transformers", "fla", "titans_pytorch"),
     }
     serving = WORKER_TORCH.with_name("serving.py")
     assert set(imported(serving)) <= {*sys.stdlib_module_names, "numpy"}

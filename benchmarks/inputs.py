@@ -1,0 +1,146 @@
+"""The inputs of a case: what contestants read, and are differentiated by."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from jaxtyping import Float32
+
+from .cases import Case, Operation
+
+Shape = tuple[int, ...]
+Draw = Callable[[np.random.Generator, Shape], np.ndarray]
+
+EXPANSION = 4
+"""Hidden size of a deep memory, over the size of its keys."""
+
+
+def normal(generator: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Standard normal numbers."""
+    return generator.standard_normal(shape)
+
+
+def unit(generator: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Vectors of length one along the last axis."""
+    x = generator.standard_normal(shape)
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def softplus(shift: float, sign: float = 1.0) -> Draw:
+    """Soft-pluses of shifted normal numbers."""
+    return lambda generator, shape: (
+        sign * np.logaddexp(0, generator.standard_normal(shape) + shift)
+    )
+
+
+def sigmoid(shift: float = 0.0, largest: float = 1.0) -> Draw:
+    """Sigmoids of shifted normal numbers."""
+    return lambda generator, shape: (
+        largest * np.exp(-np.logaddexp(0, -generator.standard_normal(shape) - shift))
+    )
+
+
+def near(centre: float) -> Draw:
+    """Numbers close to the centre."""
+    return lambda generator, shape: centre + 0.1 * generator.standard_normal(shape)
+
+
+def constant(value: float) -> Draw:
+    """The value everywhere."""
+    return lambda generator, shape: np.full(shape, value)
+
+
+def projection(generator: np.random.Generator, shape: Shape) -> np.ndarray:
+    """A matrix (or one a head) that keeps the size of what it maps."""
+    return generator.standard_normal(shape) * shape[-2] ** -0.5
+
+
+# For every operation its inputs and how they are drawn: what the layers feed to it.
+_NORM: dict[str, Draw] = {"norm": near(1.0), "norm_bias": near(0.0)}
+_GATES: dict[str, Draw] = {
+    "learning_rate": sigmoid(largest=0.05),
+    "momentum": sigmoid(),
+    "forget": sigmoid(-4.0),
+}
+DRAWS: Mapping[Operation, Mapping[str, Draw]] = {
+    "gated_delta": {
+        "q": unit,
+        "k": unit,
+        "v": normal,
+        "write_strength": sigmoid(),
+        "log_decay": softplus(-2.0, -1.0),
+    },
+    "delta": {"q": unit, "k": unit, "v": normal, "write_strength": sigmoid()},
+    "scalar_decay": {"q": unit, "k": unit, "v": normal, "time_step": softplus(-2.0)},
+    "attention": {"q": normal, "k": normal, "v": normal},
+    "titans": {"q": unit, "k": unit, "v": normal, **_GATES, **_NORM},
+    "ttt": {
+        "q": unit,
+        "k": unit,
+        "v": normal,
+        "step": sigmoid(largest=0.01),
+        **_NORM,
+    },
+    "titans_mlp": {
+        "q": unit,
+        "k": unit,
+        "v": normal,
+        **_GATES,
+        "memory_up": projection,
+        "memory_down": projection,
+    },
+    # A whole layer; with a decay that begins faster, the peer forgets all it reads.
+    "titans_lmm": {
+        "x": normal,
+        "store_norm": near(1.0),
+        "retrieve_norm": near(1.0),
+        "query": projection,
+        "key": projection,
+        "value": projection,
+        "step": projection,
+        "step_bias": near(0.0),
+        "momentum": projection,
+        "momentum_bias": near(0.0),
+        "decay": constant(0.0),
+        "decay_bias": constant(-6.0),
+        "memory_norm": near(0.0),
+        "memory_up": projection,
+        "memory_down": projection,
+        "gate": projection,
+        "output": projection,
+    },
+}
+
+
+def input_shapes(case: Case) -> dict[str, Shape]:
+    """Shape of every input of the case, by name."""
+    heads, size = case.num_heads, case.head_size
+    width, hidden = heads * size, EXPANSION * case.head_size
+    tokens = (case.batch_size, case.time)
+    token, gate = (*tokens, heads, size), (*tokens, heads)
+    known: dict[str, Shape] = dict.fromkeys(("q", "k", "v"), token)
+    known |= dict.fromkeys(("norm", "norm_bias"), (heads, size))
+    known |= {"memory_up": (heads, size, hidden), "memory_down": (heads, hidden, size)}
+    if case.operation == "titans_lmm":
+        known |= dict.fromkeys(("query", "key", "value", "output"), (width, width))
+        known |= dict.fromkeys(("step", "momentum", "decay", "gate"), (width, heads))
+        known |= dict.fromkeys(("step_bias", "momentum_bias", "decay_bias"), (heads,))
+        known |= dict.fromkeys(("store_norm", "retrieve_norm"), (width,))
+        known |= {"x": (*tokens, width), "memory_norm": (heads, size)}
+    return {name: known.get(name, gate) for name in DRAWS[case.operation]}
+
+
+def make_inputs(case: Case, seed: int) -> dict[str, Float32[np.ndarray, "..."]]:
+    """The inputs of a case and the `cotangent` that its output is multiplied by.
+
+    Tokens are laid out `b t h k` and gates `b t h`; a whole module reads `b t d`, and
+    its kernels are `d f`.
+    """
+    generator = np.random.default_rng([seed, case.time])
+    shapes = input_shapes(case)
+    arrays = {
+        name: draw(generator, shapes[name])
+        for name, draw in DRAWS[case.operation].items()
+    }
+    first = next(iter(shapes.values()))
+    arrays["cotangent"] = normal(generator, first)
+    return {name: np.ascontiguousarray(x, np.float32) for name, x in arrays.items()}

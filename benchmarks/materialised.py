@@ -1,0 +1,93 @@
+"""A deep memory whose weights are formed after every token: what the dual form saves.
+
+The scans that Titans (arXiv 2501.00663, section 3.2) describes: in every window the
+gradients of all tokens at the weights before it, one associative scan for the momentum
+and one for the weights, each over arrays as large as the memory times the window.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32
+
+Arrays = dict[str, Float32[Array, "..."]]
+
+
+class Mlp(NamedTuple):
+    """A memory of two matrices."""
+
+    up: Float[Array, "*b k f"]
+    down: Float[Array, "*b f v"]
+
+
+def titans_mlp(x: Arrays, options: dict[str, Any]) -> Float32[Array, "b t h v"]:
+    """Titans with an MLP of two matrices for a memory.
+
+    Raises:
+        ValueError: the length is no multiple of the window.
+    """
+    rows, time, heads, _ = x["k"].shape
+    window = options["update_every"]
+    if time % window:
+        raise ValueError(f"{time} tokens are no multiple of the window, {window}")
+
+    def windows(a: Array) -> Float[Array, "n b h c ..."]:
+        a = a.reshape(rows, time // window, window, *a.shape[2:])
+        return jnp.moveaxis(a, (1, 3), (0, 2))
+
+    names = ("q", "k", "v", "learning_rate", "momentum", "forget")
+    weights = Mlp(*(_for_rows(x[name], rows) for name in ("memory_up", "memory_down")))
+    carry = weights, jax.tree.map(jnp.zeros_like, weights)
+    tokens = tuple(windows(x[name]) for name in names)
+    _, read = jax.lax.scan(jax.checkpoint(_window), carry, tokens)
+    return jnp.moveaxis(read, (0, 2), (1, 3)).reshape(rows, time, heads, -1)
+
+
+def _window(
+    carry: tuple[Mlp, Mlp], tokens: tuple[Array, ...]
+) -> tuple[tuple[Mlp, Mlp], Float[Array, "b h c v"]]:
+    """One window: all weights of all its tokens."""
+    weights, momentum = carry
+    q, k, v, learning_rate, kept, forget = tokens
+    over_tokens = jax.vmap(jax.grad(_loss), in_axes=(None, 0, 0))
+    gradients = jax.vmap(jax.vmap(over_tokens))(weights, k, v)
+    steps = jax.tree.map(lambda u: -u * _wide(learning_rate, u), gradients)
+    momenta = _accumulate(kept, steps, momentum)
+    memories = _accumulate(1 - forget, momenta, weights)
+    read = jax.vmap(jax.vmap(jax.vmap(_apply)))(memories, q)
+    last = jax.tree.map(lambda w: w[:, :, -1], (memories, momenta))
+    return last, read
+
+
+def _apply(weights: Mlp, x: Float[Array, "k"]) -> Float[Array, "v"]:
+    return jax.nn.gelu(x @ weights.up, approximate=True) @ weights.down
+
+
+def _loss(weights: Mlp, key: Array, value: Array) -> Float[Array, ""]:
+    return jnp.sum(jnp.square(_apply(weights, key) - value))
+
+
+def _accumulate(factor: Float[Array, "b h c"], added: Mlp, first: Mlp) -> Mlp:
+    """y_t = factor_t y_(t-1) + added_t from y = first, every y_t."""
+
+    def compose(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+        return a[0] * b[0], a[1] * b[0] + b[1]
+
+    def one(added: Array, first: Array) -> Array:
+        by = _wide(factor, added)
+        start = added.at[:, :, 0].add(by[:, :, 0] * first)
+        return jax.lax.associative_scan(compose, (by, start), axis=2)[1]
+
+    return jax.tree.map(one, added, first)
+
+
+def _wide(x: Float[Array, "b h c"], like: Array) -> Array:
+    return x.reshape(x.shape + (1,) * (like.ndim - 3))
+
+
+def _for_rows(weight: Float[Array, "h i o"], rows: int) -> Float[Array, "b h i o"]:
+    return jnp.broadcast_to(weight[None], (rows, *weight.shape))
+
+
+CONTESTANTS = {"titans_mlp": titans_mlp}

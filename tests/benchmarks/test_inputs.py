@@ -1,0 +1,64 @@
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from memzoo.benchmarks.cases import Case, Operation
+from memzoo.benchmarks.inputs import DRAWS, input_shapes, make_inputs
+
+TOKENS = ("q", "k", "v")
+GATES = (
+    *("write_strength", "log_decay", "time_step"),
+    *("learning_rate", "momentum", "forget", "step"),
+)
+
+
+def test_every_operation_has_its_inputs():
+    assert set(DRAWS) == set(get_args(Operation))
+
+
+@pytest.mark.parametrize("operation", DRAWS)
+def test_inputs_are_what_the_operation_reads(operation):
+    case = Case(operation=operation, time=16, num_heads=2, head_size=8)
+    arrays = make_inputs(case, seed=0)
+    assert set(arrays) == {*DRAWS[operation], "cotangent"}
+    other = make_inputs(case, seed=1)
+    for name, x in arrays.items():
+        assert x.dtype == np.float32 and np.isfinite(x).all()
+        assert np.array_equal(x, make_inputs(case, seed=0)[name])
+        if name not in ("decay", "decay_bias"):
+            assert not np.array_equal(x, other[name])
+        if operation == "titans_lmm":
+            continue
+        if name in (*TOKENS, "cotangent"):
+            assert x.shape == (1, 16, 2, 8)
+        elif name in GATES:
+            assert x.shape == (1, 16, 2)
+
+
+def test_a_module_has_kernels_for_its_width_and_a_memory_a_head():
+    case = Case(operation="titans_lmm", time=16, num_heads=2, head_size=8)
+    shapes = input_shapes(case)
+    assert shapes["x"] == (1, 16, 16) == make_inputs(case, 0)["cotangent"].shape
+    assert shapes["query"] == shapes["output"] == (16, 16)
+    assert shapes["step"] == (16, 2) and shapes["step_bias"] == (2,)
+    assert shapes["memory_up"] == (2, 8, 32) and shapes["memory_down"] == (2, 32, 8)
+    assert len(shapes) == 17
+
+
+def test_gates_lie_in_their_ranges_and_keys_have_length_one():
+    arrays = make_inputs(Case(operation="gated_delta", time=64), seed=0)
+    assert (arrays["log_decay"] < 0).all()
+    assert ((arrays["write_strength"] > 0) & (arrays["write_strength"] < 1)).all()
+    for name in ("q", "k"):
+        norm = np.linalg.norm(arrays[name], axis=-1)
+        np.testing.assert_allclose(norm, 1, rtol=1e-5)
+    arrays = make_inputs(Case(operation="titans_mlp", time=64), seed=0)
+    assert ((arrays["learning_rate"] > 0) & (arrays["learning_rate"] < 0.05)).all()
+    assert ((arrays["forget"] > 0) & (arrays["forget"] < 0.5)).all()
+
+
+def test_matrices_keep_the_size_of_what_they_map():
+    case = Case(operation="titans_mlp", time=8)
+    up = make_inputs(case, seed=0)["memory_up"]
+    np.testing.assert_allclose(up.std(), 64**-0.5, rtol=0.05)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -39,9 +39,9 @@ class GenerateOptions:
     """Draw among this many most probable tokens; None: among all."""
     seed: int = 0
     """Of the draws."""
-    prefix: bool | None = None
-    """Read the prompt non-causally, by the layers that accept a prefix; None: where the
-    run was trained with prefixes."""
+    prefix: Literal["auto", "yes", "no"] = "auto"
+    """Whether layers that accept a prefix read the prompt as one, non-causally; auto:
+    if the run was trained with prefixes."""
     checkpoint: int | None = None
     """Step of the checkpoint; None: the newest."""
 
@@ -88,10 +88,7 @@ def generate(
             accepts a prefix.
     """
     if prefix and not model.stack.accepts_prefix:
-        raise MemzooError(
-            "no layer of the model accepts a prefix; leave out --prefix, or give "
-            "--no-prefix"
-        )
+        raise MemzooError("no layer of the model accepts a prefix; choose --prefix no")
     known = model.config.vocab_size if vocab_size is None else vocab_size
     wrong = [token for token in prompt if not 0 <= token < known]
     if wrong:
@@ -153,9 +150,8 @@ def generate_command(run: Path, options: GenerateOptions) -> int:
         seed=options.seed,
         # What stands for masked tokens is never read or put out here.
         vocab_size=getattr(task, "mask_token", task.vocab_size),
-        prefix=options.prefix
-        if options.prefix is not None
-        else isinstance(task, PrefixConfig),
+        prefix=options.prefix == "yes"
+        or (options.prefix == "auto" and isinstance(task, PrefixConfig)),
     )
     pieces = _text(options.prompt, stream) if is_text else _numbers(stream)
     for piece in pieces:

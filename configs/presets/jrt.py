@@ -57,6 +57,8 @@ def _published(
         ),
         steps=steps,
         batch_size=256,
+        # 8 rows at a time, as published on each GPU.
+        gradient_accumulation=32,
         checkpoint_every=1000,
     )
 

@@ -159,6 +159,9 @@ def test_generate(call, trained):
     tokens = [int(word) for word in out.split(",")]
     assert len(tokens) == 5 and all(0 <= token < 32 for token in tokens)
     assert call(*words, "--temperature", 0)[1] == out
+    assert call(*words, "--temperature", 0, "--prefix", "no")[1] == out
+    code, _, err = call(*words, "--prefix", "yes")
+    assert code != 0 and "no layer of the model accepts a prefix" in err
 
 
 def test_describe(call):

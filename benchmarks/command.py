@@ -19,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from .cases import OWN_PEERS, peers_of, select_growth, select_rows
+from .cases import OWN_PEERS, Peer, peers_of, select_growth, select_rows
 from .environments import prepare, require
 from .report import WIDTH, as_json, as_markdown, as_renderable
 from .runner import Form, Plan, Results, count_steps, run_plan
@@ -108,7 +108,7 @@ def run(config: BenchConfig) -> int:
         _run_layers(config, console)
         return 0
     rows = select_rows(config.rows)
-    peers = tuple(peer for peer in peers_of(rows) if peer not in OWN_PEERS)
+    peers: list[Peer] = [peer for peer in peers_of(rows) if peer not in OWN_PEERS]
     folder = config.peers.absolute()
     if config.prepare:
         with console.status("preparing") as status:

@@ -22,8 +22,8 @@ def recall(scores: Scores, settings: Sequence[Mapping[str, float]]) -> list[Row]
     """
     asked = scores.weights > 0
     groups: dict[tuple[tuple[str, float], ...], list[int]] = {}
-    for index in np.flatnonzero(asked.any(axis=1)):
-        groups.setdefault(tuple(settings[index].items()), []).append(int(index))
+    for index in map(int, np.flatnonzero(asked.any(axis=1))):
+        groups.setdefault(tuple(settings[index].items()), []).append(index)
     rows: list[Row] = []
     for setting, chosen in sorted(groups.items()):
         part = Scores(*(a[chosen] for a in scores))

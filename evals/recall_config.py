@@ -136,10 +136,7 @@ class RecallConfig:
             )
         check_name(self.name)
         for job in self.jobs():
-            experiment = self.experiment(job)
-        if self.task == "needle":
-            for length in self.lengths:
-                at_length(experiment, length, self.depths)
+            self.settings(job)
 
     @property
     def directory(self) -> Path:

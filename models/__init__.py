@@ -11,6 +11,12 @@ from .prefix_attention import PrefixAttentionConfig
 from .prefix_linear_attention import PrefixLinearAttentionConfig
 from .retnet import RetNetConfig
 from .sliding_window_attention import SlidingWindowAttentionConfig
+from .titans_lmm import TitansLMMConfig
+from .titans_mac import TitansMACConfig
+from .titans_mag import TitansMAGConfig
+from .titans_mal import TitansMALConfig
+from .ttt_linear import TTTLinearConfig
+from .ttt_mlp import TTTMLPConfig
 
 AssociativeConfig = (
     LinearAttentionConfig
@@ -18,6 +24,7 @@ AssociativeConfig = (
     | Mamba2Config
     | DeltaNetConfig
     | GatedDeltaNetConfig
+    | TitansLMMConfig
 )
 """Layers that a mixture holds several of."""
 # Only here are all of them known.
@@ -35,6 +42,12 @@ LayerConfig = (
     | PrefixLinearAttentionConfig
     | PrefixAttentionConfig
     | MixtureOfMemoriesConfig
+    | TitansLMMConfig
+    | TitansMAGConfig
+    | TitansMALConfig
+    | TitansMACConfig
+    | TTTLinearConfig
+    | TTTMLPConfig
 )
 
 LAYERS: dict[str, type[LayerConfig]] = {
@@ -49,4 +62,10 @@ LAYERS: dict[str, type[LayerConfig]] = {
     "prefix_linear_attention": PrefixLinearAttentionConfig,
     "prefix_attention": PrefixAttentionConfig,
     "mixture_of_memories": MixtureOfMemoriesConfig,
+    "titans_lmm": TitansLMMConfig,
+    "titans_mag": TitansMAGConfig,
+    "titans_mal": TitansMALConfig,
+    "titans_mac": TitansMACConfig,
+    "ttt_linear": TTTLinearConfig,
+    "ttt_mlp": TTTMLPConfig,
 }

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
@@ -25,6 +26,7 @@ from .layer_checks import (
 )
 from .ops.attention import attention
 from .ops.rotary import rotary
+from .ops.visibility import ALWAYS_VISIBLE
 from .projection import RMSNorm, merge_heads, output_gain, projection
 
 Implementation = Literal["auto", "blockwise", "reference", "cudnn"]
@@ -45,6 +47,8 @@ class SoftmaxAttentionConfig:
     """Root-mean-square norm with a learned scale on queries and keys."""
     convolution_size: int = 0
     """Taps of the short convolutions on queries, keys and values; 0: none."""
+    persistent_tokens: int = 0
+    """Learned keys and values that every token sees, without a place; 0: none."""
     implementation: Implementation = "auto"
     """Speed only; auto: cuDNN on a GPU where it applies, else blockwise."""
 
@@ -52,6 +56,10 @@ class SoftmaxAttentionConfig:
         check_convolution(self.convolution_size)
         if self.rotary_base is not None:
             check_rotary_base(self.rotary_base)
+        if self.persistent_tokens < 0:
+            raise ValueError(
+                f"persistent_tokens is {self.persistent_tokens}; give 0 (none) or more"
+            )
         if self.key_value_heads is None:
             return
         check_positive("key_value_heads", self.key_value_heads)
@@ -134,9 +142,18 @@ class Attention(MemoryLayer[AttentionState]):
         )
         self.query_norm = RMSNorm(size) if config.normalise_query_key else None
         self.key_norm = RMSNorm(size) if config.normalise_query_key else None
+        self.persistent_key, self.persistent_value = (
+            self._persistent(config.persistent_tokens, rngs) for _ in range(2)
+        )
         self.output_projection = projection(
             config.num_heads * size, width, rngs, gain=output_gain(depth)
         )
+
+    def _persistent(self, tokens: int, rngs: nnx.Rngs) -> nnx.Param | None:
+        if not tokens:
+            return None
+        shape = (tokens, self.groups, self.head_size)
+        return nnx.Param(jax.random.normal(rngs.params(), shape, jnp.float32))
 
     def init_state(self, batch_size: int, max_length: int) -> AttentionState:
         slots = max_length if self.window is None else min(self.window, max_length)
@@ -244,6 +261,13 @@ class Attention(MemoryLayer[AttentionState]):
         v: Float[Array, "b s g v"],
         **where: Any,
     ) -> Float[Array, "b t h v"]:
+        if self.persistent_key is not None and self.persistent_value is not None:
+            where = where or _plainly(k)
+            k, v = (
+                _before(tokens[...], x)
+                for tokens, x in ((self.persistent_key, k), (self.persistent_value, v))
+            )
+            where = _see_always(self.config.persistent_tokens, where)
         return attention(
             q,
             k,
@@ -252,3 +276,36 @@ class Attention(MemoryLayer[AttentionState]):
             implementation=self.config.implementation,
             **where,
         )
+
+
+def _before(
+    tokens: Float[Array, "p g k"], x: Float[Array, "b s g k"]
+) -> Float[Array, "b n g k"]:
+    rows = jnp.broadcast_to(tokens[None], (x.shape[0], *tokens.shape))
+    return jnp.concatenate([rows.astype(x.dtype), x], axis=1)
+
+
+def _plainly(k: Float[Array, "b s g k"]) -> dict[str, Array]:
+    """Where queries and keys stand that are the same tokens of one document."""
+    index = jnp.arange(k.shape[1], dtype=jnp.int32)[None, :]
+    place = jnp.broadcast_to(index, k.shape[:2])
+    zero = jnp.zeros_like(place)
+    return {
+        "query_position": place,
+        "query_segment": zero,
+        "key_position": place,
+        "key_segment": zero,
+    }
+
+
+def _see_always(tokens: int, where: dict[str, Array]) -> dict[str, Array]:
+    """Where queries and keys stand once `tokens` keys without a place come first."""
+
+    def first(x: Array, value: int) -> Array:
+        start = jnp.full((x.shape[0], tokens), value, x.dtype)
+        return jnp.concatenate([start, x], axis=1)
+
+    return where | {
+        "key_position": first(where["key_position"], 0),
+        "key_segment": first(where["key_segment"], ALWAYS_VISIBLE),
+    }

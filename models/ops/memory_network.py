@@ -188,7 +188,7 @@ class Recording(Plain):
         weights: Weights,
         slow: SlowWeights | None,
         operand: DTypeLike,
-        added: dict[str, Float[Array, "b h c o"]],
+        added: dict[str, Float[Array, "b h c f"]],
     ):
         super().__init__(weights, slow, operand)
         self.added = added

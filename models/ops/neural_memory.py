@@ -38,15 +38,16 @@ from .write_schedule import Gates
 
 def read_memory(
     query: Float[Array, "b t h k"],
-    memory: NeuralMemory,
+    weights: Weights,
     *,
     network: MemoryNetwork,
     slow: SlowWeights | None = None,
 ) -> Float[Array, "b t h v"]:
     """What the memory holds at the queries; nothing is written."""
-    x = jnp.moveaxis(query, 2, 1).astype(memory_type(memory))
-    fast = Plain(memory.weights, slow, query.dtype)
-    return jnp.moveaxis(network(fast, x), 1, 2).astype(query.dtype)
+    dtype = next(iter(weights.values())).dtype
+    x = jnp.moveaxis(query, 2, 1).astype(dtype)
+    read = network(Plain(weights, slow, query.dtype), x)
+    return jnp.moveaxis(read, 1, 2).astype(query.dtype)
 
 
 def surprise(

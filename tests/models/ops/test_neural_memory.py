@@ -324,8 +324,7 @@ def test_step_is_one_gradient_of_the_printed_loss(x64):
     )
 
     def loss(weights):
-        memory_ = memory._replace(weights=weights)
-        read = read_memory(case["k"], memory_, network=network)
+        read = read_memory(case["k"], weights, network=network)
         return jnp.sum((read[:, 0] - token["v"]) ** 2)
 
     for name, u in jax.grad(loss)(memory.weights).items():

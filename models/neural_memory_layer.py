@@ -1,0 +1,181 @@
+"""What layers share whose memory is a network that is written by gradient steps."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from .associative_memory import AssociativeMemory, AssociativeState
+from .interface import Layout
+from .ops.memory_network import MemoryNetwork, SlowWeights, Weights
+from .ops.neural_memory import (
+    neural_memory_chunkwise,
+    neural_memory_step,
+    read_memory,
+)
+from .ops.write_rule import NeuralMemory, WriteRule, new_memory
+from .ops.write_schedule import Gates
+
+
+class NeuralInputs(NamedTuple):
+    """What a neural memory takes from the tokens; gates `b t h`, float32.
+
+    Attributes:
+        valid: the other tokens change no memory; None: all count.
+        skip: added to what is read; None: nothing.
+    """
+
+    query: Float[Array, "b t h k"]
+    key: Float[Array, "b t h k"]
+    value: Float[Array, "b t h v"]
+    gates: Gates
+    valid: Bool[Array, "b t"] | None = None
+    skip: Float[Array, "b t h v"] | None = None
+
+    def only(self, valid: Bool[Array, "b t"] | None) -> "NeuralInputs":
+        """Turn the other tokens into identity tokens, which change no memory."""
+        return self if valid is None else self._replace(valid=valid)
+
+
+class NeuralMemoryLayer(AssociativeMemory):
+    """A layer whose memory is the weights of `network`, written by `write_rule`.
+
+    Of its own it has `inputs`, which returns `NeuralInputs`, and `output`.
+    """
+
+    network: MemoryNetwork
+    write_rule: WriteRule
+    has_momentum: bool
+
+    def make_initial(self, num_heads: int, rngs: nnx.Rngs, *, scale: float) -> None:
+        """Create the learned weights of a new memory.
+
+        Args:
+            num_heads: memories.
+            rngs: for the weights.
+            scale: standard deviation of what the last matrix makes of an input whose
+                entries have variance 1; of the others it is 1.
+        """
+        matrices = self.network.matrices()
+        last = list(matrices)[-1]
+        weights = {}
+        for name, (size_in, size_out) in matrices.items():
+            noise = jax.random.normal(
+                rngs.params(), (num_heads, size_in, size_out), jnp.float32
+            )
+            gain = scale if name == last else 1.0
+            weights[name] = nnx.Param(noise * (gain * size_in**-0.5))
+        for name, size in self.network.vectors().items():
+            fill = 1.0 if name == "norm" else 0.0
+            weights[name] = nnx.Param(jnp.full((num_heads, size), fill, jnp.float32))
+        self.initial = nnx.Dict(weights)
+
+    def slow_weights(self) -> SlowWeights | None:
+        """Weights of the network that are not part of the memory."""
+        return None
+
+    def prefix_tokens(self) -> Float[Array, "p d"] | None:
+        """Learned tokens that a new memory has read; None: none."""
+        return None
+
+    def init_memory(self, batch_size: int) -> NeuralMemory:  # type: ignore[override]
+        tokens = self.prefix_tokens()
+        memory = self._blank(1)
+        if tokens is not None:
+            graphdef, arrays = nnx.split(self)
+
+            # Outside a trace it is one program and not many small ones.
+            @jax.jit
+            def read(arrays: Any, memory: NeuralMemory) -> NeuralMemory:
+                return nnx.merge(graphdef, arrays)._read_prefix(memory)
+
+            memory = read(arrays, memory)
+        return jax.tree.map(
+            lambda x: jnp.broadcast_to(x, (batch_size, *x.shape[1:])), memory
+        )
+
+    def _read_prefix(self, memory: NeuralMemory) -> NeuralMemory:
+        """A new memory that has read the prefix tokens."""
+        tokens = self.prefix_tokens()
+        assert tokens is not None
+        start = jnp.zeros((1,), jnp.int32)
+        state = AssociativeState(memory, self.init_tails(1), start)  # type: ignore[arg-type]
+        inputs, _ = self.inputs(tokens[None], state, Layout())
+        _, after = self._write(inputs, memory, None, None)  # type: ignore[arg-type]
+        blank = new_memory(after.weights, self.network, self.write_rule, momentum=False)
+        return blank._replace(momentum=after.momentum)
+
+    def _blank(self, batch_size: int) -> NeuralMemory:
+        weights: Weights = {
+            name: jnp.broadcast_to(w[...][None], (batch_size, *w[...].shape))
+            for name, w in self.initial.items()
+        }
+        return new_memory(
+            weights, self.network, self.write_rule, momentum=self.has_momentum
+        )
+
+    def _write(
+        self,
+        inputs: NeuralInputs,
+        memory: NeuralMemory,
+        reset: Bool[Array, "b t"] | None,
+        initial: NeuralMemory | None,
+    ) -> tuple[Float[Array, "b t h v"], NeuralMemory]:
+        return neural_memory_chunkwise(
+            inputs.query,
+            inputs.key,
+            inputs.value,
+            inputs.gates,
+            memory,
+            network=self.network,
+            rule=self.write_rule,
+            slow=self.slow_weights(),
+            initial=initial,
+            reset=reset,
+            valid=inputs.valid,
+            chunk_size=self.config.chunk_size,
+        )
+
+    def write_and_read(  # type: ignore[override]
+        self,
+        inputs: NeuralInputs,
+        memory: NeuralMemory,
+        reset: Bool[Array, "b t"] | None,
+    ) -> tuple[Float[Array, "b t h v"], NeuralMemory]:
+        new = reset is not None or self.write_rule.keep_row_norms
+        initial = self.init_memory(inputs.query.shape[0]) if new else None
+        return self._write(inputs, memory, reset, initial)
+
+    def write_and_read_token(  # type: ignore[override]
+        self, inputs: NeuralInputs, memory: NeuralMemory
+    ) -> tuple[Float[Array, "b t h v"], NeuralMemory]:
+        initial = None
+        if self.write_rule.keep_row_norms:
+            initial = self.init_memory(inputs.query.shape[0])
+        read, memory = neural_memory_step(
+            inputs.query[:, 0],
+            inputs.key[:, 0],
+            inputs.value[:, 0],
+            jax.tree.map(lambda gate: gate[:, 0], inputs.gates),
+            memory,
+            network=self.network,
+            rule=self.write_rule,
+            slow=self.slow_weights(),
+            initial=initial,
+        )
+        return read[:, None], memory
+
+    def read(  # type: ignore[override]
+        self, query: Float[Array, "b t h k"], memory: NeuralMemory
+    ) -> Float[Array, "b t h v"]:
+        return self.read_weights(query, memory.weights)
+
+    def read_weights(
+        self, query: Float[Array, "b t h k"], weights: Weights
+    ) -> Float[Array, "b t h v"]:
+        """The same of the weights alone."""
+        return read_memory(
+            query, weights, network=self.network, slow=self.slow_weights()
+        )

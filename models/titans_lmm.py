@@ -1,0 +1,215 @@
+"""Titans' long-term memory: a network that learns the sequence while it reads it."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from .associative_memory import AssociativeState, QueryKeyValue, Tails
+from .interface import Layout
+from .layer_checks import (
+    check_convolution,
+    check_positive,
+    resolve_head_size,
+)
+from .neural_memory_layer import NeuralInputs, NeuralMemoryLayer
+from .ops.memory_network import MemoryNetwork
+from .ops.normalisation import l2_normalise
+from .ops.write_rule import WriteRule
+from .ops.write_schedule import Gates
+from .projection import RMSNorm, merge_heads, output_gain, projection
+
+
+@dataclass(frozen=True, kw_only=True)
+class TitansLMMConfig:
+    """The neural long-term memory of Titans (Behrouz et al. 2024, arXiv:2501.00663).
+
+    Per head, with keys and queries of length 1 and M a small network (equations 11 to
+    15, 18 and 19):
+
+        u_t = grad_M ||M'(k_t) - v_t||^2, M' the memory before the window of t
+        S_t = eta_t S_(t-1) - theta_t u_t
+        M_t = (1 - alpha_t) M_(t-1) + S_t
+        y_t = W_o (norm(M_t(q_t)) * silu(W_g x_t))
+
+    A new memory has read the persistent tokens.
+
+    The paper leaves open, and here is chosen: gates by a sigmoid of a linear map, one a
+    head and a token, theta below `max_learning_rate`; windows of `update_every` tokens;
+    the memory's first weights are learned; the network has no residual and no norm.
+
+    Differs from it in: the short convolutions do not reach from the first tokens back
+    into the persistent ones, and no window holds both.
+    """
+
+    num_heads: int = 4
+    head_size: int | None = None
+    """Size of queries, keys and values a head; None: width / num_heads."""
+    network: Literal["mlp", "swiglu"] = "mlp"
+    """What the memory is."""
+    memory_depth: int = 2
+    """Matrices of an MLP memory; 1 is a linear memory."""
+    memory_expansion: int = 4
+    """Size of the memory's hidden layers over that of its keys."""
+    activation: Literal["gelu", "silu"] = "gelu"
+    """Between the matrices of an MLP memory."""
+    memory_residual: bool = False
+    """Add the memory's input to its output."""
+    memory_norm: bool = False
+    """Layer norm of the memory's output, its scale and bias part of the memory."""
+    update_every: int = 16
+    """Tokens whose gradients are taken at one memory: part of what the model is."""
+    momentum: bool = True
+    """Past surprise: eta; without it eta is 0."""
+    forget: bool = True
+    """Forgetting: alpha; without it alpha is 0."""
+    max_learning_rate: float = 0.1
+    """Largest theta."""
+    read: Literal["after", "before"] = "after"
+    """A token reads after or before its own write."""
+    loss: Literal["full", "half"] = "full"
+    """||error||^2 as published, or half of it."""
+    loss_window: int = 1
+    """Tokens whose losses are summed at every token (the Omega rule of ATLAS)."""
+    clip: float | None = None
+    """Largest norm of a token's gradient a head; None: any."""
+    scale_by_place: bool = False
+    """Divide theta by the token's place in its window, counted from 1."""
+    keep_row_norms: bool = False
+    """Give the rows of the memory's matrices their first norms at every window."""
+    persistent_tokens: int = 4
+    """Learned tokens that a new memory has read; 0: none."""
+    convolution_size: int = 4
+    """Taps of the short convolutions on queries, keys and values; 0: none."""
+    output_gate: bool = True
+    """Gate the read by silu(W_g x)."""
+    chunk_size: int | None = None
+    """Tokens computed together: speed only. None: chosen by the backend."""
+
+    def __post_init__(self) -> None:
+        check_convolution(self.convolution_size)
+        for name in ("num_heads", "memory_depth", "memory_expansion", "loss_window"):
+            check_positive(name, getattr(self, name))
+        check_positive("update_every", self.update_every)
+        check_positive("max_learning_rate", self.max_learning_rate)
+        if self.clip is not None:
+            check_positive("clip", self.clip)
+        if self.persistent_tokens < 0:
+            raise ValueError(
+                f"persistent_tokens is {self.persistent_tokens}; give 0 (none) or more"
+            )
+
+    @property
+    def step_of_repeated_keys(self) -> float:
+        """The largest step that a window can take on a key that fills it.
+
+        Above 2 what the memory holds at the key is overshot by more than it was off,
+        and grows (exactly so for a linear memory without momentum).
+        """
+        factor = 2.0 if self.loss == "full" else 1.0
+        tokens = self.update_every * self.loss_window
+        if self.scale_by_place:
+            tokens = sum(1 / i for i in range(1, self.update_every + 1))
+        return factor * self.max_learning_rate * tokens
+
+    def build(
+        self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
+    ) -> "TitansLMM":
+        del layer_index
+        return TitansLMM(self, width, rngs, depth)
+
+
+class TitansLMM(NeuralMemoryLayer):
+    """See `TitansLMMConfig`."""
+
+    own = frozenset({"key", "value", "learning_rate", "momentum", "forget"})
+
+    def __init__(self, config: TitansLMMConfig, width: int, rngs: nnx.Rngs, depth: int):
+        size = resolve_head_size(width, config.num_heads, config.head_size)
+        heads, inner = config.num_heads, config.num_heads * size
+        self.config = config
+        self.head_size = size
+        self.network = MemoryNetwork(
+            kind=config.network,
+            key_size=size,
+            value_size=size,
+            hidden_size=size * config.memory_expansion,
+            depth=config.memory_depth,
+            activation=config.activation,
+            residual=config.memory_residual,
+            norm="fast" if config.memory_norm else "none",
+        )
+        self.write_rule = WriteRule(
+            update_every=config.update_every,
+            read=config.read,
+            loss=config.loss,
+            loss_window=config.loss_window,
+            clip=config.clip,
+            scale_by_place=config.scale_by_place,
+            keep_row_norms=config.keep_row_norms,
+        )
+        self.has_momentum = config.momentum
+        self.heads = QueryKeyValue(
+            width, (inner,) * 3, (heads,) * 3, config.convolution_size, rngs
+        )
+        self.learning_rate = _gate(width, heads, rngs, start=0.0)
+        self.momentum = (
+            _gate(width, heads, rngs, start=0.0) if config.momentum else None
+        )
+        self.forget = _gate(width, heads, rngs, start=-5.0) if config.forget else None
+        self.make_initial(heads, rngs, scale=0.1)
+        self.persistent = _persistent(config.persistent_tokens, width, rngs)
+        self.gate = projection(width, inner, rngs) if config.output_gate else None
+        self.norm = RMSNorm(size)
+        self.output_projection = projection(inner, width, rngs, gain=output_gain(depth))
+
+    def prefix_tokens(self) -> Float[Array, "p d"] | None:
+        return None if self.persistent is None else self.persistent[...]
+
+    def init_tails(self, batch_size: int) -> Tails:
+        return self.heads.init_tails(batch_size)
+
+    def inputs(  # type: ignore[override]
+        self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
+    ) -> tuple[NeuralInputs, Tails]:
+        (q, k, v), tails = self.heads(x, state.tails, layout)
+
+        def gate(module: nnx.Linear | None) -> Array | None:
+            if module is None:
+                return None
+            return jax.nn.sigmoid(module(x).astype(jnp.float32))
+
+        rate = gate(self.learning_rate)
+        assert rate is not None
+        gates = Gates(
+            learning_rate=self.config.max_learning_rate * rate,
+            momentum=gate(self.momentum),
+            forget=gate(self.forget),
+        )
+        return NeuralInputs(l2_normalise(q), l2_normalise(k), v, gates), tails
+
+    def output(
+        self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
+    ) -> Float[Array, "b t d"]:
+        read = merge_heads(self.norm(read))
+        if self.gate is not None:
+            read = read * jax.nn.silu(self.gate(x))
+        return self.output_projection(read)
+
+
+def _persistent(tokens: int, width: int, rngs: nnx.Rngs) -> nnx.Param | None:
+    if not tokens:
+        return None
+    return nnx.Param(jax.random.normal(rngs.params(), (tokens, width), jnp.float32))
+
+
+def _gate(width: int, heads: int, rngs: nnx.Rngs, *, start: float) -> nnx.Linear:
+    """A map whose sigmoid is near sigmoid(start) at first."""
+    module = projection(width, heads, rngs, bias=True, gain=1 / math.sqrt(width))
+    assert module.bias is not None
+    module.bias[...] = jnp.full((heads,), start, jnp.float32)
+    return module

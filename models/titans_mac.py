@@ -1,0 +1,330 @@
+"""Titans with its memory as context: a segment attends to what was learned."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from .interface import Layout, MemoryLayer
+from .layer_checks import check_even, check_positive, resolve_head_size
+from .ops.attention import attention
+from .ops.memory_network import Weights
+from .ops.normalisation import l2_normalise
+from .ops.rotary import rotary
+from .ops.visibility import ALWAYS_VISIBLE
+from .ops.windows import Part, move, window_scan
+from .projection import RMSNorm, merge_heads, output_gain, projection, split_heads
+from .titans_lmm import TitansLMMConfig
+
+
+def plain_memory() -> TitansLMMConfig:
+    """The memory of MAC: persistent tokens are in the attention's context instead."""
+    return TitansLMMConfig(persistent_tokens=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TitansMACConfig:
+    """Titans, memory as context (Behrouz et al. 2024, arXiv:2501.00663).
+
+    Equations 21 to 25, over the segments x of `segment_size` tokens of a document, with
+    M the long-term memory of `TitansLMMConfig` before the segment and p the persistent
+    tokens:
+
+        h_i = M(q_i)
+        y_i = attention of x_i to [p, h_1 .. h_i, x_1 .. x_i]
+        M_i = M_(i-1) written with y_i
+        o_i = norm(y_i) * silu(norm(M_i(y_i)))
+
+    Differs from it in: printed, x_i attends to every h of its segment (equation 22) and
+    is answered by the memory that holds the whole segment (24 and 25). Both read the
+    future: h_j is a function of x_j, and so is what was written after i. Here x_i sees
+    h_j for j <= i alone and reads the memory that was written up to y_i. With
+    `memory_tokens` h is what the memory holds at that many learned queries, and is seen
+    by the whole segment.
+    """
+
+    memory: TitansLMMConfig = field(default_factory=plain_memory)
+    """The long-term memory."""
+    segment_size: int = 64
+    """Tokens of a segment: part of what the model is."""
+    memory_tokens: int | None = None
+    """Learned queries to the memory before the segment; None: the tokens' own."""
+    num_heads: int = 4
+    """Heads of the attention."""
+    head_size: int | None = None
+    """Size of the attention's heads; None: width / num_heads."""
+    rotary_base: float | None = 10000.0
+    """Base of the rotary positions in a segment; None: no positions."""
+    persistent_tokens: int = 4
+    """Learned tokens that every token attends to; 0: none."""
+
+    def __post_init__(self) -> None:
+        check_positive("segment_size", self.segment_size)
+        if self.memory_tokens is not None:
+            check_positive("memory_tokens", self.memory_tokens)
+        if self.persistent_tokens < 0:
+            raise ValueError(
+                f"persistent_tokens is {self.persistent_tokens}; give 0 (none) or more"
+            )
+
+    def build(
+        self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
+    ) -> "TitansMAC":
+        return TitansMAC(self, width, rngs, layer_index, depth)
+
+
+class Context(NamedTuple):
+    """Keys and values of a segment, by the place in it."""
+
+    key: Float[Array, "b c h k"]
+    value: Float[Array, "b c h k"]
+    memory_key: Float[Array, "b _ h k"]
+    memory_value: Float[Array, "b _ h k"]
+
+
+class SegmentState(NamedTuple):
+    """State of `TitansMAC`.
+
+    Attributes:
+        memory: of the long-term memory.
+        before: the memory's weights before the segment.
+        context: of the segment so far.
+        position: tokens of the document so far.
+    """
+
+    memory: Any
+    before: Weights
+    context: Context
+    position: Int[Array, "b"]
+
+
+class TitansMAC(MemoryLayer[SegmentState]):
+    """See `TitansMACConfig`."""
+
+    def __init__(
+        self,
+        config: TitansMACConfig,
+        width: int,
+        rngs: nnx.Rngs,
+        layer_index: int | Array,
+        depth: int,
+    ):
+        size = resolve_head_size(width, config.num_heads, config.head_size)
+        if config.rotary_base is not None:
+            check_even("head_size", size, "rotary positions turn pairs")
+        self.config = config
+        self.head_size = size
+        self.memory = config.memory.build(
+            width, rngs, layer_index=layer_index, depth=depth
+        )
+        held = config.memory.num_heads * self.memory.head_size
+        inner = config.num_heads * size
+        self.query = projection(width, inner, rngs)
+        self.key = projection(width, inner, rngs)
+        self.value = projection(width, inner, rngs)
+        self.output_projection = projection(inner, width, rngs)
+        self.retrieved_norm = RMSNorm(self.memory.head_size)
+        self.retrieved = projection(held, width, rngs)
+        own = config.memory_tokens is None
+        self.retrieval = projection(width, held, rngs) if own else None
+        self.learned_queries = _tokens(config.memory_tokens or 0, held, rngs)
+        self.persistent = _tokens(config.persistent_tokens, width, rngs)
+        self.attention_norm = RMSNorm(width)
+        # What enters the residual stream, as a map into it would at first.
+        scale = self.attention_norm.scale
+        scale[...] = jnp.full_like(scale[...], output_gain(depth))
+        self.memory_norm = RMSNorm(width)
+
+    def init_state(self, batch_size: int, max_length: int) -> SegmentState:
+        config, size = self.config, self.head_size
+        own = config.segment_size if config.memory_tokens is None else 0
+        shape = (batch_size, config.segment_size, config.num_heads, size)
+        memory = self.memory.init_state(batch_size, max_length)
+        return SegmentState(
+            memory=memory,
+            before=memory.memory.weights,
+            context=Context(
+                jnp.zeros(shape, jnp.float32),
+                jnp.zeros(shape, jnp.float32),
+                jnp.zeros((shape[0], own, *shape[2:]), jnp.float32),
+                jnp.zeros((shape[0], own, *shape[2:]), jnp.float32),
+            ),
+            position=jnp.zeros((batch_size,), jnp.int32),
+        )
+
+    def sequence(
+        self, x: Float[Array, "b t d"], state: SegmentState, layout: Layout
+    ) -> tuple[Float[Array, "b t d"], SegmentState]:
+        time, size = x.shape[1], self.config.segment_size
+        if time == 0:
+            return x, state
+        place, position = layout.positions(state.position, time)
+        fresh = None
+        if layout.reset is not None:
+            fresh = self.memory.init_state(x.shape[0], 0)
+        graphdef, arrays = nnx.split(self)
+
+        def body(carry: Any, x: Array, part: Part) -> tuple[Any, Array]:
+            # The layer's arrays are closed over: the scan rematerialises its body.
+            return nnx.merge(graphdef, arrays)._segment(carry, x, part, fresh)
+
+        o, (memory, before, context) = window_scan(
+            body,
+            (state.memory, state.before, state.context),
+            x,
+            place=place,
+            update_every=size,
+            chunk_size=size,
+            reset=layout.reset,
+            valid=layout.valid(time),
+        )
+        return o, SegmentState(memory, before, context, position)
+
+    def _segment(
+        self,
+        carry: tuple[Any, Weights, Context],
+        x: Float[Array, "b c d"],
+        part: Part,
+        fresh: Any,
+    ) -> tuple[tuple[Any, Weights, Context], Float[Array, "b c d"]]:
+        """A segment, or what the call holds of it, every token at its place."""
+        memory, before, context = carry
+        if part.fresh is not None:
+            memory = self.memory.choose_rows(part.fresh, fresh, memory)
+        before = self.memory.choose_rows(part.opens, memory.memory.weights, before)
+        slots = jnp.arange(x.shape[1], dtype=jnp.int32)[None, :]
+        slots = jnp.broadcast_to(slots, x.shape[:2])
+        new = self._context(x, before, slots)
+        there = part.valid[:, :, None, None]
+        context = jax.tree.map(
+            lambda a, b: jnp.where(there, a.astype(b.dtype), b) if b.shape[1] else b,
+            new,
+            context,
+        )
+        y = self._attend(x, context, before, slots, slots)
+        # The memory takes real tokens from the front of a row on.
+        length = jnp.sum(part.valid, axis=1, dtype=jnp.int32)
+        first = jnp.argmax(part.valid, axis=1).astype(jnp.int32)
+        there = slots < length[:, None]
+        source = jnp.where(there, slots + first[:, None], -1)
+        back = jnp.where(part.valid, slots - first[:, None], -1)
+        m, memory = self.memory.sequence(
+            move(y, source, back), memory, Layout(None, length)
+        )
+        o = self._gated(y, move(m, back, source))
+        return (memory, before, context), o
+
+    def token(
+        self, x: Float[Array, "b d"], state: SegmentState
+    ) -> tuple[Float[Array, "b d"], SegmentState]:
+        x = x[:, None, :]
+        slot = (state.position % self.config.segment_size)[:, None]
+        memory, before = state.memory, state.before
+        opens = slot[:, 0] == 0
+        before = self.memory.choose_rows(opens, memory.memory.weights, before)
+        new = self._context(x, before, slot)
+        rows = jnp.arange(x.shape[0])
+        context = jax.tree.map(
+            lambda a, b: (
+                b.at[rows, slot[:, 0]].set(a[:, 0].astype(b.dtype)) if b.shape[1] else b
+            ),
+            new,
+            state.context,
+        )
+        slots = jnp.arange(self.config.segment_size, dtype=jnp.int32)[None, :]
+        slots = jnp.broadcast_to(slots, (x.shape[0], slots.shape[1]))
+        y = self._attend(x, context, before, slot, slots)
+        m, memory = self.memory.token(y[:, 0], memory)
+        o = self._gated(y[:, 0], m)
+        return o, SegmentState(memory, before, context, state.position + 1)
+
+    def _heads(self, module: nnx.Linear, x: Array) -> Float[Array, "b c h k"]:
+        return split_heads(module(x), self.config.num_heads)
+
+    def _retrieve(
+        self, query: Float[Array, "b c f"], before: Weights
+    ) -> Float[Array, "b c d"]:
+        """Tokens of what the memory holds at the queries."""
+        heads = self.config.memory.num_heads
+        q = l2_normalise(split_heads(jax.nn.silu(query), heads))
+        held = self.memory.read_weights(q, before)
+        return self.retrieved(merge_heads(self.retrieved_norm(held)))
+
+    def _context(
+        self, x: Float[Array, "b c d"], before: Weights, slots: Int[Array, "b c"]
+    ) -> Context:
+        """Keys and values of tokens, and of what the memory holds for them."""
+        k, v = self._placed(self.key, x, slots), self._heads(self.value, x)
+        if self.retrieval is None:
+            return Context(k, v, k[:, :0], v[:, :0])
+        h = self._retrieve(self.retrieval(x), before)
+        return Context(
+            k, v, self._placed(self.key, h, slots), self._heads(self.value, h)
+        )
+
+    def _placed(
+        self, module: nnx.Linear, x: Array, slots: Int[Array, "b c"]
+    ) -> Float[Array, "b c h k"]:
+        y = self._heads(module, x)
+        base = self.config.rotary_base
+        return y if base is None else rotary(y, slots, base=base)
+
+    def _attend(
+        self,
+        x: Float[Array, "b t d"],
+        context: Context,
+        before: Weights,
+        query_slots: Int[Array, "b t"],
+        slots: Int[Array, "b c"],
+    ) -> Float[Array, "b t d"]:
+        """Attention to the segment so far, the memory and the persistent tokens."""
+        always = self._always(x, before)
+        keys = [self._heads(self.key, a) for a in always]
+        values = [self._heads(self.value, a) for a in always]
+        number = sum(k.shape[1] for k in keys)
+        own = context.memory_key.shape[1]
+        keys += [context.memory_key, context.key]
+        values += [context.memory_value, context.value]
+        zero = jnp.zeros((x.shape[0], number), jnp.int32)
+        seen = [zero, slots, slots] if own else [zero, slots]
+        segment = [zero + ALWAYS_VISIBLE] + [jnp.zeros_like(s) for s in seen[1:]]
+        o = attention(
+            self._placed(self.query, x, query_slots),
+            jnp.concatenate([k.astype(x.dtype) for k in keys], axis=1),
+            jnp.concatenate([v.astype(x.dtype) for v in values], axis=1),
+            query_position=query_slots,
+            query_segment=jnp.zeros_like(query_slots),
+            key_position=jnp.concatenate(seen, axis=1),
+            key_segment=jnp.concatenate(segment, axis=1),
+            implementation="reference",
+        )
+        return self.output_projection(merge_heads(o))
+
+    def _always(
+        self, x: Float[Array, "b t d"], before: Weights
+    ) -> list[Float[Array, "b _ d"]]:
+        """Tokens that all of a segment see."""
+        always = []
+        rows = x.shape[0]
+        if self.persistent is not None:
+            tokens = self.persistent[...].astype(x.dtype)
+            always.append(jnp.broadcast_to(tokens[None], (rows, *tokens.shape)))
+        if self.learned_queries is not None:
+            queries = self.learned_queries[...].astype(x.dtype)
+            queries = jnp.broadcast_to(queries[None], (rows, *queries.shape))
+            always.append(self._retrieve(queries, before))
+        return always
+
+    def _gated(
+        self, y: Float[Array, "*b d"], m: Float[Array, "*b d"]
+    ) -> Float[Array, "*b d"]:
+        return self.attention_norm(y) * jax.nn.silu(self.memory_norm(m))
+
+
+def _tokens(number: int, width: int, rngs: nnx.Rngs) -> nnx.Param | None:
+    if not number:
+        return None
+    return nnx.Param(jax.random.normal(rngs.params(), (number, width), jnp.float32))

@@ -1,0 +1,139 @@
+"""Titans with its memory as a gate: window attention beside the long-term memory."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from .interface import Layout, MemoryLayer
+from .projection import RMSNorm, output_gain
+from .sliding_window_attention import SlidingWindowAttentionConfig
+from .titans_lmm import TitansLMMConfig
+
+
+def windowed() -> SlidingWindowAttentionConfig:
+    """The attention of Titans' hybrids: a window and persistent tokens."""
+    return SlidingWindowAttentionConfig(persistent_tokens=4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TitansMAGConfig:
+    """Titans, memory as a gate (Behrouz et al. 2024, arXiv:2501.00663).
+
+    Equations 26 to 28, with x~ the persistent tokens and then x:
+
+        y = window attention(x~)
+        m = M(x~)
+        o = norm(y) * silu(norm(m))
+
+    with the long-term memory M of `TitansLMMConfig`, and norms with a learned scale.
+
+    Differs from it in: attention sees persistent keys and values that are learned as
+    such, not through its projections; the product's non-linearity, which the paper
+    does not name, is SiLU on the memory's side.
+    """
+
+    memory: TitansLMMConfig = field(default_factory=TitansLMMConfig)
+    """The long-term memory."""
+    attention: SlidingWindowAttentionConfig = field(default_factory=windowed)
+    """The short-term memory."""
+
+    def build(
+        self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
+    ) -> "TitansMAG":
+        return TitansMAG(self, width, rngs, layer_index, depth)
+
+
+class PairState(NamedTuple):
+    """State of a layer of a long-term memory and an attention.
+
+    Attributes:
+        memory: of the long-term memory.
+        attention: of the attention.
+        position: tokens of the document so far.
+    """
+
+    memory: Any
+    attention: Any
+    position: Int[Array, "b"]
+
+
+class MemoryAndAttention(MemoryLayer[PairState]):
+    """A long-term memory and an attention over a window in one layer."""
+
+    state_growth = "bounded"
+
+    def __init__(
+        self,
+        config: Any,
+        width: int,
+        rngs: nnx.Rngs,
+        layer_index: int | Array,
+        depth: int,
+    ):
+        self.config = config
+        self.memory: MemoryLayer = config.memory.build(
+            width, rngs, layer_index=layer_index, depth=depth
+        )
+        self.attention: MemoryLayer = config.attention.build(
+            width, rngs, layer_index=layer_index, depth=depth
+        )
+
+    def init_state(self, batch_size: int, max_length: int) -> PairState:
+        return PairState(
+            self.memory.init_state(batch_size, max_length),
+            self.attention.init_state(batch_size, max_length),
+            jnp.zeros((batch_size,), jnp.int32),
+        )
+
+    def fresh_rows(self, state: PairState, rows: Bool[Array, "b"]) -> PairState:
+        return PairState(
+            self.memory.fresh_rows(state.memory, rows),
+            self.attention.fresh_rows(state.attention, rows),
+            jnp.where(rows, 0, state.position),
+        )
+
+    def check_capacity(self, state: PairState, time: int, name: str) -> None:
+        self.attention.check_capacity(state.attention, time, name)
+
+
+class TitansMAG(MemoryAndAttention):
+    """See `TitansMAGConfig`."""
+
+    def __init__(
+        self,
+        config: TitansMAGConfig,
+        width: int,
+        rngs: nnx.Rngs,
+        layer_index: int | Array,
+        depth: int,
+    ):
+        super().__init__(config, width, rngs, layer_index, depth)
+        self.attention_norm = RMSNorm(width)
+        # What enters the residual stream, as a map into it would at first.
+        scale = self.attention_norm.scale
+        scale[...] = jnp.full_like(scale[...], output_gain(depth))
+        self.memory_norm = RMSNorm(width)
+
+    def sequence(
+        self, x: Float[Array, "b t d"], state: PairState, layout: Layout
+    ) -> tuple[Float[Array, "b t d"], PairState]:
+        y, attention = self.attention.sequence(x, state.attention, layout)
+        m, memory = self.memory.sequence(x, state.memory, layout)
+        _, position = layout.positions(state.position, x.shape[1])
+        return self._gated(y, m), PairState(memory, attention, position)
+
+    def token(
+        self, x: Float[Array, "b d"], state: PairState
+    ) -> tuple[Float[Array, "b d"], PairState]:
+        y, attention = self.attention.token(x, state.attention)
+        m, memory = self.memory.token(x, state.memory)
+        return self._gated(y, m), PairState(memory, attention, state.position + 1)
+
+    def _gated(
+        self, y: Float[Array, "*b d"], m: Float[Array, "*b d"]
+    ) -> Float[Array, "*b d"]:
+        return self.attention_norm(y) * jax.nn.silu(self.memory_norm(m))

@@ -1,0 +1,184 @@
+"""TTT layers: the hidden state is a model, trained on the sequence in mini-batches."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from .associative_memory import AssociativeState, Tails
+from .interface import Layout
+from .layer_checks import (
+    check_convolution,
+    check_even,
+    check_positive,
+    check_rotary_base,
+    resolve_head_size,
+)
+from .neural_memory_layer import NeuralInputs, NeuralMemoryLayer
+from .ops.memory_network import MemoryNetwork, SlowWeights
+from .ops.rotary import rotary
+from .ops.write_rule import WriteRule
+from .ops.write_schedule import Gates
+from .projection import (
+    ShortConvolution,
+    merge_heads,
+    output_gain,
+    projection,
+    split_heads,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TTTConfig:
+    """What TTT-Linear and TTT-MLP have in common."""
+
+    num_heads: int = 4
+    head_size: int | None = None
+    """Size of queries, keys and values a head; None: width / num_heads."""
+    backbone: Literal["mamba", "transformer"] = "mamba"
+    """mamba: queries and keys share a projection and have a short convolution each, and
+    a gate; transformer: three projections, no convolution, no gate."""
+    convolution_size: int = 4
+    """Taps of the short convolutions on queries and keys; 0: none."""
+    update_every: int = 16
+    """Tokens of a mini-batch: part of what the model is."""
+    base_learning_rate: float = 1.0
+    """Largest inner learning rate, over the head size."""
+    rotary_base: float = 10000.0
+    """Base of the rotary positions in a mini-batch."""
+    chunk_size: int | None = None
+    """Tokens computed together: speed only. None: chosen by the backend."""
+
+    def __post_init__(self) -> None:
+        check_convolution(self.convolution_size)
+        check_positive("num_heads", self.num_heads)
+        check_positive("update_every", self.update_every)
+        check_positive("base_learning_rate", self.base_learning_rate)
+        check_rotary_base(self.rotary_base)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TTTLinearConfig(TTTConfig):
+    """TTT-Linear (Sun et al. 2024, arXiv:2407.04620), as its authors compute it.
+
+    Per head, with f(x) = x + norm(x W + b), the norm's scale and bias learned, and
+    W', b' the memory before the mini-batch of t:
+
+        u_t = grad 1/2 ||f(k_t) - v_t||^2 at W', b'
+        W_t = W' - r_i sum_s eta_s u_s over the mini-batch up to t, its i-th token
+        eta_s = base_learning_rate sigmoid(w . x_s) / head size, r_i = max(1/i + c_i, 0)
+        y_t = W_o (norm(f(q_t)) * gelu(W_g x_t))
+
+    with c learned, rotary positions within the mini-batch and a norm over all heads.
+
+    Differs from it in: the equations are those of the published JAX code, which scales
+    a step by the place in the mini-batch, divides it by the head size and has no factor
+    2; the code's rotary pairs neighbouring channels, here halves (a permutation).
+    """
+
+    def build(
+        self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
+    ) -> "TTT":
+        del layer_index
+        return TTT(self, width, rngs, depth, memory_depth=1)
+
+
+class TTT(NeuralMemoryLayer):
+    """See `TTTLinearConfig` and `TTTMLPConfig`."""
+
+    own = frozenset({"key", "value", "learning_rate"})
+    has_momentum = False
+
+    def __init__(
+        self,
+        config: TTTConfig,
+        width: int,
+        rngs: nnx.Rngs,
+        depth: int,
+        *,
+        memory_depth: int,
+    ):
+        size = resolve_head_size(width, config.num_heads, config.head_size)
+        check_even("head_size", size, "rotary positions turn pairs")
+        heads, inner = config.num_heads, config.num_heads * size
+        mamba = config.backbone == "mamba"
+        taps = config.convolution_size if mamba else 0
+        self.config = config
+        self.head_size = size
+        self.network = MemoryNetwork(
+            depth=memory_depth,
+            key_size=size,
+            value_size=size,
+            hidden_size=4 * size,
+            norm="slow",
+            bias=True,
+        )
+        self.write_rule = WriteRule(
+            update_every=config.update_every, schedule="window", loss="half"
+        )
+        self.query = projection(width, inner, rngs)
+        self.key = None if mamba else projection(width, inner, rngs)
+        self.value = projection(width, inner, rngs)
+        self.query_convolution, self.key_convolution = (
+            ShortConvolution(inner, taps, rngs, bias=True) if taps else None
+            for _ in range(2)
+        )
+        self.learning_rate = projection(width, heads, rngs, bias=True)
+        self.step_scale = nnx.Param(jnp.zeros((config.update_every,), jnp.float32))
+        self.make_initial(heads, rngs, scale=1.0)
+        for name in self.network.matrices():
+            weight = self.initial[name]
+            noise = jax.random.normal(rngs.params(), weight[...].shape, jnp.float32)
+            weight[...] = 0.02 * noise
+        self.memory_norm = nnx.Dict(
+            norm=nnx.Param(jnp.ones((heads, size), jnp.float32)),
+            norm_bias=nnx.Param(jnp.zeros((heads, size), jnp.float32)),
+        )
+        self.output_norm = nnx.LayerNorm(inner, rngs=rngs)
+        self.gate = projection(width, inner, rngs) if mamba else None
+        self.output_projection = projection(inner, width, rngs, gain=output_gain(depth))
+
+    def slow_weights(self) -> SlowWeights:
+        return {name: weight[...] for name, weight in self.memory_norm.items()}
+
+    def init_tails(self, batch_size: int) -> Tails:
+        modules = (self.query_convolution, self.key_convolution)
+        return tuple(m.init_tail(batch_size) for m in modules if m is not None)
+
+    def inputs(  # type: ignore[override]
+        self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
+    ) -> tuple[NeuralInputs, Tails]:
+        q = self.query(x)
+        k = q if self.key is None else self.key(x)
+        tails = state.tails
+        if self.query_convolution is not None and self.key_convolution is not None:
+            q, first = self.query_convolution(q, tails[0], layout)
+            k, second = self.key_convolution(k, tails[1], layout)
+            tails = (first, second)
+        place, _ = layout.positions(state.position, x.shape[1])
+        place = place % self.config.update_every
+        q, k = (self._placed(a, place) for a in (q, k))
+        v = split_heads(self.value(x), self.config.num_heads)
+        rate = jax.nn.sigmoid(self.learning_rate(x).astype(jnp.float32))
+        rate = rate * (self.config.base_learning_rate / self.head_size)
+        scale = 1 / (1 + jnp.arange(self.config.update_every, dtype=jnp.float32))
+        scale = jnp.maximum(scale + self.step_scale[...], 0.0)[place]
+        gates = Gates(rate, step_scale=jnp.broadcast_to(scale[..., None], rate.shape))
+        return NeuralInputs(q, k, v - k, gates, skip=q), tails
+
+    def _placed(
+        self, x: Float[Array, "b t f"], place: Int[Array, "b t"]
+    ) -> Float[Array, "b t h k"]:
+        heads = split_heads(x, self.config.num_heads)
+        return rotary(heads, place, base=self.config.rotary_base)
+
+    def output(
+        self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
+    ) -> Float[Array, "b t d"]:
+        y = self.output_norm(merge_heads(read).astype(jnp.float32)).astype(x.dtype)
+        if self.gate is not None:
+            y = y * jax.nn.gelu(self.gate(x), approximate=True)
+        return self.output_projection(y)

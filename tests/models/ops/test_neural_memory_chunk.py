@@ -1,0 +1,51 @@
+"""Gradients as factors are the gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from memzoo.models.ops.memory_network import MemoryNetwork, Plain
+from memzoo.models.ops.neural_memory_chunk import before_shift, gradient_factors
+from memzoo.models.ops.write_rule import WriteRule
+
+SIZES = {"key_size": 3, "value_size": 3, "hidden_size": 4}
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+@pytest.mark.parametrize("loss", ["full", "half"])
+def test_factors_multiply_to_every_tokens_gradient(x64, loss, clip):
+    network = MemoryNetwork(depth=2, norm="fast", bias=True, residual=True, **SIZES)
+    rng = np.random.default_rng(0)
+    shapes = network.matrices() | {n: (s,) for n, s in network.vectors().items()}
+    weights = {
+        n: jnp.asarray(rng.standard_normal((1, 1, *s))) for n, s in shapes.items()
+    }
+    key, value = (jnp.asarray(rng.standard_normal((1, 1, 5, 3))) for _ in range(2))
+    rule = WriteRule(loss=loss, clip=clip)
+    factors = gradient_factors(network, weights, None, key, value, rule, jnp.float64)
+
+    def one(weights, token):
+        read = network(Plain(weights, None, jnp.float64), key[:, :, token, None])
+        error = jnp.sum(jnp.square(read[:, :, 0] - value[:, :, token]))
+        return error * (0.5 if loss == "half" else 1.0)
+
+    for token in range(5):
+        expected = jax.grad(one)(weights, token)
+        norm = np.sqrt(sum(np.square(u).sum() for u in expected.values()))
+        share = 1.0 if clip is None else min(1.0, clip / norm)
+        for name, u in expected.items():
+            left = factors.left[before_shift(name)][0, 0, token]
+            if u.ndim == 4:
+                actual = jnp.outer(factors.entered[name][0, 0, token], left)
+            elif name == before_shift(name):
+                actual = factors.entered[name][0, 0, token] * left
+            else:
+                actual = left
+            np.testing.assert_allclose(actual, share * u[0, 0], rtol=1e-9, atol=1e-12)
+
+
+def test_a_shift_follows_its_matrix():
+    assert before_shift("kernel_1_bias") == "kernel_1"
+    assert before_shift("norm_bias") == "norm"
+    assert before_shift("gate") == "gate"

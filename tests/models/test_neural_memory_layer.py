@@ -1,0 +1,68 @@
+"""What layers with a network for a memory share."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from memzoo.models.interface import Layout
+from memzoo.models.neural_memory_layer import NeuralInputs
+from memzoo.models.ops.write_schedule import Gates
+from memzoo.models.titans_lmm import TitansLMMConfig
+
+
+def build(**fields):
+    config = TitansLMMConfig(
+        num_heads=2, memory_expansion=1, update_every=2, persistent_tokens=0, **fields
+    )
+    return config.build(8, nnx.Rngs(0), layer_index=0, depth=2)
+
+
+def test_tokens_that_do_not_count_are_marked():
+    heads = jnp.ones((1, 3, 2, 4))
+    inputs = NeuralInputs(heads, heads, heads, Gates(jnp.ones((1, 3, 2))))
+    assert inputs.only(None) is inputs
+    valid = jnp.array([[True, True, False]])
+    assert inputs.only(valid).valid is valid
+
+
+def test_rows_keep_the_norms_of_a_new_memory():
+    """In both forms: the row norms are those of the learned first weights."""
+    layer = build(keep_row_norms=True, max_learning_rate=1.0, chunk_size=4)
+    x = jax.random.normal(jax.random.key(0), (1, 6, 8))
+    start = layer.init_state(1, 0)
+    run = jax.jit(lambda x, state: layer.sequence(x, state, Layout()))
+    token = jax.jit(layer.token)
+    y, after = run(x, start)
+    state, looped = start, []
+    for t in range(6):
+        o, state = token(x[:, t], state)
+        looped.append(o)
+    np.testing.assert_allclose(jnp.stack(looped, axis=1), y, rtol=1e-3, atol=1e-5)
+    anchor = after.memory.anchor["kernel_0"]
+    first = layer.initial["kernel_0"][...][None]
+    norms = [np.linalg.norm(a, axis=-1) for a in (anchor, first)]
+    np.testing.assert_allclose(*norms, rtol=1e-4)
+
+
+def test_the_first_weights_keep_the_size_of_what_passes():
+    config = TitansLMMConfig(num_heads=1, memory_expansion=4)
+    layer = config.build(256, nnx.Rngs(0), layer_index=0, depth=2)
+    weights = {name: weight[...][0] for name, weight in layer.initial.items()}
+    x = jax.random.normal(jax.random.key(0), (64, 256))
+    hidden = x @ weights["kernel_0"]
+    assert abs(float(jnp.std(hidden)) - 1) < 0.1
+    assert abs(float(jnp.std(hidden @ weights["kernel_1"])) - 0.1) < 0.02
+
+
+def test_weights_alone_can_be_read():
+    layer = build()
+    memory = layer.init_memory(1)
+    query = jax.random.normal(jax.random.key(0), (1, 3, 2, 4))
+    read = layer.read(query, memory)
+    np.testing.assert_array_equal(read, layer.read_weights(query, memory.weights))
+    z = np.einsum("bthk,bhkf->bthf", query, memory.weights["kernel_0"])
+    expected = np.einsum(
+        "bthf,bhfv->bthv", np.asarray(jax.nn.gelu(z)), memory.weights["kernel_1"]
+    )
+    np.testing.assert_allclose(read, expected, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,125 @@
+"""The long-term memory as a layer: its gates, its first memory, its warnings."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from memzoo.models.associative_memory import AssociativeState
+from memzoo.models.interface import Layout, state_bytes
+from memzoo.models.titans_lmm import TitansLMMConfig
+
+CONFIG = TitansLMMConfig(num_heads=2, memory_expansion=2, update_every=4)
+
+
+def build(**fields):
+    config = dataclasses.replace(CONFIG, **fields)
+    return config.build(16, nnx.Rngs(0), layer_index=0, depth=2)
+
+
+def inputs_of(layer, x):
+    state = layer.init_state(x.shape[0], 0)
+    return jax.jit(lambda x: layer.inputs(x, state, Layout())[0])(x)
+
+
+def test_gates_lie_where_the_paper_has_them():
+    layer = build(max_learning_rate=0.3)
+    x = 10 * jax.random.normal(jax.random.key(0), (2, 5, 16))
+    inputs = inputs_of(layer, x)
+    rate, momentum, forget, _ = inputs.gates
+    assert 0 <= rate.min() <= rate.max() <= 0.3
+    assert 0 <= momentum.min() <= momentum.max() <= 1
+    assert 0 <= forget.min() <= forget.max() <= 1
+    assert forget.mean() < 0.2
+    for x in (inputs.query, inputs.key):
+        np.testing.assert_allclose(jnp.linalg.norm(x, axis=-1), 1.0, rtol=1e-3)
+
+
+@pytest.mark.parametrize("gate", ["momentum", "forget"])
+def test_a_gate_can_be_switched_off(gate):
+    layer = build(**{gate: False})
+    inputs = inputs_of(layer, jnp.ones((1, 2, 16)))
+    assert getattr(inputs.gates, gate) is None
+    assert (layer.init_state(1, 0).memory.momentum is None) == (gate == "momentum")
+
+
+def test_a_new_memory_has_read_the_persistent_tokens():
+    layer = build()
+    tokens = layer.persistent[...]
+    plain = build(persistent_tokens=0)
+    memory = layer._blank(1)
+    state = AssociativeState(memory, layer.init_tails(1), jnp.zeros((1,), jnp.int32))
+
+    @jax.jit
+    def read(tokens):
+        inputs, _ = layer.inputs(tokens[None], state, Layout())
+        return layer.write_and_read(inputs, memory, None)[1]
+
+    after = read(tokens)
+    new = layer.init_memory(3)
+    for name, weight in after.weights.items():
+        np.testing.assert_allclose(
+            new.weights[name][2], weight[0], rtol=1e-5, atol=1e-6
+        )
+        np.testing.assert_allclose(new.anchor[name][2], weight[0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            new.momentum[name][2], after.momentum[name][0], rtol=1e-5, atol=1e-6
+        )
+    np.testing.assert_array_equal(new.count, [0, 0, 0])
+    blank, first = plain.init_memory(1), plain.initial["kernel_0"][...]
+    np.testing.assert_array_equal(blank.weights["kernel_0"][0], first)
+
+
+def test_the_state_is_weights_momentum_and_anchor():
+    """2 x 16 x 8 x 2 numbers a head, thrice, and three tails of three tokens."""
+    bytes_ = state_bytes(build(), 1000)
+    assert bytes_ == 4 * (3 * 2 * (8 * 16 + 16 * 8) + 3 * 3 * 16 + 1)
+    alone = state_bytes(build(update_every=1, momentum=False), 1000)
+    assert alone == 4 * (2 * (8 * 16 + 16 * 8) + 3 * 3 * 16 + 1)
+
+
+def test_a_read_writes_nothing_and_finds_what_was_written():
+    layer = build(num_heads=1, memory_depth=1, persistent_tokens=0, momentum=False)
+    x = jax.random.normal(jax.random.key(0), (1, 4, 16))
+    inputs = inputs_of(layer, x)
+    _, memory = jax.jit(partial(layer.write_and_read, reset=None))(
+        inputs, layer.init_memory(1)
+    )
+    read = layer.read(inputs.key, memory)
+    before = layer.read(inputs.key, layer.init_memory(1))
+    off = [np.square(np.asarray(r - inputs.value)).sum() for r in (before, read)]
+    assert off[1] < off[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "step"),
+    [
+        ({}, 2 * 0.5 * 4),
+        ({"loss": "half", "max_learning_rate": 0.1}, 0.4),
+        ({"loss_window": 3}, 12.0),
+        ({"scale_by_place": True}, 2 * 0.5 * (1 + 1 / 2 + 1 / 3 + 1 / 4)),
+    ],
+)
+def test_the_step_that_repeated_keys_take(fields, step):
+    config = dataclasses.replace(CONFIG, **fields)
+    assert config.step_of_repeated_keys == pytest.approx(step)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"update_every": 0}, "update_every is 0; give a number above 0"),
+        ({"memory_depth": 0}, "memory_depth is 0; give a number above 0"),
+        ({"max_learning_rate": 0.0}, "max_learning_rate is 0.0; give a number above 0"),
+        ({"clip": -1.0}, "clip is -1.0; give a number above 0"),
+        ({"persistent_tokens": -1}, "persistent_tokens is -1; give 0"),
+        ({"convolution_size": 1}, "convolution_size is 1; give 0"),
+    ],
+)
+def test_what_cannot_work_is_refused(fields, said):
+    with pytest.raises(ValueError, match=said):
+        dataclasses.replace(CONFIG, **fields)

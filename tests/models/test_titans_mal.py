@@ -1,0 +1,34 @@
+"""Memory as a layer: what the attention reads is what the memory put out."""
+
+import jax
+import numpy as np
+from flax import nnx
+
+from memzoo.models.interface import Layout
+from memzoo.models.sliding_window_attention import SlidingWindowAttentionConfig
+from memzoo.models.titans_lmm import TitansLMMConfig
+from memzoo.models.titans_mal import TitansMALConfig
+
+
+def run(layer, x, state):
+    return jax.jit(lambda x, state: layer.sequence(x, state, Layout()))(x, state)
+
+
+def test_attention_reads_the_memory():
+    config = TitansMALConfig(
+        memory=TitansLMMConfig(num_heads=2, memory_expansion=1, update_every=4),
+        attention=SlidingWindowAttentionConfig(num_heads=2, window=4),
+    )
+    layer = config.build(16, nnx.Rngs(0), layer_index=0, depth=2)
+    x = jax.random.normal(jax.random.key(0), (1, 6, 16))
+    start = layer.init_state(1, 6)
+    o, state = run(layer, x, start)
+    y, memory = run(layer.memory, x, start.memory)
+    y = np.asarray(y)
+    y = y / np.sqrt(np.mean(np.square(y), axis=-1, keepdims=True) + 1e-5)
+    expected, attention = run(layer.attention, jax.numpy.asarray(y), start.attention)
+    np.testing.assert_allclose(o, expected, rtol=1e-4, atol=1e-6)
+    for a, b in zip(
+        jax.tree.leaves(state[:2]), jax.tree.leaves((memory, attention)), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

@@ -232,7 +232,7 @@ def _merge(
     context = np.zeros(rows, np.int32)
     for where, part in parts:
         count = part.targets.shape[1]
-        assert part.target_positions is not None
+        assert part.target_positions is not None and part.context is not None
         tokens[where] = part.tokens
         values[where, :count] = part.targets
         positions[where, :count] = part.target_positions

@@ -131,7 +131,7 @@ class PrefixConfig:
     def repeated(self, times: int, question: bool) -> "PrefixConfig":
         """The same, its task's rows read `times` times."""
         task = repeat_context(self.task, times, question)
-        return dataclasses.replace(self, task=task)  # pyright: ignore
+        return dataclasses.replace(self, task=task)
 
     def build(self, split: Split) -> "Prefixed":
         """One split of the task.

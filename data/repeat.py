@@ -1,7 +1,7 @@
 """JRT-Prompt: the rows of any recall task, read more than once (arXiv 2407.05483)."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Int
@@ -10,7 +10,7 @@ from .batch import Batch
 from .mqar import MqarConfig
 from .needle import NeedleConfig
 from .set_disjointness import SetDisjointnessConfig
-from .task import Split, Task, fingerprint, setting_of
+from .task import Config, Split, Task, fingerprint, setting_of
 
 RecallTask = MqarConfig | NeedleConfig | SetDisjointnessConfig
 
@@ -97,7 +97,7 @@ class RepeatConfig:
         own = setting_of(self.task, index)
         return own | {"length": self.length, "repeat_context": self.times}
 
-    def repeated(self, times: int, question: bool) -> object:
+    def repeated(self, times: int, question: bool) -> Any:
         """The task with other readings in place of these."""
         return repeat_context(self.task, times, question)
 
@@ -189,7 +189,7 @@ def _moved_targets(
     )
 
 
-def repeat_context(task: object, times: int, question: bool = True) -> object:
+def repeat_context(task: Any, times: int, question: bool = True) -> Any:
     """`task`, its rows read `times` times; readings that it had do not count.
 
     Raises:
@@ -200,7 +200,7 @@ def repeat_context(task: object, times: int, question: bool = True) -> object:
         return own(times, question)
     if times == 1:
         return task
-    return RepeatConfig(task=task, times=times, question=question)  # pyright: ignore
+    return RepeatConfig(task=task, times=times, question=question)
 
 
 def context_length(task: object) -> int | None:
@@ -213,7 +213,6 @@ def task_label(task: object) -> str:
     return getattr(task, "label", getattr(task, "task_name", ""))
 
 
-def nested_fingerprint(task: object) -> dict[str, int | str]:
+def nested_fingerprint(task: Config) -> dict[str, int | str]:
     """The fingerprint of a task inside another."""
-    inner = fingerprint(task)  # pyright: ignore[reportArgumentType]
-    return {f"task.{name}": value for name, value in inner.items()}
+    return {f"task.{name}": value for name, value in fingerprint(task).items()}

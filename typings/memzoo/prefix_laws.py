@@ -1,0 +1,1 @@
+../../memzoo/prefix_laws.py

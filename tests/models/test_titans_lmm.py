@@ -13,7 +13,9 @@ from memzoo.models.associative_memory import AssociativeState
 from memzoo.models.interface import Layout, state_bytes
 from memzoo.models.titans_lmm import TitansLMMConfig
 
-CONFIG = TitansLMMConfig(num_heads=2, memory_expansion=2, update_every=4)
+CONFIG = TitansLMMConfig(
+    num_heads=2, memory_expansion=2, update_every=4, max_learning_rate=0.5
+)
 
 
 def build(**fields):

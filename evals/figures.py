@@ -272,7 +272,8 @@ def depth_map(
         axes.set_ylabel("noise before the needle")
 
     name = f"depth{number}"
-    return draw_figure(draw, name, f"Accuracy of {layer} by depth", height=2.4)
+    title = f"Accuracy of {layer} by depth"
+    return draw_figure(draw, name, title, width=3.6, height=2.3)
 
 
 def length_text(length: int) -> str:

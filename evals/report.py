@@ -328,9 +328,9 @@ def curve_sections(
     if not parts:
         return []
     lead = (
-        f"{top[0].text}. Colour: the best learning rate, every seed thin and the best "
-        "seed thick; grey: the other learning rates; dotted: chance. A line that ends "
-        "early has reached the goal."
+        f"{top[0].text.removeprefix('all, ')}. Colour: the best learning rate, every "
+        "seed thin and the best seed thick; grey: the other learning rates; dotted: "
+        "chance. A line that ends early has reached the goal."
     )
     return [Section(title="Learning curves", lead=lead, body=grid(parts, "small"))]
 

@@ -112,14 +112,9 @@ def print_lengths(rows: Sequence[ResultRow], console: Console | None = None) -> 
     cells = by_length(rows)
     lengths = sorted({cell.of("length") for cell in cells})
     for width in dict.fromkeys(cell.of("width") for cell in cells):
-        table = Table(
-            title=f"share of value tokens right, by tokens read, width {width}",
-            title_justify="left",
-            title_style="bold",
-            box=SIMPLE_HEAD,
-            padding=0,
-            show_edge=False,
-        )
+        title = f"share of value tokens right, by tokens read, width {width}"
+        console.print(title, style="bold", soft_wrap=True)
+        table = Table(box=SIMPLE_HEAD, padding=0, show_edge=False)
         table.add_column("layer", overflow="fold", no_wrap=True)
         for name in ("rate", *map(length_text, lengths)):
             table.add_column(name, justify="right", no_wrap=True)

@@ -44,11 +44,12 @@ def run(config: RecallConfig) -> int:
     rows = read_results(config.directory / RESULTS)
     if config.json:
         print_rows(rows)
-    elif config.task == "needle":
+        return 0
+    if config.task == "needle":
         print_lengths(rows)
     else:
         print_summary(rows, goal=config.stop_at)
-        print(f"\n{report}")
+    print(f"\n{report}")
     return 0
 
 

@@ -185,7 +185,7 @@ class Loaded:
         return SimpleNamespace(config=experiment, model=self.model, step=20)
 
 
-def test_needles_are_read_beyond_the_trained_length(needles, bigram, capsys):
+def test_needles_are_read_beyond_the_trained_length(needles, bigram):
     loop, load = Loop(), Loaded(needles, bigram(32))
     report = recall(needles, progress=False, train=loop, load=load, command=["x"])
     assert load.asked == loop.trained and len(load.asked) == 4
@@ -197,8 +197,19 @@ def test_needles_are_read_beyond_the_trained_length(needles, bigram, capsys):
     assert "Accuracy by length" in report.read_text()
     _, curves = sweep.collect(needles)
     assert {len(own) for own in curves.values()} == {2} and len(curves) == 2
-    sweep.print_lengths(rows)
-    assert "attention" in capsys.readouterr().out
+
+
+def test_the_command_prints_needles_by_length(needles, bigram, monkeypatch, capsys):
+    loop, load = Loop(), Loaded(needles, bigram(32))
+
+    def whole(config):
+        return recall(config, progress=False, train=loop, load=load, command=["x"])
+
+    monkeypatch.setattr(sweep, "recall", whole)
+    assert sweep.run(needles) == 0
+    out = capsys.readouterr().out
+    assert "by tokens read, width 8" in out and "delta_net" in out
+    assert str(needles.directory / "report.html") in out.replace("\n", "")
 
 
 def test_a_needle_training_that_diverges_counts_as_nothing_found(needles, bigram):

@@ -2,7 +2,8 @@
 
 A gated short convolution, then prefix linear attention, a window of attention and gated
 short convolutions in turn. The published models read 2,048 tokens of the Pile, 1,024 of
-them a prefix; here they read bytes with the vocabulary of theirs.
+them a prefix; here they read bytes with the vocabulary of theirs. Of the published 273
+Taylor features 153 are kept, which make the same function.
 """
 
 from ...data.prefix import PrefixConfig
@@ -12,10 +13,7 @@ from ...models import LayerConfig
 from ...models.block import Group
 from ...models.gated_short_convolution import GatedShortConvolutionConfig
 from ...models.language_model import LanguageModelConfig
-from ...models.prefix_linear_attention import (
-    PrefixFeatureMap,
-    PrefixLinearAttentionConfig,
-)
+from ...models.prefix_linear_attention import PrefixLinearAttentionConfig
 from ...models.sliding_window_attention import SlidingWindowAttentionConfig
 from ..experiment import ExperimentConfig, OptimizerConfig
 
@@ -28,11 +26,10 @@ def jrt_layers(
     *,
     num_heads: int,
     window: int,
-    feature_map: PrefixFeatureMap = "taylor_full",
 ) -> tuple[LayerConfig, ...]:
     """A prefix layer, a window and some convolutions."""
     return (
-        PrefixLinearAttentionConfig(num_heads=num_heads, feature_map=feature_map),
+        PrefixLinearAttentionConfig(num_heads=num_heads),
         SlidingWindowAttentionConfig(num_heads=num_heads, window=window),
         *[GatedShortConvolutionConfig() for _ in range(convolutions)],
     )
@@ -87,7 +84,7 @@ def text_jrt_1b3() -> ExperimentConfig:
 
 def text_jrt() -> ExperimentConfig:
     """memzoo train text-jrt: not run to its end yet; half of each document a prefix"""
-    layers = jrt_layers(2, num_heads=4, window=64, feature_map="taylor")
+    layers = jrt_layers(2, num_heads=4, window=64)
     task = PrefixConfig(task=TextConfig(length=256), share=0.5)
     return ExperimentConfig(
         name="text-jrt",

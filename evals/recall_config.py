@@ -11,7 +11,7 @@ import tyro
 from flax import nnx
 
 from ..configs.experiment import ExperimentConfig, check_name
-from ..configs.presets.mqar import comparable_layer, mqar_experiment
+from ..configs.presets.mqar import comparable_layer, mqar_experiment, with_window
 from ..configs.presets.needle import needle_experiment
 from ..configs.serialise import near
 from ..data.mqar import MqarConfig
@@ -181,9 +181,8 @@ class RecallConfig:
     def experiment(self, job: "Job") -> ExperimentConfig:
         """What one training is, whole."""
         layer = comparable_layer(job.layer, job.width, self.num_heads)
-        if hasattr(layer, "window"):
-            # A window as long as the sequence would be plain attention.
-            layer = dataclasses.replace(layer, window=max(1, self.trained_length // 4))
+        # A window as long as the sequence would be plain attention.
+        layer = with_window(layer, max(1, self.trained_length // 4))
         shared: dict[str, Any] = {
             "width": job.width,
             "depth": self.depth,

@@ -13,6 +13,7 @@ from .models import LAYERS
 from .models.gated_short_convolution import GatedShortConvolution
 from .models.interface import MemoryLayer
 from .models.mixture_of_memories import MixtureOfMemories
+from .models.neural_memory_layer import NeuralMemoryLayer
 
 _FAMILIES = {
     "SCALAR_DECAY": "scalar decay",
@@ -68,6 +69,8 @@ def _family(layer: MemoryLayer) -> str:
         return "mixture"
     if isinstance(layer, GatedShortConvolution):
         return "convolution"
+    if isinstance(getattr(layer, "memory", layer), NeuralMemoryLayer):
+        return "neural memory"
     return "softmax attention"
 
 

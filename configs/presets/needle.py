@@ -10,7 +10,7 @@ from ...models import LayerConfig
 from ...models.block import Group
 from ...models.language_model import LanguageModelConfig
 from ..experiment import ExperimentConfig, OptimizerConfig
-from .mqar import comparable_layer
+from .mqar import comparable_layer, with_window
 
 
 def needle_experiment(
@@ -44,9 +44,9 @@ def needle_experiment(
 
 
 def _preset(layer: str) -> ExperimentConfig:
-    """The experiment of a registered layer."""
+    """The experiment of a registered layer; windows are a quarter of a row."""
     name = f"needle-{layer.replace('_', '-')}"
-    return needle_experiment(comparable_layer(layer, 64), name)
+    return needle_experiment(with_window(comparable_layer(layer, 64), 64), name)
 
 
 def needle_attention() -> ExperimentConfig:
@@ -64,8 +64,20 @@ def needle_gated_delta_net() -> ExperimentConfig:
     return _preset("gated_delta_net")
 
 
+def needle_titans_lmm() -> ExperimentConfig:
+    """memzoo train needle-titans-lmm: not run to its end yet; a linear memory"""
+    return _preset("titans_lmm")
+
+
+def needle_titans_mag() -> ExperimentConfig:
+    """memzoo train needle-titans-mag: not run to its end yet; a window of 64"""
+    return _preset("titans_mag")
+
+
 PRESETS = {
     "needle-attention": needle_attention,
     "needle-mamba2": needle_mamba2,
     "needle-gated-delta-net": needle_gated_delta_net,
+    "needle-titans-lmm": needle_titans_lmm,
+    "needle-titans-mag": needle_titans_mag,
 }

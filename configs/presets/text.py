@@ -8,6 +8,9 @@ from ...models.language_model import LanguageModelConfig
 from ...models.mamba2 import Mamba2Config
 from ...models.mixture_of_memories import MixtureOfMemoriesConfig
 from ...models.sliding_window_attention import SlidingWindowAttentionConfig
+from ...models.titans_lmm import TitansLMMConfig
+from ...models.titans_mac import TitansMACConfig
+from ...models.titans_mag import TitansMAGConfig
 from ..experiment import ExperimentConfig, OptimizerConfig
 
 
@@ -68,10 +71,31 @@ def text_mixture_of_memories() -> ExperimentConfig:
     return _text("text-mixture-of-memories", (Group(layers=(layer,), repeats=4),))
 
 
+def text_titans_lmm() -> ExperimentConfig:
+    """memzoo train text-titans-lmm: not run to its end yet; memories of two layers"""
+    layer = TitansLMMConfig()
+    return _text("text-titans-lmm", (Group(layers=(layer,), repeats=4),))
+
+
+def text_titans_mac() -> ExperimentConfig:
+    """memzoo train text-titans-mac: not run to its end yet; segments of 64"""
+    layer = TitansMACConfig()
+    return _text("text-titans-mac", (Group(layers=(layer,), repeats=4),))
+
+
+def text_titans_mag() -> ExperimentConfig:
+    """memzoo train text-titans-mag: not run to its end yet; windows of 64"""
+    layer = TitansMAGConfig()
+    return _text("text-titans-mag", (Group(layers=(layer,), repeats=4),))
+
+
 PRESETS = {
     "text-gated-delta-net": text_gated_delta_net,
     "text-attention": text_attention,
     "text-mamba2": text_mamba2,
     "text-hybrid": text_hybrid,
     "text-mixture-of-memories": text_mixture_of_memories,
+    "text-titans-lmm": text_titans_lmm,
+    "text-titans-mac": text_titans_mac,
+    "text-titans-mag": text_titans_mag,
 }

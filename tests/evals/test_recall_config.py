@@ -67,6 +67,9 @@ def test_a_window_is_shorter_than_the_sequence():
     config = changed(layers=("sliding_window_attention",))
     (layer,) = config.experiment(config.jobs()[0]).model.pattern[0].layers
     assert layer.window == 4
+    config = changed(layers=("titans_mag",))
+    (layer,) = config.experiment(config.jobs()[0]).model.pattern[0].layers
+    assert layer.attention.window == 4
 
 
 def test_sequences_are_read_as_often_as_asked():

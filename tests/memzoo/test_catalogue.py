@@ -31,6 +31,8 @@ def test_one_object_a_layer():
     assert layers["attention"]["family"] == "softmax attention"
     assert layers["attention"]["state"] == "linear"
     assert layers["gated_short_convolution"]["family"] == "convolution"
+    for name in ("titans_lmm", "titans_mac", "titans_mag", "ttt_linear", "ttt_mlp"):
+        assert layers[name]["family"] == "neural memory"
     assert layers["prefix_linear_attention"]["family"] == "scalar decay"
     assert layers["prefix_linear_attention"]["refuses"] == []
 

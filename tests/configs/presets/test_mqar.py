@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from memzoo.configs.presets.mqar import PRESETS, comparable_layer, mqar_experiment
+from memzoo.configs.presets.mqar import (
+    PRESETS,
+    comparable_layer,
+    mqar_experiment,
+    with_window,
+)
 from memzoo.configs.serialise import to_json
 from memzoo.data.mqar import MqarConfig
 from memzoo.models import LAYERS
@@ -93,3 +98,25 @@ def test_experiments_take_their_vocabulary_from_the_task():
 def test_unknown_fields_are_left_out():
     layer = comparable_layer("attention", 64)
     assert "expand" not in {field.name for field in dataclasses.fields(layer)}
+
+
+@pytest.mark.parametrize("name", ["titans_mac", "titans_mag", "titans_mal"])
+def test_layers_inside_a_layer_are_comparable_too(name):
+    layer = comparable_layer(name, 64, 2)
+    memory = layer.memory
+    assert (memory.num_heads, memory.convolution_size) == (2, 4)
+    assert (memory.memory_depth, memory.output_gate) == (1, False)
+    assert memory.persistent_tokens == type(layer)().memory.persistent_tokens
+    if name != "titans_mac":
+        attention = layer.attention
+        assert (attention.num_heads, attention.convolution_size) == (2, 4)
+        assert attention.persistent_tokens == 4
+
+
+def test_windows_are_set_wherever_they_are():
+    assert with_window(comparable_layer("titans_mac", 64), 5).segment_size == 5
+    assert with_window(comparable_layer("titans_mal", 64), 5).attention.window == 5
+    window = comparable_layer("sliding_window_attention", 64)
+    assert with_window(window, 5).window == 5
+    attention = comparable_layer("attention", 64)
+    assert with_window(attention, 5) == attention

@@ -1,6 +1,7 @@
 """What layers share whose memory is a network that is written by gradient steps."""
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from .associative_memory import AssociativeMemory, AssociativeState
-from .interface import Layout
+from .interface import Layout, Metric
 from .ops.memory_network import MemoryNetwork, SlowWeights, Weights
 from .ops.neural_memory import (
     neural_memory_chunkwise,
@@ -17,6 +18,8 @@ from .ops.neural_memory import (
 )
 from .ops.write_rule import NeuralMemory, WriteRule, new_memory
 from .ops.write_schedule import Gates
+
+Module = TypeVar("Module", bound=nnx.Module)
 
 
 class NeuralInputs(NamedTuple):
@@ -48,6 +51,9 @@ class NeuralMemoryLayer(AssociativeMemory):
     network: MemoryNetwork
     write_rule: WriteRule
     has_momentum: bool
+    reports_surprise: bool = False
+    """Whether the sequence form leaves a `Metric` named surprise; see
+    `reporting_surprise`."""
 
     def make_initial(self, num_heads: int, rngs: nnx.Rngs, *, scale: float) -> None:
         """Create the learned weights of a new memory.
@@ -122,6 +128,7 @@ class NeuralMemoryLayer(AssociativeMemory):
         memory: NeuralMemory,
         reset: Bool[Array, "b t"] | None,
         initial: NeuralMemory | None,
+        rule: WriteRule | None = None,
     ) -> tuple[Float[Array, "b t h v"], NeuralMemory]:
         return neural_memory_chunkwise(
             inputs.query,
@@ -130,7 +137,7 @@ class NeuralMemoryLayer(AssociativeMemory):
             inputs.gates,
             memory,
             network=self.network,
-            rule=self.write_rule,
+            rule=self.write_rule if rule is None else rule,
             slow=self.slow_weights(),
             initial=initial,
             reset=reset,
@@ -144,9 +151,40 @@ class NeuralMemoryLayer(AssociativeMemory):
         memory: NeuralMemory,
         reset: Bool[Array, "b t"] | None,
     ) -> tuple[Float[Array, "b t h v"], NeuralMemory]:
-        new = reset is not None or self.write_rule.keep_row_norms
-        initial = self.init_memory(inputs.query.shape[0]) if new else None
+        initial = self._initial(inputs, reset)
         return self._write(inputs, memory, reset, initial)
+
+    def _initial(
+        self, inputs: NeuralInputs, reset: Bool[Array, "b t"] | None
+    ) -> NeuralMemory | None:
+        """A new memory, where the writes ask for one."""
+        new = reset is not None or self.write_rule.keep_row_norms
+        return self.init_memory(inputs.query.shape[0]) if new else None
+
+    def sequence(
+        self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
+    ) -> tuple[Float[Array, "b t d"], AssociativeState]:
+        if self.reports_surprise:
+            self.surprise = Metric(self._surprise(x, state, layout))
+        return super().sequence(x, state, layout)
+
+    def _surprise(
+        self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
+    ) -> Float[Array, "b t"]:
+        """||M(k_t) - v_t||^2 of the memory before the token, averaged over heads."""
+        inputs, _ = self.inputs(x, state, layout)
+        inputs = inputs.only(layout.valid(x.shape[1]))  # type: ignore[assignment]
+        assert isinstance(inputs, NeuralInputs)
+        # What every key reads before its own write, all other writes as they are.
+        foreseen, _ = self._write(
+            inputs._replace(query=inputs.key, value=inputs.value.astype(jnp.float32)),
+            state.memory,  # type: ignore[arg-type]
+            layout.reset,
+            self._initial(inputs, layout.reset),
+            dataclasses.replace(self.write_rule, read="before"),
+        )
+        error = foreseen - inputs.value.astype(jnp.float32)
+        return jnp.mean(jnp.sum(jnp.square(error), axis=-1), axis=-1)
 
     def write_and_read_token(  # type: ignore[override]
         self, inputs: NeuralInputs, memory: NeuralMemory
@@ -179,3 +217,18 @@ class NeuralMemoryLayer(AssociativeMemory):
         return read_memory(
             query, weights, network=self.network, slow=self.slow_weights()
         )
+
+
+def reporting_surprise(model: Module) -> Module:
+    """The same model, on the same arrays, whose neural memories report surprise.
+
+    Their sequence form then leaves a `Metric` `surprise`, `b t`: the loss of the memory
+    before it is written, ||M(k_t) - v_t||^2, averaged over heads (a layer that holds
+    one passes it on). It costs a second pass over the memory. A memory inside a mixture
+    reports nothing.
+    """
+    copy = nnx.merge(*nnx.split(model))
+    for _, module in nnx.iter_modules(copy):
+        if isinstance(module, NeuralMemoryLayer):
+            module.reports_surprise = True
+    return copy

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from .interface import Layout, MemoryLayer
+from .interface import Layout, MemoryLayer, Metric
 from .layer_checks import check_even, check_positive, resolve_head_size
 from .ops.attention import attention
 from .ops.memory_network import Weights
@@ -167,11 +167,11 @@ class TitansMAC(MemoryLayer[SegmentState]):
             fresh = self.memory.init_state(x.shape[0], 0)
         graphdef, arrays = nnx.split(self)
 
-        def body(carry: Any, x: Array, part: Part) -> tuple[Any, Array]:
+        def body(carry: Any, x: Array, part: Part) -> tuple[Any, tuple]:
             # The layer's arrays are closed over: the scan rematerialises its body.
             return nnx.merge(graphdef, arrays)._segment(carry, x, part, fresh)
 
-        o, (memory, before, context) = window_scan(
+        (o, surprise), (memory, before, context) = window_scan(
             body,
             (state.memory, state.before, state.context),
             x,
@@ -181,6 +181,8 @@ class TitansMAC(MemoryLayer[SegmentState]):
             reset=layout.reset,
             valid=layout.valid(time),
         )
+        if surprise is not None:
+            self.surprise = Metric(surprise)
         return o, SegmentState(memory, before, context, position)
 
     def _segment(
@@ -189,8 +191,12 @@ class TitansMAC(MemoryLayer[SegmentState]):
         x: Float[Array, "b c d"],
         part: Part,
         fresh: Any,
-    ) -> tuple[tuple[Any, Weights, Context], Float[Array, "b c d"]]:
-        """A segment, or what the call holds of it, every token at its place."""
+    ) -> tuple[tuple[Any, Weights, Context], tuple[Array, Array | None]]:
+        """A segment, or what the call holds of it, every token at its place.
+
+        Besides the carry: outputs `b c d`, and surprise `b c` where the memory reports
+        it.
+        """
         memory, before, context = carry
         if part.fresh is not None:
             memory = self.memory.choose_rows(part.fresh, fresh, memory)
@@ -215,7 +221,11 @@ class TitansMAC(MemoryLayer[SegmentState]):
             move(y, source, back), memory, Layout(None, length)
         )
         o = self._gated(y, move(m, back, source))
-        return (memory, before, context), o
+        surprise = None
+        if self.memory.reports_surprise:
+            surprise = move(self.memory.surprise.get_value(), back, source)
+            del self.memory.surprise
+        return (memory, before, context), (o, surprise)
 
     def token(
         self, x: Float[Array, "b d"], state: SegmentState

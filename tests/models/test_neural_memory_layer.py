@@ -3,12 +3,16 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
-from memzoo.models.interface import Layout
-from memzoo.models.neural_memory_layer import NeuralInputs
+from memzoo.models.interface import Layout, Metric
+from memzoo.models.neural_memory_layer import NeuralInputs, reporting_surprise
+from memzoo.models.ops.neural_memory import surprise
 from memzoo.models.ops.write_schedule import Gates
 from memzoo.models.titans_lmm import TitansLMMConfig
+from memzoo.models.titans_mac import TitansMACConfig
+from memzoo.models.ttt_linear import TTTLinearConfig
 
 
 def build(**fields):
@@ -66,3 +70,71 @@ def test_weights_alone_can_be_read():
         "bthf,bhfv->bthv", np.asarray(jax.nn.gelu(z)), memory.weights["kernel_1"]
     )
     np.testing.assert_allclose(read, expected, rtol=1e-4, atol=1e-6)
+
+
+def surprises(layer, x, layout=Layout()):
+    """What the layer reports of each token, and what it puts out."""
+    state = layer.init_state(x.shape[0], 0)
+
+    @nnx.jit
+    def run(layer, x):
+        y, _ = layer.sequence(x, state, layout)
+        return y, nnx.to_pure_dict(nnx.pop(layer, Metric))
+
+    y, said = run(layer, x)
+    return y, said
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TitansLMMConfig(num_heads=2, memory_expansion=1, update_every=4),
+        TTTLinearConfig(num_heads=2, update_every=4),
+    ],
+)
+def test_surprise_is_the_loss_of_the_memory_before_the_write(config):
+    layer = reporting_surprise(config.build(8, nnx.Rngs(0), layer_index=0, depth=2))
+    x = jax.random.normal(jax.random.key(0), (2, 7, 8))
+    _, said = surprises(layer, x)
+    state = layer.init_state(2, 0)
+    inputs, _ = layer.inputs(x, state, Layout())
+    one = jax.jit(layer.write_and_read_token)
+    memory, expected = state.memory, []
+    for t in range(7):
+        at = jax.tree.map(lambda a, t=t: a[:, t : t + 1], inputs)
+        loss = surprise(
+            at.key[:, 0],
+            at.value[:, 0],
+            memory.weights,
+            network=layer.network,
+            slow=layer.slow_weights(),
+        )
+        expected.append(jnp.mean(loss, axis=-1))
+        _, memory = one(at, memory)
+    np.testing.assert_allclose(
+        said["surprise"], jnp.stack(expected, axis=1), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_nothing_is_reported_unless_asked():
+    layer = build()
+    x = jax.random.normal(jax.random.key(0), (1, 5, 8))
+    y, said = surprises(layer, x)
+    assert said == {}
+    again, _ = surprises(reporting_surprise(layer), x)
+    np.testing.assert_allclose(again, y, rtol=1e-6)
+    assert not layer.reports_surprise
+
+
+def test_layers_that_hold_a_memory_pass_surprise_on():
+    """MAC's memory begins inside a scan, at any place of a segment."""
+    memory = TitansLMMConfig(
+        num_heads=1, memory_expansion=1, update_every=2, persistent_tokens=0
+    )
+    config = TitansMACConfig(memory=memory, segment_size=4, num_heads=1)
+    layer = reporting_surprise(config.build(8, nnx.Rngs(0), layer_index=0, depth=2))
+    x = jax.random.normal(jax.random.key(0), (1, 10, 8))
+    _, said = surprises(layer, x)
+    assert said["surprise"].shape == (1, 10) and bool(jnp.all(said["surprise"] > 0))
+    _, begun = surprises(layer, x[:, :6])
+    np.testing.assert_allclose(begun["surprise"], said["surprise"][:, :6], rtol=1e-5)

@@ -88,15 +88,31 @@ def inputs_of_copies(
     """
     graphdef, own, rest = _split(layer)
 
-    def one(own: Any, tails: Tails) -> tuple[Array, Any, Tails]:
-        copy = nnx.merge(graphdef, own, rest)
-        inputs, tails = copy.inputs(x, state_for(tails, position), layout)
-        return inputs.query, inputs._replace(query=None), tails
-
     axes = tail_axes(layer, tails)
-    run = jax.vmap(one, in_axes=(0, axes), out_axes=(None, 1, axes))
-    query, inputs, tails = run(own, tails)
-    return inputs._replace(query=query), tails
+    mine = tuple(
+        jnp.moveaxis(tail, axis, 0)
+        for tail, axis in zip(tails, axes, strict=True)
+        if axis is not None
+    )
+
+    def one(own: Any, mine: tuple[Array, ...]) -> tuple[Any, Tails]:
+        copy = nnx.merge(graphdef, own, rest)
+        before = with_own_tails(layer, tails, mine)
+        return copy.inputs(x, state_for(before, position), layout)
+
+    def rest_of(each: tuple[Any, tuple[Array, ...]]) -> tuple[Any, tuple[Array, ...]]:
+        inputs, after = one(*each)
+        return inputs._replace(query=None), own_tails(layer, after)
+
+    # A loop: its body is the plain layer's program, which XLA runs several times
+    # faster on a CPU than the same with one axis more.
+    inputs, after = jax.lax.map(rest_of, (own, mine))
+    first, shared = one(*jax.tree.map(lambda a: a[0], (own, mine)))
+    inputs = jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), inputs)
+    after = with_own_tails(
+        layer, shared, tuple(jnp.moveaxis(tail, 0, 1) for tail in after)
+    )
+    return inputs._replace(query=first.query), after
 
 
 def tail_axes(layer: AssociativeMemory, tails: Tails) -> Any:

@@ -21,8 +21,9 @@ from memzoo.models.interface import (
 from memzoo.models.linear_attention import LinearAttentionConfig
 from memzoo.models.mamba2 import Mamba2Config
 from memzoo.models.mixture_of_memories import MixtureOfMemoriesConfig
+from memzoo.models.prefix_linear_attention import PrefixLinearAttentionConfig
 from memzoo.models.retnet import RetNetConfig
-from memzoo.testing import check_layer
+from memzoo.models.titans_lmm import TitansLMMConfig
 
 WIDTH = 8
 GATED = GatedDeltaNetConfig(num_heads=2, value_ratio=1, chunk_size=4)
@@ -145,7 +146,13 @@ def test_one_memory_alone_is_the_plain_layer(subject, name, single):
     np.testing.assert_allclose(state.memories[:, 0], after.memory, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", MEMORIES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "mamba2" else pytest.param(name, marks=pytest.mark.slow)
+        for name in MEMORIES
+    ],
+)
 def test_forms_are_one_map_over_every_rule(subject, name):
     """Packed documents and padding too."""
     config = MixtureOfMemoriesConfig(memory=MEMORIES[name])
@@ -360,24 +367,21 @@ def test_what_is_no_matrix_memory_is_refused():
         config.build(WIDTH, nnx.Rngs(0), layer_index=0, depth=2)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", MEMORIES)
-def test_every_rule_obeys_the_laws(name):
-    check_layer(MixtureOfMemoriesConfig(memory=MEMORIES[name]), width=WIDTH)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    "options",
+    ("options", "message"),
     [
-        {"shared_memory": False},
-        {"single_kv_proj": True},
-        {"num_memories": 8, "top_k": 3},
-        {"num_memories": 2},
-        {"form": "dense"},
-        {"form": "padded"},
+        ({"persistent_tokens": 1}, "TitansLMM with persistent tokens, which a new"),
+        ({"persistent_tokens": 0}, "form is 'packed', which is for matrix memories"),
     ],
-    ids=str,
 )
-def test_variants_obey_the_laws(options):
-    check_layer(MixtureOfMemoriesConfig(memory=GATED, **options), width=WIDTH)
+def test_what_a_network_cannot_do_is_refused(options, message):
+    memory = TitansLMMConfig(num_heads=2, **options)
+    config = MixtureOfMemoriesConfig(memory=memory, form="packed")
+    with pytest.raises(ValueError, match=message):
+        config.build(WIDTH, nnx.Rngs(0), layer_index=0, depth=2)
+
+
+def test_what_reads_prefixes_is_refused():
+    config = _with_memory(PrefixLinearAttentionConfig(num_heads=2))
+    with pytest.raises(ValueError, match="PrefixLinearAttention, which reads prefixe"):
+        config.build(WIDTH, nnx.Rngs(0), layer_index=0, depth=2)

@@ -2,7 +2,8 @@
 
 The model is that of the recall presets: two blocks without MLP, one head, a memory of
 width x width. `memzoo recall --task needle` compares layers at every length, `memzoo
-eval RUN --lengths 256,1024,4096` measures one run.
+eval RUN --lengths 256,1024,4096` measures one run. Results: seed 0, a 2-core CPU; the
+second number is the share of value tokens right at 16,384 tokens (docs/log.md).
 """
 
 from ...data.needle import NeedleConfig
@@ -50,17 +51,17 @@ def _preset(layer: str) -> ExperimentConfig:
 
 
 def needle_attention() -> ExperimentConfig:
-    """memzoo train needle-attention: not run to its end yet"""
+    """memzoo train needle-attention: 0.999 after 200 steps; 0.22"""
     return _preset("attention")
 
 
 def needle_mamba2() -> ExperimentConfig:
-    """memzoo train needle-mamba2: not run to its end yet"""
+    """memzoo train needle-mamba2: chance (0.017) at step 476, stopped there"""
     return _preset("mamba2")
 
 
 def needle_gated_delta_net() -> ExperimentConfig:
-    """memzoo train needle-gated-delta-net: not run to its end yet"""
+    """memzoo train needle-gated-delta-net: 0.993 after 200 steps; 0.98"""
     return _preset("gated_delta_net")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from ..experiment import ExperimentConfig
-from . import jrt, mqar, needle, published, text
+from . import jrt, mqar, needle, published, text, titans
 
 PRESETS: dict[str, Callable[[], ExperimentConfig]] = {
     **mqar.PRESETS,
@@ -11,4 +11,5 @@ PRESETS: dict[str, Callable[[], ExperimentConfig]] = {
     **text.PRESETS,
     **jrt.PRESETS,
     **published.PRESETS,
+    **titans.PRESETS,
 }

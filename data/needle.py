@@ -95,6 +95,11 @@ class NeedleConfig:
         return self.length - 2 * self.value_length - 5
 
     @property
+    def context_length(self) -> int:
+        """Tokens of a row before the question."""
+        return self.length - self.value_length - 2
+
+    @property
     def first_value(self) -> int:
         """Tokens from this one on are values."""
         return FIRST_KEY + (self.vocab_size - FIRST_KEY) // 2
@@ -141,7 +146,7 @@ class Needle:
         )
         markers = np.full((rows, 1), KEY_MARKER), np.full((rows, 1), VALUE_MARKER)
         needle = np.concatenate([markers[0], keys, markers[1], values], axis=1)
-        asked, start = config.length - size - 2, self._places(indices)[:, None]
+        asked, start = config.context_length, self._places(indices)[:, None]
         # The noise goes on behind the needle where it stopped before it.
         column = np.arange(asked)
         source = np.where(column < start + size + 3, column, column - size - 3)
@@ -156,6 +161,7 @@ class Needle:
             targets=values.astype(np.int32),
             target_positions=np.tile(positions, (rows, 1)),
             target_weights=np.ones(values.shape, np.float32),
+            context=np.full(rows, asked, np.int32),
         )
 
     def _places(self, indices: Int64[np.ndarray, "b"]) -> Int64[np.ndarray, "b"]:

@@ -19,8 +19,8 @@ from ..train.checkpoint import Report
 from ..train.runs import load_run
 from ..train.writing import SaveError
 from .evaluate import evaluate
-from .length import by_length
-from .recall_config import Integers
+from .length import at_sizes, by_length
+from .recall_config import Integers, Sizes
 from .results import RESULTS, ResultRow, read_results, result_rows, write_results
 from .summary import setting_text
 
@@ -41,6 +41,8 @@ class EvalConfig:
     """Rows computed at once; None: as in the run."""
     lengths: Integers = ()
     """Read rows of these lengths instead of the run's own; needles at five depths."""
+    sizes: Sizes = ()
+    """set_disjointness: sets of these sizes instead of the run's own."""
     repeat_context: int | None = None
     """Times that every row is read before it is answered; None: as in the run."""
     repeat_question: bool = True
@@ -112,6 +114,8 @@ def _measure(config: EvalConfig, report: Report | None) -> list[ResultRow]:
             experiment.task, config.repeat_context, config.repeat_question
         )
         experiment = dataclasses.replace(experiment, task=task)
+    if config.sizes:
+        experiment = at_sizes(experiment, config.sizes)
     examples = config.examples or experiment.evaluation_examples
     if config.lengths:
         rows = by_length(

@@ -32,6 +32,29 @@ def at_length(
     return dataclasses.replace(experiment, task=task)
 
 
+def at_sizes(
+    experiment: ExperimentConfig, sizes: tuple[tuple[int, int], ...]
+) -> ExperimentConfig:
+    """The experiment with sets of other sizes, in turn.
+
+    Raises:
+        MemzooError: the task has no sets, or none of these sizes.
+    """
+    try:
+        task = _of_sizes(experiment.task, sizes)
+        return dataclasses.replace(experiment, task=task)
+    except ValueError as error:
+        raise MemzooError(f"no sets of these sizes: {error}") from error
+
+
+def _of_sizes(task: TaskConfig, sizes: tuple[tuple[int, int], ...]) -> TaskConfig:
+    if isinstance(task, PrefixConfig | RepeatConfig):
+        return dataclasses.replace(task, task=_of_sizes(task.task, sizes))
+    if not isinstance(task, SetDisjointnessConfig):
+        raise ValueError(f"{task.task_name} has no sizes; leave out --sizes")
+    return dataclasses.replace(task, sizes=sizes)
+
+
 def _of_length(task: TaskConfig, length: int, depths: tuple[float, ...]) -> TaskConfig:
     if isinstance(task, PrefixConfig | RepeatConfig):
         # Of the rows inside, before they are repeated.

@@ -40,6 +40,14 @@ Names = Annotated[tuple[str, ...], _listed(str, "NAME,NAME,...")]
 Integers = Annotated[tuple[int, ...], _listed(int, "INT,INT,...")]
 Floats = Annotated[tuple[float, ...], _listed(float, "FLOAT,FLOAT,...")]
 
+
+def _sizes(word: str) -> tuple[int, int]:
+    first, second = word.split(":")
+    return int(first), int(second)
+
+
+Sizes = Annotated[tuple[tuple[int, int], ...], _listed(_sizes, "INT:INT,INT:INT,...")]
+
 # A sweep may grow along these; everything else is the same for all its trainings.
 AXES = (
     "layers",
@@ -89,9 +97,9 @@ class RecallConfig:
     repeat_context: Integers = (1,)
     """Times that a sequence is read before it is answered; several are compared."""
     repeat_question: bool = True
-    """Read the question again too, as published; otherwise the pairs alone."""
+    """Read the question again too, as published; otherwise what is given alone."""
     prefix: bool = True
-    """mqar: layers that accept a prefix read the pairs non-causally."""
+    """Layers that accept a prefix read what is given non-causally."""
     vocab_size: int | None = None
     """Number of tokens; None: 1024, or 128 for the needle."""
     width: Integers = (64,)
@@ -201,7 +209,7 @@ class RecallConfig:
             mqar = MqarConfig(num_pairs=job.num_pairs, **data)
             base = mqar_experiment(layer, name, task=mqar, **shared)
         task = repeat_context(base.task, job.repeat_context, self.repeat_question)
-        if self.task == "mqar" and self.prefix and _accepts_prefix(layer, job.width):
+        if self.prefix and _accepts_prefix(layer, job.width):
             task = PrefixConfig(task=task, mask_share=0)
         return dataclasses.replace(
             base,

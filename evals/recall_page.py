@@ -64,8 +64,8 @@ def details(config: RecallConfig) -> list[str]:
         reading = [
             f"Sequences are read {times} times before they are answered, {what}."
         ]
-    if config.task == "mqar" and config.prefix:
-        reading += ["Layers that accept a prefix read the pairs non-causally."]
+    if config.prefix:
+        reading += ["Layers that accept a prefix read what is given non-causally."]
     return [
         f"{config.depth} blocks, {config.num_heads} head(s), vocabulary "
         f"{config.task_vocab_size}, {task}.",

@@ -120,6 +120,13 @@ def test_masks_change_from_epoch_to_epoch_and_with_the_seed():
     assert not np.array_equal(other.examples(np.arange(5)).tokens == token, first)
 
 
+def test_a_haystack_is_a_prefix():
+    config = PrefixConfig(task=NeedleConfig(length=64), mask_share=0)
+    batch = config.build("train").examples(np.arange(3))
+    np.testing.assert_array_equal(batch.prefix.sum(axis=1), 64 - 7 - 2)
+    assert np.all(batch.target_weights == 1)
+
+
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_nothing_is_masked_outside_training(split):
     config = PrefixConfig(task=SETS)
@@ -179,7 +186,6 @@ def test_a_repeated_context_can_be_a_prefix():
         ({"task": PrefixConfig()}, "task reads a prefix already; set its fields"),
         ({"share": 1.0}, "share is 1.0; give a number between 0 and 1"),
         ({"task": TextConfig()}, "task text does not say what its context is; set sh"),
-        ({"task": NeedleConfig()}, "task needle does not say what its context is"),
         ({"mask_share": 1.0}, r"mask_share is 1.0; it must lie in \[0, 1\)"),
         ({"mask_weight": -1.0}, "mask_weight is -1.0; give 0 or more"),
         ({"loss": "sum"}, "loss is 'sum'; choose 'code' or 'paper'"),

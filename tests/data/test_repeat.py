@@ -30,6 +30,12 @@ DENSE = ROWS._replace(
 )
 
 
+class Silent:
+    """A task of one's own that does not say what its context is."""
+
+    task_name, vocab_size, length, chance = "silent", 11, 5, 0.5
+
+
 def asked(batch):
     """(place, target) of every question of every row."""
     positions = batch.target_positions
@@ -144,7 +150,13 @@ def test_what_a_repeated_task_says_of_itself():
     changed = dataclasses.replace(config, task=dataclasses.replace(task, seed=1))
     other = fingerprint(changed)
     assert [name for name in found if found[name] != other[name]] == ["task.seed"]
-    assert RepeatConfig(task=NeedleConfig(length=64)).context_length is None
+    needle = NeedleConfig(length=64)
+    again = RepeatConfig(task=needle, question=False)
+    assert again.length == 64 + needle.context_length
+    assert again.context_length == 2 * needle.context_length
+    own = RepeatConfig()
+    object.__setattr__(own, "task", Silent())
+    assert (own.length, own.context_length) == (10, None)
     assert TASKS["repeat"] is RepeatConfig
     assert task_label(config) == task_label(task) == "mqar"
 
@@ -166,8 +178,8 @@ def test_a_task_is_repeated_once_over():
         ({"task": RepeatConfig()}, "task is repeated already; set its times instead"),
         ({"task": TextConfig()}, "task text asks nothing about a context; choose a"),
         (
-            {"task": NeedleConfig(), "question": False},
-            "task needle does not say how long its context is; set question to True",
+            {"task": Silent(), "question": False},
+            "task silent does not say how long its context is; set question to True",
         ),
     ],
 )

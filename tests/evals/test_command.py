@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from memzoo.configs.errors import CheckpointError
+from memzoo.configs.errors import CheckpointError, MemzooError
 from memzoo.evals import command
 from memzoo.evals.command import EvalConfig, evaluate_run, print_results
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.results import read_results
+from memzoo.parsing import parse
 from memzoo.train.writing import SaveError
 
 SMALL = RecallConfig(
@@ -113,6 +114,14 @@ def test_rows_can_be_read_again(loads, tmp_path, capsys):
     assert {row["setting"]["length"] for row in rows} == {48}
     assert {row["setting"]["repeat_context"] for row in rows} == {3}
     assert "read 3 times" in capsys.readouterr().out
+
+
+def test_sizes_are_read_from_words(loads, tmp_path):
+    words = ["--sizes", "4:16,16:4", "--json"]
+    config = parse(EvalConfig, [str(tmp_path), *words], command="eval")
+    assert config.sizes == ((4, 16), (16, 4))
+    with pytest.raises(MemzooError, match="mqar has no sizes; leave out --sizes"):
+        evaluate_run(config)
 
 
 def test_text_is_shown_by_context():

@@ -12,7 +12,7 @@ from memzoo.data.repeat import RepeatConfig
 from memzoo.data.set_disjointness import SetDisjointnessConfig
 from memzoo.evals import length
 from memzoo.evals.evaluate import evaluate
-from memzoo.evals.length import at_length, by_length
+from memzoo.evals.length import at_length, at_sizes, by_length
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.results import sizes
 
@@ -85,6 +85,23 @@ def test_sets_have_no_length():
     task = SetDisjointnessConfig(vocab_size=32)
     with pytest.raises(ValueError, match="has sizes in place of a length"):
         at_length(dataclasses.replace(EXPERIMENT, task=task), 48)
+
+
+def test_sets_are_read_at_other_sizes():
+    task = PrefixConfig(
+        task=RepeatConfig(task=SetDisjointnessConfig(vocab_size=32)), mask_share=0
+    )
+    there = at_sizes(dataclasses.replace(EXPERIMENT, task=task), ((2, 9), (9, 2)))
+    assert there.task.task.task.sizes == ((2, 9), (9, 2))
+    assert there.task.length == 28
+    with pytest.raises(
+        MemzooError, match="no sets of these sizes: needle has no sizes"
+    ):
+        at_sizes(EXPERIMENT, ((2, 9),))
+    with pytest.raises(
+        MemzooError, match=r"no sets of .*: sizes holds \(30, 9\); with"
+    ):
+        at_sizes(dataclasses.replace(EXPERIMENT, task=task), ((30, 9),))
 
 
 def test_the_rest_of_the_experiment_stays():

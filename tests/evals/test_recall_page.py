@@ -58,7 +58,7 @@ def test_the_details_say_what_was_trained_and_read():
     assert last.endswith("A model is trained for each number of pairs.")
     mixed = details(dataclasses.replace(PAIRS, mixture=True))
     assert "One model is trained on all numbers of pairs" in mixed[-1]
-    assert "Layers that accept a prefix read the pairs non-causally." in mixed
+    assert "Layers that accept a prefix read what is given non-causally." in mixed
     twice = details(dataclasses.replace(PAIRS, repeat_context=(1, 2), prefix=False))
     assert twice[1] == (
         "Sequences are read 1, 2 times before they are answered, question and all."

@@ -1,7 +1,9 @@
 """`memzoo describe CONFIG`: what a model costs, before anything is allocated."""
 
 import json
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any
 
 import jax
@@ -40,7 +42,8 @@ def describe(config: ExperimentConfig) -> dict[str, Any]:
         parameters; state_bytes of one sequence at the task's length; a row for each
         block of the pattern; flops_a_token of reading one token halfway through a row
         in the recurrent form (training takes about three times as much);
-        memory_bytes of a training step, estimated.
+        memory_bytes of a training step, estimated; warnings, a sentence each, of
+        memories that can diverge.
     """
     model = abstract_model(config.model)
     length = config.task.length
@@ -68,7 +71,48 @@ def describe(config: ExperimentConfig) -> dict[str, Any]:
         "memory_bytes": memory_bytes(config),
         "tokens_a_step": config.batch_size * length,
         "steps": config.steps,
+        "warnings": list(warnings(config.model)),
     }
+
+
+def warnings(config: LanguageModelConfig) -> Iterator[str]:
+    """A sentence for every memory whose own writes can make it diverge.
+
+    A window's gradients are all taken at one memory: where a key fills the window, the
+    step is learning rate times window, and above 2 the error grows with every window.
+    Gradients that are clipped, and rows that keep their norms, cannot grow so.
+    """
+    for i, group in enumerate(config.pattern):
+        for j, layer in enumerate(group.layers):
+            place = f"pattern.{i}.layers.{j}"
+            for path, memory in _memories(layer, place):
+                step = memory.step_of_repeated_keys
+                if step <= 2 or memory.clip is not None or memory.keep_row_norms:
+                    continue
+                rate = memory.max_learning_rate
+                yield (
+                    f"{path} ({type_name(memory)}) can diverge where keys repeat: "
+                    f"learning rate {rate:g} over a window of {memory.update_every} "
+                    f"tokens makes a step of {step:.3g}, above 2; lower "
+                    f"max_learning_rate (to {_floor(2 * rate / step)}) or "
+                    "update_every, or set clip"
+                )
+
+
+def _memories(layer: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """The layer and those inside it that are written by gradient steps."""
+    if hasattr(layer, "step_of_repeated_keys"):
+        yield path, layer
+    for field in fields(layer) if is_dataclass(layer) else ():
+        inner = getattr(layer, field.name)
+        if is_dataclass(inner):
+            yield from _memories(inner, f"{path}.{field.name}")
+
+
+def _floor(value: float) -> str:
+    """Two digits, not above the value."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return f"{math.floor(value / unit) * unit:.2g}"
 
 
 def flops_a_token(config: LanguageModelConfig, length: int) -> int:
@@ -180,4 +224,7 @@ def show_description(options: DescribeOptions) -> int:
     }
     for name, value in facts.items():
         console.print(f"{name:<36}{value:>20}", highlight=False)
+    for warning in said["warnings"]:
+        line = f"warning: {warning}"
+        console.print(line, style="yellow", highlight=False, soft_wrap=True)
     return 0

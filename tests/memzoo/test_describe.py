@@ -11,11 +11,21 @@ from memzoo.configs.experiment import ExperimentConfig
 from memzoo.configs.presets import PRESETS
 from memzoo.data.mqar import MqarConfig
 from memzoo.data.text import FolderConfig
-from memzoo.describe import DescribeOptions, describe, flops_a_token, show_description
+from memzoo.describe import (
+    DescribeOptions,
+    describe,
+    flops_a_token,
+    show_description,
+    warnings,
+)
 from memzoo.models.attention import AttentionConfig
 from memzoo.models.block import Group
 from memzoo.models.language_model import LanguageModelConfig
 from memzoo.models.linear_attention import LinearAttentionConfig
+from memzoo.models.mixture_of_memories import MixtureOfMemoriesConfig
+from memzoo.models.titans_lmm import TitansLMMConfig
+from memzoo.models.titans_mac import TitansMACConfig
+from memzoo.models.titans_mag import TitansMAGConfig
 from memzoo.train.program import make_program
 from memzoo.train.sharding import make_mesh
 
@@ -125,6 +135,68 @@ def test_as_json_and_as_a_table(capsys, monkeypatch):
     assert show_description(DescribeOptions(experiment=config)) == 0
     table = capsys.readouterr().out
     assert "linear_attention" in table and f"{said['parameters']:,}" in table
+
+
+MEMORY = TitansLMMConfig(
+    max_learning_rate=0.3, update_every=8, num_heads=HEADS, persistent_tokens=0
+)
+
+
+def test_a_memory_that_can_diverge_is_named():
+    layers = (
+        LINEAR,
+        MEMORY,
+        TitansMAGConfig(memory=MEMORY),
+        TitansMACConfig(memory=MEMORY),
+        MixtureOfMemoriesConfig(memory=MEMORY),
+    )
+    said = list(warnings(experiment(*layers).model))
+    assert said[0] == (
+        "pattern.0.layers.1 (titans_lmm) can diverge where keys repeat: learning rate "
+        "0.3 over a window of 8 tokens makes a step of 4.8, above 2; lower "
+        "max_learning_rate (to 0.12) or update_every, or set clip"
+    )
+    places = [line.split()[0] for line in said]
+    inner = [f"pattern.0.layers.{i}.memory" for i in (2, 3, 4)]
+    assert places == ["pattern.0.layers.1", *inner]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_learning_rate": 0.12},
+        {"update_every": 3},
+        {"loss": "half", "update_every": 6},
+        {"clip": 1.0},
+        {"keep_row_norms": True},
+    ],
+)
+def test_a_memory_that_cannot_diverge_is_not(fields):
+    layer = dataclasses.replace(MEMORY, **fields)
+    assert list(warnings(experiment(layer).model)) == []
+
+
+def test_the_remedy_is_one():
+    """At the learning rate that the warning names there is no warning."""
+    for rate, window in ((0.1, 16), (1.0, 7), (0.9, 64), (0.37, 1000)):
+        layer = dataclasses.replace(MEMORY, max_learning_rate=rate, update_every=window)
+        (said,) = warnings(experiment(layer).model)
+        lower = float(said.split("(to ")[1].split(")")[0])
+        assert 0.9 * 2 / (2 * window) <= lower
+        layer = dataclasses.replace(layer, max_learning_rate=lower)
+        assert list(warnings(experiment(layer).model)) == []
+
+
+def test_a_warning_is_one_line(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    config = experiment(MEMORY)
+    assert show_description(DescribeOptions(experiment=config)) == 0
+    (line,) = [
+        line for line in capsys.readouterr().out.splitlines() if "warning" in line
+    ]
+    (said,) = warnings(config.model)
+    assert line == f"warning: {said}"
+    assert describe(config)["warnings"] == [said]
 
 
 @pytest.mark.slow

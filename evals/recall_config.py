@@ -11,15 +11,15 @@ import tyro
 from flax import nnx
 
 from ..configs.experiment import ExperimentConfig, check_name
-from ..configs.presets.mqar import comparable_layer, mqar_experiment, with_window
+from ..configs.presets.mqar import mqar_experiment, with_window
 from ..configs.presets.needle import needle_experiment
-from ..configs.serialise import near
 from ..data.mqar import MqarConfig
 from ..data.needle import NeedleConfig
 from ..data.prefix import PrefixConfig
 from ..data.repeat import repeat_context
 from ..data.task import setting_of
-from ..models import LAYERS, LayerConfig
+from ..models import LayerConfig
+from .ablations import check_layer_name, layer_by_name, variants
 from .length import DEPTHS, at_length
 
 
@@ -57,7 +57,7 @@ AXES = (
     "learning_rates",
     "seeds",
 )
-_NOT_MEANING = ("name", "output", "json")
+_NOT_MEANING = ("ablate", "name", "output", "json")
 # Fields that only one of the tasks has.
 _ONLY = {
     "mqar": ("num_pairs", "mixture"),
@@ -79,6 +79,9 @@ class RecallConfig:
 
     layers: Names = ("gated_delta_net", "linear_attention", "attention")
     """Registered names; `memzoo list` shows them."""
+    ablate: str | None = None
+    """Compare a layer with itself without one of its parts at a time, in place of
+    `layers`: titans_lmm."""
     task: Literal["mqar", "needle"] = "mqar"
     """What is recalled: many key-value pairs (multi-query associative recall), or one
     long value hidden in noise, read far beyond the trained length."""
@@ -133,9 +136,8 @@ class RecallConfig:
                 raise ValueError(f"{name} is empty; give at least one")
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} names something twice: {values}; drop one")
-        for layer in self.layers:
-            if layer not in LAYERS:
-                raise ValueError(f"layer {layer!r} is not known{near(layer, LAYERS)}")
+        for layer in self.compared:
+            check_layer_name(layer)
         if self.task == "needle" and self.mixture:
             raise ValueError("mixture is True; it is for mqar, leave it out")
         if self.length_examples < 1:
@@ -150,6 +152,11 @@ class RecallConfig:
     def directory(self) -> Path:
         """Where the sweep and its trainings lie."""
         return self.output / self.name
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Layers, or variants of the one that is ablated, by name."""
+        return self.layers if self.ablate is None else variants(self.ablate)
 
     @property
     def trained_length(self) -> int:
@@ -177,7 +184,7 @@ class RecallConfig:
             for times in self.repeat_context
             for width in self.width
             for learning_rate in self.learning_rates
-            for layer in self.layers
+            for layer in self.compared
         ]
 
     def _trained_on(self) -> list[tuple[int, ...]]:
@@ -188,7 +195,7 @@ class RecallConfig:
 
     def experiment(self, job: "Job") -> ExperimentConfig:
         """What one training is, whole."""
-        layer = comparable_layer(job.layer, job.width, self.num_heads)
+        layer = layer_by_name(job.layer, job.width, self.num_heads)
         # A window as long as the sequence would be plain attention.
         layer = with_window(layer, max(1, self.trained_length // 4))
         shared: dict[str, Any] = {

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from .ablations import said_of
 from .figures import Curve
 from .needle_report import needle_finding, needle_sections
 from .page import Section
@@ -70,6 +71,7 @@ def details(config: RecallConfig) -> list[str]:
         f"{config.depth} blocks, {config.num_heads} head(s), vocabulary "
         f"{config.task_vocab_size}, {task}.",
         *reading,
+        *([] if config.ablate is None else [said_of(config.ablate)]),
         f"At most {config.steps} optimizer steps of {config.batch_size} sequences; "
         f"evaluated every {config.evaluate_every} steps on "
         f"{config.evaluation_examples} sequences; training ends at an accuracy of "

@@ -161,7 +161,7 @@ def _train_one(
     for row in result.evaluation["rows"]:
         if row["metric"] == "accuracy":
             measured += _steps_rows(row["setting"], lines, config.stop_at)
-    return _with_width(result_rows(experiment, measured, result.step), job)
+    return _of_job(result_rows(experiment, measured, result.step), job)
 
 
 def _course(
@@ -207,7 +207,7 @@ def _read_lengths(config: RecallConfig, job: Job, load: Load) -> list[ResultRow]
         step=loaded.step,
         depths=config.depths,
     )
-    return _with_width(rows, job)
+    return _of_job(rows, job)
 
 
 def _failed_rows(
@@ -220,12 +220,15 @@ def _failed_rows(
         for setting in config.settings(job)
         for metric, value in nothing
     ]
-    return _with_width(result_rows(experiment, measured, 0), job)
+    return _of_job(result_rows(experiment, measured, 0), job)
 
 
-def _with_width(rows: list[ResultRow], job: Job) -> list[ResultRow]:
-    """The width is part of the setting: a sweep can go over several."""
-    return [r | {"setting": r["setting"] | {"width": job.width}} for r in rows]
+def _of_job(rows: list[ResultRow], job: Job) -> list[ResultRow]:
+    """The layer as the sweep names it, the width as part of the setting."""
+    return [
+        r | {"layer": job.layer, "setting": r["setting"] | {"width": job.width}}
+        for r in rows
+    ]
 
 
 def _check_sweep(config: RecallConfig, command: Sequence[str]) -> None:

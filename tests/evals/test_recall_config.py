@@ -57,6 +57,19 @@ def test_an_experiment_is_what_the_sweep_says():
     assert group.layers[0].num_heads == 1
 
 
+def test_an_ablation_stands_in_place_of_the_layers():
+    config = changed(ablate="titans_lmm", num_pairs=(4,), width=(16,), seeds=(0,))
+    jobs = config.jobs()
+    assert len(jobs) == 6 * 2 == len({job.place for job in jobs})
+    assert len({config.experiment(job).name for job in jobs}) == len(jobs)
+    layers = {j.layer: config.experiment(j).model.pattern[0].layers[0] for j in jobs}
+    assert list(layers)[:2] == ["titans_lmm-whole", "titans_lmm-no_momentum"]
+    assert [layer.momentum for layer in layers.values()] == [True, False] + 4 * [True]
+    assert config.meaning() == SMALL.meaning()
+    with_attention = changed(layers=("titans_lmm-whole", "attention"))
+    assert with_attention.compared == ("titans_lmm-whole", "attention")
+
+
 def test_a_mixture_is_one_training_on_all_pairs():
     config = changed(mixture=True)
     assert len(config.jobs()) == 2**4
@@ -132,6 +145,11 @@ def test_lists_are_read_with_commas_or_spaces(form):
             "layer 'atention' is not known; did you mean atten",
         ),
         ({"layers": ("zzz",)}, "layer 'zzz' is not known; known: attention, delta_net"),
+        ({"ablate": "attention"}, "ablate is 'attention'; no ablation; known: titans"),
+        (
+            {"layers": ("titans_lmm-x",)},
+            "layer 'titans_lmm-x' is not known; did you mean t",
+        ),
         ({"name": "a/b"}, "name is 'a/b'; give a plain folder name"),
         ({"num_pairs": (99,)}, "num_pairs is 99; with num_passes 1 and length 16"),
         ({"vocab_size": 33}, "vocab_size is 33; it must be even"),

@@ -64,6 +64,8 @@ def test_the_details_say_what_was_trained_and_read():
         "Sequences are read 1, 2 times before they are answered, question and all."
     )
     assert not any("non-causally" in sentence for sentence in twice)
+    ablated = details(dataclasses.replace(PAIRS, ablate="titans_lmm"))
+    assert ablated[2].startswith("titans_lmm-whole has memory_depth 2")
     first, *_, last = details(NEEDLE)
     assert "vocabulary 128, trained on sequences of 64 tokens" in first
     assert "Read at 256, 512" in last and "depths 0, 0.25, 0.5, 0.75, 1" in last

@@ -109,6 +109,22 @@ def test_a_sweep_grows_by_what_is_missing(small):
     assert "delta_net" in (small.directory / "report.html").read_text()
 
 
+def test_variants_of_a_layer_are_rows_of_their_own(small):
+    loop = Loop()
+    fields = {"num_pairs": (2,), "learning_rates": (1e-2,), "seeds": (0,)}
+    go(dataclasses.replace(small, ablate="titans_lmm", **fields), loop)
+    assert len(loop.trained) == 6
+    rows = read_results(small.directory / "results.json")
+    accuracy = {r["layer"]: r for r in rows if r["metric"] == "accuracy"}
+    assert list(accuracy)[:2] == ["titans_lmm-whole", "titans_lmm-no_momentum"]
+    whole, linear = (
+        accuracy[f"titans_lmm-{name}"] for name in ("whole", "linear_memory")
+    )
+    assert linear["state_bytes"] < whole["state_bytes"]
+    page = (small.directory / "report.html").read_text()
+    assert "titans_lmm-no_convolution" in page and "differ from it in one" in page
+
+
 def test_a_sweep_that_was_stopped_goes_on_where_it_was(small):
     first = Loop(stop=5)
     with pytest.raises(

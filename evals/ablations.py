@@ -1,0 +1,95 @@
+"""Layers without one of their parts at a time, as names that a sweep takes.
+
+`titans_lmm-no_momentum` is a layer of a sweep like any other.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..configs.presets.mqar import comparable_layer
+from ..configs.serialise import near
+from ..models import LAYERS, LayerConfig
+
+WHOLE = "whole"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """What is taken away from a layer.
+
+    Attributes:
+        whole: fields of the layer with all its parts, where it is not the one that
+            recall compares with others.
+        without: by variant, the fields that are another then.
+    """
+
+    whole: Mapping[str, Any] = field(default_factory=dict)
+    without: Mapping[str, Mapping[str, Any]]
+
+
+ABLATIONS: dict[str, Ablation] = {
+    # Those of table 5 of arXiv 2501.00663, from a deep memory.
+    "titans_lmm": Ablation(
+        whole={"memory_depth": 2, "memory_expansion": 2, "clip": 1.0},
+        without={
+            "no_momentum": {"momentum": False},
+            "no_forgetting": {"forget": False},
+            "linear_memory": {"memory_depth": 1},
+            "no_convolution": {"convolution_size": 0},
+            "no_persistent_tokens": {"persistent_tokens": 0},
+        },
+    ),
+}
+
+
+def variants(layer: str) -> tuple[str, ...]:
+    """Names of the whole layer and of what is left without each part.
+
+    Raises:
+        ValueError: there is no ablation of it.
+    """
+    if layer not in ABLATIONS:
+        raise ValueError(f"ablate is {layer!r}; no ablation{near(layer, ABLATIONS)}")
+    return tuple(f"{layer}-{name}" for name in (WHOLE, *ABLATIONS[layer].without))
+
+
+def check_layer_name(name: str) -> None:
+    """The name is that of a registered layer or of a variant.
+
+    Raises:
+        ValueError: it is not.
+    """
+    base, dash, _ = name.partition("-")
+    known = variants(base) if dash and base in ABLATIONS else tuple(LAYERS)
+    if name not in known:
+        raise ValueError(f"layer {name!r} is not known{near(name, known)}")
+
+
+def layer_by_name(name: str, width: int, num_heads: int) -> LayerConfig:
+    """The layer or the variant, of a size that recall compares."""
+    base, dash, variant = name.partition("-")
+    layer = comparable_layer(base, width, num_heads)
+    if not dash:
+        return layer
+    ablation = ABLATIONS[base]
+    fields = dict(ablation.whole)
+    if variant != WHOLE:
+        fields |= ablation.without[variant]
+    return dataclasses.replace(layer, **fields)
+
+
+def said_of(layer: str) -> str:
+    """What the variants of a layer are, in a sentence."""
+
+    def listed(fields: Mapping[str, Any]) -> str:
+        return ", ".join(f"{name} {value}" for name, value in fields.items())
+
+    ablation = ABLATIONS[layer]
+    without = [f"{n} ({listed(fields)})" for n, fields in ablation.without.items()]
+    whole = listed(ablation.whole) or "its plain fields"
+    return (
+        f"{layer}-{WHOLE} has {whole}; the others differ from it in one thing each: "
+        f"{', '.join(without)}."
+    )

@@ -1,0 +1,65 @@
+"""Variants of layers by name."""
+
+import dataclasses
+
+import pytest
+
+from memzoo.configs.presets.mqar import comparable_layer
+from memzoo.evals.ablations import (
+    ABLATIONS,
+    check_layer_name,
+    layer_by_name,
+    said_of,
+    variants,
+)
+from memzoo.models import LAYERS
+
+
+def test_a_plain_name_is_the_layer_that_recall_compares():
+    for name in LAYERS:
+        check_layer_name(name)
+        assert layer_by_name(name, 16, 2) == comparable_layer(name, 16, 2)
+
+
+@pytest.mark.parametrize("layer", ABLATIONS)
+def test_variants_differ_from_the_whole_in_one_thing(layer):
+    first, *others = variants(layer)
+    whole = dataclasses.asdict(layer_by_name(first, 16, 2))
+    assert others
+    for name in others:
+        check_layer_name(name)
+        one = dataclasses.asdict(layer_by_name(name, 16, 2))
+        assert sum(one[field] != whole[field] for field in whole) == 1
+
+
+def test_the_ablations_of_titans_are_those_of_the_paper():
+    whole, *others = (layer_by_name(n, 64, 1) for n in variants("titans_lmm"))
+    assert whole.momentum and whole.forget and whole.persistent_tokens
+    assert (whole.memory_depth, whole.convolution_size) == (2, 4)
+    changed = ("momentum", "forget", "memory_depth", "convolution_size")
+    assert [getattr(layer, f) for layer, f in zip(others, changed, strict=False)] == [
+        False,
+        False,
+        1,
+        0,
+    ]
+    assert others[-1].persistent_tokens == 0
+    assert "no_momentum (momentum False)" in said_of("titans_lmm")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("titans_lm", "layer 'titans_lm' is not known; did you mean titans_lmm"),
+        ("titans_lmm-no_momentun", "did you mean titans_lmm-no_momentum"),
+        ("attention-whole", "layer 'attention-whole' is not known"),
+    ],
+)
+def test_unknown_names_are_refused(name, said):
+    with pytest.raises(ValueError, match=said):
+        check_layer_name(name)
+
+
+def test_what_has_no_ablation_is_refused():
+    with pytest.raises(ValueError, match="ablate is 'retnet'; no ablation; known: tit"):
+        variants("retnet")

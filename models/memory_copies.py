@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from .associative_memory import AssociativeMemory, AssociativeState
 from .interface import Layout
@@ -113,6 +113,57 @@ def inputs_of_copies(
         layer, shared, tuple(jnp.moveaxis(tail, 0, 1) for tail in after)
     )
     return inputs._replace(query=first.query), after
+
+
+def query_of_copies(
+    layer: AssociativeMemory,
+    x: Float[Array, "b t d"],
+    position: Array,
+    layout: Layout,
+) -> Float[Array, "b t h k"]:
+    """The queries that all copies share, of a layer without short convolutions."""
+    graphdef, own, rest = _split(layer)
+    first = nnx.merge(graphdef, jax.tree.map(lambda a: a[0], own), rest)
+    return first.inputs(x, state_for((), position), layout)[0].query
+
+
+def inputs_of_slots(
+    layer: AssociativeMemory,
+    x: Float[Array, "b s d"],
+    place: Int[Array, "b s"],
+    which: Int[Array, "b n"],
+) -> Any:
+    """`inputs` of one copy a chunk, its queries left out.
+
+    Only of layers without short convolutions, whose inputs see their own token alone.
+
+    Args:
+        layer: copies, stacked.
+        x: tokens in slots.
+        place: of each token in its document.
+        which: the copy of each chunk.
+    """
+    graphdef, own, rest = _split(layer)
+    batch, slots = place.shape
+    chunks = which.size
+
+    def one(each: tuple[Any, Array, Array]) -> Any:
+        own, x, place = each
+        # Every token is a row of its own, so that it can have any place.
+        copy = nnx.merge(graphdef, own, rest)
+        inputs, _ = copy.inputs(x[:, None], state_for((), place), Layout())
+        return inputs._replace(query=None)
+
+    inputs = jax.lax.map(
+        one,
+        (
+            jax.tree.map(lambda a: a[which.reshape(-1)], own),
+            x.reshape(chunks, -1, x.shape[2]),
+            place.reshape(chunks, -1),
+        ),
+    )
+    # chunk, slot and the one token of the row
+    return jax.tree.map(lambda a: a.reshape(batch, slots, *a.shape[3:]), inputs)
 
 
 def tail_axes(layer: AssociativeMemory, tails: Tails) -> Any:

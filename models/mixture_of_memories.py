@@ -17,16 +17,18 @@ from .layer_checks import check_choice
 from .memory_copies import (
     Tails,
     inputs_of_copies,
+    inputs_of_slots,
     one_copy,
     own_maps,
     own_tails,
+    query_of_copies,
     spread_tails,
     stack_copies,
     state_for,
     with_own_tails,
 )
 from .ops.chunk_scan import resolve_chunk_size
-from .ops.routing import Routing, route, selected
+from .ops.routing import Routing, Slots, route, selected, tokens_to_slots
 from .projection import projection
 from .routed_writes import Copies, with_skip, write_dense, write_grouped, write_token
 
@@ -170,9 +172,9 @@ class MixtureOfMemories(MemoryLayer[MixtureState]):
     ) -> tuple[Float[Array, "b t d"], MixtureState]:
         time = x.shape[1]
         valid = layout.valid(time)
-        inputs, tails = self._inputs(x, state, layout)
         logits = self._logits(x)
         routing = route(logits, self.config.top_k)
+        inputs, tails = self._inputs(x, state, layout, routing)
         there = selected(routing.chosen, self.config.num_memories, valid)
         self._report(logits, routing, there, valid)
         copies = Copies(self.memory, not self.config.single_kv_proj)
@@ -209,11 +211,14 @@ class MixtureOfMemories(MemoryLayer[MixtureState]):
         """Which memories each token of the layer's input writes and reads."""
         return route(self._logits(x), self.config.top_k)
 
+    def _form(self) -> str:
+        if self.config.form != "auto":
+            return self.config.form
+        return "packed" if _has_several(self.memory) else "padded"
+
     def _writes(self, time: int) -> Callable[..., tuple[Array, PyTree[Array]]]:
         """The form in which a sequence is written."""
-        form = self.config.form
-        if form == "auto":
-            form = "packed" if _has_several(self.memory) else "padded"
+        form = self._form()
         if form == "dense":
             return write_dense
         if form == "padded":
@@ -228,13 +233,30 @@ class MixtureOfMemories(MemoryLayer[MixtureState]):
         return jnp.einsum("btd,dm->btm", x.astype(wide), kernel, precision="highest")
 
     def _inputs(
-        self, x: Float[Array, "b t d"], state: MixtureState, layout: Layout
+        self,
+        x: Float[Array, "b t d"],
+        state: MixtureState,
+        layout: Layout,
+        routing: Routing | None = None,
     ) -> tuple[Any, Tails]:
-        """What `Copies` takes, and the new tails."""
+        """What the form that writes takes, and the new tails."""
         if self.config.single_kv_proj:
             own = state_for(state.tails, state.position)
             return self.memory.inputs(x, own, layout)
-        return inputs_of_copies(self.memory, x, state.tails, state.position, layout)
+        if routing is None or state.tails or self._form() != "packed":
+            return inputs_of_copies(self.memory, x, state.tails, state.position, layout)
+        query = query_of_copies(self.memory, x, state.position, layout)
+        place, _ = layout.positions(state.position, x.shape[1])
+
+        def in_slots(slots: Slots) -> Any:
+            tokens = tokens_to_slots(x, slots, routing.chosen)
+            token = jnp.maximum(slots.pair, 0) // self.config.top_k
+            places = jnp.take_along_axis(place, token, axis=1)
+            inputs = inputs_of_slots(self.memory, tokens, places, slots.which)
+            moved = tokens_to_slots(query, slots, routing.chosen)
+            return inputs._replace(query=moved)
+
+        return in_slots, ()
 
     def _shared(
         self,

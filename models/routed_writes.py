@@ -63,7 +63,7 @@ def write_grouped(
 
     Args:
         copies: the memories' layer.
-        inputs: of every token.
+        inputs: of every token, or a function that computes them in given slots.
         memories: `b m ...`, before the first token.
         routing: of the tokens.
         there: memories that each real token has chosen.
@@ -73,11 +73,14 @@ def write_grouped(
     """
     chosen, layer = routing.chosen, copies.layer
     slots = assign_slots(chosen, there, chunk_size)
-    grouped = copies.each(
-        inputs,
-        lambda a: tokens_to_slots(a, slots, chosen),
-        lambda a: memories_to_slots(a, slots, chosen.shape[2]),
-    )
+    if callable(inputs):
+        grouped = inputs(slots).only(slots.pair >= 0)
+    else:
+        grouped = copies.each(
+            inputs,
+            lambda a: tokens_to_slots(a, slots, chosen),
+            lambda a: memories_to_slots(a, slots, chosen.shape[2]),
+        )
     starts = unreached = None
     if reset is not None:
         starts, unreached = slot_resets(slots, reset, chosen.shape[2])

@@ -13,9 +13,11 @@ from memzoo.models.linear_attention import LinearAttentionConfig
 from memzoo.models.mamba2 import Mamba2Config
 from memzoo.models.memory_copies import (
     inputs_of_copies,
+    inputs_of_slots,
     one_copy,
     own_maps,
     own_tails,
+    query_of_copies,
     spread_tails,
     stack_copies,
     state_for,
@@ -128,3 +130,36 @@ def test_own_maps_keep_the_names_of_the_layer():
     assert set(_paths(maps)) == {"heads/key/kernel", "heads/value/kernel"}
     found = maps.at(("heads", "key", "kernel"))
     np.testing.assert_array_equal(found[...], layer.heads.key.kernel[...])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        RetNetConfig(num_heads=2),
+        Mamba2Config(head_size=4, state_size=5, convolution_size=0),
+        GatedDeltaNetConfig(num_heads=2, convolution_size=0),
+    ],
+    ids=lambda config: type(config).__name__,
+)
+def test_inputs_of_slots_are_those_of_their_tokens_and_copies(config):
+    stacked = stack_copies(_layers(config)[:COPIES])
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((BATCH, TIME, WIDTH)), jnp.float32)
+    start = jnp.array([0, 5], jnp.int32)
+    everywhere, _ = inputs_of_copies(stacked, x, (), start, Layout())
+    query = query_of_copies(stacked, x, start, Layout())
+    np.testing.assert_allclose(query, everywhere.query, rtol=1e-5, atol=1e-6)
+
+    which = jnp.array([[2, 0], [1, 1]], jnp.int32)
+    token = rng.integers(0, TIME, (BATCH, 6))
+    row = np.arange(BATCH)[:, None]
+    place = jnp.asarray(token + np.asarray(start)[:, None], jnp.int32)
+    found = inputs_of_slots(stacked, x[row, token], place, which)
+    assert found.query is None
+    copy = np.repeat(which, 3, axis=1)
+    for name, a in everywhere._asdict().items():
+        if name != "query" and a is not None:
+            wanted = a[row, copy, token]
+            np.testing.assert_allclose(
+                getattr(found, name), wanted, rtol=1e-5, atol=1e-6
+            )

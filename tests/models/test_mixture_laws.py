@@ -1,6 +1,12 @@
 """Mixtures of every kind of memory, and every option, obey the laws."""
 
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from flax import nnx
 
 from memzoo.models.delta_net import DeltaNetConfig
 from memzoo.models.gated_delta_net import GatedDeltaNetConfig
@@ -39,10 +45,41 @@ def test_every_rule_obeys_the_laws(name):
         {"single_kv_proj": True},
         {"num_memories": 8, "top_k": 3},
         {"num_memories": 2},
+        {"memory": dataclasses.replace(GATED, convolution_size=0)},
         {"form": "dense"},
         {"form": "padded"},
     ],
     ids=str,
 )
 def test_variants_obey_the_laws(options):
-    check_layer(MixtureOfMemoriesConfig(memory=GATED, **options), width=WIDTH)
+    config = MixtureOfMemoriesConfig(**({"memory": GATED} | options))
+    check_layer(config, width=WIDTH)
+
+
+@pytest.mark.parametrize("taps", [0, 4])
+def test_gradients_of_the_forms_are_equal(taps):
+    """Of every parameter; without convolutions projections are taken in slots."""
+    memory = dataclasses.replace(GATED, convolution_size=taps)
+    x = jax.random.normal(jax.random.key(0), (2, 19, WIDTH))
+    weight = jax.random.normal(jax.random.key(1), x.shape)
+    found = {}
+    for form in ("packed", "dense"):
+        config = MixtureOfMemoriesConfig(memory=memory, form=form)
+        layer = config.build(WIDTH, nnx.Rngs(0), layer_index=0, depth=1)
+        graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
+        state = layer.init_state(2, 0)
+
+        def loss(params, x, graphdef=graphdef, rest=rest, state=state):
+            layer = nnx.merge(graphdef, params, rest, copy=True)
+            return jnp.sum(layer(x, state)[0] * weight)
+
+        found[form] = jax.jit(jax.grad(loss, (0, 1)))(params, x)
+    for (path, a), b in zip(
+        jax.tree.leaves_with_path(found["packed"]),
+        jax.tree.leaves(found["dense"]),
+        strict=True,
+    ):
+        scale = np.max(np.abs(b))
+        np.testing.assert_allclose(
+            a, b, rtol=1e-4, atol=1e-5 * scale, err_msg=jax.tree_util.keystr(path)
+        )

@@ -149,7 +149,7 @@ def test_one_memory_alone_is_the_plain_layer(subject, name, single):
 @pytest.mark.parametrize(
     "name",
     [
-        name if name == "mamba2" else pytest.param(name, marks=pytest.mark.slow)
+        name if name == "retnet" else pytest.param(name, marks=pytest.mark.slow)
         for name in MEMORIES
     ],
 )

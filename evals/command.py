@@ -4,7 +4,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -16,12 +16,14 @@ from rich.table import Table
 from ..data.repeat import repeat_context
 from ..data.task import Split
 from ..train.checkpoint import Report
+from ..train.metrics import add_timings
 from ..train.runs import load_run
 from ..train.writing import SaveError
 from .evaluate import evaluate
 from .length import at_sizes, by_length
 from .recall_config import Integers, Sizes
 from .results import RESULTS, ResultRow, read_results, result_rows, write_results
+from .stream_command import StreamOptions, StreamReport, stream_run
 from .summary import setting_text
 
 
@@ -49,6 +51,9 @@ class EvalConfig:
     """Read the question again too, as published; otherwise the context alone."""
     json: bool = False
     """Print the rows instead of a table."""
+    streaming: Annotated[StreamOptions, tyro.conf.arg(name="")] = field(
+        default_factory=StreamOptions
+    )
 
     def __post_init__(self) -> None:
         for name in ("examples", "batch_size", "repeat_context"):
@@ -62,6 +67,13 @@ class EvalConfig:
             )
         if self.checkpoint is not None and self.checkpoint < 0:
             raise ValueError(f"checkpoint is {self.checkpoint}; give 0 or more")
+        if self.streaming.stream is not None:
+            for name in ("examples", "batch_size", "lengths", "repeat_context"):
+                if getattr(self, name):
+                    raise ValueError(
+                        f"{name} is {getattr(self, name)}; a document is streamed as "
+                        "it is, leave it out"
+                    )
 
 
 def run(config: EvalConfig) -> int:
@@ -72,13 +84,22 @@ def run(config: EvalConfig) -> int:
     Raises:
         CheckpointError: there is no such run, or no intact checkpoint.
         DataError: the data is not there.
+        MemzooError: a document that is to be streamed cannot be.
     """
     console = Console(stderr=True, highlight=False)
 
     def report(line: str) -> None:
         console.print(line, soft_wrap=True, markup=False)
 
-    rows = _measure(config, report)
+    streamed = None
+    if config.streaming.stream is None:
+        rows = _measure(config, report)
+    else:
+        loaded = load_run(config.run, config.checkpoint, report=report)
+        streamed = stream_run(config.run, loaded, config.streaming, config.split)
+        rows = streamed.rows
+        for line in streamed.said:
+            report(line)
     if config.json:
         print(json.dumps(rows, indent=2))
     else:
@@ -86,12 +107,20 @@ def run(config: EvalConfig) -> int:
     sys.stdout.flush()
     try:
         _keep(config.run / RESULTS, rows)
+        if streamed is not None:
+            _keep_stream(config.run, streamed, report)
     except SaveError as error:
         # A run of someone else's can be measured as well; what would mend a training
         # helps nothing here.
         said = str(error).partition("; ")[0]
         report(f"memzoo: warning: the results are not kept: {said}")
     return 0
+
+
+def _keep_stream(run: Path, streamed: StreamReport, report: Report) -> None:
+    """Page and timings of a document are in the run's folder."""
+    add_timings(run, streamed.timings, report=report)
+    report(f"page: {streamed.write_page(run)}")
 
 
 def evaluate_run(

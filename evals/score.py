@@ -97,13 +97,16 @@ def _score(
     if batch.target_positions is not None:
         where = batch.target_positions[:, :, None]
         hidden = jnp.take_along_axis(hidden, where, axis=1)
-    return _by_columns(model, hidden, batch.targets)
+    return score_targets(model, hidden, batch.targets)
 
 
-def _by_columns(
+def score_targets(
     model: Model, hidden: Float[Array, "b n d"], targets: Int[Array, "b n"]
 ) -> tuple[Float32[Array, "b n"], Bool[Array, "b n"]]:
-    """Score some columns of the targets at a time: all logits at once need not fit."""
+    """Negative log-probability of every target, and whether it is the most probable.
+
+    Some columns are scored at a time: all logits at once need not fit.
+    """
     rows, columns = targets.shape
     width = max(1, min(columns, _TARGETS_AT_ONCE // rows))
     missing = -columns % width

@@ -149,6 +149,8 @@ def setting_text(setting: Mapping[str, Any]) -> str:
     if "context_to" in setting:
         return f"context {setting['context_from']} to {setting['context_to']}"
     length = f"{setting['length']} tokens"
+    if "document" in setting:
+        return f"{setting['document']}, {length}"
     if "repeat_context" in setting:
         length += f", read {setting['repeat_context']} times"
     if "num_pairs" in setting:

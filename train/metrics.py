@@ -68,12 +68,8 @@ class RunLog:
 
     def timings(self, session: Mapping[str, Any]) -> None:
         """One entry more in timings.json: what no second run would repeat."""
-        if self._events is None:
-            return
-        path = self._run_dir / TIMINGS
-        with explained(path):
-            sessions = _read_sessions(path, self._report)
-        replace_text(path, json.dumps([*sessions, dict(session)], indent=2) + "\n")
+        if self._events is not None:
+            add_timings(self._run_dir, session, report=self._report)
 
     def _write(self, name: str, line: Mapping[str, Any], group: str) -> None:
         if self._events is None:
@@ -88,6 +84,20 @@ class RunLog:
                 if key != "step" and _is_numeric(value)
             }
             self._events.scalars(line["step"], means)
+
+
+def add_timings(
+    run_dir: Path, session: Mapping[str, Any], *, report: Report | None = None
+) -> None:
+    """One entry more in the run's timings.json.
+
+    Raises:
+        SaveError: it cannot be written.
+    """
+    path = run_dir / TIMINGS
+    with explained(path):
+        sessions = _read_sessions(path, report)
+    replace_text(path, json.dumps([*sessions, dict(session)], indent=2) + "\n")
 
 
 def read_lines(path: Path, *, report: Report | None = None) -> list[dict[str, Any]]:

@@ -72,13 +72,13 @@ def test_weights_alone_can_be_read():
     np.testing.assert_allclose(read, expected, rtol=1e-4, atol=1e-6)
 
 
-def surprises(layer, x, layout=Layout()):
+def surprises(layer, x):
     """What the layer reports of each token, and what it puts out."""
     state = layer.init_state(x.shape[0], 0)
 
     @nnx.jit
     def run(layer, x):
-        y, _ = layer.sequence(x, state, layout)
+        y, _ = layer.sequence(x, state, Layout())
         return y, nnx.to_pure_dict(nnx.pop(layer, Metric))
 
     y, said = run(layer, x)

@@ -1,0 +1,186 @@
+"""`memzoo eval RUN --stream`: a whole document, with the memory carried through it."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data.corpus import BEGIN
+from ..data.task import Split
+from ..models.language_model import LanguageModel
+from ..train.runs import LoadedRun
+from .document import Document, check_bytes, of_files, of_task
+from .recall import Row
+from .results import ResultRow, layer_name, result_rows
+from .state_file import load_state, save_state
+from .stream import Carried, Streamed, begin, stream
+from .stream_page import PAGE, write_stream_page
+from .stream_show import StreamScreen, summary
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamOptions:
+    """Read one document of any length, in constant memory."""
+
+    stream: tuple[str, ...] | None = None
+    """Read these files (- is the standard input) end to end as one document; with none
+    named, the run's own text of --split."""
+    piece: int = 1024
+    """Bytes that are read at a time: speed and memory only."""
+    tokens: int | None = None
+    """Stop behind this many bytes of the document; None: at its end."""
+    capacity: int | None = None
+    """Bytes that a state which grows with the document is allocated for; None: the
+    run's length. States of constant size need none."""
+    load_state: Path | None = None
+    """Go on from a document's state that --save-state wrote."""
+    save_state: Path | None = None
+    """Write the state behind the document: an .npz file, which memzoo generate
+    --load-state goes on from too."""
+    surprise: bool = True
+    """Ask neural memories what they did not foresee; costs a second pass over them."""
+
+    def __post_init__(self) -> None:
+        for name in ("piece", "tokens", "capacity"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; give 1 or more")
+        if self.load_state is not None and self.capacity is not None:
+            raise ValueError(
+                f"capacity is {self.capacity}; a loaded state has its own, leave it out"
+            )
+        if self.stream is None:
+            for field in dataclasses.fields(self):
+                if getattr(self, field.name) != field.default:
+                    raise ValueError(
+                        f"{field.name} is of streaming; add --stream, or leave it out"
+                    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamReport:
+    """A document that was read, as results.json, timings.json and people want it."""
+
+    streamed: Streamed
+    measured: list[Row]
+    rows: list[ResultRow]
+    timings: dict[str, Any]
+    said: Sequence[str]
+    layer: str
+    document: str
+
+    def write_page(self, run: Path) -> Path:
+        """The page is in the run's folder.
+
+        Raises:
+            SaveError: it cannot be written.
+        """
+        return write_stream_page(
+            run / PAGE,
+            self.streamed,
+            self.measured,
+            layer=self.layer,
+            document=self.document,
+            said=self.said,
+        )
+
+
+def stream_run(
+    run: Path, loaded: LoadedRun, options: StreamOptions, split: Split
+) -> StreamReport:
+    """The document, read by the run's model; its state is saved where that was asked.
+
+    Raises:
+        MemzooError: the document does not fit, is empty, or the run reads no bytes.
+        SaveError: the state cannot be written.
+        DataError: the data is not there.
+        OSError: a file is not there.
+    """
+    experiment, model = loaded.config, loaded.model
+    check_bytes(experiment.task)
+    said = []
+    carried = _start(loaded, options, said)
+    before = carried.read
+    document = _document(loaded, options, split)
+    with StreamScreen(document.total) as screen:
+        streamed = stream(
+            model,
+            document.parts,
+            carried,
+            piece=options.piece,
+            surprise=options.surprise,
+            total=document.total,
+            report=screen.at,
+        )
+    layer = layer_name(experiment)
+    if options.save_state is not None:
+        save_state(
+            options.save_state,
+            streamed.carried,
+            layer=layer,
+            run=run.resolve().name,
+            checkpoint_step=loaded.step,
+        )
+        said.append(f"the state behind the document is in {options.save_state}")
+    if streamed.surprise is None:
+        said.append(_no_surprise(options.surprise, layer))
+    setting: dict[str, Any] = {"document": document.name, "length": streamed.length}
+    if before:
+        setting["read_before"] = before
+    measured = streamed.tally.rows(setting, streamed.carried.read)
+    return StreamReport(
+        streamed=streamed,
+        measured=measured,
+        rows=result_rows(experiment, measured, loaded.step),
+        timings=_timings(streamed, document, options, loaded.step),
+        said=[*summary(streamed), *said],
+        layer=layer,
+        document=document.name,
+    )
+
+
+def _start(loaded: LoadedRun, options: StreamOptions, said: list[str]) -> Carried:
+    """The beginning of a document, or what a file holds of one."""
+    model: LanguageModel = loaded.model
+    if options.load_state is None:
+        return begin(model, BEGIN, options.capacity or loaded.config.task.length)
+    carried, about = load_state(options.load_state, model)
+    said.append(
+        f"went on from {options.load_state}, behind {carried.read:,} bytes that step "
+        f"{about.get('checkpoint_step')} of {about.get('run')} had read"
+    )
+    return carried
+
+
+def _document(loaded: LoadedRun, options: StreamOptions, split: Split) -> Document:
+    assert options.stream is not None
+    if options.stream:
+        document = of_files(options.stream)
+    else:
+        document = of_task(loaded.config.task, split)
+    return document.first(options.tokens)
+
+
+def _no_surprise(asked: bool, layer: str) -> str:
+    if not asked:
+        return "surprise: not asked for"
+    return f"surprise: none, no layer of {layer} is a neural memory that reports it"
+
+
+def _timings(
+    streamed: Streamed, document: Document, options: StreamOptions, step: int
+) -> dict[str, Any]:
+    """What a second reading would not repeat."""
+    return {
+        "command": "eval --stream",
+        "document": document.name,
+        "checkpoint_step": step,
+        "tokens": streamed.length,
+        "piece": options.piece,
+        "surprise": streamed.surprise is not None,
+        "wall_seconds": round(streamed.seconds, 3),
+        "first_piece_seconds": round(streamed.first_seconds, 3),
+        "tokens_per_second": round(streamed.tokens_per_second, 1),
+        "resident_bytes": {str(n): size for n, size in streamed.resident.items()},
+    }

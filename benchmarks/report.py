@@ -133,6 +133,7 @@ def as_markdown(results: Results, command: str, date: str) -> str:
         "its largest entry. Memory is what one pass adds to the resident memory of "
         "the process.",
         *_differences(results),
+        *_strokes(results),
         *load_warning(results),
         *(f"## {sheet.title}\n\n{_markdown_table(sheet)}" for sheet in sheets(results)),
     ]
@@ -151,8 +152,17 @@ def _differences(results: Results) -> tuple[str, ...]:
         return ()
     return (
         "Some peers compute something else at the same shapes, and the errors are left "
-        f"out: {'; '.join(found)}. A number behind a stroke counts the tokens between "
-        "two anchors of a memory that learns.",
+        f"out: {'; '.join(found)}.",
+    )
+
+
+def _strokes(results: Results) -> tuple[str, ...]:
+    """One sentence on the numbers behind operations; none if there are none."""
+    if all(result.row.case.update_every is None for result in results.rows):
+        return ()
+    return (
+        "A number behind a stroke: all gradients of so many tokens are taken at the "
+        "weights before them.",
     )
 
 

@@ -116,7 +116,11 @@ def test_a_busy_machine_is_told(load, warned):
 def test_rows_that_all_compute_the_same_need_no_remark():
     same = tuple(result for result in results().rows if not result.row.differs)
     shown = Results(**(vars(results()) | {"rows": same}))
-    assert "something else" not in as_markdown(shown, "memzoo bench", "2026-01-02")
+    page = as_markdown(shown, "memzoo bench", "2026-01-02")
+    assert "something else" not in page and "behind a stroke" in page
+    plain = tuple(r for r in shown.rows if r.row.case.update_every is None)
+    shown = Results(**(vars(shown) | {"rows": plain}))
+    assert "stroke" not in as_markdown(shown, "memzoo bench", "2026-01-02")
 
 
 def test_a_table_without_rows_is_left_out():

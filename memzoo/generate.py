@@ -16,6 +16,9 @@ from flax import nnx
 
 from .configs.errors import MemzooError
 from .data.prefix import PrefixConfig
+from .evals.document import check_bytes
+from .evals.state_file import load_state
+from .evals.stream import Carried, check_room
 from .models.interface import SequenceInfo
 from .models.language_model import LanguageModel
 
@@ -42,6 +45,9 @@ class GenerateOptions:
     prefix: Literal["auto", "yes", "no"] = "auto"
     """Whether layers that accept a prefix read the prompt as one, non-causally; auto:
     if the run was trained with prefixes."""
+    load_state: Path | None = None
+    """Go on from the document whose state `memzoo eval --stream --save-state` wrote;
+    the prompt follows it."""
     checkpoint: int | None = None
     """Step of the checkpoint; None: the newest."""
 
@@ -60,6 +66,11 @@ class GenerateOptions:
             raise ValueError(f"seed is {self.seed}; give 0 or more, below 2^32")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k is {self.top_k}; give 1 or more, or None")
+        if self.load_state is not None and self.prefix == "yes":
+            raise ValueError(
+                "prefix is yes; a prefix begins a document, and load_state goes on "
+                "with one: leave either out"
+            )
 
 
 def generate(
@@ -72,6 +83,7 @@ def generate(
     seed: int = 0,
     vocab_size: int | None = None,
     prefix: bool = False,
+    carried: Carried | None = None,
 ) -> Iterator[int]:
     """Token after token behind the prompt; memory does not grow while it streams.
 
@@ -82,10 +94,12 @@ def generate(
         vocab_size: tokens that there are, where the model's vocabulary is padded.
         prefix: layers that accept a prefix read the prompt non-causally, once; what
             follows takes the same steps.
+        carried: a document that the prompt goes on with; the prompt's first token is
+            the last one of it. None: a new one.
 
     Raises:
-        MemzooError: a token of the prompt is not in the vocabulary, or no layer
-            accepts a prefix.
+        MemzooError: a token of the prompt is not in the vocabulary, no layer accepts a
+            prefix, or the state that is carried has no room.
     """
     if prefix and not model.stack.accepts_prefix:
         raise MemzooError("no layer of the model accepts a prefix; choose --prefix no")
@@ -122,8 +136,11 @@ def generate(
         return jax.random.categorical(key, logits / temperature)
 
     length = len(prompt) + tokens
-    state = model.init_state(1, length)
-    model.check_capacity(state, length)
+    if carried is None:
+        state = model.init_state(1, length)
+    else:
+        check_room(model, carried, length)
+        state = carried.state
     logits, state = prefill(arrays, jnp.asarray([prompt], jnp.int32), state)
     token = None
     for index in range(tokens):
@@ -141,6 +158,11 @@ def generate_command(run: Path, options: GenerateOptions) -> int:
     task = loaded.config.task
     is_text = task.chance is None
     prompt = _text_prompt(options.prompt) if is_text else _token_prompt(options.prompt)
+    carried = None
+    if options.load_state is not None:
+        check_bytes(task)
+        carried, _ = load_state(options.load_state, loaded.model)
+        prompt[0] = carried.token
     stream = generate(
         loaded.model,
         prompt,
@@ -151,7 +173,12 @@ def generate_command(run: Path, options: GenerateOptions) -> int:
         # What stands for masked tokens is never read or put out here.
         vocab_size=getattr(task, "mask_token", task.vocab_size),
         prefix=options.prefix == "yes"
-        or (options.prefix == "auto" and isinstance(task, PrefixConfig)),
+        or (
+            options.prefix == "auto"
+            and carried is None
+            and isinstance(task, PrefixConfig)
+        ),
+        carried=carried,
     )
     pieces = _text(options.prompt, stream) if is_text else _numbers(stream)
     for piece in pieces:

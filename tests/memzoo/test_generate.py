@@ -1,17 +1,31 @@
 """Tokens from a model, one by one."""
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx
 
 from memzoo.configs.errors import MemzooError
-from memzoo.generate import BEGIN, GenerateOptions, _text, _text_prompt, generate
+from memzoo.configs.experiment import ExperimentConfig
+from memzoo.data.text import TextConfig
+from memzoo.evals.state_file import save_state
+from memzoo.evals.stream import begin, stream
+from memzoo.generate import (
+    BEGIN,
+    GenerateOptions,
+    _text,
+    _text_prompt,
+    generate,
+    generate_command,
+)
 from memzoo.models.attention import AttentionConfig
 from memzoo.models.block import Group
 from memzoo.models.gated_delta_net import GatedDeltaNetConfig
 from memzoo.models.interface import SequenceInfo
 from memzoo.models.language_model import LanguageModelConfig
 from memzoo.models.prefix_linear_attention import PrefixLinearAttentionConfig
+from memzoo.train import runs
+from memzoo.train.runs import LoadedRun
 
 PROMPT = [3, 1, 4, 1, 5, 9, 2, 6]
 
@@ -140,3 +154,40 @@ def test_a_prompt_is_bytes_behind_a_beginning():
     assert _text_prompt("é") == [BEGIN, 0xC3, 0xA9]
     assert _text_prompt("") == [BEGIN]
     assert _text_prompt("\udcff") == [BEGIN, 0xFF]  # as an argument that is no UTF-8
+
+
+def test_a_document_that_was_read_goes_on(model):
+    """A prompt behind a carried state is the whole prompt, read at once."""
+    carried = begin(model, PROMPT[0], 20)
+    carried = stream(model, [np.array(PROMPT[1:5])], carried, piece=3).carried
+    found = made(model, PROMPT[4:], carried=carried)
+    assert found == made(model)
+    with pytest.raises(MemzooError, match="24 tokens do not fit into one for 20"):
+        made(model, PROMPT[4:], carried=carried, tokens=16)
+
+
+def test_text_goes_on_from_a_file(monkeypatch, tmp_path, capsys):
+    layer = GatedDeltaNetConfig(num_heads=1)
+    config = ExperimentConfig(
+        name="a-run",
+        model=LanguageModelConfig(
+            vocab_size=257, width=8, pattern=(Group(layers=(layer,)),)
+        ),
+        task=TextConfig(length=16),
+    )
+    text = config.model.build(nnx.Rngs(0))
+    loaded = LoadedRun(config, text, 1)
+    monkeypatch.setattr(runs, "load_run", lambda *a, **k: loaded)
+    start = begin(text, BEGIN, 16)
+    tokens = np.frombuffer(b"def f(", np.uint8)
+    save_state(tmp_path / "s", stream(text, [tokens], start, piece=8).carried)
+    said = []
+    for prompt, state in (("def f(x", None), ("x", tmp_path / "s")):
+        options = GenerateOptions(
+            prompt=prompt, tokens=5, temperature=0.0, load_state=state
+        )
+        assert generate_command(tmp_path, options) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == "def f(" + said[1]
+    with pytest.raises(ValueError, match="prefix is yes; a prefix begins a document"):
+        GenerateOptions(load_state=tmp_path / "s", prefix="yes")

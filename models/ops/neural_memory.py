@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from .memory_network import MemoryNetwork, Plain, SlowWeights, Weights
-from .neural_memory_chunk import ChunkTokens, write_part
+from .neural_memory_chunk import ChunkTokens, prepare_part, write_part
 from .windows import window_scan
 from .write_rule import (
     NeuralMemory,
@@ -284,6 +284,7 @@ def neural_memory_chunkwise(
         chunk_size=chunk_size or max(16, min(rule.update_every, 64)),
         reset=reset,
         valid=valid,
+        prepare=partial(prepare_part, rule=rule, dtype=memory_type(memory)),
     )
     return read, memory._replace(count=count)
 

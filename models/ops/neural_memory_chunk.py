@@ -36,6 +36,37 @@ class ChunkTokens(NamedTuple):
     gates: Gates
 
 
+class Prepared(NamedTuple):
+    """Tokens of a part with their heads first, and how their writes add up."""
+
+    query: Float[Array, "b h c k"]
+    key: Float[Array, "b h c k"]
+    value: Float[Array, "b h c v"]
+    schedule: Schedule
+
+
+def prepare_part(
+    tokens: ChunkTokens,
+    part: Part,
+    *,
+    rule: WriteRule,
+    dtype: DTypeLike,
+) -> Prepared:
+    """What of a part does not depend on the memory."""
+    gates = Gates(
+        *(g if g is None else jnp.moveaxis(g.astype(dtype), 2, 1) for g in tokens.gates)
+    )
+    if rule.schedule == "window":
+        schedule = window_schedule(gates, part.valid)
+    else:
+        band = None
+        if rule.loss_window > 1:
+            band = loss_band(part, rule.loss_window, dtype)
+        schedule = titans_schedule(gates, part.valid, band)
+    heads_first = (jnp.moveaxis(x, 2, 1) for x in tokens[:3])
+    return Prepared(*heads_first, schedule)
+
+
 class Factors(NamedTuple):
     """What the gradients of a part's tokens are made of, by the weight's name.
 
@@ -192,37 +223,41 @@ def _combine(
     return result
 
 
-def _recent_tokens(
-    recent: Recent, tokens: tuple[Array, Array], part: Part, window: int
-) -> tuple[tuple[Array, Array], Float[Array, "b c s"], Recent]:
-    """Keys and values with the recent ones before them, which of them count in the
-    loss at each token, and the recent ones after the part."""
-    length, dtype = window - 1, recent.key.dtype
-    some = jnp.any(part.valid, axis=1)
-    index = jnp.argmax(part.valid, axis=1)[:, None]
-    first = jnp.take_along_axis(part.place, index, axis=1)
-    old = first - length + jnp.arange(length)[None, :]
-    places = jnp.concatenate([old, part.place], axis=1)
-    held = jnp.concatenate([jnp.ones_like(old, bool), part.valid], axis=1)
-    there = jnp.logical_and(held, places >= 0)
+def loss_band(part: Part, window: int, dtype: DTypeLike) -> Float[Array, "b c s"]:
+    """Which tokens count in the loss at each token, the recent ones first."""
+    places, held = _places_with_recent(part, window)
     distance = part.place[:, :, None] - places[:, None, :]
     band = jnp.logical_and(distance >= 0, distance < window)
-    band = band & there[:, None, :] & part.valid[:, :, None]
-    last = first + jnp.sum(part.valid, axis=1)[:, None]
+    there = jnp.logical_and(held, places >= 0)
+    return (band & there[:, None, :] & part.valid[:, :, None]).astype(dtype)
+
+
+def _places_with_recent(part: Part, window: int) -> tuple[Array, Array]:
+    """Places of the recent tokens and the part's, and which of these are tokens."""
+    index = jnp.argmax(part.valid, axis=1)[:, None]
+    first = jnp.take_along_axis(part.place, index, axis=1)
+    old = first - (window - 1) + jnp.arange(window - 1)[None, :]
+    held = jnp.concatenate([jnp.ones_like(old, bool), part.valid], axis=1)
+    return jnp.concatenate([old, part.place], axis=1), held
+
+
+def _after_part(
+    recent: Recent, key: Array, value: Array, part: Part, window: int
+) -> Recent:
+    """The recent tokens after the part; keys and values with the recent ones first."""
+    places, held = _places_with_recent(part, window)
+    length = window - 1
+    last = places[:, :1] + length + jnp.sum(part.valid, axis=1)[:, None]
     wanted = last - length + jnp.arange(length)[None, :]
     same = (places[:, None, :] == wanted[:, :, None]) & held[:, None, :]
-    chosen = same.astype(dtype)
-    joined = (
-        jnp.concatenate([recent.key, tokens[0]], axis=2),
-        jnp.concatenate([recent.value, tokens[1]], axis=2),
-    )
-    after = Recent(*(jnp.einsum("bws,bhsk->bhwk", chosen, x) for x in joined))
-    return joined, band.astype(dtype), select(some, after, recent)
+    chosen = same.astype(key.dtype)
+    after = Recent(*(jnp.einsum("bws,bhsk->bhwk", chosen, x) for x in (key, value)))
+    return select(jnp.any(part.valid, axis=1), after, recent)
 
 
 def write_part(
     memory: NeuralMemory,
-    tokens: ChunkTokens,
+    tokens: Prepared,
     part: Part,
     *,
     network: MemoryNetwork,
@@ -236,26 +271,18 @@ def write_part(
     memory = open_window(memory, part.opens, rule, initial.weights)
     anchor = memory.weights if memory.anchor is None else memory.anchor
     operand, wide = tokens.value.dtype, memory_type(memory)
-    query, key, value = (
-        jnp.moveaxis(x, 2, 1).astype(wide)
-        for x in (tokens.query, tokens.key, tokens.value)
-    )
-    gates = Gates(
-        *(g if g is None else jnp.moveaxis(g.astype(wide), 2, 1) for g in tokens.gates)
-    )
-    band, recent = None, memory.recent
+    query, key, value, schedule = tokens
+    query, key, value = (x.astype(wide) for x in (query, key, value))
+    recent = memory.recent
     if recent is not None:
-        (key, value), band, recent = _recent_tokens(
-            recent, (key, value), part, rule.loss_window
-        )
-    if rule.schedule == "titans":
-        first, schedule = memory.weights, titans_schedule(gates, part.valid, band)
-    else:
-        first, schedule = anchor, window_schedule(gates, part.valid)
+        key = jnp.concatenate([recent.key, key], axis=2)
+        value = jnp.concatenate([recent.value, value], axis=2)
+        recent = _after_part(recent, key, value, part, rule.loss_window)
+    first = anchor if rule.schedule == "window" else memory.weights
     factors = gradient_factors(network, anchor, slow, key, value, rule, operand)
     shown = before_the_write(schedule) if rule.read == "before" else schedule
     fast = Written(first, memory.momentum, factors, shown, slow, operand)
-    read = jnp.moveaxis(network(fast, query), 1, 2).astype(tokens.value.dtype)
+    read = jnp.moveaxis(network(fast, query), 1, 2).astype(operand)
     after = _after(memory, first, factors, schedule, operand)
     if rule.schedule == "window":
         after = select(jnp.any(part.valid, axis=1), after, memory)

@@ -63,6 +63,7 @@ def window_scan(
     chunk_size: int,
     reset: Bool[Array, "b t"] | None = None,
     valid: Bool[Array, "b t"] | None = None,
+    prepare: Callable[[PyTree, Part], PyTree] | None = None,
 ) -> tuple[PyTree, Carry]:
     """The outputs of all tokens, and the carry after the last.
 
@@ -84,6 +85,8 @@ def window_scan(
             is handed to the body in parts.
         reset: a document begins here.
         valid: real tokens; they stand at the front of a row.
+        prepare: what the body takes in place of the tokens, made for all parts before
+            the scan: `(tokens, part) -> tree`.
     """
     time = place.shape[1]
     grid, rounds = _grid(time, update_every, chunk_size, reset is not None)
@@ -93,7 +96,7 @@ def window_scan(
     index = jnp.cumsum(starts, axis=1, dtype=jnp.int32) - starts[:, :1]
     slot = jnp.where(real, index * grid.window + offset, -1)
     begins = None if reset is None else jnp.logical_and(reset, real)
-    run = partial(_round, body, tokens, place, begins, slot, grid)
+    run = partial(_round, body, prepare, tokens, place, begins, slot, grid)
     if rounds == 1:
         return run(carry, jnp.int32(0))
     shapes = jax.eval_shape(run, carry, jnp.int32(0))[0]
@@ -135,6 +138,7 @@ def _grid(
 
 def _round(
     body: Body,
+    prepare: Callable[[PyTree, Part], PyTree] | None,
     tokens: PyTree,
     place: Int[Array, "b t"],
     begins: Bool[Array, "b t"] | None,
@@ -165,7 +169,9 @@ def _round(
     first = jnp.arange(grid.group * grid.parts) % grid.parts == 0
     opens = jnp.logical_and(valid[..., 0], first[None, :, None])
     parts = Part(valid, places, opens, fresh)
-    chunks = (jax.tree.map(place_slots, tokens), parts)
+    tokens = jax.tree.map(place_slots, tokens)
+    if prepare is not None:
+        tokens = jax.vmap(jax.vmap(prepare))(tokens, parts)
 
     @jax.checkpoint
     def chunk(carry: Carry, chunk: tuple[PyTree, Part]) -> tuple[Carry, PyTree]:
@@ -184,7 +190,9 @@ def _round(
 
         return jax.lax.cond(jnp.any(inputs[1].valid), chunk, nothing, carry, inputs)
 
-    carry, outputs = jax.lax.scan(skip_empty, carry, chunks)
+    # Without documents one window at most is empty, and a branch costs more than that.
+    run = chunk if begins is None else skip_empty
+    carry, outputs = jax.lax.scan(run, carry, (tokens, parts))
 
     def take_tokens(y: Array) -> Array:
         y = y.reshape(-1, *y.shape[2:])

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from .triangular import unit_lower_inverse
+
 
 class Gates(NamedTuple):
     """Numbers a token and a head that steer the write; float32.
@@ -53,13 +55,11 @@ class Schedule(NamedTuple):
 def products(factor: Float[Array, "*b c"]) -> Float[Array, "*b c c"]:
     """Products of the factors after token s (last axis) up to token t, 0 for s > t.
 
-    As products, not as differences of logarithms: a factor may be exactly zero.
+    As products, not as differences of logarithms: a factor may be exactly zero. They
+    are the inverse of a matrix that has the factors below its diagonal.
     """
-    size = factor.shape[-1]
-    lower = np.tril(np.ones((size, size), bool), -1)
-    factors = jnp.where(_like(lower, factor), factor[..., :, None], 1)
-    within = _like(np.tril(np.ones((size, size), bool)), factor)
-    return jnp.where(within, jnp.cumprod(factors, axis=-2), 0)
+    below = np.eye(factor.shape[-1], k=-1, dtype=bool)
+    return unit_lower_inverse(jnp.where(_like(below, factor), -factor[..., :, None], 0))
 
 
 def titans_schedule(

@@ -120,8 +120,18 @@ def assert_equal_forms(network, rule, case, memory, masks=None, **options):
         np.testing.assert_allclose(b, a, rtol=1e-8, atol=1e-9, err_msg=name)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("update_every", [1, 4, 16])
+def pairs(quick):
+    """All networks and windows; those that are not quick in the slow set."""
+    for network in NETWORKS:
+        for every in (1, 4, 16, 64):
+            marks = () if (network, every) in quick else pytest.mark.slow
+            yield pytest.param(network, every, marks=marks)
+
+
+QUICK = (("linear", 1), ("mlp", 4), ("deep", 16), ("swiglu", 4))
+
+
+@pytest.mark.parametrize(("network", "update_every"), list(pairs(QUICK)))
 def test_chunkwise_equals_recurrent(x64, network, update_every):
     network, rule = NETWORKS[network], WriteRule(update_every=update_every)
     case = make_case(network, rule, 21)
@@ -135,11 +145,27 @@ RULES = {
     "row norms": WriteRule(update_every=4, keep_row_norms=True),
     "omega": WriteRule(update_every=4, loss_window=3),
     "omega, long": WriteRule(update_every=2, loss_window=6, clip=0.5),
+    "many": WriteRule(
+        update_every=4,
+        read="before",
+        loss="half",
+        scale_by_place=True,
+        keep_row_norms=True,
+    ),
     "window": WriteRule(update_every=4, schedule="window", loss="half"),
 }
 
 
-@pytest.mark.parametrize("rule", RULES)
+QUICK_RULES = ("omega, long", "window", "many")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param(name, marks=() if name in QUICK_RULES else pytest.mark.slow)
+        for name in RULES
+    ],
+)
 def test_every_option_is_the_same_in_both_forms(x64, rule):
     network, rule = NETWORKS["deep"], RULES[rule]
     case = make_case(network, rule, 13, forget=rule.schedule != "window")
@@ -150,15 +176,14 @@ def test_every_option_is_the_same_in_both_forms(x64, rule):
     assert_equal_forms(network, rule, case, in_use(case, network, rule), masks)
 
 
-@pytest.mark.parametrize("momentum", [True, False])
-@pytest.mark.parametrize("forget", [True, False])
+@pytest.mark.parametrize(("momentum", "forget"), [(True, False), (False, True)])
 def test_a_gate_can_be_left_out(x64, momentum, forget):
     network, rule = NETWORKS["mlp"], WriteRule(update_every=4)
     case = make_case(network, rule, 9, momentum=momentum, forget=forget)
     assert_equal_forms(network, rule, case, in_use(case, network, rule))
 
 
-@pytest.mark.parametrize("chunk_size", [1, 3, 8, 64])
+@pytest.mark.parametrize("chunk_size", [pytest.param(1, marks=pytest.mark.slow), 3, 64])
 def test_chunk_size_does_not_change_the_result(x64, chunk_size):
     network, rule = NETWORKS["mlp"], WriteRule(update_every=8)
     case = make_case(network, rule, 21)
@@ -373,14 +398,3 @@ def test_a_long_row_of_equal_keys_stays_finite_in_bfloat16():
     )
     assert np.isfinite(value)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(pulled))
-
-
-def test_a_chunk_of_no_tokens_is_refused():
-    network, rule = NETWORKS["linear"], WriteRule()
-    with jax.enable_x64(True):
-        case = make_case(network, rule, 2)
-        with pytest.raises(ValueError, match="chunk_size is 0; give at least 1"):
-            neural_memory_chunkwise(
-                *(case[n] for n in "qkv"), case["gates"], case["initial"],
-                network=network, rule=rule, chunk_size=0,
-            )  # fmt: skip

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from memzoo.models.ops.memory_network import MemoryNetwork, Plain
+from memzoo.models.ops.neural_memory import neural_memory_chunkwise
 from memzoo.models.ops.neural_memory_chunk import before_shift, gradient_factors
-from memzoo.models.ops.write_rule import WriteRule
+from memzoo.models.ops.write_rule import WriteRule, new_memory
+from memzoo.models.ops.write_schedule import Gates
 
 SIZES = {"key_size": 3, "value_size": 3, "hidden_size": 4}
 
@@ -49,3 +51,15 @@ def test_a_shift_follows_its_matrix():
     assert before_shift("kernel_1_bias") == "kernel_1"
     assert before_shift("norm_bias") == "norm"
     assert before_shift("gate") == "gate"
+
+
+def test_a_chunk_of_no_tokens_is_refused():
+    network, rule = MemoryNetwork(depth=1, **SIZES), WriteRule()
+    heads = jnp.zeros((1, 2, 1, 3))
+    weights = {"kernel_0": jnp.zeros((1, 1, 3, 3))}
+    memory = new_memory(weights, network, rule, momentum=False)
+    with pytest.raises(ValueError, match="chunk_size is 0; give at least 1"):
+        neural_memory_chunkwise(
+            heads, heads, heads, Gates(jnp.ones((1, 2, 1))), memory,
+            network=network, rule=rule, chunk_size=0,
+        )  # fmt: skip

@@ -1,5 +1,6 @@
 """Copies of a memory that share every parameter but the maps that are its own."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -41,7 +42,8 @@ def _split(layer: AssociativeMemory) -> tuple[Any, Any, Any]:
         del value
         return any(str(name) in layer.own for name in path)
 
-    return nnx.split(layer, is_own, ...)
+    graphdef, own, rest = nnx.split(layer, is_own, ...)
+    return graphdef, own, rest
 
 
 def own_maps(layer: AssociativeMemory) -> OwnMaps:
@@ -49,7 +51,7 @@ def own_maps(layer: AssociativeMemory) -> OwnMaps:
     return OwnMaps(_split(layer)[1])
 
 
-def stack_copies(layers: list[AssociativeMemory]) -> AssociativeMemory:
+def stack_copies(layers: Sequence[AssociativeMemory]) -> AssociativeMemory:
     """The first layer, with the own parameters of all, a copy a row."""
     graphdef, first, rest = _split(layers[0])
     others = [_split(layer)[1] for layer in layers[1:]]
@@ -171,7 +173,7 @@ def tail_axes(layer: AssociativeMemory, tails: Tails) -> Any:
     names = getattr(tails, "_fields", None)
     if names is None:
         return tuple(1 for _ in tails)
-    return type(tails)(*(1 if name in layer.own else None for name in names))
+    return _rebuild(tails, (1 if name in layer.own else None for name in names))
 
 
 def spread_tails(layer: AssociativeMemory, tails: Tails, copies: int) -> Tails:

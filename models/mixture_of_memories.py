@@ -277,7 +277,7 @@ class MixtureOfMemories(MemoryLayer[MixtureState]):
             own = state_for(before, state.position)
             inputs, after = layer.inputs(x, own, layout)
             tails = own_tails(layer, after)
-        memory = state.shared_memory
+        memory: Any = state.shared_memory
         if token:
             read, memory = layer.write_and_read_token(inputs, memory)
         else:

@@ -74,7 +74,8 @@ def write_grouped(
     chosen, layer = routing.chosen, copies.layer
     slots = assign_slots(chosen, there, chunk_size)
     if callable(inputs):
-        grouped = inputs(slots).only(slots.pair >= 0)
+        computed: Any = inputs(slots)
+        grouped = computed.only(slots.pair >= 0)
     else:
         grouped = copies.each(
             inputs,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from .drawing import draw_figure, series, ticks
 from .page import Section, figure, grid, notes, table, write_page
@@ -74,7 +75,9 @@ def surprise_curve(curve: Curve, read_before: int) -> str:
         places = [read_before + (i + 0.5) * curve.window for i in range(len(means))]
         look = series(0) | {"marker": "", "linewidth": 1.3}
         axes.plot(places, means, **look)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.06 * (max(means) or 1))
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set_xlabel("place in the document (bytes)")
         axes.set_ylabel("surprise a token")
 

@@ -154,7 +154,11 @@ class TitansLMM(NeuralMemoryLayer):
         )
         self.has_momentum = config.momentum
         self.heads = QueryKeyValue(
-            width, (inner,) * 3, (heads,) * 3, config.convolution_size, rngs
+            width,
+            (inner, inner, inner),
+            (heads, heads, heads),
+            config.convolution_size,
+            rngs,
         )
         self.learning_rate = _gate(width, heads, rngs, start=0.0)
         self.momentum = (

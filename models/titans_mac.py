@@ -16,6 +16,7 @@ from .ops.normalisation import l2_normalise
 from .ops.rotary import rotary
 from .ops.visibility import ALWAYS_VISIBLE
 from .ops.windows import Part, move, window_scan
+from .ops.write_rule import select
 from .projection import RMSNorm, merge_heads, output_gain, projection, split_heads
 from .titans_lmm import TitansLMMConfig
 
@@ -142,7 +143,7 @@ class TitansMAC(MemoryLayer[SegmentState]):
         config, size = self.config, self.head_size
         own = config.segment_size if config.memory_tokens is None else 0
         shape = (batch_size, config.segment_size, config.num_heads, size)
-        memory = self.memory.init_state(batch_size, max_length)
+        memory: Any = self.memory.init_state(batch_size, max_length)
         return SegmentState(
             memory=memory,
             before=memory.memory.weights,
@@ -199,8 +200,8 @@ class TitansMAC(MemoryLayer[SegmentState]):
         """
         memory, before, context = carry
         if part.fresh is not None:
-            memory = self.memory.choose_rows(part.fresh, fresh, memory)
-        before = self.memory.choose_rows(part.opens, memory.memory.weights, before)
+            memory = select(part.fresh, fresh, memory)
+        before = select(part.opens, memory.memory.weights, before)
         slots = jnp.arange(x.shape[1], dtype=jnp.int32)[None, :]
         slots = jnp.broadcast_to(slots, x.shape[:2])
         new = self._context(x, before, slots)
@@ -234,7 +235,7 @@ class TitansMAC(MemoryLayer[SegmentState]):
         slot = (state.position % self.config.segment_size)[:, None]
         memory, before = state.memory, state.before
         opens = slot[:, 0] == 0
-        before = self.memory.choose_rows(opens, memory.memory.weights, before)
+        before = select(opens, memory.memory.weights, before)
         new = self._context(x, before, slot)
         rows = jnp.arange(x.shape[0])
         context = jax.tree.map(

@@ -92,8 +92,8 @@ def neural_memory_step(
     """
     dtype, out = memory_type(memory), v.dtype
     q, k, v = (x.astype(dtype) for x in (q, k, v))
-    gates = Gates(*(g if g is None else g.astype(dtype) for g in gates))
-    place = memory.count % rule.update_every
+    gates = jax.tree.map(lambda g: g.astype(dtype), gates)
+    place = memory.position % rule.update_every
     new = memory.weights if initial is None else initial.weights
     memory = open_window(memory, place == 0, rule, new)
     anchor = memory.weights if memory.anchor is None else memory.anchor
@@ -108,7 +108,7 @@ def neural_memory_step(
     total = _gradient(network, anchor, slow, keys, values, counts, rule)
     before = memory.weights
     memory = _apply(memory, total, rate, gates, rule, anchor)
-    memory = memory._replace(recent=recent, count=memory.count + 1)
+    memory = memory._replace(recent=recent, position=memory.position + 1)
     return read(before if rule.read == "before" else memory.weights), memory
 
 
@@ -126,7 +126,7 @@ def _counted(
     keys = jnp.concatenate([memory.recent.key, keys], axis=2)
     values = jnp.concatenate([memory.recent.value, values], axis=2)
     age = jnp.arange(rule.loss_window - 1, 0, -1)[None, :]
-    old = (age <= memory.count[:, None]).astype(key.dtype)
+    old = (age <= memory.position[:, None]).astype(key.dtype)
     return (
         keys,
         values,
@@ -188,6 +188,7 @@ def _apply(
         step = momentum = jax.tree.map(jnp.add, momentum, step)
     weights = memory.weights
     if rule.schedule == "window":
+        assert gates.step_scale is not None
         weights, step = anchor, _scaled(step, gates.step_scale)
     elif gates.forget is not None:
         weights = _scaled(weights, 1 - gates.forget)
@@ -264,7 +265,7 @@ def neural_memory_chunkwise(
         raise ValueError(f"chunk_size is {chunk_size}; give at least 1, or None")
     if q.shape[1] == 0:
         return jnp.zeros_like(v), memory
-    place, count = _places(memory.count, reset, valid, q.shape[1])
+    place, position = _places(memory.position, reset, valid, q.shape[1])
     if rule.scale_by_place:
         share = 1 / (1 + place % rule.update_every).astype(gates.learning_rate.dtype)
         gates = gates._replace(learning_rate=gates.learning_rate * share[..., None])
@@ -286,7 +287,7 @@ def neural_memory_chunkwise(
         valid=valid,
         prepare=partial(prepare_part, rule=rule, dtype=memory_type(memory)),
     )
-    return read, memory._replace(count=count)
+    return read, memory._replace(position=position)
 
 
 def _places(

@@ -53,9 +53,7 @@ def prepare_part(
     dtype: DTypeLike,
 ) -> Prepared:
     """What of a part does not depend on the memory."""
-    gates = Gates(
-        *(g if g is None else jnp.moveaxis(g.astype(dtype), 2, 1) for g in tokens.gates)
-    )
+    gates = jax.tree.map(lambda g: jnp.moveaxis(g.astype(dtype), 2, 1), tokens.gates)
     if rule.schedule == "window":
         schedule = window_schedule(gates, part.valid)
     else:
@@ -63,8 +61,8 @@ def prepare_part(
         if rule.loss_window > 1:
             band = loss_band(part, rule.loss_window, dtype)
         schedule = titans_schedule(gates, part.valid, band)
-    heads_first = (jnp.moveaxis(x, 2, 1) for x in tokens[:3])
-    return Prepared(*heads_first, schedule)
+    q, k, v = (jnp.moveaxis(x, 2, 1) for x in tokens[:3])
+    return Prepared(q, k, v, schedule)
 
 
 class Factors(NamedTuple):
@@ -267,7 +265,7 @@ def write_part(
 ) -> tuple[NeuralMemory, Float[Array, "b c h v"]]:
     """The memory after the part, and what each token reads; the body of a scan."""
     if part.fresh is not None:
-        memory = select(part.fresh, initial._replace(count=memory.count), memory)
+        memory = select(part.fresh, initial._replace(position=memory.position), memory)
     memory = open_window(memory, part.opens, rule, initial.weights)
     anchor = memory.weights if memory.anchor is None else memory.anchor
     operand, wide = tokens.value.dtype, memory_type(memory)

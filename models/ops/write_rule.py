@@ -61,14 +61,14 @@ class NeuralMemory(NamedTuple):
         momentum: of the weights; None: the rule has none.
         anchor: weights before the window; None where a window is one token.
         recent: tokens that the loss still counts; None: it counts one.
-        count: tokens of the document so far.
+        position: tokens of the document so far.
     """
 
     weights: Weights
     momentum: Weights | None
     anchor: Weights | None
     recent: Recent | None
-    count: Int[Array, "b"]
+    position: Int[Array, "b"]
 
 
 def new_memory(
@@ -94,7 +94,7 @@ def new_memory(
         momentum=zeros if momentum or rule.schedule == "window" else None,
         anchor=weights if rule.update_every > 1 else None,
         recent=recent,
-        count=jnp.zeros((rows,), jnp.int32),
+        position=jnp.zeros((rows,), jnp.int32),
     )
 
 

@@ -71,7 +71,7 @@ def test_a_new_memory_has_read_the_persistent_tokens():
         np.testing.assert_allclose(
             new.momentum[name][2], after.momentum[name][0], rtol=1e-5, atol=1e-6
         )
-    np.testing.assert_array_equal(new.count, [0, 0, 0])
+    np.testing.assert_array_equal(new.position, [0, 0, 0])
     blank, first = plain.init_memory(1), plain.initial["kernel_0"][...]
     np.testing.assert_array_equal(blank.weights["kernel_0"][0], first)
 
@@ -79,9 +79,9 @@ def test_a_new_memory_has_read_the_persistent_tokens():
 def test_the_state_is_weights_momentum_and_anchor():
     """2 x 16 x 8 x 2 numbers a head, thrice, and three tails of three tokens."""
     bytes_ = state_bytes(build(), 1000)
-    assert bytes_ == 4 * (3 * 2 * (8 * 16 + 16 * 8) + 3 * 3 * 16 + 1)
+    assert bytes_ == 4 * (3 * 2 * (8 * 16 + 16 * 8) + 3 * 3 * 16)
     alone = state_bytes(build(update_every=1, momentum=False), 1000)
-    assert alone == 4 * (2 * (8 * 16 + 16 * 8) + 3 * 3 * 16 + 1)
+    assert alone == 4 * (2 * (8 * 16 + 16 * 8) + 3 * 3 * 16)
 
 
 def test_a_read_writes_nothing_and_finds_what_was_written():

@@ -89,14 +89,14 @@ def run(op, options, case, memory, masks):
             slow=case["slow"], initial=case["initial"], **masks, **dict(options),
         )  # fmt: skip
         mixed = jnp.sum(read * weights)
-        for i, leaf in enumerate(jax.tree.leaves(after._replace(count=None))):
+        for i, leaf in enumerate(jax.tree.leaves(after._replace(position=None))):
             mixed += jnp.sum(
                 leaf * jnp.sin(jnp.arange(leaf.size) + i).reshape(leaf.shape)
             )
         return mixed, (read, after)
 
     floats = memory._asdict()
-    floats.pop("count")
+    floats.pop("position")
     return jax.grad(total, argnums=(0, 1), has_aux=True, allow_int=True)(case, floats)
 
 

@@ -7,7 +7,7 @@ CONSTRAINTS := constraints/py$(VERSION).txt
 STAMP := $(VENV)/.installed-py$(VERSION)
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: help demo test test-all check format bench clean
+.PHONY: help demo test test-all check format bench stream clean
 
 help:
 	@echo "make demo      pretrain, compare on recall, reload, evaluate: one page with pictures"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-all  the heavier matrices too"
 	@echo "make check     ruff, pyright, fast tests"
 	@echo "make bench     speed of the ops beside the peers (downloads PyTorch)"
+	@echo "make stream    two million bytes through titans_lmm in constant memory"
 
 $(STAMP): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or 3.12 is needed; this is %s. Try: make PYTHON=python3.12" % sys.version.split()[0] if sys.version_info[:2] not in ((3, 11), (3, 12)) else 0)'
@@ -49,6 +50,14 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/memzoo bench --prepare
 	$(BIN)/memzoo bench --markdown docs/results/ops_cpu.md
+
+# A run that is done is not trained again.
+stream: $(STAMP)
+	$(BIN)/memzoo train text-titans-lmm --name stream-titans-lmm \
+		--model.width 64 --model.mlp-width 128 --model.pattern.0.repeats 2 \
+		--model.pattern.0.layers.0.max-learning-rate 0.02 \
+		--steps 60 --batch-size 8 --evaluation-examples 16 --optimizer.warmup-steps 10
+	$(BIN)/memzoo eval runs/stream-titans-lmm --stream --split train --tokens 2000000
 
 clean:
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache build *.egg-info

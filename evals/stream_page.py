@@ -34,8 +34,8 @@ def write_stream_page(
     Raises:
         SaveError: it cannot be written.
     """
-    overall = {str(row["metric"]): row["value"] for row in rows if not _ends(row)}
-    cost = [row for row in rows if row["metric"] == "bits_per_byte" and _ends(row)]
+    overall = {str(r["metric"]): r["value"] for r in rows if _covers_all(r)}
+    cost = [r for r in rows if r["metric"] == "bits_per_byte" and not _covers_all(r)]
     finding = (
         f"{layer} read {streamed.length:,} bytes of {document} in one go, at "
         f"{overall['bits_per_byte']:.3f} bits a byte."
@@ -56,7 +56,7 @@ def cost_by_context(rows: Sequence[Row]) -> str:
     """Bits a byte against the context, which doubles from point to point."""
 
     def draw(axes: Axes) -> None:
-        ends = [int(_ends(row)[1]) for row in rows]
+        ends = [_ends(row)[1] for row in rows]
         axes.plot(ends, [row["value"] for row in rows], **series(0))  # type: ignore[arg-type]
         axes.set_xscale("log", base=2)
         shown = ends[:: 1 + len(ends) // 7]
@@ -120,12 +120,16 @@ def _surprise_section(streamed: Streamed, mean: object) -> Section:
     return Section(title=title, lead=lead, body=grid([drawn]))
 
 
-def _ends(row: Row) -> tuple[int, int] | None:
-    """The contexts that a row covers; None: all."""
+def _covers_all(row: Row) -> bool:
     setting = row["setting"]
     assert isinstance(setting, dict)
-    if "context_to" not in setting:
-        return None
+    return "context_to" not in setting
+
+
+def _ends(row: Row) -> tuple[int, int]:
+    """The first and the last context that a row covers."""
+    setting = row["setting"]
+    assert isinstance(setting, dict)
     return setting["context_from"], setting["context_to"]
 
 

@@ -68,7 +68,13 @@ class EvalConfig:
         if self.checkpoint is not None and self.checkpoint < 0:
             raise ValueError(f"checkpoint is {self.checkpoint}; give 0 or more")
         if self.streaming.stream is not None:
-            for name in ("examples", "batch_size", "lengths", "repeat_context"):
+            for name in (
+                "examples",
+                "batch_size",
+                "lengths",
+                "sizes",
+                "repeat_context",
+            ):
                 if getattr(self, name):
                     raise ValueError(
                         f"{name} is {getattr(self, name)}; a document is streamed as "
@@ -91,15 +97,9 @@ def run(config: EvalConfig) -> int:
     def report(line: str) -> None:
         console.print(line, soft_wrap=True, markup=False)
 
-    streamed = None
-    if config.streaming.stream is None:
-        rows = _measure(config, report)
-    else:
-        loaded = load_run(config.run, config.checkpoint, report=report)
-        streamed = stream_run(config.run, loaded, config.streaming, config.split)
-        rows = streamed.rows
-        for line in streamed.said:
-            report(line)
+    rows, streamed = _measure_or_stream(config, report)
+    for line in [] if streamed is None else streamed.said:
+        report(line)
     if config.json:
         print(json.dumps(rows, indent=2))
     else:
@@ -117,10 +117,12 @@ def run(config: EvalConfig) -> int:
     return 0
 
 
-def _keep_stream(run: Path, streamed: StreamReport, report: Report) -> None:
+def _keep_stream(run: Path, streamed: StreamReport, report: Report | None) -> None:
     """Page and timings of a document are in the run's folder."""
     add_timings(run, streamed.timings, report=report)
-    report(f"page: {streamed.write_page(run)}")
+    page = streamed.write_page(run)
+    if report is not None:
+        report(f"page: {page}")
 
 
 def evaluate_run(
@@ -130,9 +132,21 @@ def evaluate_run(
 
     Rows of other checkpoints and splits stay in results.json.
     """
-    rows = _measure(config, report)
+    rows, streamed = _measure_or_stream(config, report)
     _keep(config.run / RESULTS, rows)
+    if streamed is not None:
+        _keep_stream(config.run, streamed, report)
     return rows
+
+
+def _measure_or_stream(
+    config: EvalConfig, report: Report | None
+) -> tuple[list[ResultRow], StreamReport | None]:
+    if config.streaming.stream is None:
+        return _measure(config, report), None
+    loaded = load_run(config.run, config.checkpoint, report=report)
+    streamed = stream_run(config.run, loaded, config.streaming, config.split)
+    return streamed.rows, streamed
 
 
 def _measure(config: EvalConfig, report: Report | None) -> list[ResultRow]:

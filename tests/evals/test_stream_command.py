@@ -12,7 +12,7 @@ from memzoo.configs.experiment import ExperimentConfig
 from memzoo.data.mqar import MqarConfig
 from memzoo.data.text import FolderConfig
 from memzoo.evals import command
-from memzoo.evals.command import EvalConfig
+from memzoo.evals.command import EvalConfig, evaluate_run
 from memzoo.evals.results import read_results
 from memzoo.evals.stream_command import StreamOptions
 from memzoo.models.attention import AttentionConfig
@@ -82,6 +82,11 @@ def test_a_document_is_measured_and_written(run_with, capsys):
     assert timing["tokens"] == 60 and timing["tokens_per_second"] > 0
     page = (run / "stream.html").read_text()
     assert "The loss of the memory at every token" in page
+    config = EvalConfig(
+        run=run, streaming=StreamOptions(stream=(str(run.parent / "a.txt"),), piece=16)
+    )
+    assert evaluate_run(config) == read_results(run / "results.json")[len(rows) :]
+    assert len(json.loads((run / "timings.json").read_text())) == 2
 
 
 def test_the_state_is_saved_and_goes_on(run_with, capsys):

@@ -80,7 +80,7 @@ def titans_lmm(x: Arrays, options: Options) -> Float32[Array, "b t d"]:
         in_heads(stored @ x["key"]),
         in_heads(stored @ x["value"]),
         gates,
-        new_memory(weights, network, rule, momentum=True),
+        new_memory(weights, network, rule, momentum=True, carried=False),
         network=network,
         rule=rule,
         chunk_size=options["chunk_size"],
@@ -109,7 +109,8 @@ def _read(
     slow = None
     if network.norm == "slow":
         slow = {"norm": x["norm"], "norm_bias": x["norm_bias"]}
-    memory = new_memory(weights, network, rule, momentum=rule.schedule == "titans")
+    momentum = rule.schedule == "titans"
+    memory = new_memory(weights, network, rule, momentum=momentum, carried=False)
     return neural_memory_chunkwise(
         q,
         x["k"],

@@ -86,6 +86,19 @@ class NeuralMemoryLayer(AssociativeMemory):
         """Learned tokens that a new memory has read; None: none."""
         return None
 
+    def init_state(self, batch_size: int, max_length: int) -> AssociativeState:
+        state = super().init_state(batch_size, max_length)
+        if max_length:
+            return state
+        # Not carried on: no window is left open that would need its anchor.
+        memory: Any = state.memory
+        return state._replace(memory=memory._replace(anchor=None))
+
+    def fresh_rows(
+        self, state: AssociativeState, rows: Bool[Array, "b"]
+    ) -> AssociativeState:
+        return self.choose_rows(rows, self.init_state(rows.shape[0], 1), state)
+
     def init_memory(self, batch_size: int) -> NeuralMemory:  # type: ignore[override]
         tokens = self.prefix_tokens()
         memory = self._blank(1)

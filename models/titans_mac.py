@@ -143,7 +143,8 @@ class TitansMAC(MemoryLayer[SegmentState]):
         config, size = self.config, self.head_size
         own = config.segment_size if config.memory_tokens is None else 0
         shape = (batch_size, config.segment_size, config.num_heads, size)
-        memory: Any = self.memory.init_state(batch_size, max_length)
+        # Carried from segment to segment.
+        memory: Any = self.memory.init_state(batch_size, max(max_length, 1))
         return SegmentState(
             memory=memory,
             before=memory.memory.weights,
@@ -165,7 +166,7 @@ class TitansMAC(MemoryLayer[SegmentState]):
         place, position = layout.positions(state.position, time)
         fresh = None
         if layout.reset is not None:
-            fresh = self.memory.init_state(x.shape[0], 0)
+            fresh = self.memory.init_state(x.shape[0], 1)
         graphdef, arrays = nnx.split(self)
 
         def body(carry: Any, x: Array, part: Part) -> tuple[Any, tuple]:

@@ -89,7 +89,15 @@ def neural_memory_step(
         rule: of the writes.
         slow: weights of the network that are not part of the memory.
         initial: a new memory; needed where the rule keeps row norms.
+
+    Raises:
+        ValueError: the memory was made for one call and has no anchor.
     """
+    if memory.anchor is None and rule.update_every > 1:
+        raise ValueError(
+            "this memory keeps no anchor and cannot be carried on; make the state with "
+            "a max_length of at least 1"
+        )
     dtype, out = memory_type(memory), v.dtype
     q, k, v = (x.astype(dtype) for x in (q, k, v))
     gates = jax.tree.map(lambda g: g.astype(dtype), gates)
@@ -255,6 +263,7 @@ def neural_memory_chunkwise(
 
     Args:
         valid: real tokens; they stand at the front of a row.
+        memory: before the first token. One without an anchor is at a window's start.
         chunk_size: tokens that are computed together; a longer window is cut into
             parts of that size. None: chosen here.
 
@@ -265,6 +274,10 @@ def neural_memory_chunkwise(
         raise ValueError(f"chunk_size is {chunk_size}; give at least 1, or None")
     if q.shape[1] == 0:
         return jnp.zeros_like(v), memory
+    chunk_size = chunk_size or max(16, min(rule.update_every, 64))
+    aligned = memory.anchor is None and rule.update_every > 1
+    if aligned and (reset is not None or chunk_size < rule.update_every):
+        memory = memory._replace(anchor=memory.weights)
     place, position = _places(memory.position, reset, valid, q.shape[1])
     if rule.scale_by_place:
         share = 1 / (1 + place % rule.update_every).astype(gates.learning_rate.dtype)
@@ -282,9 +295,10 @@ def neural_memory_chunkwise(
         ChunkTokens(q, k, v, gates),
         place=place,
         update_every=rule.update_every,
-        chunk_size=chunk_size or max(16, min(rule.update_every, 64)),
+        chunk_size=chunk_size,
         reset=reset,
         valid=valid,
+        aligned=aligned,
         prepare=partial(prepare_part, rule=rule, dtype=memory_type(memory)),
     )
     return read, memory._replace(position=position)

@@ -64,6 +64,7 @@ def window_scan(
     reset: Bool[Array, "b t"] | None = None,
     valid: Bool[Array, "b t"] | None = None,
     prepare: Callable[[PyTree, Part], PyTree] | None = None,
+    aligned: bool = False,
 ) -> tuple[PyTree, Carry]:
     """The outputs of all tokens, and the carry after the last.
 
@@ -87,9 +88,11 @@ def window_scan(
         valid: real tokens; they stand at the front of a row.
         prepare: what the body takes in place of the tokens, made for all parts before
             the scan: `(tokens, part) -> tree`.
+        aligned: a window begins with the first token of every row.
     """
     time = place.shape[1]
-    grid, rounds = _grid(time, update_every, chunk_size, reset is not None)
+    documents = reset is not None
+    grid, rounds = _grid(time, update_every, chunk_size, documents, aligned)
     real = jnp.ones_like(place, bool) if valid is None else valid
     offset = place % update_every
     starts = jnp.logical_and(offset == 0, real)
@@ -123,12 +126,13 @@ def window_scan(
 
 
 def _grid(
-    time: int, update_every: int, chunk_size: int, documents: bool
+    time: int, update_every: int, chunk_size: int, documents: bool, aligned: bool
 ) -> tuple[_Grid, int]:
     size = min(update_every, chunk_size)
     parts = -(-update_every // size)
     group = max(1, chunk_size // update_every)
-    plain = -(-(time + update_every - 1) // update_every)
+    before = 0 if aligned else update_every - 1
+    plain = -(-(time + before) // update_every)
     most = time if documents else plain
     windows = min(most, plain + max(4, plain // 2)) if documents else plain
     group = min(group, windows)

@@ -59,7 +59,8 @@ class NeuralMemory(NamedTuple):
     Attributes:
         weights: of the network.
         momentum: of the weights; None: the rule has none.
-        anchor: weights before the window; None where a window is one token.
+        anchor: weights before the window; None where a window is one token, and in a
+            memory that is read and written in one call alone.
         recent: tokens that the loss still counts; None: it counts one.
         position: tokens of the document so far.
     """
@@ -77,8 +78,18 @@ def new_memory(
     rule: WriteRule,
     *,
     momentum: bool,
+    carried: bool = True,
 ) -> NeuralMemory:
-    """The memory that holds `weights` and has read nothing."""
+    """The memory that holds `weights` and has read nothing.
+
+    Args:
+        weights: of the network.
+        network: whose weights they are.
+        rule: of the writes.
+        momentum: whether the gates have one.
+        carried: the memory can be carried from one call to the next; without it no
+            anchor is kept, which is faster.
+    """
     rows, heads = next(iter(weights.values())).shape[:2]
     dtype = next(iter(weights.values())).dtype
     zeros = jax.tree.map(jnp.zeros_like, weights)
@@ -92,7 +103,7 @@ def new_memory(
     return NeuralMemory(
         weights=weights,
         momentum=zeros if momentum or rule.schedule == "window" else None,
-        anchor=weights if rule.update_every > 1 else None,
+        anchor=weights if carried and rule.update_every > 1 else None,
         recent=recent,
         position=jnp.zeros((rows,), jnp.int32),
     )

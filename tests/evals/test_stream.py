@@ -48,7 +48,7 @@ def titans():
 def test_pieces_are_the_whole(titans):
     """Cost, hits, surprise and final state are those of one call."""
     reader = reporting_surprise(titans)
-    state = reader.init_state(1, 0)
+    state = reader.init_state(1, 64)
 
     @nnx.jit
     def whole(model, tokens):

@@ -74,7 +74,7 @@ def test_weights_alone_can_be_read():
 
 def surprises(layer, x):
     """What the layer reports of each token, and what it puts out."""
-    state = layer.init_state(x.shape[0], 0)
+    state = layer.init_state(x.shape[0], 16)
 
     @nnx.jit
     def run(layer, x):
@@ -96,7 +96,7 @@ def test_surprise_is_the_loss_of_the_memory_before_the_write(config):
     layer = reporting_surprise(config.build(8, nnx.Rngs(0), layer_index=0, depth=2))
     x = jax.random.normal(jax.random.key(0), (2, 7, 8))
     _, said = surprises(layer, x)
-    state = layer.init_state(2, 0)
+    state = layer.init_state(2, 16)
     inputs, _ = layer.inputs(x, state, Layout())
     one = jax.jit(layer.write_and_read_token)
     memory, expected = state.memory, []

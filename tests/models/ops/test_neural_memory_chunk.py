@@ -1,12 +1,17 @@
 """Gradients as factors are the gradients."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from memzoo.models.ops.memory_network import MemoryNetwork, Plain
-from memzoo.models.ops.neural_memory import neural_memory_chunkwise
+from memzoo.models.ops.neural_memory import (
+    neural_memory_chunkwise,
+    neural_memory_step,
+)
 from memzoo.models.ops.neural_memory_chunk import before_shift, gradient_factors
 from memzoo.models.ops.write_rule import WriteRule, new_memory
 from memzoo.models.ops.write_schedule import Gates
@@ -62,4 +67,51 @@ def test_a_chunk_of_no_tokens_is_refused():
         neural_memory_chunkwise(
             heads, heads, heads, Gates(jnp.ones((1, 2, 1))), memory,
             network=network, rule=rule, chunk_size=0,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("chunk_size", "schedule"), [(None, "titans"), (2, "titans"), (None, "window")]
+)
+def test_a_memory_that_is_not_carried_reads_the_same(x64, chunk_size, schedule):
+    """Nor does it need an anchor where documents begin."""
+    network = MemoryNetwork(depth=2, **SIZES)
+    rule = WriteRule(update_every=4, schedule=schedule)
+    rng = np.random.default_rng(0)
+    weights = {
+        n: jnp.asarray(rng.standard_normal((2, 1, *s)))
+        for n, s in network.matrices().items()
+    }
+    q, k, v = (jnp.asarray(0.3 * rng.standard_normal((2, 10, 1, 3))) for _ in range(3))
+    gates = Gates(*(jnp.asarray(rng.uniform(0, 0.5, (2, 10, 1))) for _ in range(4)))
+    if schedule == "titans":
+        gates = gates._replace(step_scale=None)
+    reset = jnp.zeros((2, 10), bool).at[1, 3].set(True)
+
+    def run(carried, reset):
+        new = partial(new_memory, weights, network, rule, momentum=True)
+        return jax.jit(
+            lambda: neural_memory_chunkwise(
+                q, k, v, gates, new(carried=carried), network=network, rule=rule,
+                initial=new(), reset=reset, chunk_size=chunk_size,
+            )
+        )()  # fmt: skip
+
+    for documents in (None, reset):
+        one, first = run(True, documents)
+        two, second = run(False, documents)
+        np.testing.assert_allclose(two, one, rtol=1e-12)
+        for name, weight in first.weights.items():
+            np.testing.assert_allclose(second.weights[name], weight, rtol=1e-12)
+
+
+def test_a_memory_that_is_not_carried_takes_no_step():
+    network, rule = MemoryNetwork(depth=1, **SIZES), WriteRule(update_every=2)
+    heads = jnp.zeros((1, 1, 3))
+    weights = {"kernel_0": jnp.zeros((1, 1, 3, 3))}
+    memory = new_memory(weights, network, rule, momentum=False, carried=False)
+    with pytest.raises(ValueError, match="make the state with a max_length of at"):
+        neural_memory_step(
+            heads, heads, heads, Gates(jnp.ones((1, 1))), memory,
+            network=network, rule=rule,
         )  # fmt: skip

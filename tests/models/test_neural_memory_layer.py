@@ -34,7 +34,7 @@ def test_rows_keep_the_norms_of_a_new_memory():
     """In both forms: the row norms are those of the learned first weights."""
     layer = build(keep_row_norms=True, max_learning_rate=1.0, chunk_size=4)
     x = jax.random.normal(jax.random.key(0), (1, 6, 8))
-    start = layer.init_state(1, 0)
+    start = layer.init_state(1, 8)
     run = jax.jit(lambda x, state: layer.sequence(x, state, Layout()))
     token = jax.jit(layer.token)
     y, after = run(x, start)

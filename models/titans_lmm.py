@@ -42,7 +42,8 @@ class TitansLMMConfig:
     head and a token, theta below `max_learning_rate`; windows of `update_every` tokens;
     the memory's first weights are learned; the network has no residual and no norm.
 
-    Differs from it in: the short convolutions do not reach from the first tokens back
+    Differs from it in: gradients longer than `clip` are shortened to it, since deep
+    memories diverge without (None: as published); the short convolutions do not reach from the first tokens back
     into the persistent ones, and no window holds both.
     """
 
@@ -75,8 +76,8 @@ class TitansLMMConfig:
     """||error||^2 as published, or half of it."""
     loss_window: int = 1
     """Tokens whose losses are summed at every token (the Omega rule of ATLAS)."""
-    clip: float | None = None
-    """Largest norm of a token's gradient a head; None: any."""
+    clip: float | None = 1.0
+    """Largest norm of a token's gradient a head; None: any, as published."""
     scale_by_place: bool = False
     """Divide theta by the token's place in its window, counted from 1."""
     keep_row_norms: bool = False

@@ -28,6 +28,7 @@ _COMPARABLE = {
     # One matrix, written by steps that are large enough for what is seen once.
     "memory_depth": 1,
     "max_learning_rate": 0.5,
+    "clip": None,
 }
 _SIZES = ("head_size", "state_size")
 _INNER = ("memory", "attention")
@@ -172,8 +173,8 @@ def mqar_mixture_of_memories() -> ExperimentConfig:
 def mqar_titans_lmm() -> ExperimentConfig:
     """memzoo train mqar-titans-lmm: 0.991 after 300 steps; a linear memory
 
-    A deep one learns more slowly: with memory_depth 2, memory_expansion 2 and clip 1.0
-    it was at 0.73 after 300 steps and still rising.
+    A deep one, with memory_depth 2, memory_expansion 2 and clip 1.0: 0.992 after 400
+    steps; without the clip it is not finite at step 4.
     """
     return mqar_experiment(comparable_layer("titans_lmm", 64), "mqar-titans-lmm")
 

@@ -138,7 +138,11 @@ def test_as_json_and_as_a_table(capsys, monkeypatch):
 
 
 MEMORY = TitansLMMConfig(
-    max_learning_rate=0.3, update_every=8, num_heads=HEADS, persistent_tokens=0
+    max_learning_rate=0.3,
+    update_every=8,
+    num_heads=HEADS,
+    persistent_tokens=0,
+    clip=None,
 )
 
 

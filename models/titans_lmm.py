@@ -43,8 +43,8 @@ class TitansLMMConfig:
     the memory's first weights are learned; the network has no residual and no norm.
 
     Differs from it in: gradients longer than `clip` are shortened to it, since deep
-    memories diverge without (None: as published); the short convolutions do not reach from the first tokens back
-    into the persistent ones, and no window holds both.
+    memories diverge without (None: as published); the short convolutions do not reach
+    from the first tokens back into the persistent ones, and no window holds both.
     """
 
     num_heads: int = 4

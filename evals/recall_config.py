@@ -217,7 +217,7 @@ class RecallConfig:
             base = mqar_experiment(layer, name, task=mqar, **shared)
         task = repeat_context(base.task, job.repeat_context, self.repeat_question)
         if self.prefix and _accepts_prefix(layer, job.width):
-            task = PrefixConfig(task=task, mask_share=0)
+            task = PrefixConfig(task=task, mask_share=0.0)
         return dataclasses.replace(
             base,
             task=task,

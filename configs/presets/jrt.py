@@ -132,7 +132,7 @@ def disjointness_experiment(
             pattern=(Group(layers=layers, repeats=2),),
             mlp_width=2 * width,
         ),
-        task=PrefixConfig(task=task, mask_share=0) if prefix else task,
+        task=PrefixConfig(task=task, mask_share=0.0) if prefix else task,
         optimizer=OptimizerConfig(learning_rate=learning_rate, warmup_steps=100),
         steps=steps,
         batch_size=64,

@@ -150,14 +150,14 @@ def mqar_gated_short_convolution() -> ExperimentConfig:
 def mqar_prefix_linear_attention() -> ExperimentConfig:
     """memzoo train mqar-prefix-linear-attention: not run to its end yet; pairs first"""
     layer = comparable_layer("prefix_linear_attention", 64)
-    task = PrefixConfig(task=MqarConfig(), mask_share=0)
+    task = PrefixConfig(task=MqarConfig(), mask_share=0.0)
     return mqar_experiment(layer, "mqar-prefix-linear-attention", task=task)
 
 
 def mqar_prefix_attention() -> ExperimentConfig:
     """memzoo train mqar-prefix-attention: not run to its end yet; pairs first"""
     layer = comparable_layer("prefix_attention", 64)
-    task = PrefixConfig(task=MqarConfig(), mask_share=0)
+    task = PrefixConfig(task=MqarConfig(), mask_share=0.0)
     return mqar_experiment(layer, "mqar-prefix-attention", task=task)
 
 

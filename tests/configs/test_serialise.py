@@ -50,7 +50,8 @@ def test_tasks_are_stored_by_their_registered_name(name):
     assert {**LAYERS, **TASKS}[name] is TASKS[name], "a layer has the name of a task"
     required = {"folder": {"path": "texts"}, "tfds": {"name": "a_data_set"}}
     task = TASKS[name](**required.get(name, {}))
-    model = dataclasses.replace(PRESET.model, vocab_size=1024)
+    vocab_size = max(1024, task.vocab_size)
+    model = dataclasses.replace(PRESET.model, vocab_size=vocab_size)
     stored = to_json(dataclasses.replace(PRESET, task=task, model=model))
     assert stored["task"]["type"] == name
     assert from_json(json.loads(json.dumps(stored))).task == task

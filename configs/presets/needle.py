@@ -6,12 +6,12 @@ eval RUN --lengths 256,1024,4096` measures one run. Results: seed 0, a 2-core CP
 second number is the share of value tokens right at 16,384 tokens (docs/log.md).
 """
 
+import dataclasses
+
 from ...data.needle import NeedleConfig
 from ...models import LayerConfig
-from ...models.block import Group
-from ...models.language_model import LanguageModelConfig
-from ..experiment import ExperimentConfig, OptimizerConfig
-from .mqar import comparable_layer, with_window
+from ..experiment import ExperimentConfig
+from .mqar import comparable_layer, mqar_experiment, with_window
 
 
 def needle_experiment(
@@ -26,22 +26,16 @@ def needle_experiment(
 ) -> ExperimentConfig:
     """A layer on the needle: `depth` blocks without MLP."""
     task = NeedleConfig() if task is None else task
-    return ExperimentConfig(
-        name=name,
-        model=LanguageModelConfig(
-            vocab_size=task.vocab_size,
-            width=width,
-            pattern=(Group(layers=(layer,), repeats=depth),),
-        ),
+    experiment = mqar_experiment(
+        layer,
+        name,
         task=task,
-        optimizer=OptimizerConfig(learning_rate=learning_rate, warmup_steps=50),
+        width=width,
+        depth=depth,
+        learning_rate=learning_rate,
         steps=steps,
-        batch_size=32,
-        evaluate_every=100,
-        stop_at_accuracy=0.99,
-        log_every=20,
-        checkpoint_every=500,
     )
+    return dataclasses.replace(experiment, batch_size=32)
 
 
 def _preset(layer: str) -> ExperimentConfig:

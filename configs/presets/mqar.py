@@ -171,10 +171,10 @@ def mqar_mixture_of_memories() -> ExperimentConfig:
 
 
 def mqar_titans_lmm() -> ExperimentConfig:
-    """memzoo train mqar-titans-lmm: 0.991 after 300 steps; a linear memory
+    """memzoo train mqar-titans-lmm: 0.993 after 400 steps; a linear memory
 
     A deep one, with memory_depth 2, memory_expansion 2 and clip 1.0: 0.992 after 400
-    steps; without the clip it is not finite at step 4.
+    of 1,000 steps; without the clip it is not finite at step 4.
     """
     return mqar_experiment(comparable_layer("titans_lmm", 64), "mqar-titans-lmm")
 
@@ -186,7 +186,7 @@ def mqar_titans_mac() -> ExperimentConfig:
 
 
 def mqar_titans_mag() -> ExperimentConfig:
-    """memzoo train mqar-titans-mag: not run to its end yet; a window of 16"""
+    """memzoo train mqar-titans-mag: 0.993 after 400 steps; a window of 16"""
     layer = with_window(comparable_layer("titans_mag", 64), 16)
     return mqar_experiment(layer, "mqar-titans-mag")
 

@@ -22,6 +22,7 @@ KEEP_MEMORY = MappingProxyType(
         "MALLOC_MMAP_THRESHOLD_": str(2**30),
         "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
         "MALLOC_TOP_PAD_": str(2**26),
+        "MALLOC_ARENA_MAX": "1",
     }
 )
 

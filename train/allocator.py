@@ -13,10 +13,10 @@ def keep_freed_memory() -> bool:
     XLA on a CPU asks for its buffers anew at every call. By default glibc maps large
     ones freshly from the system and gives them back, so that every page is faulted in
     again: at 8192 tokens that was a fifth of the time of a recurrent layer. One arena
-    serves all threads, since one of a thread's own holds 64 MiB at most and maps what is
-    larger: two blocks of attention at 4096 tokens need 78, and a training step of theirs
-    took 1.5 times longer. Environment variables (`MALLOC_MMAP_THRESHOLD_`) say the same
-    before the program starts.
+    serves all threads, since that of a thread holds 64 MiB at most and maps what is
+    larger: the gradient of two blocks of attention at 4096 tokens needs 78 and took 1.5
+    times longer. Environment variables (`MALLOC_MMAP_THRESHOLD_`) say the same before
+    the program starts.
 
     Returns:
         Whether the C library took it; others than glibc are left as they are.

@@ -41,8 +41,10 @@ class Mamba2Config:
 
     B and C are shared by the heads of a group, and the norm is taken in each group.
 
+    A begins uniform between fastest_decay / 16 and fastest_decay.
+
     Differs from it in: nothing in the layer; the projection is kept as five maps
-    instead of one.
+    instead of one. The gate z can be left out.
     """
 
     expand: int = 2
@@ -55,6 +57,11 @@ class Mamba2Config:
     """Groups of heads that share B, C and the norm."""
     convolution_size: int = 4
     """Taps of the short convolution on x, B and C; 0: none."""
+    output_gate: bool = True
+    """Multiply what is read by silu(z) before the norm."""
+    fastest_decay: float = 16.0
+    """Upper end of the initial A; published: 16. With a single head the one that is
+    drawn decides how long the memory lasts: take less there."""
     chunk_size: int | None = None
     """Tokens a chunk: speed only. None: chosen by the backend."""
 
@@ -62,6 +69,7 @@ class Mamba2Config:
         check_convolution(self.convolution_size)
         for name in ("expand", "head_size", "state_size", "num_groups"):
             check_positive(name, getattr(self, name))
+        check_positive("fastest_decay", self.fastest_decay)
 
     def build(
         self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
@@ -94,7 +102,7 @@ class Mamba2(AssociativeMemory):
         self.value = projection(width, inner, rngs)
         self.key = projection(width, shared, rngs)
         self.query = projection(width, shared, rngs)
-        self.gate = projection(width, inner, rngs)
+        self.gate = projection(width, inner, rngs) if config.output_gate else None
         self.time = projection(width, num_heads, rngs)
         if config.convolution_size:
             self.convolution = ShortConvolution(
@@ -102,7 +110,9 @@ class Mamba2(AssociativeMemory):
             )
         else:
             self.convolution = None
-        self.log_a = nnx.Param(init_log_a(rngs, num_heads, minimum=1.0))
+        fastest = config.fastest_decay
+        log_a = init_log_a(rngs, num_heads, minimum=fastest / 16, maximum=fastest)
+        self.log_a = nnx.Param(log_a)
         self.time_bias = nnx.Param(init_time_bias(rngs, num_heads))
         self.skip = nnx.Param(jnp.ones((num_heads,), jnp.float32))
         self.norm = RMSNorm(inner, num_groups=config.num_groups)
@@ -164,5 +174,7 @@ class Mamba2(AssociativeMemory):
     def output(
         self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
     ) -> Float[Array, "b t d"]:
-        gated = merge_heads(read) * jax.nn.silu(self.gate(x))
-        return self.output_projection(self.norm(gated))
+        read = merge_heads(read)
+        if self.gate is not None:
+            read = read * jax.nn.silu(self.gate(x))
+        return self.output_projection(self.norm(read))

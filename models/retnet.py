@@ -39,7 +39,7 @@ class RetNetConfig:
 
     Differs from it in: rotary positions in place of xPos, root-mean-square norm in
     place of group norm, no normaliser (as in flash-linear-attention); optional short
-    convolutions, with SiLU.
+    convolutions, with SiLU; the gate can be left out.
     """
 
     num_heads: int = 4
@@ -49,6 +49,8 @@ class RetNetConfig:
     """Size of a value over the size of a key."""
     convolution_size: int = 0
     """Taps of the short convolutions on queries, keys and values; 0: none."""
+    output_gate: bool = True
+    """Multiply what is read by silu(W_g x)."""
     rotary_base: float = 10000.0
     chunk_size: int | None = None
     """Tokens a chunk: speed only. None: chosen by the backend."""
@@ -85,7 +87,7 @@ class RetNet(AssociativeMemory):
             rngs,
             activation=config.convolution_size > 0,
         )
-        self.gate = projection(width, values, rngs)
+        self.gate = projection(width, values, rngs) if config.output_gate else None
         self.norm = RMSNorm(size * config.value_ratio)
         self.output_projection = projection(
             values, width, rngs, gain=output_gain(depth)
@@ -115,4 +117,6 @@ class RetNet(AssociativeMemory):
         self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
     ) -> Float[Array, "b t d"]:
         read = merge_heads(self.norm(read))
-        return self.output_projection(read * jax.nn.silu(self.gate(x)))
+        if self.gate is not None:
+            read = read * jax.nn.silu(self.gate(x))
+        return self.output_projection(read)

@@ -32,8 +32,10 @@ def _loop(plain, config, params, x):
             write = dt * np.outer(b[t, group], value[t, h])
             memory[h] = np.exp(dt * rate[h]) * memory[h] + write
             reads.append(memory[h].T @ c[t, group] + params["skip"][h] * value[t, h])
-        gated = np.concatenate(reads) * plain.silu(x[t] @ params["gate/kernel"])
-        parts = np.split(gated, groups)
+        read = np.concatenate(reads)
+        if config.output_gate:
+            read = read * plain.silu(x[t] @ params["gate/kernel"])
+        parts = np.split(read, groups)
         scales = np.split(params["norm/scale"], groups)
         normed = [plain.rms_norm(*part) for part in zip(parts, scales, strict=True)]
         outputs.append(np.concatenate(normed) @ params["output_projection/kernel"])
@@ -42,7 +44,16 @@ def _loop(plain, config, params, x):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"num_groups": 2, "expand": 1, "head_size": 2, "convolution_size": 0}],
+    [
+        {},
+        {
+            "num_groups": 2,
+            "expand": 1,
+            "head_size": 2,
+            "convolution_size": 0,
+            "output_gate": False,
+        },
+    ],
     ids=["published", "groups"],
 )
 def test_layer_is_the_published_loop(subject, assert_loop, plain, options):
@@ -67,6 +78,9 @@ def test_decays_start_as_published():
     a = jnp.exp(layer.log_a[...])
     assert 0.999 < jnp.min(a) < 3
     assert 14 < jnp.max(a) < 16.001
+    config = Mamba2Config(head_size=1, state_size=1, fastest_decay=0.1)
+    slower = config.build(32, nnx.Rngs(0), layer_index=0, depth=2)
+    np.testing.assert_allclose(jnp.exp(slower.log_a[...]), a / 160, rtol=1e-5)
     time = nnx.softplus(layer.time_bias[...])
     assert 0.999e-3 < jnp.min(time) < jnp.max(time) < 0.1001
     np.testing.assert_array_equal(layer.skip[...], np.ones(64))
@@ -80,6 +94,7 @@ def test_decays_start_as_published():
         ({"head_size": 0}, "head_size is 0; give a number above 0"),
         ({"state_size": -1}, "state_size is -1; give a number above 0"),
         ({"num_groups": 0}, "num_groups is 0; give a number above 0"),
+        ({"fastest_decay": 0.0}, "fastest_decay is 0.0; give a number above 0"),
     ],
 )
 def test_senseless_configs_are_refused(options, message):

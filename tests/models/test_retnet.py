@@ -29,7 +29,9 @@ def _loop(plain, config, params, x):
             memory[h] = gamma * memory[h] + np.outer(key, streams["value"][t, h])
             read = memory[h].T @ query / np.sqrt(sizes[0])
             reads.append(plain.rms_norm(read, params["norm/scale"]))
-        read = np.concatenate(reads) * plain.silu(x[t] @ params["gate/kernel"])
+        read = np.concatenate(reads)
+        if config.output_gate:
+            read = read * plain.silu(x[t] @ params["gate/kernel"])
         outputs.append(read @ params["output_projection/kernel"])
     return np.stack(outputs), memory
 
@@ -38,6 +40,7 @@ VARIED = {
     "convolution_size": 3,
     "value_ratio": 1,
     "head_size": 6,
+    "output_gate": False,
     "rotary_base": 100.0,
 }
 

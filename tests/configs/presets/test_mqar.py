@@ -76,6 +76,11 @@ def test_comparable_layers_have_memories_of_one_size(heads):
     assert sizes["retnet"] >= 4 * memory
 
 
+@pytest.mark.parametrize("name", ["gated_delta_net", "retnet", "mamba2"])
+def test_comparable_layers_have_no_output_gate(name):
+    assert not comparable_layer(name, 64).output_gate
+
+
 @pytest.mark.parametrize(("width", "size", "features"), [(64, 10, 66), (16, 4, 15)])
 def test_taylor_features_are_about_as_many_as_keys_have_numbers(width, size, features):
     layer = comparable_layer("prefix_linear_attention", width)

@@ -276,7 +276,7 @@ class Job:
         return (
             f"{self.layer}, {f'{pairs} pairs, ' if pairs else ''}"
             f"{f'read {times} times, ' if times > 1 else ''}width {self.width}, "
-            f"learning rate {self.learning_rate:g}, seed {self.seed}"
+            f"learning rate {_exactly(self.learning_rate)}, seed {self.seed}"
         )
 
     @property
@@ -286,9 +286,14 @@ class Job:
         setting = f"{f'pairs-{pairs}-' if pairs else ''}width-{self.width}"
         if self.repeat_context > 1:
             setting += f"-read-{self.repeat_context}"
-        return (
-            Path(self.layer) / setting / f"rate-{self.learning_rate:g}-seed-{self.seed}"
-        )
+        own = f"rate-{_exactly(self.learning_rate)}-seed-{self.seed}"
+        return Path(self.layer) / setting / own
+
+
+def _exactly(number: float) -> str:
+    """Six digits where they say it all: numbers that differ never share a name."""
+    short = f"{number:g}"
+    return short if float(short) == number else repr(number)
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,8 +1,11 @@
 """What a person sees of a run: a bar on a terminal, lines elsewhere."""
 
+import io
+import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from contextlib import suppress
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -16,8 +19,35 @@ from rich.progress import (
 _LINE_SECONDS = 10.0
 
 
+class _StandardError(io.TextIOBase):
+    """Standard error as it is now; what it takes no longer, once closed, is lost."""
+
+    def __init__(self) -> None:
+        # A bar on the screen puts a writer to us in its place.
+        self._stream = sys.stderr
+
+    def write(self, text: str, /) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:
+        return self._stream.encoding or "utf-8"
+
+
 class Screen:
-    """Progress on standard error.
+    """Progress on standard error; the run outlives a terminal that is closed.
 
     Args:
         name: of the run.
@@ -26,7 +56,7 @@ class Screen:
     """
 
     def __init__(self, name: str, steps: int, *, shown: bool) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(file=cast(IO[str], _StandardError()), highlight=False)
         self._steps = steps
         self._shown = shown
         self._last_line = -float("inf")

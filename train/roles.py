@@ -31,7 +31,8 @@ class Role:
 
 # The first row that matches counts. `None`: never split.
 ROLES: tuple[Role, ...] = (
-    Role(names=r"embedding|head", axes=("vocab", "embed"), decays=True),
+    # The language model's own: nothing comes before them in the path.
+    Role(names=r"(?<!/)(embedding|head)", axes=("vocab", "embed"), decays=True),
     Role(names=r"mlp/(up|gate)/kernel", axes=("embed", "mlp"), decays=True),
     Role(names=r"mlp/down/kernel", axes=("mlp", "embed"), decays=True),
     Role(names=r"(\w+_)?convolution/kernel", axes=(None, "heads"), decays=False),

@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGTERM, Ctrl-C, or a preemption of the whole cluster."""
+"""Being asked to stop: SIGTERM, SIGHUP, Ctrl-C, or the whole cluster is preempted."""
 
 import signal
 import threading
@@ -8,15 +8,18 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-_HANDLED = (signal.SIGTERM, signal.SIGINT)
+# A terminal that is closed sends SIGHUP; Windows has none.
+_HANGUP = getattr(signal, "SIGHUP", None)
+_HANDLED = tuple(n for n in (signal.SIGTERM, signal.SIGINT, _HANGUP) if n is not None)
 
 
 class StopSignals:
     """A context in which a signal to stop is noted instead of obeyed.
 
-    A second Ctrl-C is obeyed at once. Handlers are set in the main thread only, and
-    put back on leaving. Under jax.distributed, SIGTERM is left to JAX, which lets all
-    processes agree on the step to stop at.
+    A second Ctrl-C is obeyed at once. SIGHUP stays ignored where it is, as `nohup`
+    has it. Handlers are set in the main thread only, and put back on leaving. Under
+    jax.distributed all are left alone: JAX handles SIGTERM, and lets all processes
+    agree on the step to stop at.
     """
 
     def __init__(self) -> None:
@@ -30,6 +33,8 @@ class StopSignals:
             and not self._distributed
         ):
             for number in _HANDLED:
+                if number == _HANGUP and signal.getsignal(number) is signal.SIG_IGN:
+                    continue
                 self._before[number] = signal.signal(number, self._note)
         return self
 

@@ -35,6 +35,16 @@ def test_every_combination_is_trained_once_in_a_place_of_its_own():
     assert [job.seed for job in jobs] == [0] * 16 + [5] * 16
 
 
+def test_learning_rates_that_differ_in_the_seventh_digit_share_no_folder():
+    rates = (3e-3, 3.0000001e-3, 1e-5)
+    one = {"layers": ("delta_net",), "num_pairs": (2,), "width": (8,), "seeds": (0,)}
+    jobs = changed(learning_rates=rates, **one).jobs()
+    names = ["rate-0.003-seed-0", "rate-0.0030000001-seed-0", "rate-1e-05-seed-0"]
+    assert [job.place.name for job in jobs] == names
+    assert len({job.label for job in jobs}) == 3
+    assert len({SMALL.experiment(job).name for job in jobs}) == 3
+
+
 def test_an_experiment_is_what_the_sweep_says():
     config = changed(steps=77, batch_size=5, evaluate_every=7, stop_at=0.5, depth=3)
     job = config.jobs()[-1]

@@ -1,5 +1,11 @@
 """What a person sees where there is no terminal."""
 
+import errno
+import io
+import sys
+
+import pytest
+
 from memzoo.train.progress import Screen
 
 LINE = {"step": 5, "loss": 1.25, "accuracy": 0.5, "tokens_per_second": 1234.5}
@@ -22,3 +28,27 @@ def test_quiet_but_for_what_is_said(capsys):
         screen.numbers(LINE)
         screen.say("checkpoint 3 is [damaged]")
     assert capsys.readouterr().err == "checkpoint 3 is [damaged]\n"
+
+
+class Closed(io.StringIO):
+    """A terminal, or a pipe, at whose other end nobody is."""
+
+    def __init__(self, terminal):
+        super().__init__()
+        self.isatty = lambda: terminal
+        self.asked = 0
+
+    def write(self, text):
+        self.asked += 1
+        raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_closed_terminal_does_not_end_the_run(monkeypatch, terminal):
+    closed = Closed(terminal)
+    monkeypatch.setattr(sys, "stderr", closed)
+    with Screen("run", 10, shown=True) as screen:
+        screen.at(5)
+        screen.numbers(LINE)
+        screen.say("SIGHUP: saved")
+    assert closed.asked

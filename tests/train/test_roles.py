@@ -84,6 +84,15 @@ def test_a_parameter_without_the_layer_axis_is_named():
         logical_axes(f"{BLOCK}/mlp/up/kernel", 2)
 
 
+@pytest.mark.parametrize("name", ["embedding", "head"])
+def test_the_vocabulary_has_its_role_at_the_top_alone(name):
+    assert role(name).axes == ("vocab", "embed")
+    within = f"{BLOCK}/mixer/{name}"
+    assert role(within) not in ROLES
+    assert logical_axes(within, 1) == (None,)
+    assert decay_mask({name: None, within: None}) == {name: True, within: False}
+
+
 def test_a_role_is_not_guessed_from_part_of_a_word():
     assert role("head") in ROLES
     assert role("overhead") not in ROLES

@@ -23,7 +23,8 @@ def test_what_a_run_returns_and_reports(small, quick_train, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "exit_code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
+    ("number", "exit_code"),
+    [(signal.SIGTERM, 0), (signal.SIGHUP, 0), (signal.SIGINT, 130)],
 )
 def test_asked_to_stop_saves_and_goes_on_exactly(
     unbroken,

@@ -9,7 +9,7 @@ from memzoo.train import signals
 from memzoo.train.signals import StopSignals
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_noted_and_the_handler_put_back(number):
     before = signal.getsignal(number)
     with StopSignals() as stop:
@@ -17,6 +17,17 @@ def test_a_signal_is_noted_and_the_handler_put_back(number):
         signal.raise_signal(number)
         assert stop.asked(2) and stop.received == number
     assert signal.getsignal(number) is before
+
+
+def test_a_hangup_that_is_ignored_stays_ignored():
+    """`nohup` starts a command so."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.asked(1)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_ctrl_c_is_obeyed():

@@ -1,6 +1,7 @@
 """Layers without one of their parts at a time, as names that a sweep takes.
 
-`titans_lmm-no_momentum` is a layer of a sweep like any other.
+`titans_lmm-no_momentum` is a layer of a sweep like any other. So is what stands beside
+a layer to be measured against: `mixture_of_memories-plain`.
 """
 
 import dataclasses
@@ -23,10 +24,14 @@ class Ablation:
         whole: fields of the layer with all its parts, where it is not the one that
             recall compares with others.
         without: by variant, the fields that are another then.
+        beside: by variant, another layer by name, and its fields.
+
+    A field of a layer inside the layer is named with a dot: `memory.head_size`.
     """
 
     whole: Mapping[str, Any] = field(default_factory=dict)
     without: Mapping[str, Mapping[str, Any]]
+    beside: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
 
 
 ABLATIONS: dict[str, Ablation] = {
@@ -41,18 +46,38 @@ ABLATIONS: dict[str, Ablation] = {
             "no_persistent_tokens": {"persistent_tokens": 0},
         },
     ),
+    # Those of tables 6 and 7 of arXiv 2502.13685, in memories so small that one of them
+    # does not hold 16 pairs; and one memory of the same rule: as large as one of them,
+    # as large as all of them by longer values (the paper's), and of as many bytes as
+    # their whole state by longer keys and values (which suits the rule better).
+    "mixture_of_memories": Ablation(
+        whole={"memory.head_size": 16, "balance_scale": 1e-3},
+        without={
+            "no_shared_memory": {"shared_memory": False},
+            "no_balance": {"balance_scale": 0.0},
+            "balance_5e3": {"balance_scale": 5e-3},
+            "balance_1e2": {"balance_scale": 1e-2},
+        },
+        beside={
+            "plain": ("gated_delta_net", {"head_size": 16}),
+            "plain_wide": ("gated_delta_net", {"head_size": 16, "value_ratio": 5}),
+            "plain_large": ("gated_delta_net", {"head_size": 38}),
+        },
+    ),
 }
 
 
 def variants(layer: str) -> tuple[str, ...]:
-    """Names of the whole layer and of what is left without each part.
+    """Names of the whole layer, what is left without each part, what stands beside.
 
     Raises:
         ValueError: there is no ablation of it.
     """
     if layer not in ABLATIONS:
         raise ValueError(f"ablate is {layer!r}; no ablation{near(layer, ABLATIONS)}")
-    return tuple(f"{layer}-{name}" for name in (WHOLE, *ABLATIONS[layer].without))
+    ablation = ABLATIONS[layer]
+    names = (WHOLE, *ablation.without, *ablation.beside)
+    return tuple(f"{layer}-{name}" for name in names)
 
 
 def check_layer_name(name: str) -> None:
@@ -70,18 +95,28 @@ def check_layer_name(name: str) -> None:
 def layer_by_name(name: str, width: int, num_heads: int) -> LayerConfig:
     """The layer or the variant, of a size that recall compares."""
     base, dash, variant = name.partition("-")
-    layer = comparable_layer(base, width, num_heads)
     if not dash:
-        return layer
+        return comparable_layer(base, width, num_heads)
     ablation = ABLATIONS[base]
-    fields = dict(ablation.whole)
-    if variant != WHOLE:
-        fields |= ablation.without[variant]
-    return dataclasses.replace(layer, **fields)
+    if variant in ablation.beside:
+        base, fields = ablation.beside[variant]
+    else:
+        fields = {**ablation.whole, **ablation.without.get(variant, {})}
+    return _with(comparable_layer(base, width, num_heads), fields)
+
+
+def _with(layer: Any, fields: Mapping[str, Any]) -> Any:
+    """The layer with other fields, also in the layers that it holds."""
+    for name, value in fields.items():
+        outer, dot, inner = name.partition(".")
+        if dot:
+            value = _with(getattr(layer, outer), {inner: value})
+        layer = dataclasses.replace(layer, **{outer: value})
+    return layer
 
 
 def said_of(layer: str) -> str:
-    """What the variants of a layer are, in a sentence."""
+    """What the variants of a layer are, in a sentence or two."""
 
     def listed(fields: Mapping[str, Any]) -> str:
         return ", ".join(f"{name} {value}" for name, value in fields.items())
@@ -89,7 +124,13 @@ def said_of(layer: str) -> str:
     ablation = ABLATIONS[layer]
     without = [f"{n} ({listed(fields)})" for n, fields in ablation.without.items()]
     whole = listed(ablation.whole) or "its plain fields"
-    return (
+    said = (
         f"{layer}-{WHOLE} has {whole}; the others differ from it in one thing each: "
         f"{', '.join(without)}."
     )
+    if not ablation.beside:
+        return said
+    beside = [
+        f"{n} ({base} with {listed(f)})" for n, (base, f) in ablation.beside.items()
+    ]
+    return f"{said} Beside it: {', '.join(beside)}."

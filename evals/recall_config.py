@@ -60,11 +60,11 @@ AXES = (
 _NOT_MEANING = ("ablate", "name", "output", "json")
 # Fields that only one of the tasks has.
 _ONLY = {
-    "mqar": ("num_pairs", "mixture"),
+    "mqar": ("num_pairs", "mixture", "tokens_per_pair"),
     "needle": ("lengths", "depths", "length_examples"),
 }
 # What older sweeps did without saying so.
-_ALWAYS = {"repeat_question": True, "prefix": True}
+_ALWAYS = {"repeat_question": True, "prefix": True, "tokens_per_pair": None}
 _LENGTH = {"mqar": 64, "needle": 256}
 _VOCAB_SIZE = {"mqar": 1024, "needle": 128}
 
@@ -81,7 +81,7 @@ class RecallConfig:
     """Registered names; `memzoo list` shows them."""
     ablate: str | None = None
     """Compare a layer with itself without one of its parts at a time, in place of
-    `layers`: titans_lmm."""
+    `layers`: titans_lmm, mixture_of_memories."""
     task: Literal["mqar", "needle"] = "mqar"
     """What is recalled: many key-value pairs (multi-query associative recall), or one
     long value hidden in noise, read far beyond the trained length."""
@@ -91,6 +91,8 @@ class RecallConfig:
     """mqar: train one model on all numbers of pairs at once instead."""
     length: int | None = None
     """Tokens in a sequence that is trained on; None: 64, or 256 for the needle."""
+    tokens_per_pair: int | None = None
+    """mqar: sequences grow with their pairs, in place of length: 4 or more."""
     lengths: Integers = (256, 512, 1024, 2048, 4096, 8192, 16384)
     """needle: tokens in the sequences that are read after training."""
     depths: Floats = DEPTHS
@@ -140,6 +142,7 @@ class RecallConfig:
             check_layer_name(layer)
         if self.task == "needle" and self.mixture:
             raise ValueError("mixture is True; it is for mqar, leave it out")
+        self._check_tokens_per_pair()
         if self.length_examples < 1:
             raise ValueError(
                 f"length_examples is {self.length_examples}; give 1 or more"
@@ -163,10 +166,28 @@ class RecallConfig:
         """Tokens in a sequence that is trained on."""
         return _LENGTH[self.task] if self.length is None else self.length
 
+    def length_of(self, job: "Job") -> int:
+        """Tokens in a sequence that a training sees."""
+        if self.tokens_per_pair is None:
+            return self.trained_length
+        return self.tokens_per_pair * max(job.num_pairs)
+
     @property
     def task_vocab_size(self) -> int:
         """Number of tokens."""
         return _VOCAB_SIZE[self.task] if self.vocab_size is None else self.vocab_size
+
+    def _check_tokens_per_pair(self) -> None:
+        if self.tokens_per_pair is None:
+            return
+        said = f"tokens_per_pair is {self.tokens_per_pair}"
+        if self.task != "mqar":
+            raise ValueError(f"{said}; it is for mqar, leave it out")
+        if self.length is not None or self.mixture:
+            other = "mixture is True" if self.mixture else f"length is {self.length}"
+            raise ValueError(f"{said} and {other}; give one of the two")
+        if self.tokens_per_pair < 4:
+            raise ValueError(f"{said}; give 4 or more")
 
     def jobs(self) -> list["Job"]:
         """Every training, seeds last, so that a sweep is broad before it is deep."""
@@ -197,7 +218,7 @@ class RecallConfig:
         """What one training is, whole."""
         layer = layer_by_name(job.layer, job.width, self.num_heads)
         # A window as long as the sequence would be plain attention.
-        layer = with_window(layer, max(1, self.trained_length // 4))
+        layer = with_window(layer, max(1, self.length_of(job) // 4))
         shared: dict[str, Any] = {
             "width": job.width,
             "depth": self.depth,
@@ -207,7 +228,7 @@ class RecallConfig:
         name = "-".join(job.place.parts).replace("_", "-")
         data: dict[str, Any] = {
             "vocab_size": self.task_vocab_size,
-            "length": self.trained_length,
+            "length": self.length_of(job),
             "seed": job.seed,
         }
         if self.task == "needle":
@@ -249,10 +270,10 @@ class RecallConfig:
             if field.name not in (*AXES, *_NOT_MEANING, *others)
         }
         for name, value in _ALWAYS.items():
-            if shared[name] == value:
+            if name in shared and shared[name] == value:
                 del shared[name]
         return shared | {
-            "length": self.trained_length,
+            "length": None if self.tokens_per_pair else self.trained_length,
             "vocab_size": self.task_vocab_size,
         }
 

@@ -50,7 +50,9 @@ def recall_page(
 def details(config: RecallConfig) -> list[str]:
     """What was trained, in sentences."""
     length = config.trained_length
-    task = f"sequences of {length} tokens with blank filler"
+    each = config.tokens_per_pair
+    tokens = f"{length} tokens" if each is None else f"{each} tokens a pair"
+    task = f"sequences of {tokens} with blank filler"
     trained_on = _TRAINED_ON[config.mixture]
     if config.task == "needle":
         task = f"trained on sequences of {length} tokens, the needle at any place"

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from flax import nnx
 
 from memzoo.configs.presets.mqar import comparable_layer
 from memzoo.evals.ablations import (
@@ -13,6 +14,7 @@ from memzoo.evals.ablations import (
     variants,
 )
 from memzoo.models import LAYERS
+from memzoo.models.interface import state_bytes
 
 
 def test_a_plain_name_is_the_layer_that_recall_compares():
@@ -25,9 +27,12 @@ def test_a_plain_name_is_the_layer_that_recall_compares():
 def test_variants_differ_from_the_whole_in_one_thing(layer):
     first, *others = variants(layer)
     whole = dataclasses.asdict(layer_by_name(first, 16, 2))
-    assert others
+    beside = {f"{layer}-{name}" for name in ABLATIONS[layer].beside}
+    assert len(others) > len(beside)
     for name in others:
         check_layer_name(name)
+        if name in beside:
+            continue
         one = dataclasses.asdict(layer_by_name(name, 16, 2))
         assert sum(one[field] != whole[field] for field in whole) == 1
 
@@ -47,6 +52,32 @@ def test_the_ablations_of_titans_are_those_of_the_paper():
     assert "no_momentum (momentum False)" in said_of("titans_lmm")
 
 
+def test_a_mixture_stands_beside_one_memory_of_its_rule():
+    names = ("whole", "plain", "plain_wide", "plain_large")
+    mixture, *others = (
+        layer_by_name(f"mixture_of_memories-{name}", 64, 1) for name in names
+    )
+    size = mixture.memory.head_size
+    assert all(type(other) is type(mixture.memory) for other in others)
+    plain, wide, large = others
+    assert plain == mixture.memory
+    assert wide.head_size == size
+    assert wide.value_ratio == mixture.num_memories + 1
+    # One number more in keys and values would be too much.
+    larger = dataclasses.replace(large, head_size=large.head_size + 1)
+    assert _bytes(large) <= _bytes(mixture) < _bytes(larger)
+    said = said_of("mixture_of_memories")
+    assert "has memory.head_size 16, balance_scale 0.001; the others" in said
+    assert said.endswith("plain_large (gated_delta_net with head_size 38).")
+
+
+def _bytes(config):
+    def build():
+        return config.build(64, nnx.Rngs(0), layer_index=0, depth=2)
+
+    return state_bytes(nnx.eval_shape(build), 64)
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -61,5 +92,5 @@ def test_unknown_names_are_refused(name, said):
 
 
 def test_what_has_no_ablation_is_refused():
-    with pytest.raises(ValueError, match="ablate is 'retnet'; no ablation; known: tit"):
+    with pytest.raises(ValueError, match="ablate is 'retnet'; no ablation; known: mix"):
         variants("retnet")

@@ -80,6 +80,20 @@ def test_an_ablation_stands_in_place_of_the_layers():
     assert with_attention.compared == ("titans_lmm-whole", "attention")
 
 
+def test_sequences_can_grow_with_their_pairs():
+    config = changed(tokens_per_pair=6, length=None, layers=("titans_mag",))
+    tasks = {job.num_pairs: config.experiment(job).task for job in config.jobs()}
+    assert {pairs: task.length for pairs, task in tasks.items()} == {(2,): 12, (4,): 24}
+    windows = {
+        config.experiment(job).model.pattern[0].layers[0].attention.window
+        for job in config.jobs()
+    }
+    assert windows == {3, 6}
+    assert config.meaning()["tokens_per_pair"] == 6
+    assert config.meaning()["length"] is None
+    assert "tokens_per_pair" not in SMALL.meaning()
+
+
 def test_a_mixture_is_one_training_on_all_pairs():
     config = changed(mixture=True)
     assert len(config.jobs()) == 2**4
@@ -155,7 +169,7 @@ def test_lists_are_read_with_commas_or_spaces(form):
             "layer 'atention' is not known; did you mean atten",
         ),
         ({"layers": ("zzz",)}, "layer 'zzz' is not known; known: attention, delta_net"),
-        ({"ablate": "attention"}, "ablate is 'attention'; no ablation; known: titans"),
+        ({"ablate": "attention"}, "ablate is 'attention'; no ablation; known: mix"),
         (
             {"layers": ("titans_lmm-x",)},
             "layer 'titans_lmm-x' is not known; did you mean t",
@@ -168,6 +182,15 @@ def test_lists_are_read_with_commas_or_spaces(form):
         ({"lengths": ()}, "lengths is empty; give at least one"),
         ({"length_examples": 0}, "length_examples is 0; give 1 or more"),
         ({"stop_at": 2.0}, "stop_at_accuracy is 2.0; give a"),
+        ({"tokens_per_pair": 4}, "tokens_per_pair is 4 and length is 16; give one"),
+        (
+            {"tokens_per_pair": 4, "length": None, "mixture": True},
+            "tokens_per_pair is 4 and mixture is True; give one of the two",
+        ),
+        (
+            {"tokens_per_pair": 3, "length": None},
+            "tokens_per_pair is 3; give 4 or more",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is(fields, message):
@@ -219,6 +242,7 @@ def test_what_a_sweep_means_holds_the_fields_of_its_task_alone():
     ("fields", "message"),
     [
         ({"mixture": True}, "mixture is True; it is for mqar, leave it out"),
+        ({"tokens_per_pair": 4}, "tokens_per_pair is 4; it is for mqar, leave it"),
         ({"lengths": (256, 9)}, "length is 9; with value_length 7 it must be 19"),
         ({"depths": (0.0, 2.0)}, r"depth is 2.0; it must lie in \[0, 1\]"),
         ({"length": 18}, "length is 18; with"),

@@ -56,6 +56,8 @@ def test_the_details_say_what_was_trained_and_read():
     first, *_, last = details(PAIRS)
     assert "vocabulary 1024, sequences of 64 tokens with blank filler" in first
     assert last.endswith("A model is trained for each number of pairs.")
+    growing = details(dataclasses.replace(PAIRS, tokens_per_pair=4))
+    assert "sequences of 4 tokens a pair with blank filler" in growing[0]
     mixed = details(dataclasses.replace(PAIRS, mixture=True))
     assert "One model is trained on all numbers of pairs" in mixed[-1]
     assert "Layers that accept a prefix read what is given non-causally." in mixed

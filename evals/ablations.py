@@ -1,19 +1,26 @@
 """Layers without one of their parts at a time, as names that a sweep takes.
 
 `titans_lmm-no_momentum` is a layer of a sweep like any other. So is what stands beside
-a layer to be measured against: `mixture_of_memories-plain`.
+a layer to be measured against: `mixture_of_memories-plain`, and
+`gated_delta_net-prefix`, with the option that reads a prefix, and
+`prefix_linear_attention-causal`, the same layer where it is told of no prefix: of the
+same state, it is what reading non-causally is compared with.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from flax import nnx
 
 from ..configs.presets.mqar import comparable_layer
 from ..configs.serialise import near
 from ..models import LAYERS, LayerConfig
 
 WHOLE = "whole"
+PREFIX, CAUSAL = "prefix", "causal"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,16 +94,29 @@ def check_layer_name(name: str) -> None:
         ValueError: it is not.
     """
     base, dash, _ = name.partition("-")
-    known = variants(base) if dash and base in ABLATIONS else tuple(LAYERS)
+    known = _variants(base) if dash and base in LAYERS else ()
+    known = known or tuple(LAYERS)
     if name not in known:
         raise ValueError(f"layer {name!r} is not known{near(name, known)}")
 
 
+def _variants(base: str) -> tuple[str, ...]:
+    """Every variant of a registered layer, by name."""
+    own = variants(base) if base in ABLATIONS else ()
+    if "prefix" in {field.name for field in dataclasses.fields(LAYERS[base])}:
+        own += (f"{base}-{PREFIX}",)
+    elif _accepts_prefix(comparable_layer(base, 16), 16):
+        own += (f"{base}-{CAUSAL}",)
+    return own
+
+
 def layer_by_name(name: str, width: int, num_heads: int) -> LayerConfig:
     """The layer or the variant, of a size that recall compares."""
-    base, dash, variant = name.partition("-")
-    if not dash:
+    base, _, variant = name.partition("-")
+    if variant in ("", CAUSAL):
         return comparable_layer(base, width, num_heads)
+    if variant == PREFIX:
+        return _with(comparable_layer(base, width, num_heads), {"prefix": True})
     ablation = ABLATIONS[base]
     if variant in ablation.beside:
         base, fields = ablation.beside[variant]
@@ -113,6 +133,22 @@ def _with(layer: Any, fields: Mapping[str, Any]) -> Any:
             value = _with(getattr(layer, outer), {inner: value})
         layer = dataclasses.replace(layer, **{outer: value})
     return layer
+
+
+def reads_prefix(name: str, width: int, num_heads: int) -> bool:
+    """Whether the layer or variant reads what is given non-causally."""
+    causal = name.partition("-")[2] == CAUSAL
+    layer = layer_by_name(name, width, num_heads)
+    return not causal and _accepts_prefix(layer, width)
+
+
+@functools.lru_cache(maxsize=256)
+def _accepts_prefix(layer: LayerConfig, width: int) -> bool:
+    """Whether the layer accepts a prefix; nothing is allocated."""
+    built = nnx.eval_shape(
+        lambda: layer.build(width, nnx.Rngs(0), layer_index=0, depth=1)
+    )
+    return built.accepts_prefix
 
 
 def said_of(layer: str) -> str:

@@ -109,3 +109,39 @@ def by_length(
         )
         rows += result_rows(there, found.rows, step)
     return rows
+
+
+def by_sizes(
+    model: Model,
+    experiment: ExperimentConfig,
+    sizes: Sequence[tuple[int, int]],
+    *,
+    examples: int,
+    step: int,
+) -> list[ResultRow]:
+    """Rows of results.json of the model on sets of every size, one after the other.
+
+    They are of the test split, and their settings say so.
+
+    Args:
+        model: a language model; it is not changed.
+        experiment: what it was trained by.
+        sizes: of the first and the second set.
+        examples: rows at each size.
+        step: of the checkpoint.
+
+    Raises:
+        MemzooError: the task has no sets, or none of some size.
+    """
+    rows: list[ResultRow] = []
+    for size in sizes:
+        there = at_sizes(experiment, (size,))
+        found = evaluate(
+            model,
+            there.task,
+            split="test",
+            examples=examples,
+            batch_size=max(1, min(examples, TOKENS_AT_ONCE // there.task.length)),
+        )
+        rows += result_rows(there, found.rows, step)
+    return [row | {"setting": row["setting"] | {"split": "test"}} for row in rows]

@@ -1,14 +1,12 @@
 """What `memzoo recall` trains and compares."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from flax import nnx
 
 from ..configs.experiment import ExperimentConfig, check_name
 from ..configs.presets.mqar import mqar_experiment, with_window
@@ -17,10 +15,10 @@ from ..data.mqar import MqarConfig
 from ..data.needle import NeedleConfig
 from ..data.prefix import PrefixConfig
 from ..data.repeat import repeat_context
+from ..data.set_disjointness import SetDisjointnessConfig
 from ..data.task import setting_of
-from ..models import LayerConfig
-from .ablations import check_layer_name, layer_by_name, variants
-from .length import DEPTHS, at_length
+from .ablations import check_layer_name, layer_by_name, reads_prefix, variants
+from .length import DEPTHS, at_length, at_sizes
 
 
 def _listed(kind: Callable[[str], Any], metavar: str) -> Any:
@@ -62,11 +60,12 @@ _NOT_MEANING = ("ablate", "name", "output", "json")
 _ONLY = {
     "mqar": ("num_pairs", "mixture", "tokens_per_pair"),
     "needle": ("lengths", "depths", "length_examples"),
+    "set_disjointness": ("sizes", "read_sizes", "size_examples"),
 }
 # What older sweeps did without saying so.
 _ALWAYS = {"repeat_question": True, "prefix": True, "tokens_per_pair": None}
 _LENGTH = {"mqar": 64, "needle": 256}
-_VOCAB_SIZE = {"mqar": 1024, "needle": 128}
+_VOCAB_SIZE = {"mqar": 1024, "needle": 128, "set_disjointness": 1024}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,15 +81,17 @@ class RecallConfig:
     ablate: str | None = None
     """Compare a layer with itself without one of its parts at a time, in place of
     `layers`: titans_lmm, mixture_of_memories."""
-    task: Literal["mqar", "needle"] = "mqar"
-    """What is recalled: many key-value pairs (multi-query associative recall), or one
-    long value hidden in noise, read far beyond the trained length."""
+    task: Literal["mqar", "needle", "set_disjointness"] = "mqar"
+    """What is recalled: many key-value pairs (multi-query associative recall), one
+    long value hidden in noise, read far beyond the trained length, or the one token
+    that two sets share, read in both orders and beyond the trained sizes."""
     num_pairs: Integers = (4, 8, 16)
     """mqar: key-value pairs in a sequence; a model is trained for each."""
     mixture: bool = False
     """mqar: train one model on all numbers of pairs at once instead."""
     length: int | None = None
-    """Tokens in a sequence that is trained on; None: 64, or 256 for the needle."""
+    """Tokens in a sequence that is trained on; None: 64, or 256 for the needle. Sets
+    are as long as their sizes say."""
     tokens_per_pair: int | None = None
     """mqar: sequences grow with their pairs, in place of length: 4 or more."""
     lengths: Integers = (256, 512, 1024, 2048, 4096, 8192, 16384)
@@ -99,6 +100,13 @@ class RecallConfig:
     """needle: shares of the noise before the needle that are read after training."""
     length_examples: int = 100
     """needle: sequences that are read after training, at each length."""
+    sizes: Sizes = ((1, 2), (2, 4), (4, 2), (4, 16), (16, 4))
+    """set_disjointness: tokens of the first and the second set in the rows that are
+    trained on, in turn."""
+    read_sizes: Sizes = ((4, 16), (16, 4), (4, 64), (64, 4), (4, 256), (256, 4))
+    """set_disjointness: those that are read after training."""
+    size_examples: int = 512
+    """set_disjointness: sequences that are read after training, at each size."""
     repeat_context: Integers = (1,)
     """Times that a sequence is read before it is answered; several are compared."""
     repeat_question: bool = True
@@ -132,7 +140,7 @@ class RecallConfig:
     """Print the rows of results.json instead of a table."""
 
     def __post_init__(self) -> None:
-        for name in (*AXES, "lengths", "depths"):
+        for name in (*AXES, "lengths", "depths", "sizes", "read_sizes"):
             values = getattr(self, name)
             if not values:
                 raise ValueError(f"{name} is empty; give at least one")
@@ -140,13 +148,17 @@ class RecallConfig:
                 raise ValueError(f"{name} names something twice: {values}; drop one")
         for layer in self.compared:
             check_layer_name(layer)
-        if self.task == "needle" and self.mixture:
+        if self.task != "mqar" and self.mixture:
             raise ValueError("mixture is True; it is for mqar, leave it out")
         self._check_tokens_per_pair()
-        if self.length_examples < 1:
+        if self.task == "set_disjointness" and self.length is not None:
             raise ValueError(
-                f"length_examples is {self.length_examples}; give 1 or more"
+                f"length is {self.length}; that of sets follows from sizes, leave it "
+                "out"
             )
+        for name in ("length_examples", "size_examples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
         check_name(self.name)
         for job in self.jobs():
             self.settings(job)
@@ -163,7 +175,9 @@ class RecallConfig:
 
     @property
     def trained_length(self) -> int:
-        """Tokens in a sequence that is trained on."""
+        """Tokens in a sequence that is trained on, before it is repeated."""
+        if self.task == "set_disjointness":
+            return max(map(sum, self.sizes)) + 3
         return _LENGTH[self.task] if self.length is None else self.length
 
     def length_of(self, job: "Job") -> int:
@@ -210,7 +224,7 @@ class RecallConfig:
 
     def _trained_on(self) -> list[tuple[int, ...]]:
         """Numbers of pairs that one training sees; none where there are no pairs."""
-        if self.task == "needle":
+        if self.task != "mqar":
             return [()]
         return [self.num_pairs] if self.mixture else [(n,) for n in self.num_pairs]
 
@@ -226,18 +240,19 @@ class RecallConfig:
             "steps": self.steps,
         }
         name = "-".join(job.place.parts).replace("_", "-")
-        data: dict[str, Any] = {
-            "vocab_size": self.task_vocab_size,
-            "length": self.length_of(job),
-            "seed": job.seed,
-        }
+        data: dict[str, Any] = {"vocab_size": self.task_vocab_size, "seed": job.seed}
+        length = self.length_of(job)
         if self.task == "needle":
-            base = needle_experiment(layer, name, task=NeedleConfig(**data), **shared)
+            needle = NeedleConfig(length=length, **data)
+            base = needle_experiment(layer, name, task=needle, **shared)
+        elif self.task == "set_disjointness":
+            sets = SetDisjointnessConfig(sizes=self.sizes, **data)
+            base = mqar_experiment(layer, name, task=sets, **shared)
         else:
-            mqar = MqarConfig(num_pairs=job.num_pairs, **data)
+            mqar = MqarConfig(num_pairs=job.num_pairs, length=length, **data)
             base = mqar_experiment(layer, name, task=mqar, **shared)
         task = repeat_context(base.task, job.repeat_context, self.repeat_question)
-        if self.prefix and _accepts_prefix(layer, job.width):
+        if self.prefix and reads_prefix(job.layer, job.width, self.num_heads):
             task = PrefixConfig(task=task, mask_share=0.0)
         return dataclasses.replace(
             base,
@@ -249,16 +264,21 @@ class RecallConfig:
             stop_at_accuracy=self.stop_at,
         )
 
-    def settings(self, job: "Job") -> list[dict[str, float]]:
+    def settings(self, job: "Job") -> list[dict[str, Any]]:
         """Everything that one training is measured under, also after its end."""
         experiment = self.experiment(job)
-        own = [
-            setting_of(experiment.task, i) for i in range(max(1, len(job.num_pairs)))
+        kinds = len(self.sizes if self.task == "set_disjointness" else job.num_pairs)
+        own: list[dict[str, Any]] = [
+            {**setting_of(experiment.task, i)} for i in range(max(1, kinds))
         ]
         if self.task == "needle":
             for length in self.lengths:
                 task = at_length(experiment, length, self.depths).task
-                own += [setting_of(task, i) for i in range(len(self.depths))]
+                own += [{**setting_of(task, i)} for i in range(len(self.depths))]
+        if self.task == "set_disjointness":
+            for size in self.read_sizes:
+                task = at_sizes(experiment, (size,)).task
+                own.append(setting_of(task, 0) | {"split": "test"})
         return own
 
     def meaning(self) -> dict[str, Any]:
@@ -315,12 +335,3 @@ def _exactly(number: float) -> str:
     """Six digits where they say it all: numbers that differ never share a name."""
     short = f"{number:g}"
     return short if float(short) == number else repr(number)
-
-
-@functools.lru_cache(maxsize=256)
-def _accepts_prefix(layer: LayerConfig, width: int) -> bool:
-    """Whether the layer reads a prefix non-causally; nothing is allocated."""
-    built = nnx.eval_shape(
-        lambda: layer.build(width, nnx.Rngs(0), layer_index=0, depth=1)
-    )
-    return built.accepts_prefix

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from .ablations import said_of
 from .figures import Curve
 from .needle_report import needle_finding, needle_sections
+from .orders import orders_finding, orders_sections
 from .page import Section
+from .readings import gain_sections
 from .recall_config import RecallConfig
 from .report import CurveKey, recall_finding, recall_sections
 from .results import ResultRow
@@ -40,10 +42,21 @@ def recall_page(
                 goal=config.stop_at,
             ),
         )
+    if config.task == "set_disjointness":
+        return Page(
+            title="Two sets in both orders, compared",
+            finding=orders_finding(rows),
+            sections=orders_sections(
+                rows, curves, trained=config.sizes, steps=config.steps
+            ),
+        )
+    first, *others = recall_sections(
+        rows, curves, steps=config.steps, goal=config.stop_at
+    )
     return Page(
         title="Recall, compared",
         finding=recall_finding(rows),
-        sections=recall_sections(rows, curves, steps=config.steps, goal=config.stop_at),
+        sections=[first, *gain_sections(rows), *others],
     )
 
 
@@ -60,10 +73,19 @@ def details(config: RecallConfig) -> list[str]:
             f"Read at {_listed(config.lengths)} tokens on {config.length_examples} "
             f"test sequences each, needles at depths {_listed(config.depths)} in turn."
         )
+    if config.task == "set_disjointness":
+        trained = ", ".join(f"{first} and {second}" for first, second in config.sizes)
+        task = f"trained on sets of {trained} tokens in turn"
+        trained_on = (
+            f"Read on {config.size_examples} test sequences of each size; all of them "
+            "of one length, so that nothing is padded."
+        )
     reading = []
     if config.repeat_context != (1,):
         times = _listed(config.repeat_context)
-        what = "question and all" if config.repeat_question else "the pairs alone again"
+        what = (
+            "question and all" if config.repeat_question else "the context alone again"
+        )
         reading = [
             f"Sequences are read {times} times before they are answered, {what}."
         ]

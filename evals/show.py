@@ -12,6 +12,8 @@ from rich.table import Table
 
 from .figures import byte_text, length_text
 from .needle_report import by_length
+from .orders import orders
+from .readings import by_title, gains
 from .report import range_text, steps_text
 from .results import ResultRow
 from .summary import Cell, summarise
@@ -127,34 +129,95 @@ def print_lengths(rows: Sequence[ResultRow], console: Console | None = None) -> 
         console.print(table, "")
 
 
+def print_gains(rows: Sequence[ResultRow], console: Console | None = None) -> None:
+    """What reading more than once gains, a table for every setting; or nothing."""
+    console = Console() if console is None else console
+    for title, group in by_title(gains(rows)).items():
+        times = group[0].times
+        table = _table(
+            title,
+            ("layer",),
+            (
+                "state",
+                "read\nonce",
+                "range",
+                f"read\n{times} times",
+                "range",
+                "gain",
+            ),
+        )
+        for gain in group:
+            table.add_row(
+                gain.layer,
+                byte_text(gain.once.state_bytes),
+                f"{gain.once.mean:.3f}",
+                _shortened(range_text(gain.once)),
+                f"{gain.more.mean:.3f}",
+                _shortened(range_text(gain.more)),
+                f"{gain.gain:+.3f}",
+            )
+        console.print(table, "")
+
+
+def print_orders(rows: Sequence[ResultRow], console: Console | None = None) -> None:
+    """Accuracy on two sets in both orders, a table for every width."""
+    console = Console() if console is None else console
+    found = orders(rows)
+    for width in dict.fromkeys(o.width for o in found):
+        table = _table(
+            f"share of rows answered right, by the set read first, width {width}",
+            ("layer", "read"),
+            ("sets", "chance", "state", "small\nfirst", "large\nfirst", "difference"),
+        )
+        for o in found:
+            if o.width != width:
+                continue
+            means = [
+                "-" if cell is None else f"{cell.mean:.3f}"
+                for cell in (o.small_first, o.large_first)
+            ]
+            table.add_row(
+                o.layer,
+                "once" if o.times == 1 else f"{o.times} x",
+                f"{o.small} {o.large}",
+                f"{1 / o.small:.2f}",
+                byte_text(o.either.state_bytes),
+                *means,
+                "-" if o.difference is None else f"{o.difference:+.3f}",
+            )
+        console.print(table, "")
+
+
 def print_rows(rows: Sequence[ResultRow]) -> None:
     """The rows as JSON."""
     print(json.dumps(rows, indent=2))
 
 
-def _summary_table(cells: Sequence[Cell], goal: float) -> Table:
-    first = cells[0]
-    chance = "" if first.chance is None else f", chance {first.chance:.3f}"
-    width = f", width {first.of('width')}" if first.of("width") is not None else ""
+def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
+    """An empty table with words in the left columns and numbers in the others."""
     table = Table(
-        title=first.text + width + chance,
+        title=title,
         title_justify="left",
         title_style="bold",
         box=SIMPLE_HEAD,
         padding=0,
         show_edge=False,
     )
-    table.add_column("layer", overflow="fold", no_wrap=True)
-    for name in (
-        "params",
-        "state",
-        "best\nrate",
-        "seeds",
-        "mean",
-        "range",
-        f"steps to\n{goal:g}",
-    ):
+    for name in left:
+        table.add_column(name, overflow="fold", no_wrap=True)
+    for name in right:
         table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _summary_table(cells: Sequence[Cell], goal: float) -> Table:
+    first = cells[0]
+    chance = "" if first.chance is None else f", chance {first.chance:.3f}"
+    width = f", width {first.of('width')}" if first.of("width") is not None else ""
+    numbers = ("params", "state", "best\nrate", "seeds", "mean", "range")
+    table = _table(
+        first.text + width + chance, ("layer",), (*numbers, f"steps to\n{goal:g}")
+    )
     for cell in cells:
         table.add_row(
             cell.layer,

@@ -14,12 +14,19 @@ from ..train.metrics import EVALUATIONS, read_lines
 from ..train.runs import LoadedRun, load_run
 from ..train.writing import explained, replace_text
 from .figures import Curve
-from .length import by_length
+from .length import by_length, by_sizes
 from .recall_config import Job, RecallConfig
 from .recall_page import details, recall_page
 from .report import CurveKey, curve_key, made_section, versions, write_report
 from .results import RESULTS, ResultRow, read_results, result_rows, write_results
-from .show import Announcer, print_lengths, print_rows, print_summary
+from .show import (
+    Announcer,
+    print_gains,
+    print_lengths,
+    print_orders,
+    print_rows,
+    print_summary,
+)
 
 SWEEP = "sweep.json"
 # Of one training, in its run's folder; results.json there is `memzoo eval`'s.
@@ -47,8 +54,11 @@ def run(config: RecallConfig) -> int:
         return 0
     if config.task == "needle":
         print_lengths(rows)
+    elif config.task == "set_disjointness":
+        print_orders(rows)
     else:
         print_summary(rows, goal=config.stop_at)
+        print_gains(rows)
     print(f"\n{report}")
     return 0
 
@@ -91,8 +101,8 @@ def recall(
             began = time.monotonic()
             rows = _train_one(config, job, train, announcer.step, command)
             further = []
-            if config.task == "needle" and rows[0]["checkpoint_step"]:
-                further = _read_lengths(config, job, load)
+            if config.task in _FURTHER and rows[0]["checkpoint_step"]:
+                further = _FURTHER[config.task](config, job, load)
             write_results(config.directory / job.place / OUTCOME, rows + further)
             announcer.end(job.label, rows, time.monotonic() - began)
     return write_outcome(config, command)
@@ -127,7 +137,8 @@ def collect(
         rows += own
         lines = read_lines(config.directory / place.parent / EVALUATIONS)
         for row in own:
-            if row["metric"] == "accuracy" and "depth" not in row["setting"]:
+            read_after = {"depth", "split"} & set(row["setting"])
+            if row["metric"] == "accuracy" and not read_after:
                 key = curve_key(row["layer"], row["setting"])
                 curves.setdefault(key, []).append(_curve(row, lines))
     return rows, curves
@@ -208,6 +219,23 @@ def _read_lengths(config: RecallConfig, job: Job, load: Load) -> list[ResultRow]
         depths=config.depths,
     )
     return _of_job(rows, job)
+
+
+def _read_sizes(config: RecallConfig, job: Job, load: Load) -> list[ResultRow]:
+    """Rows of a trained model on sets of every size, on the test split."""
+    loaded = load(config.directory / job.place)
+    rows = by_sizes(
+        loaded.model,
+        loaded.config,
+        config.read_sizes,
+        examples=config.size_examples,
+        step=loaded.step,
+    )
+    return _of_job(rows, job)
+
+
+# How a trained model is read beyond its own rows, where the task asks for it.
+_FURTHER = {"needle": _read_lengths, "set_disjointness": _read_sizes}
 
 
 def _failed_rows(

@@ -10,6 +10,7 @@ from memzoo.evals.ablations import (
     ABLATIONS,
     check_layer_name,
     layer_by_name,
+    reads_prefix,
     said_of,
     variants,
 )
@@ -78,9 +79,22 @@ def _bytes(config):
     return state_bytes(nnx.eval_shape(build), 64)
 
 
+def test_the_same_layer_reads_a_prefix_or_does_not():
+    name = "prefix_linear_attention"
+    for each in (name, f"{name}-causal"):
+        check_layer_name(each)
+        assert layer_by_name(each, 16, 2) == comparable_layer(name, 16, 2)
+    assert reads_prefix(name, 16, 2) and not reads_prefix(f"{name}-causal", 16, 2)
+    assert layer_by_name("gated_delta_net-prefix", 16, 2).prefix
+    assert reads_prefix("gated_delta_net-prefix", 16, 2)
+    assert not reads_prefix("gated_delta_net", 16, 2)
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
+        ("retnet-causal", "layer 'retnet-causal' is not known"),
+        ("prefix_attention-prefix", "did you mean prefix_attention-causal"),
         ("titans_lm", "layer 'titans_lm' is not known; did you mean titans_lmm"),
         ("titans_lmm-no_momentun", "did you mean titans_lmm-no_momentum"),
         ("attention-whole", "layer 'attention-whole' is not known"),

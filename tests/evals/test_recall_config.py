@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 import tyro
 
+from memzoo.configs.errors import MemzooError
 from memzoo.data.needle import NeedleConfig
 from memzoo.data.prefix import PrefixConfig
 from memzoo.data.repeat import RepeatConfig, repeat_context
+from memzoo.data.set_disjointness import SetDisjointnessConfig
 from memzoo.evals.recall_config import RecallConfig
+from memzoo.evals.results import sizes
 
 SMALL = RecallConfig(
     layers=("attention", "delta_net"),
@@ -141,6 +144,17 @@ def test_pairs_are_a_prefix_for_who_accepts_one():
     assert causal.meaning() == config.meaning() | {"prefix": False}
 
 
+def test_variants_say_who_reads_a_prefix():
+    names = ("prefix_attention-causal", "gated_delta_net-prefix", "gated_delta_net")
+    config = changed(layers=names, num_pairs=(2,), width=(8,), seeds=(0,))
+    for job in config.jobs():
+        experiment = config.experiment(job)
+        reads = job.layer == "gated_delta_net-prefix"
+        assert isinstance(experiment.task, PrefixConfig) == reads
+        (layer,) = experiment.model.pattern[0].layers
+        assert getattr(layer, "prefix", False) == reads
+
+
 def test_axes_are_no_part_of_what_a_sweep_means():
     same = changed(layers=("retnet",), num_pairs=(1,), width=(4,), seeds=(9,), name="b")
     assert same.meaning() == SMALL.meaning()
@@ -251,3 +265,51 @@ def test_what_a_sweep_means_holds_the_fields_of_its_task_alone():
 def test_needles_that_cannot_be_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         needle(**fields)
+
+
+def sets(**fields):
+    layers = ("prefix_linear_attention", "prefix_linear_attention-causal")
+    small = {"layers": layers, "width": (8,), "seeds": (5,), "vocab_size": 64}
+    small |= {"sizes": ((1, 2), (4, 2)), "read_sizes": ((2, 8), (8, 2))}
+    return RecallConfig(task="set_disjointness", **{**small, **fields})
+
+
+def test_sets_are_trained_on_in_turn_and_read_in_both_orders():
+    config = sets(repeat_context=(1, 2), learning_rates=(1e-2,))
+    jobs = config.jobs()
+    assert len(jobs) == len({job.place for job in jobs}) == 2 * 2
+    inner = SetDisjointnessConfig(sizes=((1, 2), (4, 2)), vocab_size=64, seed=5)
+    prefix, causal = (config.experiment(job).task for job in jobs[:2])
+    assert prefix == PrefixConfig(task=inner, mask_share=0.0)
+    assert causal == inner
+    assert config.experiment(jobs[3]).task == RepeatConfig(task=inner)
+    assert config.trained_length == inner.length
+    assert config.settings(jobs[1]) == [
+        {"first": 1, "second": 2, "length": 6},
+        {"first": 4, "second": 2, "length": 9},
+        {"first": 2, "second": 8, "length": 13, "split": "test"},
+        {"first": 8, "second": 2, "length": 13, "split": "test"},
+    ]
+    assert sets(sizes=((1, 2),)).meaning() != sets().meaning()
+    assert "lengths" not in sets().meaning() and "sizes" not in SMALL.meaning()
+
+
+def test_a_layer_has_one_state_however_it_reads():
+    config = sets(repeat_context=(1, 2))
+    states = {sizes(config.experiment(job))[1] for job in config.jobs()}
+    assert len(states) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"length": 64}, "length is 64; that of sets follows from sizes, leave it out"),
+        ({"mixture": True}, "mixture is True; it is for mqar"),
+        ({"read_sizes": ((99, 2),)}, r"sizes holds \(99, 2\); with vocab_size 64"),
+        ({"sizes": ()}, "sizes is empty; give at least one"),
+        ({"size_examples": 0}, "size_examples is 0; give 1 or more"),
+    ],
+)
+def test_sets_that_cannot_be_are_refused(fields, message):
+    with pytest.raises((ValueError, MemzooError), match=message):
+        sets(**fields)

@@ -8,6 +8,7 @@ from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.recall_page import details, recall_page
 
 PAIRS = RecallConfig(layers=("attention",), num_pairs=(4, 16))
+SETS = RecallConfig(task="set_disjointness", layers=("attention",))
 NEEDLE = RecallConfig(task="needle", layers=("attention",), length=64)
 
 
@@ -43,6 +44,17 @@ def row(metric="accuracy", **setting):
             "Trained on needles in 64 tokens",
             "Accuracy by length",
         ),
+        (
+            SETS,
+            [
+                row(first=4, second=16),
+                row(first=4, second=16, split="test"),
+                row(first=16, second=4, split="test"),
+            ],
+            "Two sets in both orders, compared",
+            "Sets of 4 and 16 tokens, the small one first",
+            "Both orders",
+        ),
     ],
 )
 def test_every_task_has_its_page(config, rows, title, finding, section):
@@ -50,6 +62,12 @@ def test_every_task_has_its_page(config, rows, title, finding, section):
     assert page.title == title
     assert page.finding.startswith(finding)
     assert page.sections[0].title == section
+
+
+def test_gains_follow_the_accuracy_where_sequences_were_read_twice():
+    rows = [row(num_pairs=16), row(num_pairs=16, repeat_context=2)]
+    titles = [section.title for section in recall_page(PAIRS, rows, {}).sections]
+    assert titles[:2] == ["Accuracy", "Read twice"]
 
 
 def test_the_details_say_what_was_trained_and_read():
@@ -68,6 +86,9 @@ def test_the_details_say_what_was_trained_and_read():
     assert not any("non-causally" in sentence for sentence in twice)
     ablated = details(dataclasses.replace(PAIRS, ablate="titans_lmm"))
     assert ablated[2].startswith("titans_lmm-whole has memory_depth 2")
+    first, *_, last = details(SETS)
+    assert "trained on sets of 1 and 2, 2 and 4" in first
+    assert "Read on 512 test sequences of each size" in last
     first, *_, last = details(NEEDLE)
     assert "vocabulary 128, trained on sequences of 64 tokens" in first
     assert "Read at 256, 512" in last and "depths 0, 0.25, 0.5, 0.75, 1" in last

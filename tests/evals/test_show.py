@@ -7,7 +7,9 @@ from rich.console import Console
 
 from memzoo.evals.show import (
     Announcer,
+    print_gains,
     print_lengths,
+    print_orders,
     print_rows,
     print_summary,
 )
@@ -90,6 +92,42 @@ def test_needles_are_shown_by_length_in_80_columns():
     head, mamba = lines[1].split(), lines[3].split()
     assert head == ["layer", "rate", "256", "512", "1k", "2k", "4k", "8k", "16k"]
     assert mamba[:5] == ["mamba2", "0.003", "0.950", "0.450", "0.200"]
+
+
+def shown(show, rows):
+    out = io.StringIO()
+    show(rows, console=Console(file=out, width=80))
+    assert "…" not in out.getvalue()
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines), default=0) <= 80
+    return lines
+
+
+def test_gains_are_shown_in_80_columns_where_there_are_any():
+    assert shown(print_gains, ROWS) == []
+    again = [row("sliding_window_attention", 0.3005), row("retnet", 0.75)]
+    for each in again:
+        each["setting"]["repeat_context"] = 2
+    lines = shown(print_gains, [*ROWS, *again])
+    assert lines[0].strip() == "read 2 times, 16 pairs, width 64, chance 0.062"
+    by_name = {words[0]: words for words in map(str.split, lines) if words}
+    line = by_name["sliding_window_attention"]
+    assert line[1:3] == ["34", "KiB"] and line[-1] == "-0.695"
+    assert by_name["retnet"][-1] == "+0.250"
+
+
+def test_orders_are_shown_in_80_columns():
+    layer = "prefix_linear_attention-causal"
+
+    def sets(value, first, second, **setting):
+        sizes = {"first": first, "second": second, "length": 1035, "width": 64}
+        return row(layer, value) | {"setting": sizes | setting}
+
+    rows = [sets(0.5, 16, 4), sets(0.75, 4, 1028, split="test")]
+    alone = shown(print_orders, rows)[-2].split()
+    assert alone == [layer, "once", "4", "1028", "0.25", "34", "KiB", "0.750", "-", "-"]
+    rows.append(sets(0.25, 1028, 4, split="test"))
+    assert shown(print_orders, rows)[-2].split()[-2:] == ["0.250", "+0.500"]
 
 
 def test_rows_are_printed_as_json(capsys):

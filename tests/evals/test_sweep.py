@@ -228,6 +228,41 @@ def test_the_command_prints_needles_by_length(needles, bigram, monkeypatch, caps
     assert str(needles.directory / "report.html") in out.replace("\n", "")
 
 
+@pytest.fixture
+def sets(small):
+    sizes = {"sizes": ((2, 4), (4, 2)), "read_sizes": ((2, 8), (8, 2))}
+    layers = ("prefix_attention", "prefix_attention-causal")
+    fields = {"task": "set_disjointness", "length": None, "size_examples": 3, **sizes}
+    return dataclasses.replace(small, layers=layers, seeds=(0,), **fields)
+
+
+def test_sets_are_read_in_both_orders(sets, bigram, monkeypatch, capsys):
+    loop, load = Loop(), Loaded(sets, bigram(32))
+    monkeypatch.setattr(
+        sweep,
+        "recall",
+        lambda c: recall(c, progress=False, train=loop, load=load, command=["x"]),
+    )
+    assert sweep.run(sets) == 0
+    assert load.asked == loop.trained and len(load.asked) == 4
+    rows = read_results(sets.directory / "results.json")
+    read = [r for r in rows if r["setting"].get("split") and r["metric"] == "accuracy"]
+    assert len(read) == 4 * 2
+    assert read[1]["setting"] == {
+        "first": 8,
+        "second": 2,
+        "length": 13,
+        "split": "test",
+        "width": 8,
+    }
+    assert "Both orders" in (sets.directory / "report.html").read_text()
+    out = capsys.readouterr().out
+    assert "by the set read first, width 8" in out
+    assert "prefix_attention-causal" in out
+    _, curves = sweep.collect(sets)
+    assert not any("split" in dict(setting) for _, setting in curves)
+
+
 def test_a_needle_training_that_diverges_counts_as_nothing_found(needles, bigram):
     loop, load = Loop(diverge=1), Loaded(needles, bigram(32))
     recall(needles, progress=False, train=loop, load=load, command=["x"])

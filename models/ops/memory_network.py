@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from .matrix_product import matrix_product
+from .fast_gradients import over_rows, product, standardise
 
 Weights = dict[str, Float[Array, "b h *shape"]]
 """By name: matrices `b h i o`, vectors `b h o`."""
@@ -120,11 +119,11 @@ class MemoryNetwork:
         """The network's output."""
         y = self._swiglu(fast, x) if self.kind == "swiglu" else self._mlp(fast, x)
         if self.norm == "fast":
-            y = fast.scale("norm", _standardise(y))
+            y = fast.scale("norm", standardise(y))
             y = fast.shift("norm_bias", y)
         elif self.norm == "slow":
-            scale, bias = (fast.slow(name)[None, :, None] for name in SLOW)
-            y = _standardise(y) * scale + bias
+            scale, bias = (over_rows(fast.slow(n), y.shape[2])[None] for n in SLOW)
+            y = standardise(y) * scale + bias
         return y + x if self.residual else y
 
     def _mlp(self, fast: FastWeights, x: Array) -> Array:
@@ -143,12 +142,6 @@ class MemoryNetwork:
         return fast.shift(f"{name}_bias", y) if self.bias else y
 
 
-def _standardise(x: Float[Array, "b h c o"], epsilon: float = 1e-6) -> Array:
-    centred = x - jnp.mean(x, axis=-1, keepdims=True)
-    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-    return centred * jax.lax.rsqrt(variance + epsilon)
-
-
 class Plain:
     """The weights as they are."""
 
@@ -158,20 +151,13 @@ class Plain:
         self.operand = operand
 
     def matrix(self, name: str, x: Array) -> Array:
-        weight = self.weights[name]
-        return matrix_product(
-            "bhci,bhio->bhco",
-            x,
-            weight,
-            operand=self.operand,
-            accumulate=weight.dtype,
-        )
+        return product("bhci,bhio->bhco", x, self.weights[name], self.operand)
 
     def scale(self, name: str, x: Array) -> Array:
-        return x * self.weights[name][:, :, None]
+        return x * over_rows(self.weights[name], x.shape[2])
 
     def shift(self, name: str, x: Array) -> Array:
-        return x + self.weights[name][:, :, None]
+        return x + over_rows(self.weights[name], x.shape[2])
 
     def slow(self, name: str) -> Array:
         return self._slow[name]

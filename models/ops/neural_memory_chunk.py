@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from .matrix_product import matrix_product
+from .fast_gradients import over_rows, product, row_product, scale_rows
 from .memory_network import MemoryNetwork, Plain, Recording, SlowWeights, Weights
 from .windows import Part
 from .write_rule import (
@@ -111,7 +111,7 @@ def _clip(network: MemoryNetwork, factors: Factors, clip: float) -> Factors:
     """Shorten each token's gradient, over all weights of a head, to length `clip`."""
 
     def square(x: Array) -> Array:
-        return jnp.sum(jnp.square(x), axis=-1)
+        return row_product(x, x)
 
     entered, left = factors
     total = sum(square(entered[n]) * square(left[n]) for n in network.matrices())
@@ -120,7 +120,7 @@ def _clip(network: MemoryNetwork, factors: Factors, clip: float) -> Factors:
         by = 1.0 if name != source else entered[source]
         total = total + square(by * left[source])
     factor = clip * jax.lax.rsqrt(jnp.maximum(total, clip**2))
-    return Factors(entered, {name: x * factor[..., None] for name, x in left.items()})
+    return Factors(entered, {name: scale_rows(x, factor) for name, x in left.items()})
 
 
 class Written(Plain):
@@ -140,37 +140,25 @@ class Written(Plain):
         self.factors = factors
         self.schedule = schedule
 
-    def _product(self, equation: str, left: Array, right: Array) -> Array:
-        return matrix_product(
-            equation,
-            left,
-            right,
-            operand=self.operand,
-            accumulate=self.schedule.kept.dtype,
-        )
-
-    def _pushed(self, x: Array) -> Array:
-        assert self.schedule.pushed is not None
-        return x * self.schedule.pushed[..., None]
-
     def matrix(self, name: str, x: Array) -> Array:
         entered, left = self.factors.entered[name], self.factors.left[name]
-        scores = self._product("bhtk,bhsk->bhts", x, entered)
+        scores = product("bhtk,bhsk->bhts", x, entered, self.operand)
         scores = scores * self.schedule.written
-        y = super().matrix(name, x) * self.schedule.kept[..., None]
-        y = y - self._product("bhts,bhsv->bhtv", scores, left)
+        y = scale_rows(super().matrix(name, x), self.schedule.kept)
+        y = y - product("bhts,bhsv->bhtv", scores, left, self.operand)
         if self.momentum is not None and self.schedule.pushed is not None:
-            y = y + self._pushed(
-                self._product("bhtk,bhkv->bhtv", x, self.momentum[name])
-            )
+            pushed = product("bhtk,bhkv->bhtv", x, self.momentum[name], self.operand)
+            y = y + scale_rows(pushed, self.schedule.pushed)
         return y
 
     def _vector(self, name: str, gradient: Array) -> Array:
         """A vector after every token."""
-        y = self.schedule.kept[..., None] * self.weights[name][:, :, None]
-        y = y - self.schedule.written @ gradient
-        if self.momentum is not None and self.schedule.pushed is not None:
-            y = y + self._pushed(self.momentum[name][:, :, None])
+        kept, pushed, written = self.schedule[:3]
+        count = kept.shape[-1]
+        y = scale_rows(over_rows(self.weights[name], count), kept)
+        y = y - product("bhts,bhsv->bhtv", written, gradient, written.dtype)
+        if self.momentum is not None and pushed is not None:
+            y = y + scale_rows(over_rows(self.momentum[name], count), pushed)
         return y
 
     def scale(self, name: str, x: Array) -> Array:
@@ -190,15 +178,10 @@ def _summed(
         source = before_shift(name)
         left = factors.left[source]
         if like.ndim == 4:
-            return matrix_product(
-                "bhck,bhcv->bhkv",
-                factors.entered[name] * by[..., None],
-                left,
-                operand=operand,
-                accumulate=like.dtype,
-            )
+            entered = scale_rows(factors.entered[name], by)
+            return product("bhck,bhcv->bhkv", entered, left, operand)
         gradient = left if name != source else left * factors.entered[name]
-        return jnp.einsum("bhcv,bhc->bhv", gradient, by)
+        return product("bhc,bhcv->bhv", by, gradient, by.dtype)
 
     return {name: one(name, like) for name, like in weights.items()}
 

@@ -99,7 +99,8 @@ def window_scan(
     index = jnp.cumsum(starts, axis=1, dtype=jnp.int32) - starts[:, :1]
     slot = jnp.where(real, index * grid.window + offset, -1)
     begins = None if reset is None else jnp.logical_and(reset, real)
-    run = partial(_round, body, prepare, tokens, place, begins, slot, grid)
+    straight = aligned and not documents
+    run = partial(_round, body, prepare, tokens, place, begins, slot, grid, straight)
     if rounds == 1:
         return run(carry, jnp.int32(0))
     shapes = jax.eval_shape(run, carry, jnp.int32(0))[0]
@@ -148,20 +149,26 @@ def _round(
     begins: Bool[Array, "b t"] | None,
     slot: Int[Array, "b t"],
     grid: _Grid,
+    straight: bool,
     carry: Carry,
     number: Int[Array, ""],
 ) -> tuple[PyTree, Carry]:
-    """One scan over as many windows as the grid has, from a given one on."""
+    """One scan over as many windows as the grid has, from a given one on.
+
+    `straight`: slots are places in the row, so that nothing has to be moved.
+    """
     slot = slot - number * grid.slots
     slot = jnp.where(jnp.logical_and(slot >= 0, slot < grid.slots), slot, -1)
     rows, time = slot.shape
-    token = jnp.full((rows, grid.slots), -1, jnp.int32)
-    token = token.at[
-        jnp.arange(rows)[:, None], jnp.where(slot >= 0, slot, grid.slots)
-    ].set(jnp.arange(time, dtype=jnp.int32)[None, :], mode="drop")
+    token = slot
+    if not straight:
+        token = jnp.full((rows, grid.slots), -1, jnp.int32)
+        token = token.at[
+            jnp.arange(rows)[:, None], jnp.where(slot >= 0, slot, grid.slots)
+        ].set(jnp.arange(time, dtype=jnp.int32)[None, :], mode="drop")
 
     def place_slots(x: Array) -> Array:
-        x = move(x, token, slot)
+        x = _resized(x, slot, grid.slots) if straight else move(x, token, slot)
         x = x.reshape(rows, grid.windows * grid.parts, grid.size, *x.shape[2:])
         x = jnp.moveaxis(x, 1, 0)
         each = grid.group * grid.parts
@@ -201,9 +208,19 @@ def _round(
     def take_tokens(y: Array) -> Array:
         y = y.reshape(-1, *y.shape[2:])
         y = jnp.moveaxis(y, 0, 1)
-        return move(y.reshape(rows, grid.slots, *y.shape[3:]), slot, token)
+        y = y.reshape(rows, grid.slots, *y.shape[3:])
+        return _resized(y, slot, time) if straight else move(y, slot, token)
 
     return jax.tree.map(take_tokens, outputs), carry
+
+
+def _resized(x: Array, slot: Int[Array, "b t"], size: int) -> Array:
+    """As many places in every row; zero where there is no token."""
+    x = x[:, :size]
+    there = jnp.pad(slot >= 0, [(0, 0), (0, max(0, size - slot.shape[1]))])
+    there = there[:, :size]
+    x = jnp.pad(x, [(0, 0), (0, size - x.shape[1])] + [(0, 0)] * (x.ndim - 2))
+    return jnp.where(there.reshape(there.shape + (1,) * (x.ndim - 2)), x, 0)
 
 
 @jax.custom_vjp

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from .agreement import BrokenLaw, equal, near
@@ -20,7 +19,7 @@ def check_prefix(run: Run, plain: Run, x: Any) -> None:
     Args:
         run: `(x, state, reset, valid, prefix) -> (y, state)`; None is left out.
         plain: `(x) -> (y, state)` without masks.
-        x: two rows.
+        x: two rows, in numpy, as are the outputs of `run` and `plain`.
 
     Raises:
         BrokenLaw: the first that does not hold.
@@ -40,7 +39,7 @@ def check_prefix(run: Run, plain: Run, x: Any) -> None:
 
 def _marked(time: int, lengths: tuple[int | None, int | None]) -> Any:
     ends = np.array([[time if n is None else n] for n in lengths])
-    return jnp.asarray(np.arange(time)[None, :] < ends)
+    return np.arange(time)[None, :] < ends
 
 
 def _check_causality(run: Run, x: Any, prefix: Any, y: Any) -> None:
@@ -51,11 +50,13 @@ def _check_causality(run: Run, x: Any, prefix: Any, y: Any) -> None:
         for at in {length, min(length + 3, time - 1), time - 1} - {time}:
             if at < length:
                 continue
-            other = x.at[row, at:].add(1.0 + x[row, :1])
+            other = x.copy()
+            other[row, at:] += 1.0 + x[row, :1]
             changed, _ = run(other, prefix=prefix)
             equal(changed[row, :at], y[row, :at], f"outputs before {at}")
         if length > 1:
-            other = x.at[row, length - 1].multiply(-2.0)
+            other = x.copy()
+            other[row, length - 1] *= -2.0
             changed, _ = run(other, prefix=prefix)
             if np.array_equal(changed[row, 0], y[row, 0]):
                 raise BrokenLaw(f"the first of {length} tokens of a prefix is causal")
@@ -66,7 +67,7 @@ def _check_parts(run: Run, x: Any, prefix: Any, y: Any, state: Any) -> None:
     time = x.shape[1]
     longest = int(np.asarray(prefix).sum(axis=1).max())
     for split in {longest, min(longest + 2, time)}:
-        first = jnp.broadcast_to(jnp.arange(time)[None, :] < split, prefix.shape)
+        first = np.broadcast_to(np.arange(time)[None, :] < split, prefix.shape)
         before, middle = run(x, valid=first, prefix=prefix)
         # What is marked in a document that was begun before is read causally.
         behind, after = run(x, state=middle, valid=~first, prefix=~first)
@@ -77,19 +78,20 @@ def _check_parts(run: Run, x: Any, prefix: Any, y: Any, state: Any) -> None:
 def _check_padding(run: Run, x: Any, prefix: Any) -> None:
     """Padding on the left changes nothing."""
     time, extra = x.shape[1], 4
-    shifted = jnp.roll(x, extra, axis=1).at[:, :extra].set(jnp.nan)
-    index = jnp.arange(time)[None, :]
-    real = jnp.broadcast_to(index >= extra, prefix.shape)
-    padded, _ = run(shifted, valid=real, prefix=jnp.roll(prefix, extra, axis=1) | ~real)
-    kept = jnp.broadcast_to(index < time - extra, prefix.shape)
+    shifted = np.roll(x, extra, axis=1)
+    shifted[:, :extra] = np.nan
+    index = np.arange(time)[None, :]
+    real = np.broadcast_to(index >= extra, prefix.shape)
+    padded, _ = run(shifted, valid=real, prefix=np.roll(prefix, extra, axis=1) | ~real)
+    kept = np.broadcast_to(index < time - extra, prefix.shape)
     short, _ = run(x, valid=kept, prefix=prefix)
     near(padded[:, extra:], short[:, : time - extra], "outputs behind padding")
 
 
 def _check_gap(run: Run, x: Any, prefix: Any, y: Any) -> None:
     """What is marked behind a token that is not is read causally."""
-    index = jnp.arange(x.shape[1])[None, :]
-    length = jnp.sum(prefix, axis=1)[:, None]
+    index = np.arange(x.shape[1])[None, :]
+    length = np.sum(prefix, axis=1)[:, None]
     marked, _ = run(x, prefix=prefix | (index > length))
     near(marked, y, "outputs with marks behind a gap")
 
@@ -106,22 +108,21 @@ def _check_documents(run: Run, x: Any) -> None:
     # The first row goes on with a document that was begun before.
     _, carried = run(x)
     reset[0, 0] = False
-    reset, prefix = jnp.asarray(reset), jnp.asarray(prefix)
     y, state = run(x, state=carried, reset=reset, prefix=prefix)
     for start, end in zip(starts, (*starts[1:], time), strict=True):
         alone = np.broadcast_to((index >= start) & (index < end), (2, time))
         rows = slice(1, 2) if start == 0 else slice(0, 2)
-        separate, _ = run(x, valid=jnp.asarray(alone), prefix=prefix)
+        separate, _ = run(x, valid=alone, prefix=prefix)
         near(
-            jnp.where(alone[rows, :, None], y[rows], 0),
+            np.where(alone[rows, :, None], y[rows], 0),
             separate[rows],
             f"outputs of the document with a prefix at {start}",
         )
-    begun = jnp.asarray(np.broadcast_to(index < starts[1], (2, time)))
+    begun = np.broadcast_to(index < starts[1], (2, time))
     first, _ = run(x, state=carried, valid=begun)
     near(y[0, : starts[1]], first[0, : starts[1]], "outputs of a document gone on with")
     # Slots of a cache that are out of sight may differ: what the state answers counts.
-    last = jnp.asarray(np.broadcast_to(index >= starts[-1], (2, time)))
+    last = np.broadcast_to(index >= starts[-1], (2, time))
     _, alone = run(x, valid=last, prefix=prefix)
     answers = [run(x[:, ::-1], state=each)[0] for each in (state, alone)]
     near(answers[0], answers[1], "what follows packed prefixes")

@@ -1,8 +1,16 @@
 """Settings of the whole test run; set before anything touches a device."""
 
+import functools
 import os
 import tempfile
 from pathlib import Path
+
+# Most of the time of these tests is compilation. `make test-all` compiles as users do:
+# it sets this to nothing. Read when JAX is first used, here and in child processes.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+)
 
 import jax
 import pytest
@@ -21,9 +29,9 @@ _CACHE = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(
 )
 # Child processes of the tests share the cache.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 jax.config.update("jax_compilation_cache_dir", _CACHE)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_threefry_partitionable", True)
@@ -34,3 +42,13 @@ def x64():
     """float64 for the algebra."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="session")
+def jit_as_users():
+    """`jax.jit` with all optimisations: for what must hold bit for bit."""
+    options = {
+        "xla_backend_optimization_level": 3,
+        "xla_llvm_disable_expensive_passes": False,
+    }
+    return functools.partial(jax.jit, compiler_options=options)

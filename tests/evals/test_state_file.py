@@ -20,7 +20,8 @@ TOKENS = np.random.default_rng(0).integers(0, 16, 24)
 
 
 def build(width=8, expansion=1, **fields):
-    memory = TitansLMMConfig(num_heads=1, memory_expansion=expansion, **fields)
+    fields = {"memory_expansion": expansion, "persistent_tokens": 0} | fields
+    memory = TitansLMMConfig(num_heads=1, **fields)
     group = Group(layers=(memory, AttentionConfig(num_heads=1)))
     return LanguageModelConfig(vocab_size=16, width=width, pattern=(group,)).build(
         nnx.Rngs(0)

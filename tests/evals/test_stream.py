@@ -28,7 +28,9 @@ from memzoo.models.neural_memory_layer import reporting_surprise
 from memzoo.models.sliding_window_attention import SlidingWindowAttentionConfig
 from memzoo.models.titans_lmm import TitansLMMConfig
 
-TITANS = TitansLMMConfig(num_heads=1, memory_expansion=1, update_every=4)
+TITANS = TitansLMMConfig(
+    num_heads=1, memory_depth=1, persistent_tokens=0, update_every=4
+)
 TOKENS = np.random.default_rng(0).integers(0, 32, 41)
 FIRST, REST = int(TOKENS[0]), TOKENS[1:]
 

@@ -23,7 +23,9 @@ from memzoo.parsing import parse
 from memzoo.train.runs import LoadedRun
 from memzoo.train.writing import SaveError
 
-TITANS = TitansLMMConfig(num_heads=1, memory_expansion=1, update_every=4)
+TITANS = TitansLMMConfig(
+    num_heads=1, memory_depth=1, persistent_tokens=0, update_every=4
+)
 TEXT = bytes(np.random.default_rng(0).integers(97, 123, 60).tolist())
 
 

@@ -2,7 +2,6 @@
 
 import itertools
 
-import jax
 import numpy as np
 import pytest
 
@@ -10,7 +9,7 @@ from memzoo.agreement import BrokenLaw
 from memzoo.prefix_laws import check_prefix
 
 TIME = 21
-X = jax.random.normal(jax.random.key(0), (2, TIME, 3))
+X = np.random.default_rng(0).standard_normal((2, TIME, 3))
 
 
 def _prefix_length(marked, begun, fault):

@@ -28,7 +28,10 @@ def subject() -> Callable[..., Subject]:
         layer = config.build(width, nnx.Rngs(0), layer_index=0, depth=2)
         rng = np.random.default_rng(1)
         state = jax.tree.map(
-            lambda a: a + 0.2 * rng.standard_normal(a.shape).astype(np.float32),
+            # In numpy: JAX would compile a sum for every shape.
+            lambda a: jnp.asarray(
+                np.asarray(a) + 0.2 * rng.standard_normal(a.shape).astype(np.float32)
+            ),
             nnx.state(layer, nnx.Param),
         )
         nnx.update(layer, state)

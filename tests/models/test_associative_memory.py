@@ -44,9 +44,14 @@ def test_the_parts_make_the_layer(built):
 def test_reading_writes_nothing(built):
     layer, _, x = built
     state = layer.init_state(2, 0)
-    inputs, _ = layer.inputs(x, state, Layout())
-    read, memory = layer.write_and_read(inputs, state.memory, None)
-    last = layer.read(inputs.query, memory)
+
+    @jax.jit
+    def run(x, state):
+        inputs, _ = layer.inputs(x, state, Layout())
+        read, memory = layer.write_and_read(inputs, state.memory, None)
+        return inputs, read, memory, layer.read(inputs.query, memory)
+
+    inputs, read, memory, last = jax.tree.map(np.asarray, run(x, state))
     np.testing.assert_allclose(last[:, -1], read[:, -1], rtol=1e-4, atol=1e-5)
     wanted = np.zeros(last.shape)
     for b, t, h in np.ndindex(last.shape[:3]):

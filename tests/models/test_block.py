@@ -10,7 +10,6 @@ from flax import nnx
 
 from memzoo.models.attention import AttentionConfig
 from memzoo.models.block import Block, Group, Stack, StackConfig
-from memzoo.models.delta_net import DeltaNet, DeltaNetConfig
 from memzoo.models.gated_delta_net import GatedDeltaNetConfig
 from memzoo.models.interface import (
     AuxiliaryLoss,
@@ -19,6 +18,7 @@ from memzoo.models.interface import (
     SequenceInfo,
     TokenInfo,
 )
+from memzoo.models.linear_attention import LinearAttention, LinearAttentionConfig
 from memzoo.models.prefix_attention import PrefixAttentionConfig
 from memzoo.models.sliding_window_attention import SlidingWindowAttentionConfig
 from memzoo.testing import check_layer
@@ -27,8 +27,8 @@ WIDTH = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TalkativeConfig(DeltaNetConfig):
-    """A delta net that says how large its values are, and counts its calls."""
+class TalkativeConfig(LinearAttentionConfig):
+    """Linear attention that says how large its values are, and counts its calls."""
 
     def build(self, width, rngs, *, layer_index, depth):
         layer = Talkative(self, width, rngs, depth)
@@ -37,7 +37,7 @@ class TalkativeConfig(DeltaNetConfig):
         return layer
 
 
-class Talkative(DeltaNet):
+class Talkative(LinearAttention):
     def sequence(self, x, state, layout):
         y, state = super().sequence(x, state, layout)
         self.calls[...] += 1

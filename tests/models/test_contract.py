@@ -11,25 +11,24 @@ from memzoo.models.sliding_window_attention import SlidingWindowAttentionConfig
 from memzoo.models.titans_lmm import TitansLMMConfig
 from memzoo.testing import check_layer
 
+# Small programs, since all of their cost is compilation: memories of one matrix within
+# others. `ttt_mlp` has a network here; the compositions have one in the slow set.
 MEMORY = TitansLMMConfig(
-    num_heads=2, memory_expansion=1, update_every=4, chunk_size=8, persistent_tokens=2
+    num_heads=2, memory_depth=1, update_every=4, chunk_size=8, persistent_tokens=0
 )
 SMALL = {
     "mamba2": {"head_size": 16, "state_size": 8},
     "mixture_of_memories": {"memory": GatedDeltaNetConfig(chunk_size=8)},
     "sliding_window_attention": {"window": 6},
-    "titans_lmm": {"update_every": 4, "memory_expansion": 1},
-    "titans_mac": {
-        "memory": dataclasses.replace(MEMORY, persistent_tokens=0),
-        "segment_size": 6,
-    },
+    "titans_lmm": {"update_every": 4, "memory_depth": 1, "persistent_tokens": 2},
+    "titans_mac": {"memory": MEMORY, "segment_size": 6},
     "titans_mag": {
         "memory": MEMORY,
         "attention": SlidingWindowAttentionConfig(window=6, persistent_tokens=2),
     },
     "titans_mal": {
         "memory": MEMORY,
-        "attention": SlidingWindowAttentionConfig(window=6, persistent_tokens=2),
+        "attention": SlidingWindowAttentionConfig(window=6),
     },
     "ttt_linear": {"update_every": 4},
     "ttt_mlp": {"update_every": 4, "backbone": "transformer"},
@@ -43,3 +42,21 @@ def test_registry_and_union_agree():
 @pytest.mark.parametrize("name", LAYERS)
 def test_laws(name):
     check_layer(LAYERS[name](**SMALL.get(name, {})))
+
+
+DEEP = TitansLMMConfig(
+    num_heads=2, memory_expansion=1, update_every=4, chunk_size=8, persistent_tokens=2
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["titans_lmm", "titans_mac", "titans_mag", "titans_mal"]
+)
+def test_laws_with_a_network_for_a_memory(name):
+    if name == "titans_lmm":
+        return check_layer(DEEP)
+    memory = DEEP
+    if name == "titans_mac":
+        memory = dataclasses.replace(DEEP, persistent_tokens=0)
+    return check_layer(LAYERS[name](**(SMALL[name] | {"memory": memory})))

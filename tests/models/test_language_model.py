@@ -11,18 +11,18 @@ from flax import nnx
 from memzoo.models.attention import AttentionConfig
 from memzoo.models.block import Group
 from memzoo.models.delta_net import DeltaNet, DeltaNetConfig
-from memzoo.models.gated_delta_net import GatedDeltaNetConfig
 from memzoo.models.interface import AuxiliaryLoss, Metric, SequenceInfo, TokenInfo
 from memzoo.models.language_model import (
     LanguageModelConfig,
     abstract_model,
     num_parameters,
 )
+from memzoo.models.linear_attention import LinearAttentionConfig
 from memzoo.models.sliding_window_attention import SlidingWindowAttentionConfig
 
 BATCH, TIME, VOCAB, WIDTH = 2, 8, 23, 8
 
-RECURRENT = GatedDeltaNetConfig(num_heads=2, chunk_size=4)
+RECURRENT = LinearAttentionConfig(num_heads=2, chunk_size=4, convolution_size=4)
 ATTENTION = AttentionConfig(num_heads=2)
 WINDOWED = SlidingWindowAttentionConfig(num_heads=2, window=3)
 PATTERNS = {
@@ -51,7 +51,13 @@ def _tokens(shape=(BATCH, TIME), seed=0):
     return jnp.asarray(np.random.default_rng(seed).integers(0, VOCAB, shape))
 
 
-@pytest.fixture(scope="module", params=PATTERNS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        name if name == "hybrid" else pytest.param(name, marks=pytest.mark.slow)
+        for name in PATTERNS
+    ],
+)
 def model(request):
     return _model(PATTERNS[request.param])
 

@@ -27,13 +27,14 @@ from memzoo.models.memory_copies import (
 from memzoo.models.retnet import RetNetConfig
 
 WIDTH, BATCH, TIME, COPIES = 8, 2, 7, 3
+SLOW = {"marks": pytest.mark.slow}
 CONFIGS = [
     LinearAttentionConfig(num_heads=2),
-    RetNetConfig(num_heads=2),
-    RetNetConfig(num_heads=2, convolution_size=3),
-    Mamba2Config(head_size=4, state_size=5),
+    pytest.param(RetNetConfig(num_heads=2), **SLOW),
+    pytest.param(RetNetConfig(num_heads=2, convolution_size=3), **SLOW),
+    pytest.param(Mamba2Config(head_size=4, state_size=5), **SLOW),
     Mamba2Config(head_size=4, state_size=5, convolution_size=0),
-    DeltaNetConfig(num_heads=2),
+    pytest.param(DeltaNetConfig(num_heads=2), **SLOW),
     GatedDeltaNetConfig(num_heads=2, value_heads=4),
 ]
 
@@ -77,17 +78,23 @@ def test_inputs_of_copies_are_those_of_each(config):
         spread_tails(layers[0], empty.tails, COPIES),
     )
     layout = Layout(reset=jnp.zeros((BATCH, TIME), bool).at[0, 3].set(True))
-    inputs, after = inputs_of_copies(stacked, x, tails, empty.position, layout)
     axes = tail_axes(layers[0], tails)
-    for index in range(COPIES):
 
-        def mine(tail, axis, index=index):
-            return tail if axis is None else jnp.take(tail, index, axis=axis)
+    def mine(tail, axis, index):
+        return tail if axis is None else jnp.take(tail, index, axis=axis)
 
-        before = [mine(*pair) for pair in zip(tails, axes, strict=True)]
-        before = type(tails)(*before) if tails else ()
-        state = state_for(before, empty.position)
-        wanted, last = alone[index].inputs(x, state, layout)
+    @jax.jit
+    def together_and_alone(x, tails):
+        found = inputs_of_copies(stacked, x, tails, empty.position, layout)
+        wanted = []
+        for index, layer in enumerate(alone[:COPIES]):
+            before = [mine(*pair, index) for pair in zip(tails, axes, strict=True)]
+            state = state_for(type(tails)(*before) if tails else (), empty.position)
+            wanted.append(layer.inputs(x, state, layout))
+        return found, wanted
+
+    (inputs, after), separately = together_and_alone(x, tails)
+    for index, (wanted, last) in enumerate(separately):
         for name, a in wanted._asdict().items():
             found = getattr(inputs, name)
             if a is None:
@@ -96,7 +103,8 @@ def test_inputs_of_copies_are_those_of_each(config):
             found = found if name == "query" else found[:, index]
             np.testing.assert_allclose(found, a, rtol=1e-5, atol=1e-6)
         for tail, axis, a in zip(after, axes, last, strict=True):
-            np.testing.assert_allclose(mine(tail, axis), a, rtol=1e-5, atol=1e-6)
+            found = mine(tail, axis, index)
+            np.testing.assert_allclose(found, a, rtol=1e-5, atol=1e-6)
 
 
 def test_tails_of_queries_are_held_once():

@@ -56,7 +56,7 @@ def test_variants_obey_the_laws(options):
     check_layer(config, width=WIDTH)
 
 
-@pytest.mark.parametrize("taps", [0, 4])
+@pytest.mark.parametrize("taps", [0, pytest.param(4, marks=pytest.mark.slow)])
 def test_gradients_of_the_forms_are_equal(taps):
     """Of every parameter; without convolutions projections are taken in slots."""
     memory = dataclasses.replace(GATED, convolution_size=taps)

@@ -1,6 +1,7 @@
 """Every form against tokens regrouped by memory in plain Python, in float64."""
 
 import functools
+import itertools
 from functools import partial
 from typing import NamedTuple
 
@@ -223,21 +224,39 @@ def _compare(form, case):
     return found[0], given
 
 
-@pytest.mark.parametrize("reset", ["none", "inside"])
-@pytest.mark.parametrize("rule", CONFIGS)
-@pytest.mark.parametrize("form", ["packed", "padded", "dense"])
+def grid(quick, *axes):
+    """Every combination; those that are not quick in the slow set."""
+    for case in itertools.product(*axes):
+        yield pytest.param(*case, marks=() if case in quick else pytest.mark.slow)
+
+
+SOME_FORMS = {
+    *itertools.product(("packed", "padded", "dense"), ("delta",), ("inside",)),
+    ("packed", "scalar", "none"),
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "rule", "reset"),
+    list(grid(SOME_FORMS, ("packed", "padded", "dense"), CONFIGS, ("none", "inside"))),
+)
 def test_every_form_is_the_regrouped_one(x64, form, rule, reset):
     _compare(form, Case(rule, 15, reset=reset, cut=4))
 
 
-@pytest.mark.parametrize("time", [1, 63])
+@pytest.mark.parametrize("time", [1, pytest.param(63, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("form", ["packed in fives", "dense"])
 def test_at_other_lengths(x64, form, time):
     _compare(form, Case("delta", time))
 
 
-@pytest.mark.parametrize("routing", ["all to two", "ties"])
-@pytest.mark.parametrize("form", ["packed", "padded", "dense"])
+SOME_ROUTINGS = {("packed", "ties"), ("padded", "ties"), ("dense", "all to two")}
+
+
+@pytest.mark.parametrize(
+    ("form", "routing"),
+    list(grid(SOME_ROUTINGS, ("packed", "padded", "dense"), ("all to two", "ties"))),
+)
 def test_memories_that_nobody_chose_are_left_bit_for_bit(x64, form, routing):
     after, given = _compare(form, Case("delta", 15, routing=routing))
     unused = np.asarray(~np.any(given.there, axis=1))
@@ -259,8 +278,9 @@ def test_a_token_is_a_sequence_of_one(x64, rule, own):
     routing = _routing("random", 1)
     there = selected(routing.chosen, MEMORIES, None)
     copies = Copies(LAYERS[rule], own)
-    found = write_token(copies, inputs, memories, routing)
-    wanted = _regrouped(rule, inputs, memories, routing, there, None)
+    found = jax.jit(partial(write_token, copies))(inputs, memories, routing)
+    regrouped = jax.jit(lambda *args: _regrouped(rule, *args, there, None))
+    wanted = regrouped(inputs, memories, routing)
     for a, b in zip(found, wanted, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
     unused = np.asarray(~there[:, 0])
@@ -268,14 +288,14 @@ def test_a_token_is_a_sequence_of_one(x64, rule, own):
 
 
 @pytest.mark.parametrize("form", ["packed", "padded"])
-def test_later_tokens_move_no_bit_of_earlier_outputs(form):
+def test_later_tokens_move_no_bit_of_earlier_outputs(jit_as_users, form):
     """They send the slots of other memories elsewhere; nothing else may change."""
     time, copies = 37, Copies(LAYERS["delta"], True)
     inputs = jax.tree.map(lambda a: a.astype(jnp.float32), _inputs("delta", time, True))
     memories = jnp.ones((BATCH, MEMORIES, HEADS, KEY, VALUE), jnp.float32)
     logits = np.random.default_rng(5).standard_normal((BATCH, time, MEMORIES))
 
-    @jax.jit
+    @jit_as_users
     def run(inputs, logits):
         routing = route(logits, TOP)
         there = selected(routing.chosen, MEMORIES, None)

@@ -14,7 +14,11 @@ from memzoo.models.interface import Layout, state_bytes
 from memzoo.models.titans_lmm import TitansLMMConfig
 
 CONFIG = TitansLMMConfig(
-    num_heads=2, memory_expansion=2, update_every=4, max_learning_rate=0.5
+    num_heads=2,
+    memory_expansion=2,
+    update_every=4,
+    max_learning_rate=0.5,
+    persistent_tokens=0,
 )
 
 
@@ -50,9 +54,9 @@ def test_a_gate_can_be_switched_off(gate):
 
 
 def test_a_new_memory_has_read_the_persistent_tokens():
-    layer = build()
+    layer = build(persistent_tokens=4)
     tokens = layer.persistent[...]
-    plain = build(persistent_tokens=0)
+    plain = build()
     memory = layer._blank(1)
     state = AssociativeState(memory, layer.init_tails(1), jnp.zeros((1,), jnp.int32))
 

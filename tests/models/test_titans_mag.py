@@ -11,7 +11,9 @@ from memzoo.models.titans_lmm import TitansLMMConfig
 from memzoo.models.titans_mag import TitansMAGConfig, windowed
 
 CONFIG = TitansMAGConfig(
-    memory=TitansLMMConfig(num_heads=2, memory_expansion=1, update_every=4),
+    memory=TitansLMMConfig(
+        num_heads=2, memory_depth=1, persistent_tokens=0, update_every=4
+    ),
     attention=SlidingWindowAttentionConfig(num_heads=2, window=4, persistent_tokens=2),
 )
 

@@ -16,7 +16,9 @@ def run(layer, x, state):
 
 def test_attention_reads_the_memory():
     config = TitansMALConfig(
-        memory=TitansLMMConfig(num_heads=2, memory_expansion=1, update_every=4),
+        memory=TitansLMMConfig(
+            num_heads=2, memory_depth=1, persistent_tokens=0, update_every=4
+        ),
         attention=SlidingWindowAttentionConfig(num_heads=2, window=4),
     )
     layer = config.build(16, nnx.Rngs(0), layer_index=0, depth=2)

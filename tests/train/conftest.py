@@ -1,12 +1,14 @@
 """The smallest experiment that has everything, and how to run it in a new process."""
 
 import dataclasses
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import jax
 import pytest
@@ -17,8 +19,8 @@ from memzoo.evals.evaluate import Evaluation
 from memzoo.models.block import Group
 from memzoo.models.language_model import LanguageModelConfig
 from memzoo.models.linear_attention import LinearAttentionConfig
+from memzoo.train import loop
 from memzoo.train.checkpoint import read_manifest
-from memzoo.train.loop import train
 from memzoo.train.metrics import read_lines
 from memzoo.train.program import make_program
 from memzoo.train.sharding import make_mesh
@@ -94,11 +96,13 @@ def known_evaluation(model, task, *, split, examples, batch_size) -> Evaluation:
 
 @pytest.fixture(scope="session")
 def quick_train():
-    """`train`, quiet and with an evaluation that costs nothing."""
+    """`train`, quiet, with an evaluation that costs nothing, compiled once a config."""
+    kept = functools.cache(make_program)
 
     def quick_train(config, run_dir, **options):
         options = {"progress": False, "evaluator": known_evaluation} | options
-        return train(config, run_dir, **options)
+        with mock.patch.object(loop, "make_program", kept):
+            return loop.train(config, run_dir, **options)
 
     return quick_train
 

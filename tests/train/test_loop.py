@@ -107,6 +107,7 @@ def test_a_process_killed_at_any_time_goes_on_exactly(
     assert saved_steps(tmp_path / "run" / "checkpoints") == [10, 20]
 
 
+@pytest.mark.slow
 def test_a_terminated_process_saves_and_exits_0(run_python, tmp_path, record):
     done = run_python(SCRIPT, tmp_path / "run", "terminate")
     assert done.returncode == 0, done.stderr

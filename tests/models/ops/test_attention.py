@@ -266,10 +266,12 @@ def test_the_output_has_the_type_of_the_values():
         ("documents", "blockwise"),
     ],
 )
-def test_no_bit_of_an_output_depends_on_what_comes_later(case, implementation):
+def test_no_bit_of_an_output_depends_on_what_comes_later(
+    jit_as_users, case, implementation
+):
     time, source, groups, options = CASES[case]
     q, k, v, _ = draw(2, time, source, groups, dtype=jnp.float32)
-    run = jax.jit(
+    run = jit_as_users(
         functools.partial(
             attention, implementation=implementation, block_size=BLOCK, **options
         )
@@ -281,9 +283,9 @@ def test_no_bit_of_an_output_depends_on_what_comes_later(case, implementation):
         assert np.array_equal(before[:, :cut], np.asarray(run(*changed))[:, :cut])
 
 
-def test_later_document_starts_change_no_bit_of_earlier_outputs():
+def test_later_document_starts_change_no_bit_of_earlier_outputs(jit_as_users):
     q, k, v, _ = draw(1, 37, 37, 2, dtype=jnp.float32)
-    run = jax.jit(
+    run = jit_as_users(
         functools.partial(attention, implementation="blockwise", block_size=BLOCK)
     )
     one = np.zeros((1, 37), np.int32)

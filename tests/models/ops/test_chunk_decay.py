@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,12 +22,10 @@ def test_decays_equal_products_of_the_steps_between(x64, decays, resets):
     rng = np.random.default_rng(0)
     log_decay = -rng.uniform(size=(1, 2, 6)) * decays
     start = np.asarray([[False, True, False, False, True, False]]) & resets
-    found = chunk_decay(
-        jnp.cumsum(jnp.asarray(log_decay), axis=-1) if decays else None,
-        jnp.cumsum(jnp.asarray(start), axis=1, dtype=jnp.int32) if resets else None,
-        shape=(1, 2, 6),
-        dtype=jnp.float64,
-    )
+    running = np.cumsum(log_decay, axis=-1) if decays else None
+    segment = np.cumsum(start, axis=1, dtype=np.int32) if resets else None
+    run = partial(chunk_decay, shape=(1, 2, 6), dtype=jnp.float64)
+    found = jax.jit(run)(running, segment)
     step = np.where(start[:, None, :], 0.0, np.exp(log_decay))
     carried = np.cumprod(step, axis=-1)
     within = np.zeros((1, 2, 6, 6))
@@ -51,7 +51,7 @@ def test_gradients_stay_finite_under_strong_decay():
         decay = chunk_decay(running, None, shape=running.shape, dtype=jnp.float32)
         return sum(jnp.sum(x) for x in decay)
 
-    gradient = jax.grad(total)(-20 * jnp.arange(1.0, 33)[None, None])
+    gradient = jax.jit(jax.grad(total))(-20 * jnp.arange(1.0, 33)[None, None])
     assert jnp.all(jnp.isfinite(gradient))
 
 
@@ -74,16 +74,21 @@ def test_cotangent_of_the_running_decay_equals_autodiff(x64):
         parts = zip(decays(running), weights, strict=True)
         return sum(jnp.sum(factor * weight) for factor, weight in parts)
 
-    pairs, carried, remained, kept = (
-        factor * weight for factor, weight in zip(decays(running), weights, strict=True)
-    )
-    found = running_cotangent(
-        row_sum(pairs) + carried,
-        column_sum(pairs, jnp.ones((1, 2, 5))),
-        remained,
-        kept,
-    )
-    np.testing.assert_allclose(found, jax.grad(total)(running), rtol=1e-10)
+    @jax.jit
+    def both(running):
+        pairs, carried, remained, kept = (
+            factor * weight
+            for factor, weight in zip(decays(running), weights, strict=True)
+        )
+        found = running_cotangent(
+            row_sum(pairs) + carried,
+            column_sum(pairs, jnp.ones((1, 2, 5))),
+            remained,
+            kept,
+        )
+        return found, jax.grad(total)(running)
+
+    np.testing.assert_allclose(*both(running), rtol=1e-10)
 
 
 def test_scale_and_keep_without_a_factor_are_the_identity():

@@ -35,7 +35,8 @@ def _running_sum(memory, tokens, segment):
 def test_scan_over_chunks_equals_one_pass(time):
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, 9, (2, time)), float)
     start = jnp.asarray([1.0, 2.0])
-    total, memory = chunk_scan(_running_sum, start, tokens, chunk_size=4)
+    run = jax.jit(partial(chunk_scan, _running_sum, chunk_size=4))
+    total, memory = run(start, tokens)
     expected = np.asarray(start)[:, None] + np.cumsum(tokens, axis=1)
     np.testing.assert_allclose(total, expected)
     np.testing.assert_allclose(memory, np.asarray(start) + np.sum(tokens, axis=1))
@@ -44,9 +45,8 @@ def test_scan_over_chunks_equals_one_pass(time):
 def test_document_starts_forget_what_came_before():
     tokens = jnp.ones((2, 11))
     reset = jnp.zeros((2, 11), bool).at[0, 5].set(True).at[1, 0].set(True)
-    total, memory = chunk_scan(
-        _running_sum, jnp.asarray([10.0, 10.0]), tokens, chunk_size=4, reset=reset
-    )
+    run = jax.jit(partial(chunk_scan, _running_sum, chunk_size=4))
+    total, memory = run(jnp.asarray([10.0, 10.0]), tokens, reset=reset)
     first = [11, 12, 13, 14, 15, 1, 2, 3, 4, 5, 6]
     np.testing.assert_allclose(total, [first, list(range(1, 12))])
     np.testing.assert_allclose(memory, [6, 11])
@@ -56,7 +56,7 @@ def test_gradients_pass_through_the_scan():
     def last(start, tokens):
         return jnp.sum(chunk_scan(_running_sum, start, tokens, chunk_size=4)[0][:, -1])
 
-    start, tokens = jax.grad(last, (0, 1))(jnp.ones(2), jnp.ones((2, 11)))
+    start, tokens = jax.jit(jax.grad(last, (0, 1)))(jnp.ones(2), jnp.ones((2, 11)))
     np.testing.assert_allclose(start, 1)
     np.testing.assert_allclose(tokens, 1)
 
@@ -93,8 +93,10 @@ def test_a_given_gradient_is_used_and_equals_autodiff(resets):
         return jnp.sum(total**2 * weights) + jnp.sum(memory**3)
 
     start = jnp.asarray([1.0, 2.0])
-    expected = jax.value_and_grad(plain, (0, 1))(start, tokens)
-    found = jax.value_and_grad(given, (0, 1))(start, tokens)
+    expected, found = (
+        jax.jit(jax.value_and_grad(run, (0, 1)))(start, tokens)
+        for run in (plain, given)
+    )
     jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-5), found, expected)
 
 
@@ -136,6 +138,7 @@ def test_chunks_of_several_memories(x64):
     start = jnp.asarray(rng.standard_normal((2, 3)))
     which = jnp.asarray([[1, 1, 0], [2, 0, 2]])
 
+    @jax.jit
     def run(start, tokens):
         return chunk_scan(_running_sum, start, tokens, chunk_size=4, which=which)
 
@@ -148,7 +151,7 @@ def test_chunks_of_several_memories(x64):
     np.testing.assert_allclose(total, wanted, rtol=1e-12)
     np.testing.assert_allclose(memory, held, rtol=1e-12)
     np.testing.assert_array_equal(memory[0, 2], start[0, 2])
-    gradient = jax.grad(lambda start: jnp.sum(run(start, tokens)[0]))(start)
+    gradient = jax.jit(jax.grad(lambda start: jnp.sum(run(start, tokens)[0])))(start)
     uses = [[3, 8, 0], [4, 0, 7]]
     np.testing.assert_allclose(gradient, uses)
 

@@ -28,6 +28,10 @@ NETWORKS = {
     "swiglu": MemoryNetwork(kind="swiglu", norm="slow", **SIZES),
 }
 
+# One program each, in place of many small ones.
+chunkwise = jax.jit(neural_memory_chunkwise, static_argnames=("network", "rule"))
+recurrent = jax.jit(neural_memory_recurrent, static_argnames=("network", "rule"))
+
 
 def make_case(network, rule, time, *, seed=0, momentum=True, forget=True, keys="any"):
     """Inputs, gates and a memory that has been in use, float64."""
@@ -70,7 +74,7 @@ def in_use(case, network, rule):
     """A memory in the middle of a window, with an anchor of its own."""
     tokens = jax.tree.map(lambda x: x[:, :3], (case["q"], case["k"], case["v"]))
     gates = jax.tree.map(lambda x: x[:, :3], case["gates"])
-    return neural_memory_recurrent(
+    return recurrent(
         *tokens, gates, case["initial"], network=network, rule=rule, slow=case["slow"]
     )[1]
 
@@ -253,7 +257,7 @@ def test_equations_of_the_paper_by_hand(x64, update_every):
     network, rule = NETWORKS["mlp"], WriteRule(update_every=update_every)
     case = make_case(network, rule, 12)
     memory = case["initial"]
-    read, after = neural_memory_chunkwise(
+    read, after = chunkwise(
         case["q"], case["k"], case["v"], case["gates"], memory,
         network=network, rule=rule,
     )  # fmt: skip
@@ -270,7 +274,7 @@ def test_equations_of_the_paper_by_hand(x64, update_every):
 def test_without_momentum_and_forgetting_it_is_the_delta_rule(x64):
     network, rule = NETWORKS["linear"], WriteRule(update_every=1)
     case = make_case(network, rule, 14, momentum=False, forget=False)
-    read, after = neural_memory_chunkwise(
+    read, after = chunkwise(
         case["q"], case["k"], case["v"], case["gates"], case["initial"],
         network=network, rule=rule,
     )  # fmt: skip
@@ -287,7 +291,7 @@ def test_one_window_from_zero_is_linear_attention(x64):
     case = make_case(network, rule, 14, momentum=False, forget=False)
     memory = jax.tree.map(jnp.zeros_like, case["initial"])
     gates = Gates(jnp.ones_like(case["gates"].learning_rate))
-    read, _ = neural_memory_chunkwise(
+    read, _ = chunkwise(
         case["q"], case["k"], case["v"], gates, memory, network=network, rule=rule
     )
     scores = np.einsum("bthk,bshk->bhts", case["q"], case["k"]) * np.tri(14)
@@ -300,7 +304,7 @@ def test_the_first_token_has_no_other_in_its_loss_window(x64):
     rule, wide = WriteRule(update_every=4), WriteRule(update_every=4, loss_window=2)
     case = make_case(network, rule, 10)
     memory = new_memory(case["initial"].weights, network, wide, momentum=True)
-    read = partial(neural_memory_recurrent, network=network)
+    read = partial(recurrent, network=network)
     one, _ = read(*(case[n] for n in "qkv"), case["gates"], case["initial"], rule=rule)
     two, _ = read(*(case[n] for n in "qkv"), case["gates"], memory, rule=wide)
     np.testing.assert_allclose(one[:, 0], two[:, 0], rtol=1e-12)
@@ -313,7 +317,7 @@ def test_ttt_as_its_authors_compute_it(x64):
     rule = WriteRule(update_every=7, schedule="window", loss="half")
     case = make_case(network, rule, 7, forget=False)
     gates, slow, memory = case["gates"], case["slow"], case["initial"]
-    read, after = neural_memory_chunkwise(
+    read, after = chunkwise(
         case["q"], case["k"], case["v"], gates, memory,
         network=network, rule=rule, slow=slow,
     )  # fmt: skip
@@ -361,13 +365,13 @@ def test_step_is_one_gradient_of_the_printed_loss(x64):
     np.testing.assert_allclose(jnp.sum(foreseen), loss(memory.weights), rtol=1e-9)
 
 
-def test_later_tokens_change_no_bit_of_earlier_outputs():
+def test_later_tokens_change_no_bit_of_earlier_outputs(jit_as_users):
     network, rule = NETWORKS["mlp"], WriteRule(update_every=8)
     with jax.enable_x64(True):
         case = make_case(network, rule, 20)
     case = jax.tree.map(lambda x: x.astype(jnp.float32), case)
     memory = new_memory(case["initial"].weights, network, rule, momentum=True)
-    call = jax.jit(partial(neural_memory_chunkwise, network=network, rule=rule))
+    call = jit_as_users(partial(chunkwise, network=network, rule=rule))
     tokens = [case[n] for n in "qkv"]
     before, _ = call(*tokens, case["gates"], memory)
     changed = [x.at[:, 11:].multiply(-3.0) for x in tokens]

@@ -48,8 +48,13 @@ def _queues(chosen, valid):
 
 
 def _slots(chosen, valid, size):
-    there = selected(chosen, MEMORIES, None if valid.all() else jnp.asarray(valid))
-    return assign_slots(chosen, there, size), there
+    @jax.jit
+    def run(chosen, valid):
+        there = selected(chosen, MEMORIES, valid)
+        return assign_slots(chosen, there, size), there
+
+    found = run(chosen, None if np.all(valid) else np.asarray(valid))
+    return jax.tree.map(np.asarray, found)
 
 
 LENGTHS = np.arange(TIME)[None] < np.array([[TIME - 4], [TIME]])
@@ -113,7 +118,8 @@ def test_document_starts_as_each_memory_sees_them(kind, size):
     reset[0, [0, 4, 5]] = True
     reset[1, [2, TIME - 1]] = True
     slots, _ = _slots(chosen, np.ones((BATCH, TIME), bool), size)
-    starts, unreached = slot_resets(slots, jnp.asarray(reset), TOP)
+    resets = jax.jit(lambda slots, reset: slot_resets(slots, reset, TOP))
+    starts, unreached = jax.tree.map(np.asarray, resets(slots, reset))
     wanted = np.zeros(starts.shape, bool)
     for b, queues in enumerate(_queues(np.asarray(chosen), np.ones((BATCH, TIME)))):
         for m, queue in enumerate(queues):
@@ -139,8 +145,10 @@ def test_the_gradient_of_a_move_is_that_of_its_gather(x64):
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.standard_normal((BATCH, TIME, 3)))
     weight = jnp.asarray(rng.standard_normal((*token.shape, 3)))
-    found = jax.value_and_grad(lambda x: jnp.sum(move(x, token, back) * weight))(x)
-    wanted = jax.value_and_grad(lambda x: jnp.sum(_plain_move(x, token) * weight))(x)
+    found, wanted = (
+        jax.jit(jax.value_and_grad(lambda x, run=run: jnp.sum(run(x) * weight)))(x)
+        for run in (lambda x: move(x, token, back), lambda x: _plain_move(x, token))
+    )
     np.testing.assert_allclose(found[0], wanted[0], rtol=1e-12)
     np.testing.assert_allclose(found[1], wanted[1], rtol=1e-12, atol=1e-12)
 
@@ -150,22 +158,31 @@ def test_what_is_moved_to_slots_comes_back(x64):
     slots, there = _slots(chosen, LENGTHS, 3)
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.standard_normal((BATCH, TIME, 2, 3)))
-    back = slots_to_choices(tokens_to_slots(x, slots, chosen), slots, chosen)
+
+    @jax.jit
+    def there_and_back(x):
+        return slots_to_choices(tokens_to_slots(x, slots, chosen), slots, chosen)
+
+    back, x = np.asarray(there_and_back(x)), np.asarray(x)
     for b, t, choice in np.ndindex(BATCH, TIME, TOP):
         wanted = x[b, t] if LENGTHS[b, t] else 0 * x[b, t]
         np.testing.assert_array_equal(back[b, t, choice], wanted)
     own = jnp.asarray(rng.standard_normal((BATCH, MEMORIES, TIME, 2)))
-    back = slots_to_choices(memories_to_slots(own, slots, TOP), slots, chosen)
+
+    @jax.jit
+    def own_there_and_back(own):
+        return slots_to_choices(memories_to_slots(own, slots, TOP), slots, chosen)
+
+    back = np.asarray(own_there_and_back(own))
     for b, t, choice in np.ndindex(BATCH, TIME, TOP):
-        wanted = own[b, chosen[b, t, choice], t] * LENGTHS[b, t]
+        wanted = np.asarray(own)[b, chosen[b, t, choice], t] * LENGTHS[b, t]
         np.testing.assert_array_equal(back[b, t, choice], wanted)
-    weight = jnp.asarray(rng.standard_normal((BATCH, TIME, TOP, 2)))
+    weight = rng.standard_normal((BATCH, TIME, TOP, 2))
 
     def moved(own):
-        read = slots_to_choices(memories_to_slots(own, slots, TOP), slots, chosen)
-        return jnp.sum(read * weight)
+        return jnp.sum(own_there_and_back(own) * weight)
 
-    gradient = jax.grad(moved)(own)
+    gradient = np.asarray(jax.jit(jax.grad(moved))(own))
     for b, t, m in np.ndindex(BATCH, TIME, MEMORIES):
         wanted = np.zeros(2)
         if there[b, t, m]:
@@ -177,7 +194,7 @@ def test_nothing_that_is_not_finite_reaches_a_slot():
     chosen = _chosen("random")
     slots, _ = _slots(chosen, LENGTHS, 3)
     x = jnp.where(jnp.asarray(LENGTHS)[:, :, None], 1.0, jnp.nan)
-    moved = tokens_to_slots(x, slots, chosen)
+    moved = jax.jit(lambda x: tokens_to_slots(x, slots, chosen))(x)
     np.testing.assert_array_equal(moved[:, :, 0], np.asarray(slots.pair) >= 0)
 
 

@@ -16,7 +16,13 @@ FORMS = ("scan", "parallel")
 
 @pytest.mark.parametrize(
     ("time", "form"),
-    [(1, "scan"), (15, "scan"), (16, "scan"), (17, "scan"), (17, "parallel")],
+    [
+        (1, "scan"),
+        pytest.param(15, "scan", marks=pytest.mark.slow),
+        pytest.param(16, "scan", marks=pytest.mark.slow),
+        (17, "scan"),
+        (17, "parallel"),
+    ],
 )
 def test_chunkwise_equals_recurrent_at_awkward_lengths(
     x64, make_inputs, make_reset, assert_same, time, form
@@ -33,7 +39,13 @@ def test_chunkwise_equals_recurrent_at_awkward_lengths(
 
 @pytest.mark.parametrize(
     ("chunk_size", "form"),
-    [(1, "scan"), (7, "scan"), (64, "scan"), (None, "auto"), (64, "parallel")],
+    [
+        pytest.param(1, "scan", marks=pytest.mark.slow),
+        (7, "scan"),
+        pytest.param(64, "scan", marks=pytest.mark.slow),
+        (None, "auto"),
+        pytest.param(64, "parallel", marks=pytest.mark.slow),
+    ],
 )
 def test_chunk_size_does_not_change_the_result(
     x64, make_inputs, make_reset, assert_same, chunk_size, form
@@ -140,11 +152,13 @@ def test_steps_equal_the_sequence(x64, make_inputs):
 def test_packed_documents_equal_separate_runs(x64, make_inputs, form):
     inputs = make_inputs(37)
     memory = inputs.pop("memory")
-    start = jnp.zeros((2, 37), bool).at[:, 21].set(True)
+    start = np.arange(37)[None, :] == np.full((2, 1), 21)
     run = jax.jit(partial(scalar_decay_chunkwise, chunk_size=16, form=form))
     packed, last = run(**inputs, memory=memory, reset=start)
-    first = {name: x[:, :21] for name, x in inputs.items()}
-    second = {name: x[:, 21:] for name, x in inputs.items()}
+    first, second = (
+        {name: np.asarray(x)[:, part] for name, x in inputs.items()}
+        for part in (np.s_[:21], np.s_[21:])
+    )
     o, _ = run(**first, memory=memory)
     np.testing.assert_allclose(packed[:, :21], o, rtol=1e-9, atol=1e-12)
     o, alone = run(**second, memory=jnp.zeros_like(memory))
@@ -157,9 +171,9 @@ def _single(inputs):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_identity_tokens_leave_the_memory_bit_for_bit(make_inputs, form):
+def test_identity_tokens_leave_the_memory_bit_for_bit(make_inputs, jit_as_users, form):
     inputs = _single(make_inputs(16))
-    run = jax.jit(partial(scalar_decay_chunkwise, chunk_size=16, form=form))
+    run = jit_as_users(partial(scalar_decay_chunkwise, chunk_size=16, form=form))
     nothing = {name: jnp.zeros_like(inputs[name]) for name in ("k", "v", "log_decay")}
     _, memory = run(**{**inputs, **nothing})
     np.testing.assert_array_equal(memory, inputs["memory"])
@@ -174,25 +188,27 @@ def test_identity_tokens_leave_the_memory_bit_for_bit(make_inputs, form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("place", [1, 13, 20, 36])
 def test_outputs_do_not_depend_on_later_inputs_in_any_bit(
-    make_inputs, make_reset, place, form
+    make_inputs, make_reset, jit_as_users, form
 ):
-    inputs = _single(make_inputs(37))
+    inputs = jax.tree.map(np.asarray, _single(make_inputs(37)))
     other = _single(make_inputs(37, decay="strong", seed=5))
-    reset = make_reset("inside", 37)
-    run = jax.jit(partial(scalar_decay_chunkwise, chunk_size=16, form=form))
-    changed = {
-        name: x
-        if name == "memory"
-        else jnp.concatenate([x[:, :place], other[name][:, place:]], axis=1)
-        for name, x in inputs.items()
-    }
+    other = jax.tree.map(np.asarray, other)
+    reset = np.asarray(make_reset("inside", 37))
+    run = jit_as_users(partial(scalar_decay_chunkwise, chunk_size=16, form=form))
     o, _ = run(**inputs, reset=reset)
-    o_changed, _ = run(
-        **changed, reset=reset.at[:, place:].set(jnp.logical_not(reset[:, place:]))
-    )
-    np.testing.assert_array_equal(o[:, :place], o_changed[:, :place])
+    for place in (1, 13, 20, 36):
+        changed = {
+            name: x
+            if name == "memory"
+            else np.concatenate([x[:, :place], other[name][:, place:]], axis=1)
+            for name, x in inputs.items()
+        }
+        starts = np.where(np.arange(37) < place, reset, ~reset)
+        o_changed, _ = run(**changed, reset=starts)
+        np.testing.assert_array_equal(
+            np.asarray(o)[:, :place], np.asarray(o_changed)[:, :place]
+        )
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -225,8 +241,15 @@ def test_bfloat16_stays_close_to_float64(form):
 WHICH = np.array([[0, 2, 2, 0, 3], [3, 3, 3, 3, 3]])
 
 
-@pytest.mark.parametrize("resets", ["none", "inside"])
-@pytest.mark.parametrize("decay", ["mild", "none"])
+@pytest.mark.parametrize(
+    ("decay", "resets"),
+    [
+        ("mild", "inside"),
+        pytest.param("none", "none", marks=pytest.mark.slow),
+        pytest.param("mild", "none", marks=pytest.mark.slow),
+        pytest.param("none", "inside", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("form", FORMS)
 def test_each_chunk_has_the_memory_that_it_names(
     x64, make_inputs, make_reset, assert_same, one_memory_at_a_time, form, decay, resets
@@ -243,7 +266,7 @@ def test_each_chunk_has_the_memory_that_it_names(
         inputs,
         make_reset(resets, 18),
     )
-    _, after = chunks(**inputs)
+    _, after = jax.jit(chunks)(**inputs)
     np.testing.assert_array_equal(after[:, 1], memories[:, 1])
     np.testing.assert_array_equal(after[1, :3], memories[1, :3])
 

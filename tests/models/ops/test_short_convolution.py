@@ -10,6 +10,9 @@ from memzoo.models.ops.short_convolution import (
     short_convolution_step,
 )
 
+# One program each, in place of many small ones.
+convolve, step = jax.jit(short_convolution), jax.jit(short_convolution_step)
+
 
 def _inputs(time=9, width=3, taps=4):
     rng = np.random.default_rng(0)
@@ -25,7 +28,7 @@ def _inputs(time=9, width=3, taps=4):
 @pytest.mark.parametrize("taps", [1, 2, 4])
 def test_convolution_equals_numpy(x64, taps):
     inputs = _inputs(taps=taps)
-    y, tail = short_convolution(**inputs)
+    y, tail = convolve(**inputs)
     whole = np.concatenate([inputs["tail"], inputs["x"]], axis=1)
     for row in range(2):
         for channel in range(3):
@@ -40,12 +43,10 @@ def test_convolution_equals_numpy(x64, taps):
 @pytest.mark.parametrize("taps", [1, 4])
 def test_steps_equal_the_sequence(x64, taps):
     inputs = _inputs(taps=taps)
-    y, last = short_convolution(**inputs)
+    y, last = convolve(**inputs)
     tail = inputs["tail"]
     for t in range(9):
-        token, tail = short_convolution_step(
-            inputs["x"][:, t], inputs["kernel"], tail, inputs["bias"]
-        )
+        token, tail = step(inputs["x"][:, t], inputs["kernel"], tail, inputs["bias"])
         np.testing.assert_allclose(token, y[:, t], rtol=1e-12)
     np.testing.assert_array_equal(tail, last)
 
@@ -55,9 +56,9 @@ def test_parts_equal_the_whole(x64, cut):
     inputs = _inputs()
     x = inputs.pop("x")
     tail = inputs.pop("tail")
-    y, last = short_convolution(x, tail=tail, **inputs)
-    first, tail = short_convolution(x[:, :cut], tail=tail, **inputs)
-    second, tail = short_convolution(x[:, cut:], tail=tail, **inputs)
+    y, last = convolve(x, tail=tail, **inputs)
+    first, tail = convolve(x[:, :cut], tail=tail, **inputs)
+    second, tail = convolve(x[:, cut:], tail=tail, **inputs)
     np.testing.assert_allclose(jnp.concatenate([first, second], 1), y, rtol=1e-12)
     np.testing.assert_array_equal(tail, last)
 
@@ -68,13 +69,13 @@ def test_packed_documents_equal_separate_runs(x64, starts):
     x = inputs.pop("x")
     tail = inputs.pop("tail")
     reset = jnp.zeros((2, 9), bool).at[:, jnp.asarray(starts)].set(True)
-    y, last = short_convolution(x, tail=tail, reset=reset, **inputs)
+    y, last = convolve(x, tail=tail, reset=reset, **inputs)
     edges = [0, *starts, 9] if starts[0] else [*starts, 9]
     pieces = []
     for begin, end in pairwise(edges):
         if begin in starts:
             tail = jnp.zeros_like(tail)
-        piece, tail = short_convolution(x[:, begin:end], tail=tail, **inputs)
+        piece, tail = convolve(x[:, begin:end], tail=tail, **inputs)
         pieces.append(piece)
     np.testing.assert_allclose(jnp.concatenate(pieces, axis=1), y, rtol=1e-12)
     np.testing.assert_array_equal(last, tail)
@@ -88,10 +89,10 @@ def test_tokens_after_the_length_are_ignored(x64, taps, resets):
     tail = inputs.pop("tail")
     reset = jnp.zeros((2, 9), bool).at[:, 1].set(True) if resets else None
     length = jnp.asarray([0, 5], jnp.int32)
-    _, last = short_convolution(x, tail=tail, reset=reset, length=length, **inputs)
+    _, last = convolve(x, tail=tail, reset=reset, length=length, **inputs)
     np.testing.assert_array_equal(last[0], tail[0])
     short = None if reset is None else reset[:, :5]
-    _, expected = short_convolution(x[:, :5], tail=tail, reset=short, **inputs)
+    _, expected = convolve(x[:, :5], tail=tail, reset=short, **inputs)
     np.testing.assert_array_equal(last[1], expected[1])
 
 
@@ -100,8 +101,9 @@ def test_gradient_of_every_input_equals_finite_differences(x64):
     reset = jnp.zeros((2, 5), bool).at[0, 2].set(True)
     weights = jnp.asarray(np.random.default_rng(2).standard_normal((2, 5, 3)))
 
+    @jax.jit
     def loss(inputs):
-        y, tail = short_convolution(**inputs, reset=reset)
+        y, tail = convolve(**inputs, reset=reset)
         return jnp.sum(weights * y**2) + jnp.sum(tail**3)
 
     gradient = jax.grad(loss)(inputs)
@@ -123,11 +125,11 @@ def test_types_of_input_and_tail_are_kept():
     inputs = _inputs()
     x = inputs.pop("x").astype(jnp.bfloat16)
     tail = inputs.pop("tail").astype(jnp.float32)
-    y, last = short_convolution(x, tail=tail, **inputs)
+    y, last = convolve(x, tail=tail, **inputs)
     assert y.dtype == jnp.bfloat16 and last.dtype == jnp.float32
 
 
 def test_a_tail_of_the_wrong_length_is_refused():
     inputs = _inputs()
     with pytest.raises(ValueError, match="tail holds 2 tokens; a kernel of 4 rows"):
-        short_convolution(**{**inputs, "tail": inputs["tail"][:, 1:]})
+        convolve(**{**inputs, "tail": inputs["tail"][:, 1:]})

@@ -1,5 +1,7 @@
 """Windows are what a plain loop over documents makes them."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,10 +52,10 @@ def scan(x, carry, count, update_every, chunk_size, reset=None, length=None):
     valid = None
     if length is not None:
         valid = jnp.arange(time)[None] < jnp.asarray(length)[:, None]
-    return window_scan(
-        body, carry, x, place=places(count, reset, time), update_every=update_every,
-        chunk_size=chunk_size, reset=reset, valid=valid,
-    )  # fmt: skip
+    run = partial(window_scan, body, update_every=update_every, chunk_size=chunk_size)
+    return jax.jit(run)(
+        carry, x, place=places(count, reset, time), reset=reset, valid=valid
+    )
 
 
 @pytest.mark.parametrize("update_every", [1, 4, 7])
@@ -101,7 +103,8 @@ def test_the_gradient_goes_through_every_scan(x64):
                 sums.append(jnp.sin(held))
         return sum(sums)
 
-    np.testing.assert_allclose(jax.grad(total)(x), jax.grad(plain)(x), rtol=1e-9)
+    found, wanted = (jax.jit(jax.grad(f))(x) for f in (total, plain))
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)
 
 
 def test_a_move_and_the_way_back(x64):
@@ -112,6 +115,7 @@ def test_a_move_and_the_way_back(x64):
     np.testing.assert_array_equal(y[0], jnp.stack([x[0, 2], 0 * x[0, 0], x[0, 0]]))
     np.testing.assert_array_equal(move(y, destination, source)[1, 1:], x[1, 1:])
     weight = jnp.cos(jnp.arange(y.size)).reshape(y.shape)
-    gradient = jax.grad(lambda x: jnp.sum(move(x, source, destination) * weight))(x)
+    moved = jax.grad(lambda x: jnp.sum(move(x, source, destination) * weight))
+    gradient = jax.jit(moved)(x)
     np.testing.assert_array_equal(gradient[0, 2], weight[0, 0])
     np.testing.assert_array_equal(gradient[0, 1], jnp.zeros(4))

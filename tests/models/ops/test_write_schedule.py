@@ -1,5 +1,6 @@
 """The coefficients, against the recurrences that they solve."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -30,8 +31,14 @@ def test_titans_solves_its_recurrence(x64, kind):
     gates, valid = gates_of(kind, rng), np.array([1, 1, 0, 1, 1, 0], bool)
     u = rng.standard_normal(SIZE)
     first, momentum = 1.3, 0.0 if gates.momentum is None else -0.7
-    schedule = titans_schedule(gates, jnp.asarray(valid)[None], None)
-    before = before_the_write(schedule)
+
+    @jax.jit
+    def coefficients_of(gates, valid):
+        schedule = titans_schedule(gates, valid, None)
+        return schedule, before_the_write(schedule)
+
+    schedule, before = jax.tree.map(np.asarray, coefficients_of(gates, valid[None]))
+    gates = jax.tree.map(np.asarray, gates)
     w, s = first, momentum
     for t in range(SIZE):
         previous = w
@@ -57,7 +64,8 @@ def test_a_window_scales_all_its_steps(x64):
     valid = np.array([0, 1, 1, 1, 0, 0], bool)
     u = rng.standard_normal(SIZE)
     gates = Gates(theta, step_scale=scale)
-    schedule = window_schedule(gates, jnp.asarray(valid)[None])
+    schedule = jax.tree.map(np.asarray, jax.jit(window_schedule)(gates, valid[None]))
+    theta, scale = np.asarray(theta), np.asarray(scale)
     anchor, s = 0.4, -0.2
     for t in range(1, SIZE):
         if valid[t]:

@@ -42,7 +42,7 @@ class _StandardError(io.TextIOBase):
         return self._stream.fileno()
 
     @property
-    def encoding(self) -> str:
+    def encoding(self) -> str:  # type: ignore[override]
         return self._stream.encoding or "utf-8"
 
 

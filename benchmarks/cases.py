@@ -176,6 +176,9 @@ GROWTH: tuple[Growth, ...] = (
     Growth(operation="scalar_decay"),
     Growth(operation="titans", update_every=16),
     Growth(operation="titans_mlp", update_every=16),
+    Growth(operation="titans_lmm", update_every=16),
+    Growth(operation="titans_lmm", update_every=64),
+    Growth(operation="ttt", update_every=16),
 )
 
 

@@ -6,6 +6,7 @@ then copied. Every sum here is a product with ones; every gradient of a product 
 the order of its factor. All can be differentiated twice.
 """
 
+import math
 from functools import partial
 
 import jax
@@ -26,10 +27,22 @@ def product(
 ) -> Float[Array, "..."]:
     """The einsum of two arrays, rounded to `operand` and summed in their own type.
 
-    Every letter of a factor stands in the other one or in the result.
+    Args:
+        equation: every letter of a factor stands in the other one or in the result.
+        left: first factor.
+        right: second factor.
+        operand: type of the factors in the product.
     """
     dtype = jnp.result_type(left, right)
-    return matrix_product(equation, left, right, operand=operand, accumulate=dtype)
+    multiply = partial(matrix_product, operand=operand, accumulate=dtype)
+    names, result = equation.split("->")
+    a, b = names.split(",")
+    over_tokens = len(result) == 4 and a[2] == b[2] and a[2] not in result
+    if over_tokens and left.shape[-1] > right.shape[-1]:
+        # A wide left factor that has to be turned runs at half the speed.
+        turned = multiply(f"{b},{a}->{result[:2]}{result[3]}{result[2]}", right, left)
+        return jnp.swapaxes(turned, 2, 3)
+    return multiply(equation, left, right)
 
 
 def _product(equation: str, left: Array, right: Array, operand: DTypeLike):
@@ -139,3 +152,35 @@ def _standardise_back(epsilon: float, saved: tuple, cotangents: tuple) -> tuple[
 
 
 _standardise.defvjp(_standardise_forward, _standardise_back)
+
+
+@jax.custom_vjp
+def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """GELU with the hyperbolic tangent, the approximation in common use."""
+    t, _ = _gelu_tangent(x)
+    return 0.5 * x * (1 + t)
+
+
+@jax.custom_vjp
+def _gelu_slope(x: Array) -> Array:
+    t, slope = _gelu_tangent(x)
+    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope
+
+
+def _gelu_bend(x: Array) -> Array:
+    t, slope = _gelu_tangent(x)
+    third = 6 * _GELU_SCALE * _GELU_CUBE * x
+    return (1 - t * t) * (slope + 0.5 * x * (third - 2 * t * slope * slope))
+
+
+_GELU_SCALE, _GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
+
+
+def _gelu_tangent(x: Array) -> tuple[Array, Array]:
+    square = _GELU_CUBE * x * x
+    t = jnp.tanh(_GELU_SCALE * x * (1 + square))
+    return t, _GELU_SCALE * (1 + 3 * square)
+
+
+gelu.defvjp(lambda x: (gelu(x), x), lambda x, c: (c * _gelu_slope(x),))
+_gelu_slope.defvjp(lambda x: (_gelu_slope(x), x), lambda x, c: (c * _gelu_bend(x),))

@@ -14,7 +14,7 @@ import jax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from .fast_gradients import over_rows, product, standardise
+from .fast_gradients import gelu, over_rows, product, standardise
 
 Weights = dict[str, Float[Array, "b h *shape"]]
 """By name: matrices `b h i o`, vectors `b h o`."""
@@ -48,7 +48,7 @@ SLOW = ("norm", "norm_bias")
 """Names of the slow weights, of a network whose norm is slow."""
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu": lambda x: jax.nn.gelu(x, approximate=True),
+    "gelu": gelu,
     "silu": jax.nn.silu,
 }
 

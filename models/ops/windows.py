@@ -99,7 +99,7 @@ def window_scan(
     index = jnp.cumsum(starts, axis=1, dtype=jnp.int32) - starts[:, :1]
     slot = jnp.where(real, index * grid.window + offset, -1)
     begins = None if reset is None else jnp.logical_and(reset, real)
-    straight = aligned and not documents
+    straight = aligned and not documents and grid.window == update_every
     run = partial(_round, body, prepare, tokens, place, begins, slot, grid, straight)
     if rounds == 1:
         return run(carry, jnp.int32(0))

@@ -71,5 +71,11 @@ def test_an_unknown_row_is_refused(name):
 def test_growth_follows_the_rows_chosen():
     chosen = select_growth(select_rows("delta:2048,attention"))
     assert [growth.operation for growth in chosen] == ["delta"]
+    layers = select_growth(select_rows("titans_lmm,ttt"))
+    assert [(g.operation, g.update_every) for g in layers] == [
+        ("titans_lmm", 16),
+        ("titans_lmm", 64),
+        ("ttt", 16),
+    ]
     (deep,) = select_growth(select_rows("titans_mlp"))
     assert {case.update_every for case in deep.cases} == {16}

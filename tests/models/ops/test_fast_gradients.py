@@ -1,5 +1,7 @@
 """Values, gradients and gradients of gradients beside the plain formulas."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,11 @@ CASES = {
         lambda x, y: jnp.einsum("bhck,bhfk->bhcf", x, y),
         (ROWS, (2, 3, 6, 4)),
     ),
+    "product over tokens": (
+        lambda x, y: ops.product("bhck,bhcv->bhkv", x, y, jnp.float64),
+        lambda x, y: jnp.einsum("bhck,bhcv->bhkv", x, y),
+        (ROWS, (2, 3, 5, 3)),
+    ),
     "scale_rows": (ops.scale_rows, lambda x, f: x * f[..., None], (ROWS, LONG)),
     "row_product": (ops.row_product, lambda x, y: jnp.sum(x * y, -1), (ROWS, ROWS)),
     "over_rows": (
@@ -27,6 +34,7 @@ CASES = {
         lambda x: jnp.broadcast_to(x[:, :, None], ROWS),
         ((2, 3, 4),),
     ),
+    "gelu": (ops.gelu, partial(jax.nn.gelu, approximate=True), (ROWS,)),
     "standardise": (ops.standardise, plain_standardise, (ROWS,)),
 }
 

@@ -47,12 +47,14 @@ def places(count, reset, time):
     return jnp.asarray(place, jnp.int32)
 
 
-def scan(x, carry, count, update_every, chunk_size, reset=None, length=None):
+def scan(x, carry, count, update_every, chunk_size, reset=None, length=None, **options):
     time = x.shape[1]
     valid = None
     if length is not None:
         valid = jnp.arange(time)[None] < jnp.asarray(length)[:, None]
-    run = partial(window_scan, body, update_every=update_every, chunk_size=chunk_size)
+    run = partial(
+        window_scan, body, update_every=update_every, chunk_size=chunk_size, **options
+    )
     return jax.jit(run)(
         carry, x, place=places(count, reset, time), reset=reset, valid=valid
     )
@@ -67,6 +69,24 @@ def test_every_start_and_length(update_every, chunk_size):
     expected, ends = by_hand(x, count, [1.5, 0.0], [1, 0], update_every, None, [23, 23])
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(np.stack(after, 1), ends, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("chunk_size", "moves"), [(2, False), (3, True), (16, False)])
+def test_rows_that_begin_with_a_window_need_no_moves(chunk_size, moves):
+    """What stands behind a row's end is not seen: it is not a number here."""
+    x = np.random.default_rng(0).standard_normal((2, 23)).astype(np.float32)
+    count, length = [4, 0], [23, 13]
+    beyond = np.arange(23)[None] >= np.asarray(length)[:, None]
+    carry = (jnp.array([1.5, 0.0]), jnp.array([1, 0]))
+    row = jnp.asarray(np.where(beyond, np.nan, x))
+    call = jax.jit(
+        lambda x: scan(x, carry, count, 4, chunk_size, None, length, aligned=True)
+    )
+    out, after = call(row)
+    expected, ends = by_hand(x, count, [1.5, 0.0], [1, 0], 4, None, length)
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(np.stack(after, 1), ends, rtol=1e-5, atol=1e-5)
+    assert ("gather" in call.lower(row).as_text()) == moves
 
 
 @pytest.mark.parametrize("every", [1, 3, 11])

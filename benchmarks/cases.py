@@ -15,11 +15,13 @@ Operation = Literal[
     "titans",
     "ttt",
     "titans_mlp",
+    "mixture",
 ]
-Peer = Literal["transformers", "fla", "torch", "titans", "materialised"]
+Peer = Literal["transformers", "fla", "torch", "titans", "materialised", "dense"]
+Preferred = Literal["none", "one", "two"]
 
-# The peer that is another form of ours, and runs in our own interpreter.
-OWN_PEERS: frozenset[Peer] = frozenset(["materialised"])
+# Peers that are another form of ours, and run in our own interpreter.
+OWN_PEERS: frozenset[Peer] = frozenset(["materialised", "dense"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,16 +36,25 @@ class Case:
     update_every: int | None = None
     """Tokens between two anchors of a memory that learns; None: it has no anchors."""
 
+    num_memories: int | None = None
+    """Memories that tokens are routed to, two each; None: there is one."""
+    preferred: Preferred = "none"
+    """Memories that every token chooses, if it may choose; others by chance."""
+
     @property
     def name(self) -> str:
-        anchors = "" if self.update_every is None else f":{self.update_every}"
-        return f"{self.operation}:{self.time}{anchors}"
+        return ":".join([f"{self.operation}:{self.time}", *self._numbers])
 
     @property
     def label(self) -> str:
         """The operation in words."""
-        anchors = "" if self.update_every is None else f"/{self.update_every}"
-        return self.operation.replace("_", " ") + anchors
+        return "/".join([self.operation.replace("_", " "), *self._numbers])
+
+    @property
+    def _numbers(self) -> list[str]:
+        numbers = [n for n in (self.update_every, self.num_memories) if n is not None]
+        preferred = [] if self.preferred == "none" else [self.preferred]
+        return [*map(str, numbers), *preferred]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +94,19 @@ def _rows(
     goals: Mapping[int, tuple[float, float]],
     *,
     update_every: int | None = None,
+    num_memories: int | None = None,
+    preferred: Preferred = "none",
     differs: str | None = None,
 ) -> tuple[Row, ...]:
     return tuple(
         Row(
-            case=Case(operation=operation, time=time, update_every=update_every),
+            case=Case(
+                operation=operation,
+                time=time,
+                update_every=update_every,
+                num_memories=num_memories,
+                preferred=preferred,
+            ),
             peer=peer,
             peer_function=peer_function,
             target=target,
@@ -102,6 +121,12 @@ _NEURAL_MEMORY = "NeuralMemory, MLP of depth 2 and expansion 4, batch_size 128"
 _COARSE = (
     "one momentum and one decay a chunk, reads that lag a chunk, gradients at the "
     "weights before each 128 tokens"
+)
+
+_DENSE = "every memory reads every token"
+_PADDED = (
+    "rows gathered by memory, padded to the longest, around "
+    "qwen3_next.torch_chunk_gated_delta_rule"
 )
 
 ROWS: tuple[Row, ...] = (
@@ -168,6 +193,26 @@ ROWS: tuple[Row, ...] = (
         {512: (20.0, 25.0)},
         update_every=16,
     ),
+    *_rows("mixture", "dense", _DENSE, {2048: (1.4, 2.0)}, num_memories=4),
+    *_rows("mixture", "transformers", _PADDED, {2048: (1.6, 2.5)}, num_memories=4),
+    *_rows("mixture", "dense", _DENSE, {2048: (2.5, 4.0)}, num_memories=8),
+    *_rows("mixture", "transformers", _PADDED, {2048: (1.6, 2.5)}, num_memories=8),
+    *_rows(
+        "mixture",
+        "transformers",
+        _PADDED,
+        {2048: (1.6, 2.5)},
+        num_memories=8,
+        preferred="one",
+    ),
+    *_rows(
+        "mixture",
+        "transformers",
+        _PADDED,
+        {2048: (1.6, 2.5)},
+        num_memories=8,
+        preferred="two",
+    ),
 )
 
 GROWTH: tuple[Growth, ...] = (
@@ -186,7 +231,7 @@ def select_rows(names: str | None) -> tuple[Row, ...]:
     """The rows of the operations named, comma separated.
 
     `operation:time` names one length, `operation:time:update_every` one row of those
-    whose memories learn.
+    whose memories learn, `mixture:time:num_memories` those of so many memories.
 
     Raises:
         MemzooError: a name that no row has.

@@ -43,11 +43,12 @@ class BenchConfig:
 
     rows: str | None = None
     """Operations, comma separated (gated_delta, delta, scalar_decay, attention,
-    titans_lmm, titans, ttt, titans_mlp), or one length of them (delta:2048), or one
-    distance between updates at that length (titans_lmm:1024:16). None: all."""
+    titans_lmm, titans, ttt, titans_mlp, mixture), or one length of them (delta:2048),
+    or one distance between updates at that length (titans_lmm:1024:16), or one number
+    of memories (mixture:2048:4). None: all."""
     layers: str | None = None
-    """Measure whole layers of ours instead, by their defaults: names, comma separated,
-    or all."""
+    """Measure whole layers of ours instead: names, comma separated, or all. Fields
+    that are not by default follow after strokes: retnet/num_heads=8."""
     rounds: int = 7
     """Rounds on one core with one thread."""
     wall_rounds: int = 3

@@ -5,7 +5,11 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from jaxtyping import Float32
 
-from .cases import Case, Operation
+from .cases import Case, Operation, Preferred
+
+# Memories that all tokens choose, and how much more probable they are, as a logit.
+_PREFERRED: Mapping[Preferred, int] = {"none": 0, "one": 1, "two": 2}
+_SURELY = 8.0
 
 Shape = tuple[int, ...]
 Draw = Callable[[np.random.Generator, Shape], np.ndarray]
@@ -88,6 +92,15 @@ DRAWS: Mapping[Operation, Mapping[str, Draw]] = {
         "memory_up": projection,
         "memory_down": projection,
     },
+    # Of every memory; a token chooses two by its logits.
+    "mixture": {
+        "q": unit,
+        "k": unit,
+        "v": normal,
+        "write_strength": sigmoid(),
+        "log_decay": softplus(-2.0, -1.0),
+        "logits": normal,
+    },
     # A whole layer; with a decay that begins faster, the peer forgets all it reads.
     "titans_lmm": {
         "x": normal,
@@ -119,6 +132,11 @@ def input_shapes(case: Case) -> dict[str, Shape]:
     token, gate = (*tokens, heads, size), (*tokens, heads)
     known: dict[str, Shape] = dict.fromkeys(("q", "k", "v"), token)
     known |= dict.fromkeys(("norm", "norm_bias"), (heads, size))
+    if case.num_memories is not None:
+        own = (case.batch_size, case.num_memories, case.time, heads)
+        known |= {"k": (*own, size), "v": (*own, size)}
+        known |= {"write_strength": own, "log_decay": own}
+        known |= {"logits": (*tokens, case.num_memories)}
     known |= {"memory_up": (heads, size, hidden), "memory_down": (heads, hidden, size)}
     if case.operation == "titans_lmm":
         known |= dict.fromkeys(("query", "key", "value", "output"), (width, width))
@@ -132,8 +150,9 @@ def input_shapes(case: Case) -> dict[str, Shape]:
 def make_inputs(case: Case, seed: int) -> dict[str, Float32[np.ndarray, "..."]]:
     """The inputs of a case and the `cotangent` that its output is multiplied by.
 
-    Tokens are laid out `b t h k` and gates `b t h`; a whole module reads `b t d`, and
-    its kernels are `d f`.
+    Tokens are laid out `b t h k` and gates `b t h`, those of several memories
+    `b m t h k` and `b m t h`, and their logits `b t m`; a whole module reads `b t d`,
+    and its kernels are `d f`.
     """
     generator = np.random.default_rng([seed, case.time])
     shapes = input_shapes(case)
@@ -141,6 +160,8 @@ def make_inputs(case: Case, seed: int) -> dict[str, Float32[np.ndarray, "..."]]:
         name: draw(generator, shapes[name])
         for name, draw in DRAWS[case.operation].items()
     }
+    if "logits" in arrays:
+        arrays["logits"][:, :, : _PREFERRED[case.preferred]] += _SURELY
     first = next(iter(shapes.values()))
     arrays["cotangent"] = normal(generator, first)
     return {name: np.ascontiguousarray(x, np.float32) for name, x in arrays.items()}

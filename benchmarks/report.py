@@ -157,13 +157,21 @@ def _differences(results: Results) -> tuple[str, ...]:
 
 
 def _strokes(results: Results) -> tuple[str, ...]:
-    """One sentence on the numbers behind operations; none if there are none."""
-    if all(result.row.case.update_every is None for result in results.rows):
-        return ()
-    return (
-        "A number behind a stroke: all gradients of so many tokens are taken at the "
-        "weights before them.",
-    )
+    """What the words behind operations say; none if there are none."""
+    cases = [result.row.case for result in results.rows]
+    said: list[str] = []
+    if any(case.update_every is not None for case in cases):
+        said.append(
+            "A number behind a stroke: all gradients of so many tokens are taken at "
+            "the weights before them."
+        )
+    if any(case.num_memories is not None for case in cases):
+        said.append(
+            "A number behind mixture: of so many memories every token writes and reads "
+            "two, by chance; `one`: one of the two is the same for all tokens; `two`: "
+            "both are."
+        )
+    return (" ".join(said),) if said else ()
 
 
 def load_warning(results: Results) -> tuple[str, ...]:
@@ -276,6 +284,8 @@ def _row_json(result: RowResult) -> dict[str, Any]:
         "num_heads": row.case.num_heads,
         "head_size": row.case.head_size,
         "update_every": row.case.update_every,
+        "num_memories": row.case.num_memories,
+        "preferred": row.case.preferred,
         "peer": row.peer,
         "peer_function": row.peer_function,
         "target": row.target,

@@ -144,16 +144,17 @@ class Results:
 
 
 def turns(plan: Plan, round_index: int) -> Iterator[Turn]:
-    """The measurements of one round: every row with its two contestants side by side.
+    """The measurements of one round: every case with its contestants side by side.
 
-    Who begins alternates with the round and from row to row, so that neither always
-    follows the other. Lengths that only the growth needs come last, forwards and
+    Who begins alternates with the round and from case to case, so that none always
+    follows another. Lengths that only the growth needs come last, forwards and
     backwards in turn.
     """
-    compared = {row.case for row in plan.rows}
-    for index, row in enumerate(plan.rows):
-        pair = [Turn(row.peer, row.case), Turn(OURS, row.case)]
-        yield from pair if (round_index + index) % 2 == 0 else reversed(pair)
+    compared = dict.fromkeys(row.case for row in plan.rows)
+    for index, case in enumerate(compared):
+        group = [Turn(row.peer, case) for row in plan.rows if row.case == case]
+        group.append(Turn(OURS, case))
+        yield from group if (round_index + index) % 2 == 0 else reversed(group)
     extra = [case for case in plan.cases_of(OURS) if case not in compared]
     for case in extra if round_index % 2 == 0 else reversed(extra):
         yield Turn(OURS, case)
@@ -204,7 +205,7 @@ def run_plan(
 
 def count_steps(plan: Plan) -> int:
     """How often `run_plan` calls `advance`."""
-    both = 2 * len(plan.rows)
+    both = len(plan.rows) + len({row.case for row in plan.rows})
     ours = len(plan.cases_of(OURS))
     prepared = len(plan.rows) + ours
     single = 2 * prepared + plan.rounds * (len(plan.rows) + ours)

@@ -14,6 +14,7 @@ from rich import box
 from rich.table import Table
 
 from ..configs.errors import MemzooError
+from ..configs.variants import layer_from_text
 from ..models import LAYERS
 from .contestant import RETURN_MEMORY, Contestant, keep_compiled, usable_cores
 from .measures import Ratio, paired_ratio
@@ -55,15 +56,18 @@ class Throughput:
 def select_layers(names: str) -> tuple[str, ...]:
     """Registered layers, comma separated, or `all`; attention always comes first.
 
+    Fields that are not by default follow after strokes:
+    `mixture_of_memories/num_memories=8/form=dense`.
+
     Raises:
-        MemzooError: no such layer is registered.
+        MemzooError: no such layer is registered, or has such a field.
     """
     chosen = tuple(LAYERS) if names == "all" else tuple(names.split(","))
-    unknown = [name for name in chosen if name not in LAYERS]
-    if unknown:
-        raise MemzooError(
-            f"no layer is named {unknown[0]!r}; see memzoo list, or give all"
-        )
+    for name in chosen:
+        try:
+            layer_from_text(name)
+        except ValueError as error:
+            raise MemzooError(str(error)) from error
     return tuple(dict.fromkeys([BASELINE, *chosen]))
 
 
@@ -173,7 +177,7 @@ def _prepare(contestant: Contestant, name: str, folder: Path) -> None:
         name=name,
         operation=name,
         inputs=str(folder / "inputs.npz"),
-        outputs=str(folder / f"{name}.npz"),
+        outputs=str(folder / f"{name.replace('/', '-')}.npz"),
         options={},
     )
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float32
 from ..models.ops.attention import attention
 from ..models.ops.delta_rule import delta_rule_chunkwise
 from ..models.ops.scalar_decay import scalar_decay_chunkwise
+from .mixture import packed
 from .neural_memories import CONTESTANTS as NEURAL_MEMORIES
 from .serving import Prepared, serve
 
@@ -59,6 +60,7 @@ CONTESTANTS: Mapping[str, Callable[[Arrays, Options], Array]] = {
     "delta": delta,
     "scalar_decay": scalar_decay,
     "attention": causal_attention,
+    "mixture": packed,
     **NEURAL_MEMORIES,
 }
 

@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
-from ..models import LAYERS
+from ..configs.variants import layer_from_text
 from ..models.interface import MemoryLayer
 from .serving import Prepared, serve
 from .worker_jax import versions
@@ -17,11 +17,11 @@ from .worker_jax import versions
 def prepare(
     operation: str, arrays: dict[str, np.ndarray], options: dict[str, Any]
 ) -> Prepared:
-    """The layer named `operation`, by its defaults, differentiated by all it holds."""
+    """The layer that `operation` names, differentiated by all it holds."""
     del options
     x, cotangent = jnp.asarray(arrays["x"]), jnp.asarray(arrays["cotangent"])
     batch_size, _, width = x.shape
-    built = LAYERS[operation]().build(width, nnx.Rngs(0), layer_index=0, depth=1)
+    built = layer_from_text(operation).build(width, nnx.Rngs(0), layer_index=0, depth=1)
     layer = cast(MemoryLayer[Any], built)
     definition, parameters, rest = nnx.split(layer, nnx.Param, ...)
     state = layer.init_state(batch_size, 0)

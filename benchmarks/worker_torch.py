@@ -52,6 +52,48 @@ def transformers_gated_delta(options: Options) -> Contestant:
     return Contestant(function)
 
 
+def transformers_mixture(options: Options) -> Contestant:
+    rule = transformers_gated_delta(options).function
+    top_k = 2
+
+    def function(x: Tensors) -> torch.Tensor:
+        batch, memories, time = x["k"].shape[:3]
+        weight, chosen = x["logits"].softmax(-1).topk(top_k)
+        weight = weight / weight.sum(-1, keepdim=True)
+        # A row of its own for each memory of each row, as long as the longest.
+        row = chosen + memories * torch.arange(batch)[:, None, None]
+        row, order = row.flatten().sort(stable=True)
+        count = row.bincount(minlength=batch * memories)
+        longest = int(count.max())
+        place = torch.arange(len(row)) - (count.cumsum(0) - count)[row]
+        slot = row * longest + place
+        token = torch.zeros(len(count) * longest, dtype=torch.long)
+        token[slot] = order // top_k % time
+        filled = torch.zeros(len(token))
+        filled[slot] = 1.0
+        source = torch.arange(len(count)).repeat_interleave(longest)
+        of_all = source // memories * time + token
+        of_own = source * time + token
+
+        def gather(a: torch.Tensor, index: torch.Tensor, axes: int) -> torch.Tensor:
+            picked = a.flatten(0, axes).index_select(0, index)
+            return picked.unflatten(0, (len(count), longest))
+
+        gates = {
+            name: gather(x[name], of_own, 2) * filled.view(-1, longest, 1)
+            for name in ("write_strength", "log_decay")
+        }
+        moved = {name: gather(x[name], of_own, 2) for name in ("k", "v")}
+        read = rule({"q": gather(x["q"], of_all, 1), **moved, **gates})
+        back = torch.empty_like(slot)
+        back[order] = slot
+        read = read.flatten(0, 1).index_select(0, back)
+        read = read.view(batch, time, top_k, *read.shape[1:])
+        return (read * weight[..., None, None]).sum(2)
+
+    return Contestant(function)
+
+
 def transformers_scalar_decay(options: Options) -> Contestant:
     from transformers.models.mamba2 import modeling_mamba2
 
@@ -165,6 +207,7 @@ def torch_attention(options: Options) -> Contestant:
 
 CONTESTANTS = {
     ("transformers", "gated_delta"): transformers_gated_delta,
+    ("transformers", "mixture"): transformers_mixture,
     ("transformers", "scalar_decay"): transformers_scalar_decay,
     ("fla", "delta"): fla_delta,
     ("fla", "titans"): fla_titans_linear,

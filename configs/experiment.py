@@ -58,9 +58,12 @@ class MeshConfig:
     """Shards of the parameters, gathered when used; also splits the batch."""
     tensor: int = 1
     """Shards of heads, MLP width and vocabulary."""
+    expert: int = 1
+    """Shards of the maps that each memory of a mixture has of its own, gathered when
+    used; also splits the batch."""
 
     def __post_init__(self) -> None:
-        for name in ("data", "fsdp", "tensor"):
+        for name in ("data", "fsdp", "tensor", "expert"):
             value = getattr(self, name)
             if value is not None:
                 _count(f"mesh.{name}", value, 1)

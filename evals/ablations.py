@@ -17,6 +17,7 @@ from flax import nnx
 
 from ..configs.presets.mqar import comparable_layer
 from ..configs.serialise import near
+from ..configs.variants import with_fields
 from ..models import LAYERS, LayerConfig
 
 WHOLE = "whole"
@@ -116,23 +117,13 @@ def layer_by_name(name: str, width: int, num_heads: int) -> LayerConfig:
     if variant in ("", CAUSAL):
         return comparable_layer(base, width, num_heads)
     if variant == PREFIX:
-        return _with(comparable_layer(base, width, num_heads), {"prefix": True})
+        return with_fields(comparable_layer(base, width, num_heads), {"prefix": True})
     ablation = ABLATIONS[base]
     if variant in ablation.beside:
         base, fields = ablation.beside[variant]
     else:
         fields = {**ablation.whole, **ablation.without.get(variant, {})}
-    return _with(comparable_layer(base, width, num_heads), fields)
-
-
-def _with(layer: Any, fields: Mapping[str, Any]) -> Any:
-    """The layer with other fields, also in the layers that it holds."""
-    for name, value in fields.items():
-        outer, dot, inner = name.partition(".")
-        if dot:
-            value = _with(getattr(layer, outer), {inner: value})
-        layer = dataclasses.replace(layer, **{outer: value})
-    return layer
+    return with_fields(comparable_layer(base, width, num_heads), fields)
 
 
 def reads_prefix(name: str, width: int, num_heads: int) -> bool:

@@ -250,22 +250,12 @@ def depth_map(
         layer: whose values they are.
         number: of its series.
     """
+    lengths = sorted({length for length, _ in values})
+    depths = sorted({depth for _, depth in values})
+    shares = [[values.get((n, d)) for n in lengths] for d in depths]
 
     def draw(axes: Axes) -> None:
-        lengths = sorted({length for length, _ in values})
-        depths = sorted({depth for _, depth in values})
-        look = series(number)
-        for (length, depth), value in values.items():
-            x, y = lengths.index(length), depths.index(depth)
-            field = Rectangle((x - 0.47, y - 0.47), 0.94, 0.94)
-            field.set(facecolor=look["color"], alpha=value, linewidth=0)
-            axes.add_patch(field)
-            ink = PAPER if value > 0.55 else INK
-            text = f"{100 * value:.0f}"
-            axes.text(x, y, text, ha="center", va="center", fontsize=8, color=ink)
-        axes.set_xlim(-0.5, len(lengths) - 0.5)
-        axes.set_ylim(len(depths) - 0.5, -0.5)
-        axes.grid(False)
+        _fields(axes, shares, number)
         ticks(axes, range(len(lengths)), [length_text(n) for n in lengths])
         axes.set_yticks(range(len(depths)), [f"{100 * d:.0f} %" for d in depths])
         axes.set_xlabel("tokens read")
@@ -274,6 +264,52 @@ def depth_map(
     name = f"depth{number}"
     title = f"Accuracy of {layer} by depth"
     return draw_figure(draw, name, title, width=3.6, height=2.3)
+
+
+def routing_map(
+    values: Mapping[tuple[str, int], float],
+    kinds: Sequence[str],
+    title: str,
+    number: int,
+) -> str:
+    """A field for every kind of token and memory, the fuller the more tokens.
+
+    Args:
+        values: a share for every (kind, memory).
+        kinds: of tokens, from above.
+        title: whose values they are.
+        number: of its series.
+    """
+    memories = sorted({memory for _, memory in values})
+    shares = [[values.get((kind, memory)) for memory in memories] for kind in kinds]
+
+    def draw(axes: Axes) -> None:
+        _fields(axes, shares, number)
+        ticks(axes, range(len(memories)), [str(m + 1) for m in memories])
+        axes.set_yticks(range(len(kinds)), list(kinds))
+        axes.set_xlabel("memory")
+
+    name = "routing" + "".join(letter for letter in title if letter.isalnum())
+    said = f"Memories that tokens are sent to, {title}"
+    return draw_figure(draw, name, said, width=3.2, height=2.3)
+
+
+def _fields(axes: Axes, shares: Sequence[Sequence[float | None]], number: int) -> None:
+    """Shares as squares, the fuller the larger, and as numbers of a hundred."""
+    look = series(number)
+    for y, row in enumerate(shares):
+        for x, value in enumerate(row):
+            if value is None:
+                continue
+            field = Rectangle((x - 0.47, y - 0.47), 0.94, 0.94)
+            field.set(facecolor=look["color"], alpha=value, linewidth=0)
+            axes.add_patch(field)
+            ink = PAPER if value > 0.55 else INK
+            text = f"{100 * value:.0f}"
+            axes.text(x, y, text, ha="center", va="center", fontsize=8, color=ink)
+    axes.set_xlim(-0.5, len(shares[0]) - 0.5)
+    axes.set_ylim(len(shares) - 0.5, -0.5)
+    axes.grid(False)
 
 
 def length_text(length: int) -> str:

@@ -10,8 +10,10 @@ from .orders import orders_finding, orders_sections
 from .page import Section
 from .readings import gain_sections
 from .recall_config import RecallConfig
-from .report import CurveKey, recall_finding, recall_sections
+from .report import CurveKey, recall_finding, recall_sections, series_numbers
 from .results import ResultRow
+from .routing_report import routing_sections
+from .summary import summarise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,12 @@ def recall_page(
     return Page(
         title="Recall, compared",
         finding=recall_finding(rows),
-        sections=[first, *gain_sections(rows), *others],
+        sections=[
+            first,
+            *gain_sections(rows),
+            *routing_sections(rows, series_numbers(summarise(rows))),
+            *others,
+        ],
     )
 
 

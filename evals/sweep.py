@@ -9,6 +9,7 @@ from typing import Any
 
 from ..configs.errors import MemzooError, NonFiniteError
 from ..configs.experiment import ExperimentConfig
+from ..data.mqar import MqarConfig
 from ..train.loop import TrainResult, train
 from ..train.metrics import EVALUATIONS, read_lines
 from ..train.runs import LoadedRun, load_run
@@ -19,6 +20,7 @@ from .recall_config import Job, RecallConfig
 from .recall_page import details, recall_page
 from .report import CurveKey, curve_key, made_section, versions, write_report
 from .results import RESULTS, ResultRow, read_results, result_rows, write_results
+from .routing import has_mixture, routing_rows
 from .show import (
     Announcer,
     print_gains,
@@ -32,6 +34,8 @@ SWEEP = "sweep.json"
 # Of one training, in its run's folder; results.json there is `memzoo eval`'s.
 OUTCOME = "outcome.json"
 REPORT = "report.html"
+
+_ROUTED_EXAMPLES = 128
 
 Train = Callable[..., TrainResult]
 Load = Callable[[Path], LoadedRun]
@@ -234,8 +238,30 @@ def _read_sizes(config: RecallConfig, job: Job, load: Load) -> list[ResultRow]:
     return _of_job(rows, job)
 
 
-# How a trained model is read beyond its own rows, where the task asks for it.
-_FURTHER = {"needle": _read_lengths, "set_disjointness": _read_sizes}
+def _read_routing(config: RecallConfig, job: Job, load: Load) -> list[ResultRow]:
+    """Rows of where a trained model sends its tokens, if it holds a mixture."""
+    experiment = config.experiment(job)
+    task = experiment.task
+    if not isinstance(task, MqarConfig) or len(job.num_pairs) > 1:
+        return []
+    if not has_mixture(experiment.model.pattern):
+        return []
+    loaded = load(config.directory / job.place)
+    measured = routing_rows(
+        loaded.model,
+        task,
+        examples=min(config.evaluation_examples, _ROUTED_EXAMPLES),
+        batch_size=config.batch_size,
+    )
+    return _of_job(result_rows(loaded.config, measured, loaded.step), job)
+
+
+# How a trained model is read beyond its own numbers, by task.
+_FURTHER = {
+    "mqar": _read_routing,
+    "needle": _read_lengths,
+    "set_disjointness": _read_sizes,
+}
 
 
 def _failed_rows(

@@ -326,9 +326,11 @@ def _check_memory(layer: Any, form: Form) -> None:
             "a layer with a memory that is written at keys, such as gated_delta_net"
         )
     if layer.accepts_prefix:
+        optional = getattr(layer.config, "prefix", False)
+        remedy = "set prefix to False" if optional else "choose another layer"
         raise ValueError(
-            f"memory is {type(layer).__name__}, which reads prefixes; tokens of a "
-            "mixture are read causally: choose a layer that refuses them"
+            f"memory is {type(layer).__name__}, which reads prefixes, and tokens of a "
+            f"mixture are read causally; {remedy}"
         )
     if getattr(layer, "persistent", None) is not None:
         raise ValueError(

@@ -198,4 +198,9 @@ def _wide(a: Array) -> Array:
 def _mix(
     read: Float[Array, "b t e h v"], weight: Float[Array, "b t e"]
 ) -> Float[Array, "b t h v"]:
-    return jnp.sum(_wide(read) * weight[..., None, None], axis=2)
+    # Not jnp.sum: XLA would write the products down before it adds them.
+    parts = [
+        _wide(read[:, :, i]) * weight[:, :, i, None, None]
+        for i in range(weight.shape[2])
+    ]
+    return sum(parts[1:], parts[0])

@@ -7,10 +7,12 @@ from typing import Any, Literal
 
 import jax
 
-Axis = Literal["embed", "heads", "mlp", "vocab"] | None
+Axis = Literal["embed", "heads", "mlp", "vocab", "memories"] | None
 
 # Below it, parameters have the layers of a group as their first axis.
 _STACK = "stack/groups/"
+# Below it, the own maps of a mixture's memories have the memories as their first axis.
+_COPIES = "/memory/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +21,8 @@ class Role:
 
     Attributes:
         names: a regular expression for the end of the path, from a `/` on.
-        axes: the logical name of each of the last axes; axes before them (layers of a
-            group, copies of a memory) are never split.
+        axes: the logical name of each of the last axes. Of the axes before them,
+            layers of a group are never split; copies of a memory are `memories`.
         decays: weight decay applies.
     """
 
@@ -89,6 +91,8 @@ def logical_axes(name: str, ndim: int) -> tuple[Axis, ...]:
     """
     axes = role(name).axes
     least = len(axes) + name.startswith(_STACK)
+    if axes and ndim == least + 1 and _COPIES in name:
+        axes = ("memories", *axes)
     if ndim < least:
         raise ValueError(
             f"parameter {name} has {ndim} axes and its role needs {least}; give it a "

@@ -10,8 +10,8 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 from ..configs.experiment import MeshConfig
 from .roles import Axis, logical_axes
 
-AXES = ("data", "fsdp", "tensor")
-BATCH_AXES = ("data", "fsdp")
+AXES = ("data", "fsdp", "expert", "tensor")
+BATCH_AXES = ("data", "fsdp", "expert")
 
 # Logical axis of a parameter -> axis of the mesh.
 RULES: dict[Axis, str] = {
@@ -19,6 +19,7 @@ RULES: dict[Axis, str] = {
     "heads": "tensor",
     "mlp": "tensor",
     "vocab": "tensor",
+    "memories": "expert",
 }
 
 
@@ -31,24 +32,26 @@ def make_mesh(config: MeshConfig) -> Mesh:
         ValueError: the devices are too few, or cannot be shared out.
     """
     devices = jax.devices()
-    model = config.fsdp * config.tensor
+    model = config.fsdp * config.expert * config.tensor
+    given = f"mesh.fsdp {config.fsdp} x mesh.tensor {config.tensor}"
+    if config.expert > 1:
+        given = f"{given} x mesh.expert {config.expert}"
     data = config.data
     if data is None:
         if len(devices) % model:
             raise ValueError(
-                f"mesh.fsdp {config.fsdp} x mesh.tensor {config.tensor} = {model} does "
-                f"not divide the {len(devices)} devices; change either"
+                f"{given} = {model} does not divide the {len(devices)} devices; change "
+                "any of them"
             )
         data = len(devices) // model
     wanted = data * model
     if wanted > len(devices) or (jax.process_count() > 1 and wanted < len(devices)):
         raise ValueError(
-            f"mesh.data {data} x mesh.fsdp {config.fsdp} x mesh.tensor {config.tensor} "
-            f"needs {wanted} devices and there are {len(devices)}; leave mesh.data out "
-            "to use all of them"
+            f"mesh.data {data} x {given} needs {wanted} devices and there are "
+            f"{len(devices)}; leave mesh.data out to use all of them"
         )
     return jax.make_mesh(
-        (data, config.fsdp, config.tensor),
+        (data, config.fsdp, config.expert, config.tensor),
         AXES,
         axis_types=(AxisType.Auto,) * len(AXES),
         devices=devices[:wanted],
@@ -66,8 +69,8 @@ def check_batch(mesh: Mesh, batch_size: int, gradient_accumulation: int) -> None
     if rows % shards:
         raise ValueError(
             f"batch_size {batch_size} / gradient_accumulation {gradient_accumulation} "
-            f"= {rows} rows cannot be shared out over mesh.data x mesh.fsdp = {shards} "
-            "devices; change the batch or the mesh"
+            f"= {rows} rows cannot be shared out over mesh.data x mesh.fsdp x "
+            f"mesh.expert = {shards} devices; change the batch or the mesh"
         )
 
 

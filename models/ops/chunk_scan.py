@@ -124,7 +124,9 @@ def take_memory(memories: Memory, which: Int[Array, "b"] | None) -> Memory:
     if which is None:
         return memories
     row = jnp.arange(which.shape[0])
-    return jax.tree.map(lambda a: a[row, which], memories)
+    memory = jax.tree.map(lambda a: a[row, which], memories)
+    # Read once: read again behind the write, XLA would copy all memories before it.
+    return jax.lax.optimization_barrier(memory)
 
 
 def put_memory(

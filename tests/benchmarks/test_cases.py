@@ -16,7 +16,7 @@ from memzoo.configs.errors import MemzooError
 
 
 def test_rows_are_distinct_and_aim_beyond_their_target():
-    assert len({row.case.name for row in ROWS}) == len(ROWS)
+    assert len({(row.case.name, row.peer) for row in ROWS}) == len(ROWS)
     assert all(row.aim > row.target > 0 for row in ROWS)
 
 
@@ -31,7 +31,7 @@ def test_every_shape_is_that_of_the_published_table():
 def test_every_operation_has_a_row_and_every_peer_too():
     assert {row.case.operation for row in ROWS} == set(get_args(Operation))
     assert {row.peer for row in ROWS} == set(get_args(Peer))
-    assert {"materialised"} == OWN_PEERS
+    assert {"materialised", "dense"} == OWN_PEERS
 
 
 def test_distances_of_anchors_tell_cases_apart():
@@ -39,6 +39,16 @@ def test_distances_of_anchors_tell_cases_apart():
     assert (coarse.name, coarse.label) == ("titans_mlp:64:16", "titans mlp/16")
     plain = Case(operation="scalar_decay", time=64)
     assert (plain.name, plain.label) == ("scalar_decay:64", "scalar decay")
+
+
+def test_memories_tell_cases_apart():
+    four = Case(operation="mixture", time=64, num_memories=4)
+    assert (four.name, four.label) == ("mixture:64:4", "mixture/4")
+    uneven = Case(operation="mixture", time=64, num_memories=8, preferred="one")
+    assert (uneven.name, uneven.label) == ("mixture:64:8:one", "mixture/8/one")
+    peers = [row.peer for row in select_rows("mixture:2048:4")]
+    assert peers == ["dense", "transformers"]
+    assert len(select_rows("mixture:2048:8")) == 4
 
 
 def test_growth_runs_from_1k_to_8k():

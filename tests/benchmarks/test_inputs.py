@@ -19,7 +19,10 @@ def test_every_operation_has_its_inputs():
 
 @pytest.mark.parametrize("operation", DRAWS)
 def test_inputs_are_what_the_operation_reads(operation):
-    case = Case(operation=operation, time=16, num_heads=2, head_size=8)
+    memories = 4 if operation == "mixture" else None
+    case = Case(
+        operation=operation, time=16, num_heads=2, head_size=8, num_memories=memories
+    )
     arrays = make_inputs(case, seed=0)
     assert set(arrays) == {*DRAWS[operation], "cotangent"}
     other = make_inputs(case, seed=1)
@@ -28,7 +31,7 @@ def test_inputs_are_what_the_operation_reads(operation):
         assert np.array_equal(x, make_inputs(case, seed=0)[name])
         if name not in ("decay", "decay_bias"):
             assert not np.array_equal(x, other[name])
-        if operation == "titans_lmm":
+        if operation in ("titans_lmm", "mixture"):
             continue
         if name in (*TOKENS, "cotangent"):
             assert x.shape == (1, 16, 2, 8)
@@ -62,3 +65,24 @@ def test_matrices_keep_the_size_of_what_they_map():
     case = Case(operation="titans_mlp", time=8)
     up = make_inputs(case, seed=0)["memory_up"]
     np.testing.assert_allclose(up.std(), 64**-0.5, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("preferred", "certain"), [("none", 0), ("one", 1), ("two", 2)]
+)
+def test_memories_have_inputs_of_their_own_and_some_are_preferred(preferred, certain):
+    case = Case(
+        operation="mixture",
+        time=16,
+        num_heads=2,
+        head_size=8,
+        num_memories=4,
+        preferred=preferred,
+    )
+    x = make_inputs(case, 0)
+    assert x["q"].shape == x["cotangent"].shape == (1, 16, 2, 8)
+    assert x["k"].shape == x["v"].shape == (1, 4, 16, 2, 8)
+    assert x["write_strength"].shape == x["log_decay"].shape == (1, 4, 16, 2)
+    chosen = np.argsort(-x["logits"], axis=-1)[..., :2]
+    by_all = [memory for memory in range(4) if (chosen == memory).any(-1).all()]
+    assert by_all == list(range(certain))

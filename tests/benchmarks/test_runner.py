@@ -1,3 +1,4 @@
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -55,6 +56,19 @@ def test_who_begins_alternates_between_rounds_and_rows():
     assert order[0] == ["fla", OURS, OURS, "torch"]
     assert order[1] == [OURS, "fla", "torch", OURS]
     assert order[2] == order[0]
+
+
+def test_a_case_with_two_peers_is_measured_once_by_ours():
+    (row, _) = make_plan().rows
+    plan = make_plan(rows=(row, dataclasses.replace(row, peer="torch")), growth=())
+    order = [[turn.contestant for turn in turns(plan, index)] for index in range(2)]
+    assert order == [["fla", "torch", OURS], [OURS, "torch", "fla"]]
+    steps = []
+    first, second = run_plan(plan, steps.append, stand_ins).rows
+    assert len(steps) == count_steps(plan)
+    ours = "our_cpu_seconds"
+    assert first.rounds[ours] == second.rounds[ours] and len(first.rounds[ours]) == 3
+    assert first.errors == (0.0, 0.0) != second.errors
 
 
 def test_every_round_measures_every_row_by_both_and_every_length_once():

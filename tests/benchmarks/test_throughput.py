@@ -27,6 +27,10 @@ def test_attention_comes_first_whatever_is_chosen():
 def test_an_unknown_layer_is_refused():
     with pytest.raises(MemzooError, match="no layer is named 'delta'"):
         select_layers("attention,delta")
+    with pytest.raises(MemzooError, match="has no field 'form'"):
+        select_layers("retnet/form=dense")
+    fields = "mixture_of_memories/form=dense"
+    assert select_layers(fields) == ("attention", fields)
 
 
 def test_the_contestant_runs_in_this_interpreter():

@@ -5,6 +5,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from flax import nnx
 
 from memzoo.configs.errors import MemzooError, NonFiniteError
 from memzoo.data.task import setting_of
@@ -199,6 +200,21 @@ class Loaded:
         job = next(j for j in self.config.jobs() if str(j.place) in str(directory))
         experiment = self.config.experiment(job)
         return SimpleNamespace(config=experiment, model=self.model, step=20)
+
+
+def test_mixtures_alone_are_asked_where_they_send_their_tokens(small):
+    fields = {"num_pairs": (2,), "learning_rates": (1e-2,), "seeds": (0,)}
+    layers = ("delta_net", "mixture_of_memories")
+    config = dataclasses.replace(small, layers=layers, **fields)
+    built = config.experiment(config.jobs()[1]).model.build(nnx.Rngs(0))
+    loop, load = Loop(), Loaded(config, built)
+    report = recall(config, progress=False, train=loop, load=load, command=["x"])
+    assert load.asked == loop.trained[1:]
+    rows = read_results(config.directory / "results.json")
+    routed = [row for row in rows if row["metric"] == "routed"]
+    assert {row["setting"]["block"] for row in routed} == {0, 1}
+    assert {row["layer"] for row in routed} == {"mixture_of_memories"}
+    assert "Which memory answers?" in report.read_text()
 
 
 def test_needles_are_read_beyond_the_trained_length(needles, bigram):

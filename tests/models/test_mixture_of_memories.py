@@ -381,7 +381,13 @@ def test_what_a_network_cannot_do_is_refused(options, message):
         config.build(WIDTH, nnx.Rngs(0), layer_index=0, depth=2)
 
 
-def test_what_reads_prefixes_is_refused():
-    config = _with_memory(PrefixLinearAttentionConfig(num_heads=2))
-    with pytest.raises(ValueError, match="PrefixLinearAttention, which reads prefixe"):
-        config.build(WIDTH, nnx.Rngs(0), layer_index=0, depth=2)
+@pytest.mark.parametrize(
+    ("memory", "message"),
+    [
+        (GatedDeltaNetConfig(prefix=True), "GatedDeltaNet, .*; set prefix to False$"),
+        (PrefixLinearAttentionConfig(num_heads=2), ".*ion, .*; choose another layer$"),
+    ],
+)
+def test_what_reads_prefixes_is_refused(memory, message):
+    with pytest.raises(ValueError, match=f"memory is {message}"):
+        _with_memory(memory).build(WIDTH, nnx.Rngs(0), layer_index=0, depth=2)

@@ -72,6 +72,19 @@ def test_stacked_vectors_do_not_decay_though_they_have_two_axes():
     assert not any("convolution" in name for name in decaying)
 
 
+def test_every_own_map_of_a_mixture_has_an_axis_of_memories():
+    shapes = shapes_of(LAYERS["mixture_of_memories"](num_memories=5), width=128)
+    of_memories = {
+        name.rpartition("mixer/")[2]: logical_axes(name, len(leaf.shape))[1:]
+        for name, leaf in shapes.items()
+        if 5 in leaf.shape and "router" not in name
+    }
+    assert of_memories == {
+        f"memory/{name}/kernel": ("memories", "embed", "heads")
+        for name in ("heads/key", "heads/value", "write_strength", "decay")
+    }
+
+
 def test_layers_from_elsewhere_go_by_the_names_that_flax_gives():
     map_, number = f"{BLOCK}/mixer/novelty/kernel", f"{BLOCK}/mixer/novelty"
     assert decay_mask({map_: None, number: None}) == {map_: True, number: False}

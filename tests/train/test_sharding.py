@@ -19,8 +19,9 @@ KERNEL = "stack/groups/0/blocks/0/mixer/query/kernel"
 
 def test_the_data_axis_takes_what_the_others_leave():
     mesh = make_mesh(MeshConfig(fsdp=2, tensor=2))
-    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "tensor": 2}
-    assert mesh.axis_types == (AxisType.Auto,) * 3
+    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "expert": 1, "tensor": 2}
+    assert mesh.axis_types == (AxisType.Auto,) * 4
+    assert make_mesh(MeshConfig(expert=4)).shape["data"] == 2
 
 
 def test_a_mesh_may_use_some_of_the_devices():
@@ -30,6 +31,11 @@ def test_a_mesh_may_use_some_of_the_devices():
 def test_a_mesh_that_does_not_divide_the_devices_is_refused():
     with pytest.raises(ValueError, match=r"mesh.tensor 1 = 3 does not divide the 8"):
         make_mesh(MeshConfig(fsdp=3))
+
+
+def test_a_mesh_of_experts_that_does_not_divide_the_devices_is_refused():
+    with pytest.raises(ValueError, match=r"mesh.tensor 1 x mesh.expert 3 = 3 does not"):
+        make_mesh(MeshConfig(expert=3))
 
 
 def test_a_mesh_with_too_many_devices_is_refused():
@@ -65,6 +71,19 @@ def test_an_axis_that_does_not_divide_is_whole():
         None, "fsdp"
     )
     assert parameter_sharding(mesh, KERNEL, (3, 7, 6)).spec == PartitionSpec()
+
+
+def test_maps_of_memories_lie_on_the_axis_of_experts():
+    mesh = make_mesh(MeshConfig(expert=2, tensor=2))
+    own = "stack/groups/0/blocks/0/mixer/memory/heads/key/kernel"
+    spec = parameter_sharding(mesh, own, (3, 4, 8, 4)).spec
+    assert spec == PartitionSpec(None, "expert", "fsdp", "tensor")
+    # Memories that the axis does not divide are whole on every device.
+    spec = parameter_sharding(mesh, own, (3, 5, 8, 4)).spec
+    assert spec == PartitionSpec(None, None, "fsdp", "tensor")
+    # A layer that holds one memory has no axis of copies.
+    spec = parameter_sharding(mesh, own, (3, 8, 4)).spec
+    assert spec == PartitionSpec(None, "fsdp", "tensor")
 
 
 def test_moments_lie_as_their_parameters_and_the_rest_is_whole():

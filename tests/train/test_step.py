@@ -1,5 +1,7 @@
 """The step: compiled once, the same on any mesh, in slices, and safe from NaN."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +11,11 @@ from flax import nnx
 from memzoo.configs.experiment import MeshConfig, OptimizerConfig
 from memzoo.data.batch import Batch
 from memzoo.data.pipeline import Pipeline
+from memzoo.models.block import Group
+from memzoo.models.gated_delta_net import GatedDeltaNetConfig
 from memzoo.models.language_model import Reported
 from memzoo.models.loss import LossSums
+from memzoo.models.mixture_of_memories import MixtureOfMemoriesConfig
 from memzoo.train.program import make_program
 from memzoo.train.sharding import make_mesh
 from memzoo.train.state import make_template
@@ -167,3 +172,27 @@ def test_the_same_losses_on_one_device_and_on_a_mesh(small, reference, mesh_conf
         jax.tree.leaves(state), jax.tree.leaves(program.specs), strict=True
     ):
         assert leaf.sharding == spec.sharding
+
+
+@pytest.mark.parametrize(
+    "mesh_config",
+    [
+        pytest.param(MeshConfig(data=2, expert=2, tensor=2), marks=pytest.mark.slow),
+        MeshConfig(data=1, expert=2),
+    ],
+)
+def test_the_same_losses_with_memories_on_several_devices(small, mesh_config):
+    memory = GatedDeltaNetConfig(num_heads=2, value_ratio=1, convolution_size=0)
+    layer = MixtureOfMemoriesConfig(memory=memory, num_memories=2, top_k=1)
+    model = dataclasses.replace(
+        small().model, pattern=(Group(layers=(layer,), repeats=1),)
+    )
+    found = []
+    for mesh in (MeshConfig(data=1), mesh_config):
+        config = small(mesh=mesh, model=model)
+        program = make_program(config, make_mesh(config.mesh))
+        losses, state, _ = run_steps(program, config, 2)
+        found.append(losses)
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+    own = [leaf for name, leaf in state.params.items() if "memory/heads/key/" in name]
+    assert [leaf.sharding.spec[1] for leaf in own] == ["expert"]

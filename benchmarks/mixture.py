@@ -1,0 +1,52 @@
+"""Several memories of the gated delta rule, routed: our fast form and the dense one."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float32
+
+from ..models.associative_memory import AssociativeMemory
+from ..models.gated_delta_net import GatedDeltaNetConfig
+from ..models.memory_inputs import MemoryInputs
+from ..models.ops.chunk_scan import resolve_chunk_size
+from ..models.ops.routing import route, selected
+from ..models.routed_writes import Copies, write_dense, write_grouped
+
+Arrays = dict[str, Float32[Array, "..."]]
+Options = dict[str, Any]
+
+TOP_K = 2
+
+
+def packed(x: Arrays, options: Options) -> Float32[Array, "b t h v"]:
+    """Tokens grouped by memory, one scan through the memories' chunks."""
+    size = resolve_chunk_size(options["chunk_size"], x["q"].shape[1])
+    return _mixture(x, options, size)
+
+
+def dense(x: Arrays, options: Options) -> Float32[Array, "b t h v"]:
+    """Every memory reads every token, and ignores those that did not choose it."""
+    return _mixture(x, options, None)
+
+
+def _mixture(
+    x: Arrays, options: Options, chunk_size: int | None
+) -> Float32[Array, "b t h v"]:
+    batch, count, _, heads, size = x["k"].shape
+    routing = route(x["logits"], TOP_K)
+    there = selected(routing.chosen, count, None)
+    inputs = MemoryInputs(
+        x["q"] * size**-0.5, x["k"], x["v"], x["write_strength"], x["log_decay"]
+    )
+    memories = jnp.zeros((batch, count, heads, size, size), jnp.float32)
+    given = Copies(_rule(options), True), inputs, memories, routing, there, None
+    if chunk_size is None:
+        return write_dense(*given)[0]
+    return write_grouped(*given, chunk_size=chunk_size)[0]
+
+
+def _rule(options: Options) -> AssociativeMemory:
+    """A layer with the rule; none of its parameters is made or used."""
+    config = GatedDeltaNetConfig(num_heads=1, chunk_size=options["chunk_size"])
+    return nnx.eval_shape(lambda: config.build(8, nnx.Rngs(0), layer_index=0, depth=1))

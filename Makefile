@@ -7,7 +7,7 @@ CONSTRAINTS := constraints/py$(VERSION).txt
 STAMP := $(VENV)/.installed-py$(VERSION)
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: help demo test test-all check format bench stream clean
+.PHONY: help demo test test-all check format bench stream sweeps ablations needle mixtures prefixes clean
 
 help:
 	@echo "make demo      pretrain, compare on recall, reload, evaluate: one page with pictures"
@@ -16,6 +16,7 @@ help:
 	@echo "make check     ruff, pyright, fast tests"
 	@echo "make bench     speed of the ops beside the peers (downloads PyTorch)"
 	@echo "make stream    two million bytes through titans_lmm in constant memory"
+	@echo "make sweeps    the comparisons of docs/log.md: ablations, needle, mixtures, prefixes (hours)"
 
 $(STAMP): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or 3.12 is needed; this is %s. Try: make PYTHON=python3.12" % sys.version.split()[0] if sys.version_info[:2] not in ((3, 11), (3, 12)) else 0)'
@@ -59,6 +60,40 @@ stream: $(STAMP)
 		--model.pattern.0.layers.0.max-learning-rate 0.02 \
 		--steps 60 --batch-size 8 --evaluation-examples 16 --optimizer.warmup-steps 10
 	$(BIN)/memzoo eval runs/stream-titans-lmm --stream --split train --tokens 2000000
+
+# What is trained already is not trained again.
+sweeps: ablations needle mixtures prefixes
+
+ablations: $(STAMP)
+	$(BIN)/memzoo recall --name ablations --ablate titans_lmm \
+		--num-pairs 16 --learning-rates 1e-2 --seeds 0 --steps 600
+
+needle: $(STAMP)
+	$(BIN)/memzoo recall --name needle --task needle \
+		--layers titans_lmm,titans_mag,gated_delta_net,mamba2,attention \
+		--lengths 256,1024,4096,16384 --length-examples 20 \
+		--learning-rates 1e-2 --seeds 0 --steps 400 --batch-size 32
+
+MIXTURE := mixture_of_memories
+mixtures: $(STAMP)
+	$(BIN)/memzoo recall --name mixtures --num-pairs 16,32 --tokens-per-pair 4 \
+		--layers $(MIXTURE)-whole,$(MIXTURE)-plain,$(MIXTURE)-plain_wide,$(MIXTURE)-plain_large \
+		--learning-rates 1e-2 --seeds 0,1,2 --steps 600
+	$(BIN)/memzoo recall --name mixtures --num-pairs 16 --tokens-per-pair 4 \
+		--ablate mixture_of_memories --learning-rates 1e-2 --seeds 0,1,2 --steps 600
+
+SETS := --task set_disjointness --vocab-size 272 --width 36 \
+	--sizes 1:2,2:1,2:4,4:2,4:16,16:4 --read-sizes 4:16,16:4,4:64,64:4,4:256,256:4 \
+	--learning-rates 1e-2 --seeds 0,1,2 --steps 2000 --evaluate-every 250
+prefixes: $(STAMP)
+	$(BIN)/memzoo recall --name sets $(SETS) \
+		--layers prefix_linear_attention,prefix_linear_attention-causal
+	$(BIN)/memzoo recall --name sets $(SETS) \
+		--layers prefix_linear_attention-causal --repeat-context 2
+	$(BIN)/memzoo recall --name read-twice --repeat-context 1,2 \
+		--layers linear_attention,retnet,prefix_linear_attention-causal,delta_net,gated_delta_net,titans_lmm,mamba2 \
+		--num-pairs 8 --vocab-size 128 --width 32 \
+		--learning-rates 1e-2 --seeds 0,1,2 --steps 600
 
 clean:
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache build *.egg-info

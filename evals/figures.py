@@ -357,6 +357,9 @@ def _point_name(
     while any(abs(y - other) < _NAME_HEIGHT for other in taken):
         y += away * _NAME_HEIGHT / 8
     taken.append(y)
+    if abs(y - cell.mean) > _NAME_HEIGHT / 2:
+        # A line leads from the point to a name that stands apart from it.
+        axes.plot([cell.state_bytes] * 2, [cell.mean, y], color=MUTED, lw=0.7, zorder=1)
     place: dict[str, Any] = {
         "xytext": (-8 if left else 8, 0),
         "textcoords": "offset points",

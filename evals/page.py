@@ -150,6 +150,7 @@ section { margin-top: 2.6rem; }
 svg { display: block; width: 100%; height: auto; }
 figure { margin: 0; padding: .9rem .9rem .7rem; background: var(--card);
   border-radius: .6rem; }
+figure > svg { max-width: 42rem; margin: 0 auto; }
 figcaption { margin-bottom: .5rem; color: var(--muted); font-size: .86rem;
   line-height: 1.4; }
 figcaption b { display: block; color: var(--ink); font-size: .95rem; }

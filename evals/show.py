@@ -117,7 +117,7 @@ def print_lengths(rows: Sequence[ResultRow], console: Console | None = None) -> 
         title = f"share of value tokens right, by tokens read, width {width}"
         console.print(title, style="bold", soft_wrap=True)
         table = Table(box=SIMPLE_HEAD, padding=0, show_edge=False)
-        table.add_column("layer", overflow="fold", no_wrap=True)
+        table.add_column("layer", overflow="fold")
         for name in ("rate", *map(length_text, lengths)):
             table.add_column(name, justify="right", no_wrap=True)
         group = [cell for cell in cells if cell.of("width") == width]
@@ -204,7 +204,8 @@ def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
         show_edge=False,
     )
     for name in left:
-        table.add_column(name, overflow="fold", no_wrap=True)
+        # What may be folded is made narrower first: numbers are never cut.
+        table.add_column(name, overflow="fold")
     for name in right:
         table.add_column(name, justify="right", no_wrap=True)
     return table

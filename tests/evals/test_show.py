@@ -46,6 +46,18 @@ def printed():
     return out.getvalue()
 
 
+def test_long_names_are_folded_and_numbers_stay():
+    name = "titans_lmm-no_persistent_tokens"
+    rows = [row(name, 0.995), row(name, 400, 0, "steps_to_0.99")]
+    out = io.StringIO()
+    print_summary(rows, goal=0.99, console=Console(file=out, width=80))
+    assert max(map(len, out.getvalue().splitlines())) <= 80
+    assert "…" not in out.getvalue()
+    assert {"0.995", "400"} <= set(out.getvalue().split())
+    column = [line.split(" ")[0] for line in out.getvalue().splitlines()]
+    assert name in "".join(column)
+
+
 def test_the_table_fits_80_columns_and_cuts_nothing(printed):
     assert max(map(len, printed.splitlines())) <= 80
     assert "…" not in printed

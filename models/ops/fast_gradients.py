@@ -18,7 +18,6 @@ from .chunk_decay import row_sum
 from .matrix_product import matrix_product
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 3))
 def product(
     equation: str,
     left: Float[Array, "..."],
@@ -33,6 +32,10 @@ def product(
         right: second factor.
         operand: type of the factors in the product.
     """
+    return _product(equation, left, right, operand)
+
+
+def _multiply(equation: str, left: Array, right: Array, operand: DTypeLike) -> Array:
     dtype = jnp.result_type(left, right)
     multiply = partial(matrix_product, operand=operand, accumulate=dtype)
     names, result = equation.split("->")
@@ -45,7 +48,10 @@ def product(
     return multiply(equation, left, right)
 
 
-def _product(equation: str, left: Array, right: Array, operand: DTypeLike):
+_product = jax.custom_vjp(_multiply, nondiff_argnums=(0, 3))
+
+
+def _product_forward(equation: str, left: Array, right: Array, operand: DTypeLike):
     return product(equation, left, right, operand), (left, right)
 
 
@@ -59,7 +65,7 @@ def _product_back(equation: str, operand: DTypeLike, factors: tuple, cotangent: 
     )
 
 
-product.defvjp(_product, _product_back)
+_product.defvjp(_product_forward, _product_back)
 
 
 @jax.custom_vjp
@@ -102,14 +108,20 @@ def _row_product_back(saved: tuple[Array, Array], cotangent: Array):
 row_product.defvjp(_row_product, _row_product_back)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
 def over_rows(vector: Float[Array, "*axes v"], count: int) -> Float[Array, "*axes c v"]:
     """The vector in every one of so many rows."""
+    return _over_rows(vector, count)
+
+
+def _repeat(vector: Array, count: int) -> Array:
     shape = (*vector.shape[:-1], count, vector.shape[-1])
     return jnp.broadcast_to(vector[..., None, :], shape)
 
 
-def _over_rows(vector: Array, count: int):
+_over_rows = jax.custom_vjp(_repeat, nondiff_argnums=(1,))
+
+
+def _over_rows_forward(vector: Array, count: int):
     return over_rows(vector, count), None
 
 
@@ -119,20 +131,25 @@ def _over_rows_back(count: int, saved: None, cotangent: Array) -> tuple[Array]:
     return (jnp.einsum("...cv,c->...v", cotangent, ones),)
 
 
-over_rows.defvjp(_over_rows, _over_rows_back)
+_over_rows.defvjp(_over_rows_forward, _over_rows_back)
 
 
-def standardise(x: Float[Array, "*axes v"], epsilon: float = 1e-6) -> Array:
-    """Rows less their mean, over their standard deviation."""
+def standardise(
+    x: Float[Array, "*axes v"], epsilon: float = 1e-6
+) -> Float[Array, "*axes v"]:
+    """Rows less their mean, over the root of their variance and epsilon."""
     return _standardise(epsilon, x)[0]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _standardise(epsilon: float, x: Array) -> tuple[Array, Array]:
+def _with_inverse(epsilon: float, x: Array) -> tuple[Array, Array]:
+    """The rows, and the inverse of what they were divided by."""
     share = jnp.full(x.shape[:-1], 1 / x.shape[-1], x.dtype)
     centred = x - (row_sum(x) * share)[..., None]
     inverse = jax.lax.rsqrt(row_sum(jnp.square(centred)) * share + epsilon)
     return scale_rows(centred, inverse), inverse
+
+
+_standardise = jax.custom_vjp(_with_inverse, nondiff_argnums=(0,))
 
 
 def _standardise_forward(epsilon: float, x: Array):

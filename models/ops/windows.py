@@ -220,7 +220,8 @@ def _resized(x: Array, slot: Int[Array, "b t"], size: int) -> Array:
     there = jnp.pad(slot >= 0, [(0, 0), (0, max(0, size - slot.shape[1]))])
     there = there[:, :size]
     x = jnp.pad(x, [(0, 0), (0, size - x.shape[1])] + [(0, 0)] * (x.ndim - 2))
-    return jnp.where(there.reshape(there.shape + (1,) * (x.ndim - 2)), x, 0)
+    there = there.reshape(there.shape + (1,) * (x.ndim - 2))
+    return jnp.where(there, x, jnp.zeros((), x.dtype))
 
 
 @jax.custom_vjp

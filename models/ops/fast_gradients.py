@@ -11,6 +11,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -31,8 +32,24 @@ def product(
         left: first factor.
         right: second factor.
         operand: type of the factors in the product.
+
+    Results with a row a token can be kept in a rematerialised function, by the policy
+    `keep_rows`; in an equation tokens are `c` or `t` or, where all pairs meet, `s`.
     """
-    return _product(equation, left, right, operand)
+    y = _product(equation, left, right, operand)
+    result = equation.partition("->")[2]
+    rows = len(result) == 4 and result[2] in "ct" and result[3] != "s"
+    rows = rows and y.shape[2] >= _MANY
+    return checkpoint_name(y, _ROWS) if rows else y
+
+
+_ROWS = "rows"
+keep_rows = jax.checkpoint_policies.save_only_these_names(_ROWS)
+"""Keeps products that are a row a token; all else is computed again."""
+
+
+_MANY = 32
+"""Tokens from which on it pays to turn a product, and to keep one."""
 
 
 def _multiply(equation: str, left: Array, right: Array, operand: DTypeLike) -> Array:
@@ -41,7 +58,7 @@ def _multiply(equation: str, left: Array, right: Array, operand: DTypeLike) -> A
     names, result = equation.split("->")
     a, b = names.split(",")
     over_tokens = len(result) == 4 and a[2] == b[2] and a[2] not in result
-    if over_tokens and left.shape[-1] > right.shape[-1]:
+    if over_tokens and left.shape[-1] > right.shape[-1] and left.shape[2] >= _MANY:
         # A wide left factor that has to be turned runs at half the speed.
         turned = multiply(f"{b},{a}->{result[:2]}{result[3]}{result[2]}", right, left)
         return jnp.swapaxes(turned, 2, 3)

@@ -11,6 +11,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -18,7 +19,6 @@ from .chunk_decay import row_sum
 from .matrix_product import matrix_product
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 3))
 def product(
     equation: str,
     left: Float[Array, "..."],
@@ -32,20 +32,43 @@ def product(
         left: first factor.
         right: second factor.
         operand: type of the factors in the product.
+
+    Results with a row a token can be kept in a rematerialised function, by the policy
+    `keep_rows`; in an equation tokens are `c` or `t` or, where all pairs meet, `s`.
     """
+    y = _product(equation, left, right, operand)
+    result = equation.partition("->")[2]
+    rows = len(result) == 4 and result[2] in "ct" and result[3] != "s"
+    rows = rows and y.shape[2] >= _MANY
+    return checkpoint_name(y, _ROWS) if rows else y
+
+
+_ROWS = "rows"
+keep_rows = jax.checkpoint_policies.save_only_these_names(_ROWS)
+"""Keeps products that are a row a token; all else is computed again."""
+
+
+_MANY = 32
+"""Tokens from which on it pays to turn a product, and to keep one."""
+
+
+def _multiply(equation: str, left: Array, right: Array, operand: DTypeLike) -> Array:
     dtype = jnp.result_type(left, right)
     multiply = partial(matrix_product, operand=operand, accumulate=dtype)
     names, result = equation.split("->")
     a, b = names.split(",")
     over_tokens = len(result) == 4 and a[2] == b[2] and a[2] not in result
-    if over_tokens and left.shape[-1] > right.shape[-1]:
+    if over_tokens and left.shape[-1] > right.shape[-1] and left.shape[2] >= _MANY:
         # A wide left factor that has to be turned runs at half the speed.
         turned = multiply(f"{b},{a}->{result[:2]}{result[3]}{result[2]}", right, left)
         return jnp.swapaxes(turned, 2, 3)
     return multiply(equation, left, right)
 
 
-def _product(equation: str, left: Array, right: Array, operand: DTypeLike):
+_product = jax.custom_vjp(_multiply, nondiff_argnums=(0, 3))
+
+
+def _product_forward(equation: str, left: Array, right: Array, operand: DTypeLike):
     return product(equation, left, right, operand), (left, right)
 
 
@@ -59,7 +82,7 @@ def _product_back(equation: str, operand: DTypeLike, factors: tuple, cotangent: 
     )
 
 
-product.defvjp(_product, _product_back)
+_product.defvjp(_product_forward, _product_back)
 
 
 @jax.custom_vjp
@@ -102,14 +125,20 @@ def _row_product_back(saved: tuple[Array, Array], cotangent: Array):
 row_product.defvjp(_row_product, _row_product_back)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
 def over_rows(vector: Float[Array, "*axes v"], count: int) -> Float[Array, "*axes c v"]:
     """The vector in every one of so many rows."""
+    return _over_rows(vector, count)
+
+
+def _repeat(vector: Array, count: int) -> Array:
     shape = (*vector.shape[:-1], count, vector.shape[-1])
     return jnp.broadcast_to(vector[..., None, :], shape)
 
 
-def _over_rows(vector: Array, count: int):
+_over_rows = jax.custom_vjp(_repeat, nondiff_argnums=(1,))
+
+
+def _over_rows_forward(vector: Array, count: int):
     return over_rows(vector, count), None
 
 
@@ -119,20 +148,25 @@ def _over_rows_back(count: int, saved: None, cotangent: Array) -> tuple[Array]:
     return (jnp.einsum("...cv,c->...v", cotangent, ones),)
 
 
-over_rows.defvjp(_over_rows, _over_rows_back)
+_over_rows.defvjp(_over_rows_forward, _over_rows_back)
 
 
-def standardise(x: Float[Array, "*axes v"], epsilon: float = 1e-6) -> Array:
-    """Rows less their mean, over their standard deviation."""
+def standardise(
+    x: Float[Array, "*axes v"], epsilon: float = 1e-6
+) -> Float[Array, "*axes v"]:
+    """Rows less their mean, over the root of their variance and epsilon."""
     return _standardise(epsilon, x)[0]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _standardise(epsilon: float, x: Array) -> tuple[Array, Array]:
+def _with_inverse(epsilon: float, x: Array) -> tuple[Array, Array]:
+    """The rows, and the inverse of what they were divided by."""
     share = jnp.full(x.shape[:-1], 1 / x.shape[-1], x.dtype)
     centred = x - (row_sum(x) * share)[..., None]
     inverse = jax.lax.rsqrt(row_sum(jnp.square(centred)) * share + epsilon)
     return scale_rows(centred, inverse), inverse
+
+
+_standardise = jax.custom_vjp(_with_inverse, nondiff_argnums=(0,))
 
 
 def _standardise_forward(epsilon: float, x: Array):

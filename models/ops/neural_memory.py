@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .fast_gradients import keep_rows
 from .memory_network import MemoryNetwork, Plain, SlowWeights, Weights
 from .neural_memory_chunk import ChunkTokens, prepare_part, write_part
 from .windows import window_scan
@@ -300,6 +301,7 @@ def neural_memory_chunkwise(
         valid=valid,
         aligned=aligned,
         prepare=partial(prepare_part, rule=rule, dtype=memory_type(memory)),
+        policy=keep_rows,
     )
     return read, memory._replace(position=position)
 

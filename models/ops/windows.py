@@ -65,11 +65,12 @@ def window_scan(
     valid: Bool[Array, "b t"] | None = None,
     prepare: Callable[[PyTree, Part], PyTree] | None = None,
     aligned: bool = False,
+    policy: Callable[..., Any] | None = None,
 ) -> tuple[PyTree, Carry]:
     """The outputs of all tokens, and the carry after the last.
 
     The body is rematerialised in the backward pass: only the carry at the start of
-    every chunk is kept.
+    every chunk is kept, and what the policy says.
 
     Where documents are so many that the windows outnumber what a row without them
     takes by half, the scan runs again for the rest: exact, and slower.
@@ -89,6 +90,7 @@ def window_scan(
         prepare: what the body takes in place of the tokens, made for all parts before
             the scan: `(tokens, part) -> tree`.
         aligned: a window begins with the first token of every row.
+        policy: of `jax.checkpoint`, what of the body is kept for the backward pass.
     """
     time = place.shape[1]
     documents = reset is not None
@@ -100,7 +102,9 @@ def window_scan(
     slot = jnp.where(real, index * grid.window + offset, -1)
     begins = None if reset is None else jnp.logical_and(reset, real)
     straight = aligned and not documents and grid.window == update_every
-    run = partial(_round, body, prepare, tokens, place, begins, slot, grid, straight)
+    run = partial(
+        _round, body, policy, prepare, tokens, place, begins, slot, grid, straight
+    )
     if rounds == 1:
         return run(carry, jnp.int32(0))
     shapes = jax.eval_shape(run, carry, jnp.int32(0))[0]
@@ -143,6 +147,7 @@ def _grid(
 
 def _round(
     body: Body,
+    policy: Callable[..., Any] | None,
     prepare: Callable[[PyTree, Part], PyTree] | None,
     tokens: PyTree,
     place: Int[Array, "b t"],
@@ -184,7 +189,8 @@ def _round(
     if prepare is not None:
         tokens = jax.vmap(jax.vmap(prepare))(tokens, parts)
 
-    @jax.checkpoint
+    # A scan keeps the two passes apart by itself.
+    @partial(jax.checkpoint, policy=policy, prevent_cse=False)
     def chunk(carry: Carry, chunk: tuple[PyTree, Part]) -> tuple[Carry, PyTree]:
         if grid.group * grid.parts > 1:
             return jax.lax.scan(lambda c, x: body(c, *x), carry, chunk)
@@ -220,7 +226,8 @@ def _resized(x: Array, slot: Int[Array, "b t"], size: int) -> Array:
     there = jnp.pad(slot >= 0, [(0, 0), (0, max(0, size - slot.shape[1]))])
     there = there[:, :size]
     x = jnp.pad(x, [(0, 0), (0, size - x.shape[1])] + [(0, 0)] * (x.ndim - 2))
-    return jnp.where(there.reshape(there.shape + (1,) * (x.ndim - 2)), x, 0)
+    there = there.reshape(there.shape + (1,) * (x.ndim - 2))
+    return jnp.where(there, x, jnp.zeros((), x.dtype))
 
 
 @jax.custom_vjp

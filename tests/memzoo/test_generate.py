@@ -20,9 +20,9 @@ from memzoo.generate import (
 )
 from memzoo.models.attention import AttentionConfig
 from memzoo.models.block import Group
-from memzoo.models.gated_delta_net import GatedDeltaNetConfig
 from memzoo.models.interface import SequenceInfo
 from memzoo.models.language_model import LanguageModelConfig
+from memzoo.models.linear_attention import LinearAttentionConfig
 from memzoo.models.prefix_linear_attention import PrefixLinearAttentionConfig
 from memzoo.train import runs
 from memzoo.train.runs import LoadedRun
@@ -32,7 +32,7 @@ PROMPT = [3, 1, 4, 1, 5, 9, 2, 6]
 
 @pytest.fixture(scope="module")
 def model():
-    layers = (GatedDeltaNetConfig(num_heads=2), AttentionConfig(num_heads=2))
+    layers = (LinearAttentionConfig(num_heads=2), AttentionConfig(num_heads=2))
     config = LanguageModelConfig(
         vocab_size=32, width=16, pattern=(Group(layers=layers),), mlp_width=16
     )
@@ -167,7 +167,7 @@ def test_a_document_that_was_read_goes_on(model):
 
 
 def test_text_goes_on_from_a_file(monkeypatch, tmp_path, capsys):
-    layer = GatedDeltaNetConfig(num_heads=1)
+    layer = LinearAttentionConfig(num_heads=1)
     config = ExperimentConfig(
         name="a-run",
         model=LanguageModelConfig(

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32
 
+from ..models.ops.fast_gradients import row_product, scale_rows
 from ..models.ops.memory_network import MemoryNetwork, Weights
 from ..models.ops.neural_memory import neural_memory_chunkwise
 from ..models.ops.write_rule import WriteRule, new_memory
@@ -85,7 +86,7 @@ def titans_lmm(x: Arrays, options: Options) -> Float32[Array, "b t d"]:
         rule=rule,
         chunk_size=options["chunk_size"],
     )
-    read = read * jax.nn.sigmoid(asked @ x["gate"])[..., None]
+    read = scale_rows(read, jax.nn.sigmoid(asked @ x["gate"]))
     return read.reshape(tokens.shape) @ x["output"]
 
 
@@ -153,5 +154,5 @@ def _for_rows(x: Arrays, rows: int) -> Weights:
 
 
 def _normalised(x: Array, scale: Array) -> Array:
-    square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-    return x * jax.lax.rsqrt(square + 1e-6) * scale[None, None]
+    square = row_product(x, x) / x.shape[-1]
+    return scale_rows(x, jax.lax.rsqrt(square + 1e-6)) * scale[None, None]

@@ -7,7 +7,6 @@ the order of its factor. All can be differentiated twice.
 """
 
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -43,26 +42,17 @@ def product(
     return checkpoint_name(y, _ROWS) if rows else y
 
 
+_MANY = 32
+"""Tokens from which on a product is cheaper to keep than to make again."""
+
 _ROWS = "rows"
 keep_rows = jax.checkpoint_policies.save_only_these_names(_ROWS)
 """Keeps products that are a row a token; all else is computed again."""
 
 
-_MANY = 32
-"""Tokens from which on it pays to turn a product, and to keep one."""
-
-
 def _multiply(equation: str, left: Array, right: Array, operand: DTypeLike) -> Array:
     dtype = jnp.result_type(left, right)
-    multiply = partial(matrix_product, operand=operand, accumulate=dtype)
-    names, result = equation.split("->")
-    a, b = names.split(",")
-    over_tokens = len(result) == 4 and a[2] == b[2] and a[2] not in result
-    if over_tokens and left.shape[-1] > right.shape[-1] and left.shape[2] >= _MANY:
-        # A wide left factor that has to be turned runs at half the speed.
-        turned = multiply(f"{b},{a}->{result[:2]}{result[3]}{result[2]}", right, left)
-        return jnp.swapaxes(turned, 2, 3)
-    return multiply(equation, left, right)
+    return matrix_product(equation, left, right, operand=operand, accumulate=dtype)
 
 
 _product = jax.custom_vjp(_multiply, nondiff_argnums=(0, 3))

@@ -143,9 +143,10 @@ class Written(Plain):
     def matrix(self, name: str, x: Array) -> Array:
         entered, left = self.factors.entered[name], self.factors.left[name]
         scores = product("bhtk,bhsk->bhts", x, entered, self.operand)
-        scores = scores * self.schedule.written
+        # The sign goes to the smallest factor.
+        scores = scores * -self.schedule.written
         y = scale_rows(super().matrix(name, x), self.schedule.kept)
-        y = y - product("bhts,bhsv->bhtv", scores, left, self.operand)
+        y = y + product("bhts,bhsv->bhtv", scores, left, self.operand)
         if self.momentum is not None and self.schedule.pushed is not None:
             pushed = product("bhtk,bhkv->bhtv", x, self.momentum[name], self.operand)
             y = y + scale_rows(pushed, self.schedule.pushed)
@@ -156,7 +157,7 @@ class Written(Plain):
         kept, pushed, written = self.schedule[:3]
         count = kept.shape[-1]
         y = scale_rows(over_rows(self.weights[name], count), kept)
-        y = y - product("bhts,bhsv->bhtv", written, gradient, written.dtype)
+        y = y + product("bhts,bhsv->bhtv", -written, gradient, written.dtype)
         if self.momentum is not None and pushed is not None:
             y = y + scale_rows(over_rows(self.momentum[name], count), pushed)
         return y
@@ -191,14 +192,14 @@ def _combine(
     factor: Float[Array, "b h"],
     second: Weights | None,
     share: Float[Array, "b h"] | None,
-    subtracted: Weights,
+    added: Weights,
 ) -> Weights:
     def scaled(x: Array, by: Array) -> Array:
         return x * by.reshape(by.shape + (1,) * (x.ndim - 2))
 
     result = {}
     for name, x in first.items():
-        result[name] = scaled(x, factor) - subtracted[name]
+        result[name] = scaled(x, factor) + added[name]
         if second is not None and share is not None:
             result[name] = result[name] + scaled(second[name], share)
     return result
@@ -277,7 +278,7 @@ def _after(
     schedule: Schedule,
     operand: DTypeLike,
 ) -> NeuralMemory:
-    written = _summed(factors, first, schedule.written[..., -1, :], operand)
+    written = _summed(factors, first, -schedule.written[..., -1, :], operand)
     pushed = None if schedule.pushed is None else schedule.pushed[..., -1]
     kept = schedule.kept[..., -1]
     weights = _combine(first, kept, memory.momentum, pushed, written)
@@ -285,6 +286,6 @@ def _after(
     if momentum is not None:
         assert schedule.momentum_kept is not None
         assert schedule.momentum_written is not None
-        summed = _summed(factors, momentum, schedule.momentum_written, operand)
+        summed = _summed(factors, momentum, -schedule.momentum_written, operand)
         momentum = _combine(momentum, schedule.momentum_kept, None, None, summed)
     return memory._replace(weights=weights, momentum=momentum)

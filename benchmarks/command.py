@@ -21,6 +21,15 @@ from rich.progress import (
 
 from .cases import OWN_PEERS, Peer, peers_of, select_growth, select_rows
 from .environments import prepare, require
+from .prefill import (
+    count_prefill,
+    measure_prefill,
+    prefill_commands,
+    prefill_json,
+    prefill_tables,
+    require_torch,
+    select_cases,
+)
 from .report import WIDTH, as_json, as_markdown, as_renderable
 from .runner import Form, Plan, Results, count_steps, run_plan
 from .throughput import (
@@ -49,6 +58,9 @@ class BenchConfig:
     layers: str | None = None
     """Measure whole layers of ours instead: names, comma separated, or all. Fields
     that are not by default follow after strokes: retnet/num_heads=8."""
+    prefill: str | None = None
+    """Measure how long prompts are read, and tokens generated behind them, instead:
+    op, block or decode, or one length of them (op:32768), comma separated, or all."""
     rounds: int = 7
     """Rounds on one core with one thread."""
     wall_rounds: int = 3
@@ -76,11 +88,12 @@ class BenchConfig:
     """Also write the page of the run to this file."""
 
     def __post_init__(self) -> None:
-        if self.layers is not None and self.markdown is not None:
-            raise ValueError(
-                f"markdown is {self.markdown}; the page is for operations, leave out "
-                "layers"
-            )
+        for name in ("layers", "prefill"):
+            if getattr(self, name) is not None and self.markdown is not None:
+                raise ValueError(
+                    f"markdown is {self.markdown}; the page is for operations, leave "
+                    f"out {name}"
+                )
         if self.rounds < 1:
             raise ValueError(f"rounds is {self.rounds}; measure at least 1 round")
         if self.wall_rounds < 0:
@@ -107,6 +120,9 @@ def run(config: BenchConfig) -> int:
     console = Console(stderr=True)
     if config.layers is not None:
         _run_layers(config, console)
+        return 0
+    if config.prefill is not None and not config.prepare:
+        _run_prefill(config, config.prefill, console)
         return 0
     rows = select_rows(config.rows)
     peers: list[Peer] = [peer for peer in peers_of(rows) if peer not in OWN_PEERS]
@@ -183,6 +199,22 @@ def _run_layers(config: BenchConfig, console: Console) -> None:
             command=layers_command(),
         )
     _print(throughput_table(results), throughput_json(results), config)
+
+
+def _run_prefill(config: BenchConfig, names: str, console: Console) -> None:
+    cases = select_cases(names)
+    folder = config.peers.absolute()
+    require_torch(folder)
+    with _progress(console, count_prefill(cases, config.rounds)) as advance:
+        results = measure_prefill(
+            cases,
+            rounds=config.rounds,
+            minimum_seconds=config.minimum_seconds,
+            seed=config.seed,
+            advance=advance,
+            commands=prefill_commands(folder, 1),
+        )
+    _print(prefill_tables(results), prefill_json(results), config)
 
 
 def _publish(results: Results, config: BenchConfig) -> None:

@@ -34,7 +34,8 @@ def serve(prepare: Prepare, versions: Callable[[], dict[str, str]]) -> None:
     """Answer requests from standard input until it ends.
 
     `prepare` (operation, inputs, options) reads `inputs`, runs once and writes
-    `outputs`; `run` times `repeats` passes; `memory` measures one pass.
+    `outputs`; `run` times `repeats` passes, after one that is not timed unless `warm`
+    is false; `memory` measures one pass.
     """
     # What libraries print must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
@@ -67,16 +68,18 @@ def _answer(
             cases[request["name"]] = prepared
             return {}
         case "run":
-            return _run(cases[request["name"]].call, request["repeats"])
+            warm = request.get("warm", True)
+            return _run(cases[request["name"]].call, request["repeats"], warm)
         case "memory":
             return {"peak_bytes": _peak_growth(cases[request["name"]].call)}
     raise ValueError(f"unknown command {request['command']!r}")
 
 
-def _run(call: Callable[[], None], repeats: int) -> dict[str, float]:
+def _run(call: Callable[[], None], repeats: int, warm: bool) -> dict[str, float]:
     """Seconds a pass, in processor time and by the clock."""
-    # The caches hold what the contestant before left there.
-    call()
+    if warm:
+        # The caches hold what the contestant before left there.
+        call()
     gc.collect()
     gc.disable()
     cpu, wall = time.process_time(), time.perf_counter()

@@ -17,6 +17,7 @@ from .models.neural_memory_layer import NeuralMemoryLayer
 
 _FAMILIES = {
     "SCALAR_DECAY": "scalar decay",
+    "TAYLOR": "scalar decay",
     "DELTA": "delta rule",
 }
 

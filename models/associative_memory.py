@@ -51,6 +51,11 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
     config: Any
     """The layer's config; its `chunk_size` is read here."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.accepts_prefix and cls.prefix_inputs is AssociativeMemory.prefix_inputs:
+            raise TypeError(cls._unwritten())
+
     @abc.abstractmethod
     def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:
         """The memory before the first token."""
@@ -115,8 +120,18 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
 
         Args:
             inputs: what the same tokens write and read in their turn.
+
+        Raises:
+            TypeError: the layer says that it accepts a prefix, and not what it writes.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not read prefixes")
+        raise TypeError(self._unwritten())
+
+    @classmethod
+    def _unwritten(cls) -> str:
+        return (
+            f"{cls.__name__} accepts a prefix and does not say what that writes; "
+            "define prefix_inputs, or leave accepts_prefix False"
+        )
 
     def _write_and_read_behind(
         self,

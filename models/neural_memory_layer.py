@@ -18,6 +18,7 @@ from .ops.neural_memory import (
 )
 from .ops.write_rule import NeuralMemory, WriteRule, new_memory
 from .ops.write_schedule import Gates
+from .prefix import insert_prefixes
 
 Module = TypeVar("Module", bound=nnx.Module)
 
@@ -167,6 +168,36 @@ class NeuralMemoryLayer(AssociativeMemory):
         initial = self._initial(inputs, reset)
         return self._write(inputs, memory, reset, initial)
 
+    def _write_and_read_behind(  # type: ignore[override]
+        self,
+        prefix: Bool[Array, "b t"],
+        written: NeuralInputs,
+        inputs: NeuralInputs,
+        memory: NeuralMemory,
+        reset: Bool[Array, "b t"] | None,
+    ) -> tuple[Float[Array, "b t h v"], NeuralMemory]:
+        longer, begins, place = self._with_prefixes(prefix, written, inputs, reset)
+        read, memory = self.write_and_read(longer, memory, begins)
+        return jnp.take_along_axis(read, place[:, :, None, None], axis=1), memory
+
+    @staticmethod
+    def _with_prefixes(
+        prefix: Bool[Array, "b t"],
+        written: NeuralInputs,
+        inputs: NeuralInputs,
+        reset: Bool[Array, "b t"] | None,
+    ) -> tuple[NeuralInputs, Bool[Array, "b s"] | None, Array]:
+        """The tokens behind those of their prefixes; see `insert_prefixes`.
+
+        A prefix is so many more tokens of its document, and windows begin with it.
+        """
+        real = jnp.ones_like(prefix) if inputs.valid is None else inputs.valid
+        none = jnp.zeros_like(prefix) if reset is None else reset
+        longer, begins, place = insert_prefixes(
+            written.only(prefix), inputs._replace(valid=real), prefix, none
+        )
+        return longer, None if reset is None else begins, place
+
     def _initial(
         self, inputs: NeuralInputs, reset: Bool[Array, "b t"] | None
     ) -> NeuralMemory | None:
@@ -188,15 +219,22 @@ class NeuralMemoryLayer(AssociativeMemory):
         inputs, _ = self.inputs(x, state, layout)
         inputs = inputs.only(layout.valid(x.shape[1]))  # type: ignore[assignment]
         assert isinstance(inputs, NeuralInputs)
+        prefix = layout.prefix_tokens(state.position, x.shape[1])
+        reset, value, place = layout.reset, inputs.value, None
+        if prefix is not None:
+            written: Any = self.prefix_inputs(x, inputs, layout)  # type: ignore[arg-type]
+            inputs, reset, place = self._with_prefixes(prefix, written, inputs, reset)
         # What every key reads before its own write, all other writes as they are.
         foreseen, _ = self._write(
             inputs._replace(query=inputs.key, value=inputs.value.astype(jnp.float32)),
             state.memory,  # type: ignore[arg-type]
-            layout.reset,
-            self._initial(inputs, layout.reset),
+            reset,
+            self._initial(inputs, reset),
             dataclasses.replace(self.write_rule, read="before"),
         )
-        error = foreseen - inputs.value.astype(jnp.float32)
+        if place is not None:
+            foreseen = jnp.take_along_axis(foreseen, place[:, :, None, None], axis=1)
+        error = foreseen - value.astype(jnp.float32)
         return jnp.mean(jnp.sum(jnp.square(error), axis=-1), axis=-1)
 
     def write_and_read_token(  # type: ignore[override]

@@ -1,4 +1,6 @@
-"""A prefix that a matrix memory reads whole before the document's first token."""
+"""A prefix that a memory reads whole before the document's first token."""
+
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +8,9 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from .interface import Layout
-from .memory_inputs import MemoryInputs
 from .projection import ShortConvolution, projection, split_heads
+
+Inputs = TypeVar("Inputs", bound=Any)
 
 
 class Encoder(nnx.Module):
@@ -62,16 +65,17 @@ def _convolve(
 
 
 def insert_prefixes(
-    written: MemoryInputs,
-    inputs: MemoryInputs,
+    written: Inputs,
+    inputs: Inputs,
     prefix: Bool[Array, "b t"],
     reset: Bool[Array, "b t"],
-) -> tuple[MemoryInputs, Bool[Array, "b s"], Int[Array, "b t"]]:
+) -> tuple[Inputs, Bool[Array, "b s"], Int[Array, "b t"]]:
     """A sequence twice as long, where each document's prefix is written before it.
 
     Args:
-        written: of the prefix; zeros elsewhere.
-        inputs: of all tokens.
+        written: of the prefix, `MemoryInputs` or `NeuralInputs`; identity tokens
+            elsewhere.
+        inputs: of all tokens, with the same fields.
         prefix: tokens of the prefixes.
         reset: a document begins here.
 

@@ -24,7 +24,7 @@ from .memory_inputs import MemoryInputs
 from .ops import feature_maps
 from .prefix import Encoder
 from .projection import merge_heads, output_gain, projection
-from .update_rules import SCALAR_DECAY
+from .update_rules import SCALAR_DECAY, TAYLOR, UpdateRule
 
 PrefixFeatureMap = Literal["taylor", "taylor_full", "elu_plus_one"]
 
@@ -79,7 +79,6 @@ class PrefixLinearAttentionConfig:
 class PrefixLinearAttention(AssociativeMemory):
     """See `PrefixLinearAttentionConfig`."""
 
-    rule = SCALAR_DECAY
     accepts_prefix = True
 
     def __init__(
@@ -114,6 +113,10 @@ class PrefixLinearAttention(AssociativeMemory):
             values, width, rngs, gain=output_gain(depth)
         )
 
+    @property
+    def rule(self) -> UpdateRule:  # type: ignore[override]
+        return TAYLOR if self.config.feature_map == "taylor" else SCALAR_DECAY
+
     def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:
         config = self.config
         features = feature_maps.num_features(config.feature_map, config.feature_size)
@@ -127,13 +130,20 @@ class PrefixLinearAttention(AssociativeMemory):
         self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
     ) -> tuple[MemoryInputs, Tails]:
         (q, k, v), tails = self.heads(x, state.tails, layout)
-        return MemoryInputs(self._features(q), self._features(k), _with_one(v)), tails
+        return MemoryInputs(self._mapped(q), self._mapped(k), _with_one(v)), tails
 
     def prefix_inputs(
         self, x: Float[Array, "b t d"], inputs: MemoryInputs, layout: Layout
     ) -> MemoryInputs:
         k, v = self.encoder(x, layout)
-        return MemoryInputs(inputs.query, self._features(k), _with_one(v))
+        return MemoryInputs(inputs.query, self._mapped(k), _with_one(v))
+
+    def read(
+        self, query: Float[Array, "b t h k"], memory: Float[Array, "b h f v"]
+    ) -> Float[Array, "b t h v"]:
+        if self.rule == TAYLOR:
+            query = feature_maps.taylor(query)
+        return super().read(query, memory)
 
     def output(
         self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
@@ -143,13 +153,15 @@ class PrefixLinearAttention(AssociativeMemory):
         y = (read[..., :-1] / total).astype(read.dtype)
         return self.output_projection(merge_heads(y))
 
-    def _features(self, x: Float[Array, "b t h k"]) -> Float[Array, "b t h f"]:
+    def _mapped(self, x: Float[Array, "b t h k"]) -> Float[Array, "b t h f"]:
+        """Features of queries or keys, where the rule does not make them itself."""
         config = self.config
-        feature_map = feature_maps.FEATURE_MAPS[config.feature_map]
         if config.feature_map.startswith("taylor"):
             # They approximate exp(q . k / sqrt(size)); half of the root to each.
             x = x * config.feature_size**-0.25
-        return feature_map(x)
+        if self.rule == TAYLOR:
+            return x
+        return feature_maps.FEATURE_MAPS[config.feature_map](x)
 
 
 def _with_one(v: Float[Array, "b t h v"]) -> Float[Array, "b t h w"]:

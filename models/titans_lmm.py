@@ -21,6 +21,7 @@ from .ops.memory_network import MemoryNetwork
 from .ops.normalisation import l2_normalise
 from .ops.write_rule import WriteRule
 from .ops.write_schedule import Gates
+from .prefix import Encoder
 from .projection import RMSNorm, merge_heads, output_gain, projection
 
 
@@ -37,6 +38,12 @@ class TitansLMMConfig:
         y_t = W_o (norm(M_t(q_t)) * silu(W_g x_t))
 
     A new memory has read the persistent tokens.
+
+    With `prefix`, the M tokens of a prefix are first read non-causally, an idea of
+    arXiv:2407.05483: they are written, with keys ke and values ve by maps of their own
+    and the gates that the tokens have anyway, as M more tokens before the document's
+    first. The causal pass over all tokens, the prefix again among them, begins with
+    the memory, the momentum and the window that they leave.
 
     The paper leaves open, and here is chosen: gates by a sigmoid of a linear map, one a
     head and a token, theta below `max_learning_rate`; windows of `update_every` tokens;
@@ -88,6 +95,8 @@ class TitansLMMConfig:
     """Taps of the short convolutions on queries, keys and values; 0: none."""
     output_gate: bool = True
     """Gate the read by silu(W_g x)."""
+    prefix: bool = False
+    """Accept a prefix; adds maps to its keys and values."""
     chunk_size: int | None = None
     """Tokens computed together: speed only. None: chosen by the backend."""
 
@@ -161,6 +170,16 @@ class TitansLMM(NeuralMemoryLayer):
             config.convolution_size,
             rngs,
         )
+        self.accepts_prefix = config.prefix
+        if config.prefix:
+            self.encoder = Encoder(
+                width,
+                (inner, inner),
+                (heads, heads),
+                config.convolution_size,
+                rngs,
+                activation=True,
+            )
         self.learning_rate = _gate(width, heads, rngs, start=0.0)
         self.momentum = (
             _gate(width, heads, rngs, start=0.0) if config.momentum else None
@@ -196,6 +215,12 @@ class TitansLMM(NeuralMemoryLayer):
             forget=gate(self.forget),
         )
         return NeuralInputs(l2_normalise(q), l2_normalise(k), v, gates), tails
+
+    def prefix_inputs(  # type: ignore[override]
+        self, x: Float[Array, "b t d"], inputs: NeuralInputs, layout: Layout
+    ) -> NeuralInputs:
+        k, v = self.encoder(x, layout)
+        return inputs._replace(key=l2_normalise(k), value=v)
 
     def output(
         self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]

@@ -64,6 +64,11 @@ class TitansMACConfig:
 
     def __post_init__(self) -> None:
         check_positive("segment_size", self.segment_size)
+        if self.memory.prefix:
+            raise ValueError(
+                "memory.prefix is True; titans_mac reads segment after segment, so "
+                "leave it out, or choose titans_lmm, titans_mag or titans_mal"
+            )
         if self.memory_tokens is not None:
             check_positive("memory_tokens", self.memory_tokens)
         if self.persistent_tokens < 0:

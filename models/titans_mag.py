@@ -78,6 +78,8 @@ class MemoryAndAttention(MemoryLayer[PairState]):
         self.memory: MemoryLayer = config.memory.build(
             width, rngs, layer_index=layer_index, depth=depth
         )
+        # The memory reads it; attention reads causally.
+        self.accepts_prefix = self.memory.accepts_prefix
         self.attention: MemoryLayer = config.attention.build(
             width, rngs, layer_index=layer_index, depth=depth
         )
@@ -121,7 +123,9 @@ class TitansMAG(MemoryAndAttention):
     def sequence(
         self, x: Float[Array, "b t d"], state: PairState, layout: Layout
     ) -> tuple[Float[Array, "b t d"], PairState]:
-        y, attention = self.attention.sequence(x, state.attention, layout)
+        y, attention = self.attention.sequence(
+            x, state.attention, layout._replace(prefix=None)
+        )
         m, memory = self.memory.sequence(x, state.memory, layout)
         _, position = layout.positions(state.position, x.shape[1])
         return self._gated(y, m), PairState(memory, attention, position)

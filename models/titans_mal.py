@@ -58,7 +58,7 @@ class TitansMAL(MemoryAndAttention):
     ) -> tuple[Float[Array, "b t d"], PairState]:
         y, memory = self.memory.sequence(x, state.memory, layout)
         o, attention = self.attention.sequence(
-            self.memory_norm(y), state.attention, layout
+            self.memory_norm(y), state.attention, layout._replace(prefix=None)
         )
         _, position = layout.positions(state.position, x.shape[1])
         return o, PairState(memory, attention, position)

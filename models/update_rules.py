@@ -9,6 +9,11 @@ from .memory_inputs import MemoryInputs
 from .ops.delta_rule import delta_rule_chunkwise, delta_rule_step
 from .ops.scalar_decay import scalar_decay_chunkwise, scalar_decay_step
 from .ops.scalar_decay_write import scalar_decay_write
+from .ops.taylor_attention import (
+    taylor_attention_chunkwise,
+    taylor_attention_step,
+    taylor_attention_write,
+)
 
 Memory = Float[Array, "b h k v"]
 Memories = Float[Array, "b m h k v"]
@@ -165,7 +170,36 @@ def _delta_token(inputs: MemoryInputs, memory: Memory) -> tuple[Read, Memory]:
     return read[:, None], memory
 
 
+def _taylor(
+    inputs: MemoryInputs,
+    memory: Memory,
+    reset: Bool[Array, "b t"] | None,
+    chunk_size: int | None,
+) -> tuple[Read, Memory]:
+    return taylor_attention_chunkwise(
+        inputs.query,
+        inputs.key,
+        inputs.value,
+        memory,
+        reset=reset,
+        chunk_size=chunk_size,
+    )
+
+
+def _taylor_token(inputs: MemoryInputs, memory: Memory) -> tuple[Read, Memory]:
+    read, memory = taylor_attention_step(
+        inputs.query[:, 0], inputs.key[:, 0], inputs.value[:, 0], memory
+    )
+    return read[:, None], memory
+
+
+def _taylor_write(inputs: MemoryInputs, memory: Memory) -> Memory:
+    return taylor_attention_write(inputs.key, inputs.value, memory)
+
+
 SCALAR_DECAY = UpdateRule(
     _scalar_decay, _scalar_decay_token, _scalar_decay_write, _scalar_decay_several
 )
+# Queries and keys before the feature map, which the operation applies.
+TAYLOR = UpdateRule(_taylor, _taylor_token, _taylor_write)
 DELTA = UpdateRule(_delta, _delta_token, several=_delta_several)

@@ -15,8 +15,10 @@ def test_an_unknown_command_is_refused():
 
 def test_a_run_times_its_passes_after_one_that_is_not_timed():
     passes = []
-    answer = serving._run(lambda: passes.append(1), 4)
+    answer = serving._run(lambda: passes.append(1), 4, True)
     assert len(passes) == 5
+    serving._run(lambda: passes.append(1), 2, False)
+    assert len(passes) == 7
     assert set(answer) == {"cpu_seconds", "wall_seconds"}
 
 

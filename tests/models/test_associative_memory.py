@@ -8,8 +8,8 @@ from flax import nnx
 
 from memzoo.models.associative_memory import QueryKeyValue
 from memzoo.models.gated_delta_net import GatedDeltaNetConfig
-from memzoo.models.interface import Layout
-from memzoo.models.mamba2 import Mamba2Config
+from memzoo.models.interface import Layout, SequenceInfo
+from memzoo.models.mamba2 import Mamba2, Mamba2Config
 
 CONFIGS = [
     GatedDeltaNetConfig(num_heads=2, chunk_size=4),
@@ -87,3 +87,17 @@ def test_streams_are_projected_mixed_and_activated(plain, taps, activation):
             wanted = plain.silu(wanted)
         assert array.shape == (1, 5, *((2, 3) if name != "value" else (3, 3)))
         np.testing.assert_allclose(array.reshape(5, -1), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_that_accepts_a_prefix_says_what_it_writes():
+    said = "accepts a prefix and does not say what that writes; define prefix_inputs"
+    with pytest.raises(TypeError, match=f"Silent {said}"):
+
+        class Silent(Mamba2):
+            accepts_prefix = True
+
+    layer = CONFIGS[1].build(8, nnx.Rngs(0), layer_index=0, depth=1)
+    layer.accepts_prefix = True
+    x = jnp.ones((1, 4, 8))
+    with pytest.raises(TypeError, match=f"Mamba2 {said}"):
+        layer(x, layer.init_state(1, 0), SequenceInfo(prefix=jnp.ones((1, 4), bool)))

@@ -9,6 +9,7 @@ from flax import nnx
 from memzoo.models.interface import Layout, Metric
 from memzoo.models.neural_memory_layer import NeuralInputs, reporting_surprise
 from memzoo.models.ops.neural_memory import surprise
+from memzoo.models.ops.write_rule import select
 from memzoo.models.ops.write_schedule import Gates
 from memzoo.models.titans_lmm import TitansLMMConfig
 from memzoo.models.titans_mac import TitansMACConfig
@@ -72,13 +73,13 @@ def test_weights_alone_can_be_read():
     np.testing.assert_allclose(read, expected, rtol=1e-4, atol=1e-6)
 
 
-def surprises(layer, x):
+def surprises(layer, x, layout=Layout()):  # noqa: B008
     """What the layer reports of each token, and what it puts out."""
     state = layer.init_state(x.shape[0], 16)
 
     @nnx.jit
     def run(layer, x):
-        y, _ = layer.sequence(x, state, Layout())
+        y, _ = layer.sequence(x, state, layout)
         return y, nnx.to_pure_dict(nnx.pop(layer, Metric))
 
     y, said = run(layer, x)
@@ -92,12 +93,22 @@ def surprises(layer, x):
             num_heads=2, memory_expansion=1, persistent_tokens=0, update_every=4
         ),
         TTTLinearConfig(num_heads=2, update_every=4),
+        TitansLMMConfig(
+            num_heads=2,
+            memory_expansion=1,
+            persistent_tokens=0,
+            update_every=4,
+            prefix=True,
+        ),
     ],
 )
 def test_surprise_is_the_loss_of_the_memory_before_the_write(config):
     layer = reporting_surprise(config.build(8, nnx.Rngs(0), layer_index=0, depth=2))
     x = jax.random.normal(jax.random.key(0), (2, 7, 8))
-    _, said = surprises(layer, x)
+    # Of two rows one is a prefix of 3 tokens, where the layer accepts one.
+    prefix = jnp.array([[True] * 3 + [False] * 4, [False] * 7])
+    layout = Layout(prefix=prefix if layer.accepts_prefix else None)
+    _, said = surprises(layer, x, layout)
     state = layer.init_state(2, 16)
     inputs = jax.jit(lambda x: layer.inputs(x, state, Layout())[0])(x)
 
@@ -112,10 +123,16 @@ def test_surprise_is_the_loss_of_the_memory_before_the_write(config):
         )
         return jnp.mean(loss, axis=-1), layer.write_and_read_token(at, memory)[1]
 
+    def token(inputs, t):
+        return jax.tree.map(lambda a: np.asarray(a)[:, t : t + 1], inputs)
+
     memory, expected = state.memory, []
+    if layer.accepts_prefix:
+        written = layer.prefix_inputs(x, inputs, layout)
+        for t in range(3):
+            memory = select(prefix[:, t], one(token(written, t), memory)[1], memory)
     for t in range(7):
-        at = jax.tree.map(lambda a, t=t: np.asarray(a)[:, t : t + 1], inputs)
-        loss, memory = one(at, memory)
+        loss, memory = one(token(inputs, t), memory)
         expected.append(np.asarray(loss))
     np.testing.assert_allclose(
         said["surprise"], np.stack(expected, axis=1), rtol=1e-4, atol=1e-6

@@ -10,8 +10,10 @@ import pytest
 from flax import nnx
 
 from memzoo.models.associative_memory import AssociativeState
-from memzoo.models.interface import Layout, state_bytes
+from memzoo.models.interface import Layout, SequenceInfo, state_bytes
+from memzoo.models.ops.neural_memory import neural_memory_recurrent
 from memzoo.models.titans_lmm import TitansLMMConfig
+from memzoo.testing import check_layer
 
 CONFIG = TitansLMMConfig(
     num_heads=2,
@@ -129,3 +131,60 @@ def test_the_step_that_repeated_keys_take(fields, step):
 def test_what_cannot_work_is_refused(fields, said):
     with pytest.raises(ValueError, match=said):
         dataclasses.replace(CONFIG, **fields)
+
+
+def read_behind(layer, x, length):
+    """Token after token: what the encoder makes of `length` tokens, then all of x."""
+    inputs = inputs_of(layer, x)
+    keys, values = layer.encoder(x, Layout())
+    unit = keys / jnp.sqrt(jnp.sum(keys**2, axis=-1, keepdims=True) + 1e-6)
+    streams = [(inputs.query, inputs.query), (unit, inputs.key), (values, inputs.value)]
+    q, k, v = (jnp.concatenate([a[:, :length], b], axis=1) for a, b in streams)
+    gates = jax.tree.map(
+        lambda gate: jnp.concatenate([gate[:, :length], gate], axis=1), inputs.gates
+    )
+    read, memory = neural_memory_recurrent(
+        q, k, v, gates, layer.init_memory(1),
+        network=layer.network, rule=layer.write_rule,
+    )  # fmt: skip
+    return layer.output(read[:, length:], x), memory
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_prefix_is_read_as_tokens_before_the_first(packed):
+    layer = build(prefix=True, chunk_size=4)
+    x = jax.random.normal(jax.random.key(0), (3, 9, 16))
+    lengths = (0, 3, 9)
+    prefix = jnp.arange(9)[None, :] < jnp.array(lengths)[:, None]
+    reset = jnp.zeros((3, 9), bool).at[:, 0].set(True) if packed else None
+    run = jax.jit(lambda x, s: layer(x, s, SequenceInfo(reset=reset, prefix=prefix)))
+    for slots in (0, 16):
+        y, state = run(x, layer.init_state(3, slots))
+        for row, length in enumerate(lengths):
+            expected, memory = read_behind(layer, x[row : row + 1], length)
+            np.testing.assert_allclose(y[row], expected[0], rtol=1e-3, atol=1e-5)
+            for name, weight in memory.weights.items():
+                np.testing.assert_allclose(
+                    state.memory.weights[name][row], weight[0], rtol=1e-3, atol=1e-5
+                )
+        np.testing.assert_array_equal(state.position, [9, 9, 9])
+
+
+def test_without_the_option_a_prefix_is_refused():
+    layer, x = build(), jnp.ones((1, 4, 16))
+    with pytest.raises(ValueError, match="TitansLMM reads causally and refuses a pref"):
+        layer(x, layer.init_state(1, 0), SequenceInfo(prefix=jnp.ones((1, 4), bool)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"prefix": True},
+        {"prefix": True, "loss_window": 3, "momentum": False, "persistent_tokens": 0},
+        {"prefix": True, "keep_row_norms": True, "read": "before"},
+    ],
+    ids=str,
+)
+def test_variants_with_a_prefix_obey_the_laws(options):
+    check_layer(dataclasses.replace(CONFIG, **options), width=8)

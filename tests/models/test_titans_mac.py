@@ -145,6 +145,7 @@ def test_the_usual_memory_has_no_persistent_tokens():
         ({"segment_size": 0}, "segment_size is 0; give a number above 0"),
         ({"memory_tokens": 0}, "memory_tokens is 0; give a number above 0"),
         ({"persistent_tokens": -1}, "persistent_tokens is -1; give 0"),
+        ({"memory": TitansLMMConfig(prefix=True)}, "memory.prefix is True; titans_mac"),
     ],
 )
 def test_what_cannot_work_is_refused(fields, said):

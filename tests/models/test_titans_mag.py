@@ -1,14 +1,19 @@
 """Memory as a gate: the parts, and how they are put together."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from memzoo.models.interface import Layout
 from memzoo.models.sliding_window_attention import SlidingWindowAttentionConfig
 from memzoo.models.titans_lmm import TitansLMMConfig
 from memzoo.models.titans_mag import TitansMAGConfig, windowed
+from memzoo.models.titans_mal import TitansMALConfig
+from memzoo.testing import check_layer
 
 CONFIG = TitansMAGConfig(
     memory=TitansLMMConfig(
@@ -64,3 +69,31 @@ def test_a_new_document_is_a_new_layer():
 
 def test_the_usual_attention_has_persistent_tokens():
     assert windowed().persistent_tokens == 4
+
+
+def with_prefix(kind):
+    memory = dataclasses.replace(CONFIG.memory, prefix=True)
+    return kind(memory=memory, attention=CONFIG.attention)
+
+
+@pytest.mark.parametrize("kind", [TitansMAGConfig, TitansMALConfig])
+def test_the_memory_reads_a_prefix_and_attention_does_not(kind):
+    layer = with_prefix(kind).build(16, nnx.Rngs(0), layer_index=0, depth=2)
+    assert layer.accepts_prefix
+    x = jax.random.normal(jax.random.key(0), (1, 6, 16))
+    prefix = jnp.ones((1, 6), bool)
+
+    @jax.jit
+    def both(x):
+        state = layer.init_state(1, 6)
+        return [layer.sequence(x, state, Layout(prefix=p))[0] for p in (prefix, None)]
+
+    first, second = both(x), both(x.at[:, 5].multiply(-1.0))
+    assert np.abs(first[0][:, 0] - second[0][:, 0]).max() > 0
+    np.testing.assert_array_equal(first[1][:, :5], second[1][:, :5])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [TitansMAGConfig, TitansMALConfig])
+def test_variants_with_a_prefix_obey_the_laws(kind):
+    check_layer(with_prefix(kind), width=8)

@@ -1,0 +1,57 @@
+"""Our contestants on long prompts, on short ones."""
+
+import numpy as np
+import pytest
+
+from memzoo.benchmarks.worker_prefill import prepare
+
+
+def draw(*shape):
+    return np.random.default_rng(0).standard_normal((1, *shape), np.float32)
+
+
+def test_the_operation_is_that_of_the_paper():
+    names = ("q", "k", "k_prefix", "v", "v_prefix", "q_attention", "k_attention")
+    sizes = (3, 3, 3, 4, 4, 4, 4)
+    rng = np.random.default_rng(0)
+    x = {
+        name: rng.standard_normal((1, 9, 2, size), np.float32)
+        for name, size in zip(names, sizes, strict=True)
+    }
+    options = {"layer": "prefix_linear_attention"}
+    y = prepare("op", x, options).results()["output"]
+
+    def kernel(keys):
+        s = np.einsum("bthk,bshk->bhts", x["q"], keys) / np.sqrt(3)
+        return 1 + s + s**2 / 2
+
+    causal, whole = np.tril(kernel(x["k"])), kernel(x["k_prefix"])
+    total = causal.sum(axis=-1) + whole.sum(axis=-1)
+    sums = [
+        np.einsum("bhts,bshv->bthv", scores, x[name])
+        for scores, name in ((causal, "v"), (whole, "v_prefix"))
+    ]
+    expected = sum(sums) / np.moveaxis(total, 1, 2)[..., None]
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+    prepare("op", x, {"layer": "attention"}).call()
+
+
+@pytest.mark.parametrize("layer", ["prefix_linear_attention", "attention"])
+def test_a_block_reads_the_whole_prompt_or_what_came_before(layer):
+    x = draw(6, 32)
+    other = x.copy()
+    other[:, -1] *= -1
+    first, second = (
+        prepare("block", {"x": a}, {"layer": layer}).results()["output"]
+        for a in (x, other)
+    )
+    assert first.shape == x.shape
+    ahead = np.abs(first[:, 0] - second[:, 0]).max()
+    assert (ahead > 0) == (layer == "prefix_linear_attention")
+
+
+@pytest.mark.parametrize("layer", ["prefix_linear_attention", "attention"])
+def test_a_token_can_be_generated_again_and_again(layer):
+    prepared = prepare("decode", {"x": draw(1, 32)}, {"layer": layer, "position": 5})
+    prepared.call()
+    prepared.call()

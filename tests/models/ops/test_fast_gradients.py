@@ -67,3 +67,16 @@ def test_gradients_by_hand_are_the_gradients(x64, name):
 def test_a_row_of_equal_numbers_has_a_finite_gradient():
     gradient = jax.grad(lambda x: jnp.sum(ops.standardise(x) ** 2))(jnp.ones((2, 4)))
     np.testing.assert_array_equal(gradient, np.zeros((2, 4)))
+
+
+@pytest.mark.parametrize(("tokens", "products"), [(31, 4), (32, 3)])
+def test_products_of_many_rows_are_kept_and_of_few_made_again(tokens, products):
+    def total(x, weight):
+        y = ops.product("bhck,bhkv->bhcv", x, weight, jnp.float32)
+        return jnp.sum(jnp.sin(y))
+
+    inputs = jnp.ones((1, 1, tokens, 2)), jnp.ones((1, 1, 2, 3))
+    kept = jax.grad(jax.checkpoint(total, policy=ops.keep_rows), argnums=(0, 1))
+    assert str(jax.make_jaxpr(kept)(*inputs)).count("dot_general") == products
+    for a, b in zip(kept(*inputs), jax.grad(total, (0, 1))(*inputs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)

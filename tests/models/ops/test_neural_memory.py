@@ -164,14 +164,14 @@ QUICK_RULES = ("omega, long", "window", "many")
 
 
 @pytest.mark.parametrize(
-    "rule",
+    ("network", "rule"),
     [
-        pytest.param(name, marks=() if name in QUICK_RULES else pytest.mark.slow)
-        for name in RULES
+        *[("mlp", name) for name in QUICK_RULES],
+        *[pytest.param("deep", name, marks=pytest.mark.slow) for name in RULES],
     ],
 )
-def test_every_option_is_the_same_in_both_forms(x64, rule):
-    network, rule = NETWORKS["deep"], RULES[rule]
+def test_every_option_is_the_same_in_both_forms(x64, network, rule):
+    network, rule = NETWORKS[network], RULES[rule]
     case = make_case(network, rule, 13, forget=rule.schedule != "window")
     reset = jnp.zeros((BATCH, 13), bool).at[0, 6].set(True).at[1, 7].set(True)
     length = jnp.asarray([13, 11])
@@ -182,12 +182,19 @@ def test_every_option_is_the_same_in_both_forms(x64, rule):
 
 @pytest.mark.parametrize(("momentum", "forget"), [(True, False), (False, True)])
 def test_a_gate_can_be_left_out(x64, momentum, forget):
-    network, rule = NETWORKS["mlp"], WriteRule(update_every=4)
+    network, rule = NETWORKS["linear"], WriteRule(update_every=4)
     case = make_case(network, rule, 9, momentum=momentum, forget=forget)
     assert_equal_forms(network, rule, case, in_use(case, network, rule))
 
 
-@pytest.mark.parametrize("chunk_size", [pytest.param(1, marks=pytest.mark.slow), 3, 64])
+@pytest.mark.parametrize(
+    "chunk_size",
+    [
+        pytest.param(1, marks=pytest.mark.slow),
+        3,
+        pytest.param(64, marks=pytest.mark.slow),
+    ],
+)
 def test_chunk_size_does_not_change_the_result(x64, chunk_size):
     network, rule = NETWORKS["mlp"], WriteRule(update_every=8)
     case = make_case(network, rule, 21)
@@ -213,7 +220,7 @@ def test_documents_begin_windows_of_their_own(x64, make_reset, kind):
 
 
 def test_gates_may_be_exactly_zero_and_one(x64):
-    network, rule = NETWORKS["mlp"], WriteRule(update_every=4)
+    network, rule = NETWORKS["linear"], WriteRule(update_every=4)
     case = make_case(network, rule, 12, keys="repeated")
     on = jnp.arange(12)[None, :, None] % 3 == 0
     gates = case["gates"]

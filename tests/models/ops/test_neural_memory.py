@@ -421,9 +421,9 @@ def test_sixteen_thousand_equal_keys_and_gates_at_their_ends_stay_finite(clip):
     low = {n: case[n].astype(jnp.bfloat16) for n in "qkv"}
     rng = np.random.default_rng(1)
     one = {n: rng.random(case["gates"].forget.shape) for n in ("momentum", "forget")}
-    rate = jnp.where(one["momentum"] < 0.2, 0, 0.1 * case["gates"].learning_rate)
+    rate = 0.1 * case["gates"].learning_rate.astype(jnp.float32)
     gates = Gates(
-        rate.astype(jnp.float32),
+        jnp.where(one["momentum"] < 0.2, 0, rate),
         jnp.asarray(one["momentum"] < 0.5, jnp.float32),
         jnp.asarray(one["forget"] < 0.01, jnp.float32),
     )

@@ -144,6 +144,32 @@ def assert_same() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
+def assert_causal_in_every_bit() -> Callable[..., None]:
+    """Changes all tokens from some place on, and compares the outputs before it."""
+
+    def compare(run: Op, inputs: dict, other: dict, reset: Any) -> None:
+        inputs, other = jax.tree.map(np.asarray, (inputs, other))
+        o, _ = run(**inputs, reset=reset)
+        reset = np.asarray(reset)
+        place_of = np.arange(reset.shape[1])
+        for place in (1, 13, 20, 36):
+            changed = {
+                name: x
+                if name == "memory"
+                else np.concatenate([x[:, :place], other[name][:, place:]], axis=1)
+                for name, x in inputs.items()
+            }
+            o_changed, _ = run(
+                **changed, reset=np.where(place_of < place, reset, ~reset)
+            )
+            np.testing.assert_array_equal(
+                np.asarray(o)[:, :place], np.asarray(o_changed)[:, :place]
+            )
+
+    return compare
+
+
+@pytest.fixture(scope="session")
 def one_memory_at_a_time() -> Callable[..., Op]:
     """Makes of a recurrent op one with several memories a row, chunk by chunk."""
 

@@ -371,12 +371,6 @@ def _with_memory(memory):
     return config
 
 
-def test_what_is_no_matrix_memory_is_refused():
-    config = _with_memory(AttentionConfig(num_heads=2))
-    with pytest.raises(ValueError, match="memory is Attention, which is no Associa"):
-        config.build(WIDTH, nnx.Rngs(0), layer_index=0, depth=2)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -396,8 +390,9 @@ def test_what_a_network_cannot_do_is_refused(options, message):
     [
         (GatedDeltaNetConfig(prefix=True), "GatedDeltaNet, .*; set prefix to False$"),
         (PrefixLinearAttentionConfig(num_heads=2), ".*ion, .*; choose another layer$"),
+        (AttentionConfig(num_heads=2), "Attention, which is no Associa"),
     ],
 )
-def test_what_reads_prefixes_is_refused(memory, message):
+def test_memories_that_a_mixture_cannot_hold_are_refused(memory, message):
     with pytest.raises(ValueError, match=f"memory is {message}"):
         _with_memory(memory).build(WIDTH, nnx.Rngs(0), layer_index=0, depth=2)

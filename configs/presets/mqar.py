@@ -121,12 +121,12 @@ def mqar_linear_attention() -> ExperimentConfig:
 
 
 def mqar_retnet() -> ExperimentConfig:
-    """memzoo train mqar-retnet: 0.978 at step 870, stopped there"""
+    """memzoo train mqar-retnet: not run to its end yet"""
     return mqar_experiment(comparable_layer("retnet", 64), "mqar-retnet")
 
 
 def mqar_mamba2() -> ExperimentConfig:
-    """memzoo train mqar-mamba2: chance (0.026) at step 788, stopped there"""
+    """memzoo train mqar-mamba2: not run to its end yet"""
     return mqar_experiment(comparable_layer("mamba2", 64), "mqar-mamba2")
 
 

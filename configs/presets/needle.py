@@ -50,7 +50,7 @@ def needle_attention() -> ExperimentConfig:
 
 
 def needle_mamba2() -> ExperimentConfig:
-    """memzoo train needle-mamba2: chance (0.017) at step 476, stopped there"""
+    """memzoo train needle-mamba2 --steps 400: 0.626; 0.02"""
     return _preset("mamba2")
 
 
@@ -60,12 +60,12 @@ def needle_gated_delta_net() -> ExperimentConfig:
 
 
 def needle_titans_lmm() -> ExperimentConfig:
-    """memzoo train needle-titans-lmm: not run to its end yet; a linear memory"""
+    """memzoo train needle-titans-lmm --steps 400: 0.996 after 300 steps; 0.91"""
     return _preset("titans_lmm")
 
 
 def needle_titans_mag() -> ExperimentConfig:
-    """memzoo train needle-titans-mag: not run to its end yet; a window of 64"""
+    """memzoo train needle-titans-mag --steps 400: 0.019, chance; a window of 64"""
     return _preset("titans_mag")
 
 

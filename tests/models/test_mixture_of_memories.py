@@ -122,18 +122,8 @@ def test_layer_is_the_published_loop(subject, plain, options):
     np.testing.assert_array_equal(state.position, [x.shape[1]] * 2)
 
 
-@pytest.mark.parametrize(
-    ("name", "single"),
-    [
-        *[(name, True) for name in MEMORIES],
-        *[
-            pytest.param(
-                name, False, marks=() if name == "mamba2" else pytest.mark.slow
-            )
-            for name in MEMORIES
-        ],
-    ],
-)
+@pytest.mark.parametrize("single", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", MEMORIES)
 def test_one_memory_alone_is_the_plain_layer(subject, name, single):
     config = MixtureOfMemoriesConfig(
         memory=MEMORIES[name],

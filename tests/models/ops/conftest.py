@@ -9,6 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from memzoo.models.ops.write_rule import new_memory
+from memzoo.models.ops.write_schedule import Gates
+
 Op = Callable[..., tuple[jax.Array, jax.Array]]
 
 BATCH, HEADS, KEY, VALUE = 2, 2, 6, 5
@@ -89,6 +92,53 @@ def make_inputs() -> Callable[..., dict[str, Any]]:
         }
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_case() -> Callable[..., dict[str, Any]]:
+    """Builds the arguments of a neural memory."""
+
+    def make_case(
+        network, rule, time, *, seed=0, momentum=True, forget=True, keys="any"
+    ):
+        """Inputs, gates and a memory that has been in use, float64."""
+        rng = np.random.default_rng(seed)
+
+        def normal(*shape):
+            return jnp.asarray(rng.standard_normal(shape))
+
+        shape = (BATCH, time, HEADS)
+        key = normal(*shape, network.key_size)
+        if keys == "repeated":
+            key = jnp.broadcast_to(key[:, :1], key.shape)
+        key = key / jnp.linalg.norm(key, axis=-1, keepdims=True)
+        gates = Gates(
+            jnp.asarray(rng.uniform(0.0, 0.2, shape)),
+            jnp.asarray(rng.uniform(0.0, 0.9, shape)) if momentum else None,
+            jnp.asarray(rng.uniform(0.0, 0.3, shape)) if forget else None,
+            jnp.asarray(rng.uniform(0.5, 1, shape))
+            if rule.schedule == "window"
+            else None,
+        )
+        sizes = network.matrices() | {n: (o,) for n, o in network.vectors().items()}
+        weights = {n: 0.7 * normal(BATCH, HEADS, *s) for n, s in sizes.items()}
+        initial = new_memory(weights, network, rule, momentum=momentum)
+        slow = None
+        if network.norm == "slow":
+            slow = {
+                "norm": 1 + 0.1 * normal(HEADS, network.value_size),
+                "norm_bias": normal(HEADS, network.value_size),
+            }
+        return {
+            "q": normal(*shape, network.key_size),
+            "k": key,
+            "v": normal(*shape, network.value_size),
+            "gates": gates,
+            "initial": initial,
+            "slow": slow,
+        }
+
+    return make_case
 
 
 @pytest.fixture(scope="session")

@@ -33,43 +33,6 @@ chunkwise = jax.jit(neural_memory_chunkwise, static_argnames=("network", "rule")
 recurrent = jax.jit(neural_memory_recurrent, static_argnames=("network", "rule"))
 
 
-def make_case(network, rule, time, *, seed=0, momentum=True, forget=True, keys="any"):
-    """Inputs, gates and a memory that has been in use, float64."""
-    rng = np.random.default_rng(seed)
-
-    def normal(*shape):
-        return jnp.asarray(rng.standard_normal(shape))
-
-    shape = (BATCH, time, HEADS)
-    key = normal(*shape, KEY)
-    if keys == "repeated":
-        key = jnp.broadcast_to(key[:, :1], key.shape)
-    key = key / jnp.linalg.norm(key, axis=-1, keepdims=True)
-    gates = Gates(
-        jnp.asarray(rng.uniform(0.0, 0.2, shape)),
-        jnp.asarray(rng.uniform(0.0, 0.9, shape)) if momentum else None,
-        jnp.asarray(rng.uniform(0.0, 0.3, shape)) if forget else None,
-        jnp.asarray(rng.uniform(0.5, 1, shape)) if rule.schedule == "window" else None,
-    )
-    sizes = network.matrices() | {n: (o,) for n, o in network.vectors().items()}
-    weights = {n: 0.7 * normal(BATCH, HEADS, *s) for n, s in sizes.items()}
-    initial = new_memory(weights, network, rule, momentum=momentum)
-    slow = None
-    if network.norm == "slow":
-        slow = {
-            "norm": 1 + 0.1 * normal(HEADS, VALUE),
-            "norm_bias": normal(HEADS, VALUE),
-        }
-    return {
-        "q": normal(*shape, KEY),
-        "k": key,
-        "v": normal(*shape, VALUE),
-        "gates": gates,
-        "initial": initial,
-        "slow": slow,
-    }
-
-
 def in_use(case, network, rule):
     """A memory in the middle of a window, with an anchor of its own."""
     tokens = jax.tree.map(lambda x: x[:, :3], (case["q"], case["k"], case["v"]))
@@ -136,7 +99,7 @@ QUICK = (("linear", 1), ("mlp", 4), ("deep", 16), ("swiglu", 4))
 
 
 @pytest.mark.parametrize(("network", "update_every"), list(pairs(QUICK)))
-def test_chunkwise_equals_recurrent(x64, network, update_every):
+def test_chunkwise_equals_recurrent(x64, make_case, network, update_every):
     network, rule = NETWORKS[network], WriteRule(update_every=update_every)
     case = make_case(network, rule, 21)
     assert_equal_forms(network, rule, case, in_use(case, network, rule))
@@ -170,7 +133,7 @@ QUICK_RULES = ("omega, long", "window", "many")
         *[pytest.param("deep", name, marks=pytest.mark.slow) for name in RULES],
     ],
 )
-def test_every_option_is_the_same_in_both_forms(x64, network, rule):
+def test_every_option_is_the_same_in_both_forms(x64, make_case, network, rule):
     network, rule = NETWORKS[network], RULES[rule]
     case = make_case(network, rule, 13, forget=rule.schedule != "window")
     reset = jnp.zeros((BATCH, 13), bool).at[0, 6].set(True).at[1, 7].set(True)
@@ -181,7 +144,7 @@ def test_every_option_is_the_same_in_both_forms(x64, network, rule):
 
 
 @pytest.mark.parametrize(("momentum", "forget"), [(True, False), (False, True)])
-def test_a_gate_can_be_left_out(x64, momentum, forget):
+def test_a_gate_can_be_left_out(x64, make_case, momentum, forget):
     network, rule = NETWORKS["linear"], WriteRule(update_every=4)
     case = make_case(network, rule, 9, momentum=momentum, forget=forget)
     assert_equal_forms(network, rule, case, in_use(case, network, rule))
@@ -195,7 +158,7 @@ def test_a_gate_can_be_left_out(x64, momentum, forget):
         pytest.param(64, marks=pytest.mark.slow),
     ],
 )
-def test_chunk_size_does_not_change_the_result(x64, chunk_size):
+def test_chunk_size_does_not_change_the_result(x64, make_case, chunk_size):
     network, rule = NETWORKS["mlp"], WriteRule(update_every=8)
     case = make_case(network, rule, 21)
     reset = jnp.zeros((BATCH, 21), bool).at[0, 5].set(True).at[1, 12].set(True)
@@ -212,14 +175,14 @@ def test_chunk_size_does_not_change_the_result(x64, chunk_size):
 @pytest.mark.parametrize(
     "kind", ["start", "end", "inside", "consecutive", "everywhere"]
 )
-def test_documents_begin_windows_of_their_own(x64, make_reset, kind):
+def test_documents_begin_windows_of_their_own(x64, make_case, make_reset, kind):
     network, rule = NETWORKS["linear"], WriteRule(update_every=8)
     case = make_case(network, rule, 33)
     masks = {"reset": make_reset(kind, 33)}
     assert_equal_forms(network, rule, case, in_use(case, network, rule), masks)
 
 
-def test_gates_may_be_exactly_zero_and_one(x64):
+def test_gates_may_be_exactly_zero_and_one(x64, make_case):
     network, rule = NETWORKS["linear"], WriteRule(update_every=4)
     case = make_case(network, rule, 12, keys="repeated")
     on = jnp.arange(12)[None, :, None] % 3 == 0
@@ -260,7 +223,7 @@ def numpy_titans(q, k, v, gates, w1, w2, update_every):
 
 
 @pytest.mark.parametrize("update_every", [1, 5])
-def test_equations_of_the_paper_by_hand(x64, update_every):
+def test_equations_of_the_paper_by_hand(x64, make_case, update_every):
     network, rule = NETWORKS["mlp"], WriteRule(update_every=update_every)
     case = make_case(network, rule, 12)
     memory = case["initial"]
@@ -278,7 +241,7 @@ def test_equations_of_the_paper_by_hand(x64, update_every):
         np.testing.assert_allclose(after.weights["kernel_1"][b, h], w2, rtol=1e-10)
 
 
-def test_without_momentum_and_forgetting_it_is_the_delta_rule(x64):
+def test_without_momentum_and_forgetting_it_is_the_delta_rule(x64, make_case):
     network, rule = NETWORKS["linear"], WriteRule(update_every=1)
     case = make_case(network, rule, 14, momentum=False, forget=False)
     read, after = chunkwise(
@@ -293,7 +256,7 @@ def test_without_momentum_and_forgetting_it_is_the_delta_rule(x64):
     np.testing.assert_allclose(after.weights["kernel_0"], memory, rtol=1e-9)
 
 
-def test_one_window_from_zero_is_linear_attention(x64):
+def test_one_window_from_zero_is_linear_attention(x64, make_case):
     network, rule = NETWORKS["linear"], WriteRule(update_every=99, loss="half")
     case = make_case(network, rule, 14, momentum=False, forget=False)
     memory = jax.tree.map(jnp.zeros_like, case["initial"])
@@ -306,7 +269,7 @@ def test_one_window_from_zero_is_linear_attention(x64):
     np.testing.assert_allclose(read, expected, rtol=1e-9, atol=1e-12)
 
 
-def test_the_first_token_has_no_other_in_its_loss_window(x64):
+def test_the_first_token_has_no_other_in_its_loss_window(x64, make_case):
     network = NETWORKS["mlp"]
     rule, wide = WriteRule(update_every=4), WriteRule(update_every=4, loss_window=2)
     case = make_case(network, rule, 10)
@@ -318,7 +281,7 @@ def test_the_first_token_has_no_other_in_its_loss_window(x64):
     assert np.abs(np.asarray(one - two)).max() > 1e-3
 
 
-def test_ttt_as_its_authors_compute_it(x64):
+def test_ttt_as_its_authors_compute_it(x64, make_case):
     """The dual form printed in the published code, for a linear memory."""
     network = MemoryNetwork(depth=1, norm="slow", bias=True, **SIZES)
     rule = WriteRule(update_every=7, schedule="window", loss="half")
@@ -349,7 +312,7 @@ def test_ttt_as_its_authors_compute_it(x64):
         np.testing.assert_allclose(after.weights["kernel_0"][b, h], last, rtol=1e-9)
 
 
-def test_step_is_one_gradient_of_the_printed_loss(x64):
+def test_step_is_one_gradient_of_the_printed_loss(x64, make_case):
     network, rule = NETWORKS["deep"], WriteRule(update_every=1)
     case = make_case(network, rule, 1)
     token = {n: case[n][:, 0] for n in "qkv"}
@@ -372,7 +335,7 @@ def test_step_is_one_gradient_of_the_printed_loss(x64):
     np.testing.assert_allclose(jnp.sum(foreseen), loss(memory.weights), rtol=1e-9)
 
 
-def test_later_tokens_change_no_bit_of_earlier_outputs(jit_as_users):
+def test_later_tokens_change_no_bit_of_earlier_outputs(make_case, jit_as_users):
     network, rule = NETWORKS["mlp"], WriteRule(update_every=8)
     with jax.enable_x64(True):
         case = make_case(network, rule, 20)

@@ -115,3 +115,68 @@ def test_a_memory_that_is_not_carried_takes_no_step():
             heads, heads, heads, Gates(jnp.ones((1, 1))), memory,
             network=network, rule=rule,
         )  # fmt: skip
+
+
+def test_a_long_row_of_equal_keys_stays_finite_in_bfloat16(make_case):
+    network, rule = MemoryNetwork(depth=2, **SIZES), WriteRule(update_every=16)
+    with jax.enable_x64(True):
+        case = make_case(network, rule, 256, keys="repeated")
+    low = {n: case[n].astype(jnp.bfloat16) for n in "qkv"}
+    gates = jax.tree.map(lambda x: 0.1 * x.astype(jnp.float32), case["gates"])
+    weights = {n: w.astype(jnp.float32) for n, w in case["initial"].weights.items()}
+    memory = new_memory(weights, network, rule, momentum=True)
+
+    def total(low, gates, memory_weights):
+        read, _ = neural_memory_chunkwise(
+            *low.values(), gates, memory._replace(weights=memory_weights),
+            network=network, rule=rule,
+        )  # fmt: skip
+        assert read.dtype == jnp.bfloat16
+        return jnp.sum(jnp.square(read.astype(jnp.float32)))
+
+    value, pulled = jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2)))(
+        low, gates, weights
+    )
+    assert np.isfinite(value)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(pulled))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_sixteen_thousand_equal_keys_and_gates_at_their_ends_stay_finite(
+    make_case, clip
+):
+    """bfloat16; momentum and forgetting are exactly 0 or 1 at every token."""
+    network, rule = (
+        MemoryNetwork(depth=2, **SIZES),
+        WriteRule(update_every=16, clip=clip),
+    )
+    with jax.enable_x64(True):
+        case = make_case(network, rule, 16384, keys="repeated")
+    low = {n: case[n].astype(jnp.bfloat16) for n in "qkv"}
+    rng = np.random.default_rng(1)
+    one = {n: rng.random(case["gates"].forget.shape) for n in ("momentum", "forget")}
+    rate = 0.1 * case["gates"].learning_rate.astype(jnp.float32)
+    gates = Gates(
+        jnp.where(one["momentum"] < 0.2, 0, rate),
+        jnp.asarray(one["momentum"] < 0.5, jnp.float32),
+        jnp.asarray(one["forget"] < 0.01, jnp.float32),
+    )
+    weights = {n: w.astype(jnp.float32) for n, w in case["initial"].weights.items()}
+
+    def total(low, gates, weights):
+        memory = new_memory(weights, network, rule, momentum=True)
+        read, after = neural_memory_chunkwise(
+            *low.values(), gates, memory, network=network, rule=rule
+        )
+        kept = sum(jnp.sum(jnp.square(w)) for w in after.weights.values())
+        return jnp.sum(jnp.square(read.astype(jnp.float32))) + kept
+
+    value, pulled = jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2)))(
+        low, gates, weights
+    )
+    assert np.isfinite(value)
+    for path, gradient in jax.tree_util.tree_leaves_with_path(pulled):
+        name = jax.tree_util.keystr(path)
+        assert np.isfinite(np.asarray(gradient, np.float32)).all(), name
+        assert np.any(np.asarray(gradient, np.float32)), name

@@ -84,7 +84,7 @@ mixtures: $(STAMP)
 
 SETS := --task set_disjointness --vocab-size 272 --width 36 \
 	--sizes 1:2,2:1,2:4,4:2,4:16,16:4 --read-sizes 4:16,16:4,4:64,64:4,4:256,256:4 \
-	--learning-rates 1e-2 --seeds 0,1,2 --steps 2000 --evaluate-every 250
+	--learning-rates 1e-2 --seeds 0,1,2 --steps 1000 --evaluate-every 250
 prefixes: $(STAMP)
 	$(BIN)/memzoo recall --name sets $(SETS) \
 		--layers prefix_linear_attention,prefix_linear_attention-causal

@@ -312,8 +312,10 @@ def curve_sections(
         numbers: the series of every layer.
         steps: most steps of a training.
     """
+    cells = widest(top)
+    several = len({cell.setting for cell in cells}) > 1
     parts = []
-    for cell in widest(top):
+    for cell in cells:
         own = curves.get((cell.layer, cell.setting), ())
         if not own:
             continue
@@ -322,15 +324,17 @@ def curve_sections(
             figure(
                 figures.learning_curves(cell, own, numbers[cell.layer], last),
                 cell.layer,
-                f"best learning rate {cell.learning_rate:g}",
+                (f"{cell.text}; " if several else "")
+                + f"best learning rate {cell.learning_rate:g}",
             )
         )
     if not parts:
         return []
-    lead = (
-        f"{top[0].text.removeprefix('all, ')}. Colour: the best learning rate, every "
-        "seed thin and the best seed thick; grey: the other learning rates; dotted: "
-        "chance. A line that ends early has reached the goal."
+    lead = "" if several else f"{top[0].text.removeprefix('all, ')}. "
+    lead += (
+        "Colour: the best learning rate, every seed thin and the best seed thick; "
+        "grey: the other learning rates; dotted: chance. A line that ends early has "
+        "reached the goal."
     )
     return [Section(title="Learning curves", lead=lead, body=grid(parts, "small"))]
 

@@ -158,7 +158,7 @@ def setting_text(setting: Mapping[str, Any]) -> str:
     if "depth" in setting:
         return f"depth {setting['depth']:g}, {length}"
     if "first" in setting:
-        return f"sets of {setting['first']} and {setting['second']}, {length}"
+        return f"a set of {setting['first']}, then of {setting['second']}, {length}"
     return f"all, {length}"
 
 

@@ -8,6 +8,7 @@ import pytest
 from memzoo.evals.figures import Curve
 from memzoo.evals.report import (
     curve_key,
+    curve_sections,
     made_section,
     range_text,
     recall_finding,
@@ -193,6 +194,19 @@ def test_the_honest_remarks_are_there(page):
 def test_a_sweep_without_curves_has_no_such_section():
     sections = recall_sections(recall_rows(), {}, steps=1500, goal=0.99)
     assert "Learning curves" not in [section.title for section in sections]
+
+
+def test_curves_of_several_settings_say_which_is_which():
+    cells = [c for c in summarise(recall_rows()) if c.layer == "linear_attention"]
+    curve = Curve(learning_rate=0.01, seed=0, steps=(100,), accuracy=(0.1,))
+    curves = {(cell.layer, cell.setting): [curve] for cell in cells}
+    numbers = {"linear_attention": 0}
+    (section,) = curve_sections(cells, curves, numbers, 1500)
+    assert "4 pairs, 64 tokens; best" in section.body
+    assert "16 pairs, 64 tokens; best" in section.body
+    assert "pairs" not in section.lead
+    (section,) = curve_sections(cells[:1], curves, numbers, 1500)
+    assert "pairs" not in section.body and "4 pairs, 64 tokens. " in section.lead
 
 
 def test_three_learning_rates_are_a_figure():

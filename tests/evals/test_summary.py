@@ -108,7 +108,7 @@ def test_a_metric_that_nobody_measured_is_refused():
         ),
         (
             {"first": 4, "second": 16, "length": 23},
-            "sets of 4 and 16, 23 tokens",
+            "a set of 4, then of 16, 23 tokens",
         ),
         ({"length": 9, "context_from": 1, "context_to": 8}, "context 1 to 8"),
     ],

@@ -140,6 +140,7 @@ class RecallConfig:
     """Print the rows of results.json instead of a table."""
 
     def __post_init__(self) -> None:
+        self._check_other_tasks()
         for name in (*AXES, "lengths", "depths", "sizes", "read_sizes"):
             values = getattr(self, name)
             if not values:
@@ -148,8 +149,6 @@ class RecallConfig:
                 raise ValueError(f"{name} names something twice: {values}; drop one")
         for layer in self.compared:
             check_layer_name(layer)
-        if self.task != "mqar" and self.mixture:
-            raise ValueError("mixture is True; it is for mqar, leave it out")
         self._check_tokens_per_pair()
         if self.task == "set_disjointness" and self.length is not None:
             raise ValueError(
@@ -191,12 +190,21 @@ class RecallConfig:
         """Number of tokens."""
         return _VOCAB_SIZE[self.task] if self.vocab_size is None else self.vocab_size
 
+    def _check_other_tasks(self) -> None:
+        """Refuses what another task alone would read."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for task, names in _ONLY.items():
+            for name in names if task != self.task else ():
+                value = getattr(self, name)
+                if value != defaults[name]:
+                    raise ValueError(
+                        f"{name} is {value}; it is for {task}, leave it out"
+                    )
+
     def _check_tokens_per_pair(self) -> None:
         if self.tokens_per_pair is None:
             return
         said = f"tokens_per_pair is {self.tokens_per_pair}"
-        if self.task != "mqar":
-            raise ValueError(f"{said}; it is for mqar, leave it out")
         if self.length is not None or self.mixture:
             other = "mixture is True" if self.mixture else f"length is {self.length}"
             raise ValueError(f"{said} and {other}; give one of the two")

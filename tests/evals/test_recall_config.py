@@ -193,8 +193,15 @@ def test_lists_are_read_with_commas_or_spaces(form):
         ({"vocab_size": 33}, "vocab_size is 33; it must be even"),
         ({"steps": 0}, "steps is 0; give a"),
         ({"learning_rates": (-1.0,)}, "learning_rate is -1.0; give a"),
-        ({"lengths": ()}, "lengths is empty; give at least one"),
-        ({"length_examples": 0}, "length_examples is 0; give 1 or more"),
+        ({"lengths": (128,)}, r"lengths is \(128,\); it is for needle, leave it out"),
+        ({"depths": ()}, r"depths is \(\); it is for needle, leave it out"),
+        ({"length_examples": 1}, "length_examples is 1; it is for needle, leave it"),
+        (
+            {"sizes": ((1, 2),)},
+            r"sizes is \(\(1, 2\),\); it is for set_disjointness, leave it out",
+        ),
+        ({"read_sizes": ((1, 2),)}, "read_sizes is .* for set_disjointness, leave it"),
+        ({"size_examples": 9}, "size_examples is 9; it is for set_disjointness"),
         ({"stop_at": 2.0}, "stop_at_accuracy is 2.0; give a"),
         ({"tokens_per_pair": 4}, "tokens_per_pair is 4 and length is 16; give one"),
         (
@@ -257,6 +264,10 @@ def test_what_a_sweep_means_holds_the_fields_of_its_task_alone():
     [
         ({"mixture": True}, "mixture is True; it is for mqar, leave it out"),
         ({"tokens_per_pair": 4}, "tokens_per_pair is 4; it is for mqar, leave it"),
+        ({"num_pairs": (4,)}, r"num_pairs is \(4,\); it is for mqar, leave it out"),
+        ({"sizes": ((1, 2),)}, "sizes is .* it is for set_disjointness, leave it"),
+        ({"lengths": ()}, "lengths is empty; give at least one"),
+        ({"length_examples": 0}, "length_examples is 0; give 1 or more"),
         ({"lengths": (256, 9)}, "length is 9; with value_length 7 it must be 19"),
         ({"depths": (0.0, 2.0)}, r"depth is 2.0; it must lie in \[0, 1\]"),
         ({"length": 18}, "length is 18; with"),
@@ -305,6 +316,7 @@ def test_a_layer_has_one_state_however_it_reads():
     [
         ({"length": 64}, "length is 64; that of sets follows from sizes, leave it out"),
         ({"mixture": True}, "mixture is True; it is for mqar"),
+        ({"depths": (0.5,)}, r"depths is \(0.5,\); it is for needle, leave it out"),
         ({"read_sizes": ((99, 2),)}, r"sizes holds \(99, 2\); with vocab_size 64"),
         ({"sizes": ()}, "sizes is empty; give at least one"),
         ({"size_examples": 0}, "size_examples is 0; give 1 or more"),

@@ -141,6 +141,11 @@ class RecallConfig:
 
     def __post_init__(self) -> None:
         self._check_other_tasks()
+        if self.ablate is not None and self.layers != type(self).layers:
+            raise ValueError(
+                f"ablate is {self.ablate!r} and layers is {self.layers}; give one of "
+                "the two"
+            )
         for name in (*AXES, "lengths", "depths", "sizes", "read_sizes"):
             values = getattr(self, name)
             if not values:

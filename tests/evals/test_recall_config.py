@@ -71,7 +71,8 @@ def test_an_experiment_is_what_the_sweep_says():
 
 
 def test_an_ablation_stands_in_place_of_the_layers():
-    config = changed(ablate="titans_lmm", num_pairs=(4,), width=(16,), seeds=(0,))
+    whole = {"layers": RecallConfig.layers, "ablate": "titans_lmm"}
+    config = changed(**whole, num_pairs=(4,), width=(16,), seeds=(0,))
     jobs = config.jobs()
     assert len(jobs) == 6 * 2 == len({job.place for job in jobs})
     assert len({config.experiment(job).name for job in jobs}) == len(jobs)
@@ -183,7 +184,14 @@ def test_lists_are_read_with_commas_or_spaces(form):
             "layer 'atention' is not known; did you mean atten",
         ),
         ({"layers": ("zzz",)}, "layer 'zzz' is not known; known: attention, delta_net"),
-        ({"ablate": "attention"}, "ablate is 'attention'; no ablation; known: mix"),
+        (
+            {"layers": RecallConfig.layers, "ablate": "attention"},
+            "ablate is 'attention'; no ablation; known: mix",
+        ),
+        (
+            {"layers": ("retnet",), "ablate": "titans_lmm"},
+            r"ablate is 'titans_lmm' and layers is \('retnet',\); give one of the two",
+        ),
         (
             {"layers": ("titans_lmm-x",)},
             "layer 'titans_lmm-x' is not known; did you mean t",

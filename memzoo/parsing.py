@@ -100,7 +100,8 @@ def _unknown(words: list[str], sections: list[list[str]], help_line: str) -> str
     flag = flags[0].partition("=")[0]
     for section in sections:
         if section and section[0].startswith("Perhaps you meant") and section[1:]:
-            return f"unknown option {flag}; did you mean {section[1].split()[0]}?"
+            meant = section[1].split()[0].rstrip(",")
+            return f"unknown option {flag}; did you mean {meant}?"
     return f"unknown option {flag}; {help_line}"
 
 

@@ -55,6 +55,7 @@ HELP = "; `memzoo try CONFIG --help` lists the options"
     ("arguments", "line"),
     [
         (["--stepz", "3"], "unknown option --stepz; did you mean --steps?"),
+        (["--jsn"], "unknown option --jsn; did you mean --json?"),
         (["--stepz=3"], "unknown option --stepz" + HELP),
         (["--zzzzzz"], "unknown option --zzzzzz" + HELP),
         (["more", "words"], "'more' belongs to no option" + HELP),

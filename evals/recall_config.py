@@ -160,11 +160,14 @@ class RecallConfig:
                 f"length is {self.length}; that of sets follows from sizes, leave it "
                 "out"
             )
-        for name in ("length_examples", "size_examples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+        for name in ("length_examples", "size_examples", "repeat_context"):
+            given = getattr(self, name)
+            least = min(given) if isinstance(given, tuple) else given
+            if least < 1:
+                raise ValueError(f"{name} is {least}; give 1 or more")
         check_name(self.name)
-        for job in self.jobs():
+        # Most pairs first: a length that is long enough for them is so for all.
+        for job in sorted(self.jobs(), key=lambda job: job.num_pairs, reverse=True):
             self.settings(job)
 
     @property

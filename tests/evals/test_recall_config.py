@@ -198,6 +198,8 @@ def test_lists_are_read_with_commas_or_spaces(form):
         ),
         ({"name": "a/b"}, "name is 'a/b'; give a plain folder name"),
         ({"num_pairs": (99,)}, "num_pairs is 99; with num_passes 1 and length 16"),
+        ({"length": 5}, "length is 5; for these pairs it must be even, 16 or more"),
+        ({"repeat_context": (2, 0)}, "^repeat_context is 0; give 1 or more"),
         ({"vocab_size": 33}, "vocab_size is 33; it must be even"),
         ({"steps": 0}, "steps is 0; give a"),
         ({"learning_rates": (-1.0,)}, "learning_rate is -1.0; give a"),

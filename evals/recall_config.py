@@ -21,16 +21,21 @@ from .ablations import check_layer_name, layer_by_name, reads_prefix, variants
 from .length import DEPTHS, at_length, at_sizes
 
 
-def _listed(kind: Callable[[str], Any], metavar: str) -> Any:
-    """How a tuple is read from the command line: `a,b` and `a b` are the same."""
+def _listed(
+    kind: Callable[[str], Any], metavar: str, word: Callable[[Any], str] = str
+) -> Any:
+    """How a tuple is read from the command line: `a,b` and `a b` are the same.
+
+    `word` writes what `kind` reads.
+    """
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs="*",
         metavar=metavar,
         instance_from_str=lambda words: tuple(
-            kind(word) for word in ",".join(words).split(",") if word
+            kind(each) for each in ",".join(words).split(",") if each
         ),
         is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [",".join(map(str, value))],
+        str_from_instance=lambda value: [",".join(map(word, value))],
     )
 
 
@@ -44,7 +49,13 @@ def _sizes(word: str) -> tuple[int, int]:
     return int(first), int(second)
 
 
-Sizes = Annotated[tuple[tuple[int, int], ...], _listed(_sizes, "INT:INT,INT:INT,...")]
+def _size_word(size: tuple[int, int]) -> str:
+    return f"{size[0]}:{size[1]}"
+
+
+Sizes = Annotated[
+    tuple[tuple[int, int], ...], _listed(_sizes, "INT:INT,INT:INT,...", _size_word)
+]
 
 # A sweep may grow along these; everything else is the same for all its trainings.
 AXES = (

@@ -174,6 +174,18 @@ def test_lists_are_read_with_commas_or_spaces(form):
     assert config.json
 
 
+def test_help_shows_sizes_as_they_are_read(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    with pytest.raises(SystemExit):
+        tyro.cli(RecallConfig, args=["--help"])
+    said = capsys.readouterr().out
+    shown = "1:2,2:4,4:2,4:16,16:4"
+    assert f"(default: {shown})" in said
+    assert "(default: 4:16,16:4,4:64,64:4,4:256,256:4)" in said
+    arguments = ["--task", "set_disjointness", "--sizes", shown]
+    assert tyro.cli(RecallConfig, args=arguments).sizes == RecallConfig.sizes
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -66,7 +66,7 @@ class MeshConfig:
         for name in ("data", "fsdp", "tensor", "expert"):
             value = getattr(self, name)
             if value is not None:
-                _count(f"mesh.{name}", value, 1)
+                _count(name, value, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

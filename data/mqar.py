@@ -64,7 +64,11 @@ class MqarConfig:
 
     def __post_init__(self) -> None:
         if self.length < 2 or self.length % 2:
-            raise ValueError(f"length is {self.length}; it must be even, 2 or more")
+            least = 2 * max((1, *self.settings)) * (max(1, self.num_passes) + 1)
+            raise ValueError(
+                f"length is {self.length}; for these pairs it must be even, {least} "
+                "or more"
+            )
         if self.vocab_size % 2 or self.vocab_size <= self.length:
             raise ValueError(
                 f"vocab_size is {self.vocab_size}; it must be even and above "

@@ -21,16 +21,21 @@ from .ablations import check_layer_name, layer_by_name, reads_prefix, variants
 from .length import DEPTHS, at_length, at_sizes
 
 
-def _listed(kind: Callable[[str], Any], metavar: str) -> Any:
-    """How a tuple is read from the command line: `a,b` and `a b` are the same."""
+def _listed(
+    kind: Callable[[str], Any], metavar: str, word: Callable[[Any], str] = str
+) -> Any:
+    """How a tuple is read from the command line: `a,b` and `a b` are the same.
+
+    `word` writes what `kind` reads.
+    """
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs="*",
         metavar=metavar,
         instance_from_str=lambda words: tuple(
-            kind(word) for word in ",".join(words).split(",") if word
+            kind(each) for each in ",".join(words).split(",") if each
         ),
         is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [",".join(map(str, value))],
+        str_from_instance=lambda value: [",".join(map(word, value))],
     )
 
 
@@ -44,7 +49,13 @@ def _sizes(word: str) -> tuple[int, int]:
     return int(first), int(second)
 
 
-Sizes = Annotated[tuple[tuple[int, int], ...], _listed(_sizes, "INT:INT,INT:INT,...")]
+def _size_word(size: tuple[int, int]) -> str:
+    return f"{size[0]}:{size[1]}"
+
+
+Sizes = Annotated[
+    tuple[tuple[int, int], ...], _listed(_sizes, "INT:INT,INT:INT,...", _size_word)
+]
 
 # A sweep may grow along these; everything else is the same for all its trainings.
 AXES = (
@@ -140,6 +151,12 @@ class RecallConfig:
     """Print the rows of results.json instead of a table."""
 
     def __post_init__(self) -> None:
+        self._check_other_tasks()
+        if self.ablate is not None and self.layers != type(self).layers:
+            raise ValueError(
+                f"ablate is {self.ablate!r} and layers is {self.layers}; give one of "
+                "the two"
+            )
         for name in (*AXES, "lengths", "depths", "sizes", "read_sizes"):
             values = getattr(self, name)
             if not values:
@@ -148,19 +165,20 @@ class RecallConfig:
                 raise ValueError(f"{name} names something twice: {values}; drop one")
         for layer in self.compared:
             check_layer_name(layer)
-        if self.task != "mqar" and self.mixture:
-            raise ValueError("mixture is True; it is for mqar, leave it out")
         self._check_tokens_per_pair()
         if self.task == "set_disjointness" and self.length is not None:
             raise ValueError(
                 f"length is {self.length}; that of sets follows from sizes, leave it "
                 "out"
             )
-        for name in ("length_examples", "size_examples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+        for name in ("length_examples", "size_examples", "repeat_context"):
+            given = getattr(self, name)
+            least = min(given) if isinstance(given, tuple) else given
+            if least < 1:
+                raise ValueError(f"{name} is {least}; give 1 or more")
         check_name(self.name)
-        for job in self.jobs():
+        # Most pairs first: a length that is long enough for them is so for all.
+        for job in sorted(self.jobs(), key=lambda job: job.num_pairs, reverse=True):
             self.settings(job)
 
     @property
@@ -191,12 +209,21 @@ class RecallConfig:
         """Number of tokens."""
         return _VOCAB_SIZE[self.task] if self.vocab_size is None else self.vocab_size
 
+    def _check_other_tasks(self) -> None:
+        """Refuses what another task alone would read."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for task, names in _ONLY.items():
+            for name in names if task != self.task else ():
+                value = getattr(self, name)
+                if value != defaults[name]:
+                    raise ValueError(
+                        f"{name} is {value}; it is for {task}, leave it out"
+                    )
+
     def _check_tokens_per_pair(self) -> None:
         if self.tokens_per_pair is None:
             return
         said = f"tokens_per_pair is {self.tokens_per_pair}"
-        if self.task != "mqar":
-            raise ValueError(f"{said}; it is for mqar, leave it out")
         if self.length is not None or self.mixture:
             other = "mixture is True" if self.mixture else f"length is {self.length}"
             raise ValueError(f"{said} and {other}; give one of the two")

@@ -50,6 +50,8 @@ def parse(
         if not stop.code:
             raise
         line = one_line(said.getvalue(), arguments, command)
+        if "belongs to no option" in line:
+            line = _switch_given_a_value(kind, settings) or line
         raise MemzooError(line) from None
 
 
@@ -100,8 +102,31 @@ def _unknown(words: list[str], sections: list[list[str]], help_line: str) -> str
     flag = flags[0].partition("=")[0]
     for section in sections:
         if section and section[0].startswith("Perhaps you meant") and section[1:]:
-            return f"unknown option {flag}; did you mean {section[1].split()[0]}?"
+            meant = section[1].split()[0].rstrip(",")
+            return f"unknown option {flag}; did you mean {meant}?"
     return f"unknown option {flag}; {help_line}"
+
+
+def _switch_given_a_value(kind: type[Any], settings: dict[str, Any]) -> str | None:
+    """What to write in place of `--flag True`, where the flag is a switch."""
+    words = " ".join(settings["args"])
+    given = re.findall(r"(?:^| )(--[^ =]+)[ =](?:true|false)(?= |$)", words, re.I)
+    if not given:
+        return None
+    said = io.StringIO()
+    with (
+        contextlib.redirect_stdout(said),
+        contextlib.suppress(SystemExit),
+        _wide_terminal(),
+    ):
+        tyro.cli(kind, **(settings | {"args": ["--help"]}))
+    # Only switches are listed with their negation: `--a.json, --a.no-json`.
+    switches = dict(re.findall(r"(--\S+), (--(?:\S+\.)?no-\S+)", said.getvalue()))
+    for flag in (word.replace("_", "-") for word in given):
+        for on, off in switches.items():
+            if flag in (on, off):
+                return f"{flag} is a switch: write {on} or {off}"
+    return None
 
 
 def _wrong_value(

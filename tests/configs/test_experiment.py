@@ -93,10 +93,10 @@ def test_the_rest_of_an_optimizer():
     assert OptimizerConfig(clip_norm=None, weight_decay=0.0, warmup_steps=0)
 
 
-@pytest.mark.parametrize("name", ["data", "fsdp", "tensor"])
+@pytest.mark.parametrize("name", ["data", "fsdp", "tensor", "expert"])
 @pytest.mark.parametrize("value", [0, -2])
 def test_mesh_axes_have_devices(name, value):
-    with pytest.raises(ValueError, match=rf"^mesh.{name} is {value}; give a whole"):
+    with pytest.raises(ValueError, match=rf"^{name} is {value}; give a whole"):
         MeshConfig(**{name: value})
 
 

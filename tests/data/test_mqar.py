@@ -229,7 +229,10 @@ def test_fingerprint_holds_every_field():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"length": 63}, "length is 63; it must be even"),
+        (
+            {"length": 5, "num_pairs": (2, 8)},
+            "length is 5; for these pairs it must be even, 32 or more",
+        ),
         ({"vocab_size": 64}, "vocab_size is 64; it must be even and above the length"),
         ({"vocab_size": 2**32}, "tokens are int32"),
         ({"num_pairs": 17}, r"num_pairs is 17; .* it must lie in \[1, 16\]"),

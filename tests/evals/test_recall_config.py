@@ -71,7 +71,8 @@ def test_an_experiment_is_what_the_sweep_says():
 
 
 def test_an_ablation_stands_in_place_of_the_layers():
-    config = changed(ablate="titans_lmm", num_pairs=(4,), width=(16,), seeds=(0,))
+    whole = {"layers": RecallConfig.layers, "ablate": "titans_lmm"}
+    config = changed(**whole, num_pairs=(4,), width=(16,), seeds=(0,))
     jobs = config.jobs()
     assert len(jobs) == 6 * 2 == len({job.place for job in jobs})
     assert len({config.experiment(job).name for job in jobs}) == len(jobs)
@@ -173,6 +174,18 @@ def test_lists_are_read_with_commas_or_spaces(form):
     assert config.json
 
 
+def test_help_shows_sizes_as_they_are_read(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    with pytest.raises(SystemExit):
+        tyro.cli(RecallConfig, args=["--help"])
+    said = capsys.readouterr().out
+    shown = "1:2,2:4,4:2,4:16,16:4"
+    assert f"(default: {shown})" in said
+    assert "(default: 4:16,16:4,4:64,64:4,4:256,256:4)" in said
+    arguments = ["--task", "set_disjointness", "--sizes", shown]
+    assert tyro.cli(RecallConfig, args=arguments).sizes == RecallConfig.sizes
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -183,18 +196,34 @@ def test_lists_are_read_with_commas_or_spaces(form):
             "layer 'atention' is not known; did you mean atten",
         ),
         ({"layers": ("zzz",)}, "layer 'zzz' is not known; known: attention, delta_net"),
-        ({"ablate": "attention"}, "ablate is 'attention'; no ablation; known: mix"),
+        (
+            {"layers": RecallConfig.layers, "ablate": "attention"},
+            "ablate is 'attention'; no ablation; known: mix",
+        ),
+        (
+            {"layers": ("retnet",), "ablate": "titans_lmm"},
+            r"ablate is 'titans_lmm' and layers is \('retnet',\); give one of the two",
+        ),
         (
             {"layers": ("titans_lmm-x",)},
             "layer 'titans_lmm-x' is not known; did you mean t",
         ),
         ({"name": "a/b"}, "name is 'a/b'; give a plain folder name"),
         ({"num_pairs": (99,)}, "num_pairs is 99; with num_passes 1 and length 16"),
+        ({"length": 5}, "length is 5; for these pairs it must be even, 16 or more"),
+        ({"repeat_context": (2, 0)}, "^repeat_context is 0; give 1 or more"),
         ({"vocab_size": 33}, "vocab_size is 33; it must be even"),
         ({"steps": 0}, "steps is 0; give a"),
         ({"learning_rates": (-1.0,)}, "learning_rate is -1.0; give a"),
-        ({"lengths": ()}, "lengths is empty; give at least one"),
-        ({"length_examples": 0}, "length_examples is 0; give 1 or more"),
+        ({"lengths": (128,)}, r"lengths is \(128,\); it is for needle, leave it out"),
+        ({"depths": ()}, r"depths is \(\); it is for needle, leave it out"),
+        ({"length_examples": 1}, "length_examples is 1; it is for needle, leave it"),
+        (
+            {"sizes": ((1, 2),)},
+            r"sizes is \(\(1, 2\),\); it is for set_disjointness, leave it out",
+        ),
+        ({"read_sizes": ((1, 2),)}, "read_sizes is .* for set_disjointness, leave it"),
+        ({"size_examples": 9}, "size_examples is 9; it is for set_disjointness"),
         ({"stop_at": 2.0}, "stop_at_accuracy is 2.0; give a"),
         ({"tokens_per_pair": 4}, "tokens_per_pair is 4 and length is 16; give one"),
         (
@@ -257,6 +286,10 @@ def test_what_a_sweep_means_holds_the_fields_of_its_task_alone():
     [
         ({"mixture": True}, "mixture is True; it is for mqar, leave it out"),
         ({"tokens_per_pair": 4}, "tokens_per_pair is 4; it is for mqar, leave it"),
+        ({"num_pairs": (4,)}, r"num_pairs is \(4,\); it is for mqar, leave it out"),
+        ({"sizes": ((1, 2),)}, "sizes is .* it is for set_disjointness, leave it"),
+        ({"lengths": ()}, "lengths is empty; give at least one"),
+        ({"length_examples": 0}, "length_examples is 0; give 1 or more"),
         ({"lengths": (256, 9)}, "length is 9; with value_length 7 it must be 19"),
         ({"depths": (0.0, 2.0)}, r"depth is 2.0; it must lie in \[0, 1\]"),
         ({"length": 18}, "length is 18; with"),
@@ -305,6 +338,7 @@ def test_a_layer_has_one_state_however_it_reads():
     [
         ({"length": 64}, "length is 64; that of sets follows from sizes, leave it out"),
         ({"mixture": True}, "mixture is True; it is for mqar"),
+        ({"depths": (0.5,)}, r"depths is \(0.5,\); it is for needle, leave it out"),
         ({"read_sizes": ((99, 2),)}, r"sizes holds \(99, 2\); with vocab_size 64"),
         ({"sizes": ()}, "sizes is empty; give at least one"),
         ({"size_examples": 0}, "size_examples is 0; give 1 or more"),

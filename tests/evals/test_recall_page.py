@@ -84,7 +84,8 @@ def test_the_details_say_what_was_trained_and_read():
         "Sequences are read 1, 2 times before they are answered, question and all."
     )
     assert not any("non-causally" in sentence for sentence in twice)
-    ablated = details(dataclasses.replace(PAIRS, ablate="titans_lmm"))
+    whole = {"layers": RecallConfig.layers, "ablate": "titans_lmm"}
+    ablated = details(dataclasses.replace(PAIRS, **whole))
     assert ablated[2].startswith("titans_lmm-whole has memory_depth 2")
     first, *_, last = details(SETS)
     assert "trained on sets of 1 and 2, 2 and 4" in first

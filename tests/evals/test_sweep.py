@@ -113,7 +113,8 @@ def test_a_sweep_grows_by_what_is_missing(small):
 def test_variants_of_a_layer_are_rows_of_their_own(small):
     loop = Loop()
     fields = {"num_pairs": (2,), "learning_rates": (1e-2,), "seeds": (0,)}
-    go(dataclasses.replace(small, ablate="titans_lmm", **fields), loop)
+    fields |= {"layers": RecallConfig.layers, "ablate": "titans_lmm"}
+    go(dataclasses.replace(small, **fields), loop)
     assert len(loop.trained) == 6
     rows = read_results(small.directory / "results.json")
     accuracy = {r["layer"]: r for r in rows if r["metric"] == "accuracy"}

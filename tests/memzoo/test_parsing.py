@@ -15,6 +15,8 @@ class Inner:
     size: int = 4
     rates: tuple[float, ...] = (0.5,)
     either: int | tuple[int, ...] = 3
+    name_it: str = "it"
+    even_it: bool = True
 
     def __post_init__(self):
         if self.size < 1:
@@ -55,10 +57,19 @@ HELP = "; `memzoo try CONFIG --help` lists the options"
     ("arguments", "line"),
     [
         (["--stepz", "3"], "unknown option --stepz; did you mean --steps?"),
+        (["--jsn"], "unknown option --jsn; did you mean --json?"),
         (["--stepz=3"], "unknown option --stepz" + HELP),
         (["--zzzzzz"], "unknown option --zzzzzz" + HELP),
         (["more", "words"], "'more' belongs to no option" + HELP),
-        (["--json", "True"], "'True' belongs to no option" + HELP),
+        (["--json", "True"], "--json is a switch: write --json or --no-json"),
+        (["--json=false"], "--json is a switch: write --json or --no-json"),
+        (["--no-json", "TRUE"], "--no-json is a switch: write --json or --no-json"),
+        (
+            ["--inner.name_it", "true", "--inner.even_it", "false"],
+            "--inner.even-it is a switch: write --inner.even-it or --inner.no-even-it",
+        ),
+        (["--json", "3"], "'3' belongs to no option" + HELP),
+        (["--steps", "3", "true"], "'true' belongs to no option" + HELP),
         (
             ["--steps", "abc"],
             "--steps is 'abc'; it must be a whole number, such as 1000",

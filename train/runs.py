@@ -178,15 +178,16 @@ def _model_specs(
 
 def _neighbours(run_dir: Path) -> str:
     """What there is instead of a missing run."""
-    parent = run_dir.parent
-    names = (
-        sorted(p.name for p in parent.iterdir() if (p / CONFIG).is_file())
-        if parent.is_dir()
-        else []
-    )
-    if not names:
-        return f"{parent} holds no runs; train one first"
-    return f"{parent} holds {', '.join(names[:10])}"
+    # A bare name is rather one of `runs/`, where training puts runs.
+    for parent in [run_dir.parent, *([] if run_dir.is_absolute() else [Path("runs")])]:
+        names = (
+            sorted(p.name for p in parent.iterdir() if (p / CONFIG).is_file())
+            if parent.is_dir()
+            else []
+        )
+        if names:
+            return f"{parent} holds {', '.join(names[:10])}"
+    return f"{run_dir.parent} holds no runs; train one first"
 
 
 def _commit() -> str | None:

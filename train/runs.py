@@ -105,7 +105,8 @@ def load_run(
         run_dir: the run's directory.
         step: of the checkpoint; `None`: the newest that is intact.
         mesh: spreads the model over devices; `None`: it lies on one.
-        report: called with a line for every damaged checkpoint that is skipped.
+        report: called with a line for every damaged checkpoint that is skipped for
+            an intact one.
 
     Raises:
         CheckpointError: there is no such run, no such step, or no intact checkpoint.
@@ -139,9 +140,10 @@ def load_run(
             arrays = load_arrays(directory, candidate, specs, manifest)
         except DamagedError as error:
             reasons.append(f"checkpoint {candidate} of {run_dir} is damaged: {error}")
-            if report is not None:
-                report(reasons[-1])
             continue
+        if report is not None:
+            for line in reasons:
+                report(line)
         model = template.merge(arrays["params"], arrays["rest"])
         assert isinstance(model, LanguageModel)
         return LoadedRun(config, model, candidate)
@@ -151,7 +153,8 @@ def load_run(
         + (
             f"other steps: {', '.join(others)}"
             if step is not None and others
-            else "no other one is intact"
+            else "no other one is intact: copy its folder back from elsewhere, or "
+            "train again"
         )
     )
 

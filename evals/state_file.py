@@ -96,18 +96,26 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         with path.open("rb") as data, np.load(data, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         about = json.loads(str(arrays.pop(ABOUT)))
+        schema = about["schema"]
         counts = [about[name] for name in ("token", "read", "capacity")]
-        if about["schema"] != SCHEMA or not all(type(n) is int for n in counts):
-            raise ValueError(f"its schema is not {SCHEMA}")
+        if not all(type(n) is int for n in counts):
+            raise ValueError("a count is no whole number")
     except OSError as error:
         raise MemzooError(
             f"cannot read {path}: {error.strerror or error}; give a file that "
             "--save-state wrote"
         ) from error
     except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        # What numpy says of a foreign file is advice on reading it all the same.
         raise MemzooError(
-            f"{path} holds no state ({error}); give a file that --save-state wrote"
+            f"{path} is not a state that `memzoo eval --stream --save-state` writes; "
+            "give a file that it wrote"
         ) from error
+    if schema != SCHEMA:
+        raise MemzooError(
+            f"{path} has schema {schema} and this memzoo reads {SCHEMA}; use the "
+            "version of memzoo that wrote it"
+        )
     return about, arrays
 
 

@@ -2,6 +2,8 @@
 
 When a write fails, Orbax logs the traceback from several threads, and writes that are
 still under way end after its event loop has been closed, which Python reports for each.
+When a read fails, Orbax leaves the reads beside it, and asyncio and Python report the
+error of each with all that TensorStore knows, whenever it is collected.
 """
 
 import logging
@@ -10,24 +12,35 @@ from collections.abc import Callable
 from typing import Any
 
 _LATE = "Event loop is closed"
+# In the path of its source files.
+_ORBAX = "orbax"
 
 
 def quiet_orbax() -> None:
     """From now on Orbax is heard only through the errors that it raises."""
     logging.getLogger("absl").addFilter(_not_orbax)
-    if not getattr(sys.unraisablehook, "drops_late_writes", False):
-        sys.unraisablehook = _dropping_late_writes(sys.unraisablehook)
+    logging.getLogger("asyncio").addFilter(_not_a_task_of_orbax)
+    if not getattr(sys.unraisablehook, "drops_orbax", False):
+        sys.unraisablehook = _dropping_orbax(sys.unraisablehook)
 
 
 def _not_orbax(record: logging.LogRecord) -> bool:
-    return "orbax" not in record.pathname
+    return _ORBAX not in record.pathname
 
 
-def _dropping_late_writes(before: Callable[[Any], Any]) -> Callable[[Any], None]:
+def _not_a_task_of_orbax(record: logging.LogRecord) -> bool:
+    # Such a record shows the task, and with it where its coroutine is defined.
+    lines = record.getMessage().splitlines()
+    return not any("coro=" in line and _ORBAX in line for line in lines)
+
+
+def _dropping_orbax(before: Callable[[Any], Any]) -> Callable[[Any], None]:
     def hook(unraisable: Any) -> None:
         error = unraisable.exc_value
-        if not (isinstance(error, RuntimeError) and str(error) == _LATE):
+        late = isinstance(error, RuntimeError) and str(error) == _LATE
+        code = getattr(unraisable.object, "cr_code", None)
+        if not late and (code is None or _ORBAX not in code.co_filename):
             before(unraisable)
 
-    hook.drops_late_writes = True  # pyright: ignore[reportFunctionMemberAccess]
+    hook.drops_orbax = True  # pyright: ignore[reportFunctionMemberAccess]
     return hook

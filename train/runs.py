@@ -105,7 +105,8 @@ def load_run(
         run_dir: the run's directory.
         step: of the checkpoint; `None`: the newest that is intact.
         mesh: spreads the model over devices; `None`: it lies on one.
-        report: called with a line for every damaged checkpoint that is skipped.
+        report: called with a line for every damaged checkpoint that is skipped for
+            an intact one.
 
     Raises:
         CheckpointError: there is no such run, no such step, or no intact checkpoint.
@@ -139,9 +140,10 @@ def load_run(
             arrays = load_arrays(directory, candidate, specs, manifest)
         except DamagedError as error:
             reasons.append(f"checkpoint {candidate} of {run_dir} is damaged: {error}")
-            if report is not None:
-                report(reasons[-1])
             continue
+        if report is not None:
+            for line in reasons:
+                report(line)
         model = template.merge(arrays["params"], arrays["rest"])
         assert isinstance(model, LanguageModel)
         return LoadedRun(config, model, candidate)
@@ -151,7 +153,8 @@ def load_run(
         + (
             f"other steps: {', '.join(others)}"
             if step is not None and others
-            else "no other one is intact"
+            else "no other one is intact: copy its folder back from elsewhere, or "
+            "train again"
         )
     )
 
@@ -178,15 +181,16 @@ def _model_specs(
 
 def _neighbours(run_dir: Path) -> str:
     """What there is instead of a missing run."""
-    parent = run_dir.parent
-    names = (
-        sorted(p.name for p in parent.iterdir() if (p / CONFIG).is_file())
-        if parent.is_dir()
-        else []
-    )
-    if not names:
-        return f"{parent} holds no runs; train one first"
-    return f"{parent} holds {', '.join(names[:10])}"
+    # A bare name is rather one of `runs/`, where training puts runs.
+    for parent in [run_dir.parent, *([] if run_dir.is_absolute() else [Path("runs")])]:
+        names = (
+            sorted(p.name for p in parent.iterdir() if (p / CONFIG).is_file())
+            if parent.is_dir()
+            else []
+        )
+        if names:
+            return f"{parent} holds {', '.join(names[:10])}"
+    return f"{run_dir.parent} holds no runs; train one first"
 
 
 def _commit() -> str | None:

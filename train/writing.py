@@ -11,12 +11,12 @@ from ..configs.errors import MemzooError
 _REMEDIES = {
     "make room there and start the command again: it goes on from the last "
     "checkpoint": (errno.ENOSPC, errno.EFBIG, errno.EDQUOT),
-    "mend its permissions or give another --runs": (
+    "mend its permissions or give another folder": (
         errno.EACCES,
         errno.EPERM,
         errno.EROFS,
     ),
-    "move that file away or give another --runs": (
+    "move that file away or give another folder": (
         errno.EEXIST,
         errno.ENOTDIR,
         errno.EISDIR,
@@ -79,7 +79,7 @@ def _remedy(error: BaseException) -> str:
             os.strerror(number) in str(error) for number in numbers
         ):
             return remedy
-    return "give another --runs"
+    return "give another folder"
 
 
 def _first(error: BaseException) -> BaseException:

@@ -80,16 +80,21 @@ def test_what_is_no_state_is_refused(model, read, tmp_path):
     path = tmp_path / "state.npz"
     with pytest.raises(MemzooError, match="No such file or directory; give a file"):
         load_state(path, model)
-    for content in (b"", b"no archive", b"PK\x03\x04 cut off"):
+    line = r"state.npz is not a state that `memzoo eval --stream --save-state` writes; "
+    for content in (b"", b"no archive", b"\x80 a pickle", b"PK\x03\x04 cut off"):
         path.write_bytes(content)
-        with pytest.raises(MemzooError, match="holds no state"):
+        with pytest.raises(MemzooError, match=line) as error:
             load_state(path, model)
+        assert "pickle" not in str(error.value)
     np.savez(path, a=np.zeros(3))
-    with pytest.raises(MemzooError, match="holds no state"):
+    with pytest.raises(MemzooError, match=line):
         load_state(path, model)
-    about = {"schema": 2, "token": 1, "read": 1, "capacity": 1}
+    about = {"schema": 1, "token": 1, "read": "1", "capacity": 1}
     np.savez(path, about=np.array(json.dumps(about)))
-    with pytest.raises(MemzooError, match="its schema is not 1"):
+    with pytest.raises(MemzooError, match=line):
+        load_state(path, model)
+    np.savez(path, about=np.array(json.dumps(about | {"schema": 2, "read": 1})))
+    with pytest.raises(MemzooError, match="has schema 2 and this memzoo reads 1; use"):
         load_state(path, model)
 
 

@@ -1,5 +1,7 @@
 """What Orbax says is dropped, what others say is not."""
 
+import asyncio
+import gc
 import logging
 import sys
 import types
@@ -28,8 +30,49 @@ def heard(monkeypatch):
     ],
 )
 def test_late_writes_are_not_reported(heard, error, count):
-    sys.unraisablehook(types.SimpleNamespace(exc_value=error))
+    sys.unraisablehook(types.SimpleNamespace(exc_value=error, object=None))
     assert len(heard) == count
+
+
+def reading(filename):
+    """A coroutine function of that source file: it fails, alone or when closed."""
+    source = """
+async def read(at_once):
+    if at_once:
+        raise ValueError("OUT_OF_RANGE")
+    try:
+        await asyncio.sleep(9)
+    finally:
+        raise ValueError("too late")
+"""
+    scope = {"asyncio": asyncio}
+    exec(compile(source, filename, "exec"), scope)
+    return scope["read"]
+
+
+async def read_side_by_side(read):
+    """One error is raised; two others are nobody's, and one read is still open."""
+    tasks = [asyncio.create_task(read(at_once)) for at_once in (True, True, False)]
+    await asyncio.sleep(0)
+    del tasks
+    await read(True)
+
+
+@pytest.mark.parametrize(
+    ("filename", "logged", "unraisable"),
+    [("/lib/orbax/checkpoint/reading.py", 0, 0), ("/lib/grain/reading.py", 3, 1)],
+)
+def test_reads_that_orbax_leaves_are_not_reported(
+    heard, caplog, filename, logged, unraisable
+):
+    loop = asyncio.new_event_loop()
+    with pytest.raises(ValueError, match="OUT_OF_RANGE"):
+        loop.run_until_complete(read_side_by_side(reading(filename)))
+    loop.close()
+    del loop
+    gc.collect()
+    records = [r for r in caplog.records if r.name == "asyncio"]
+    assert (len(records), len(heard)) == (logged, unraisable)
 
 
 def test_only_orbax_is_not_logged(heard):

@@ -1,7 +1,9 @@
 """A run as others load it."""
 
+import gc
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -93,6 +95,17 @@ def test_a_missing_run_names_its_neighbours(saved, tmp_path):
     assert read_record(tmp_path) is None
 
 
+def test_a_bare_name_that_is_no_run_names_those_in_runs(saved, monkeypatch):
+    monkeypatch.chdir(saved[0].parent.parent)
+    saved[0].parent.rename("runs")
+    try:
+        for name in ("nowhere", "runs/nowhere"):
+            with pytest.raises(CheckpointError, match=f"{name} .*: runs holds sav"):
+                load_run(name)
+    finally:
+        Path("runs").rename(saved[0].parent)
+
+
 def test_a_missing_step_names_the_others(saved):
     with pytest.raises(
         CheckpointError, match="no checkpoint of step 5; it has steps 3,"
@@ -121,9 +134,23 @@ def test_no_intact_checkpoint(run_dir):
     for step in (3, 7):
         shutil.rmtree(run_dir / "checkpoints" / str(step) / "manifest")
     with pytest.raises(
-        CheckpointError, match=r"7 of .* is damaged: it has no manifest; no other one"
+        CheckpointError,
+        match=r"7 of .* is damaged: it has no manifest; no other one is intact: copy",
     ):
-        load_run(run_dir)
+        load_run(run_dir, report=pytest.fail)
+
+
+def test_files_that_are_cut_off_say_nothing_else(run_dir, capfd, caplog):
+    shutil.rmtree(run_dir / "checkpoints" / "3")
+    files = list(run_dir.glob("checkpoints/7/*/ocdbt.process_0/d/*"))
+    assert files
+    for file in files:
+        file.write_bytes(file.read_bytes()[:200])
+    for _ in range(3):  # what is left of one reading is reported during the next
+        with pytest.raises(CheckpointError, match=r"7 of .*; no other .* or train a"):
+            load_run(run_dir, report=pytest.fail)
+    gc.collect()
+    assert capfd.readouterr() == ("", "") and not caplog.records
 
 
 def test_a_record_that_cannot_be_read(run_dir):

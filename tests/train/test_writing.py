@@ -56,7 +56,7 @@ def test_the_first_cause_is_given_in_one_line():
         ((errno.ENOSPC, errno.EFBIG, errno.EDQUOT), "make room there and start"),
         ((errno.EACCES, errno.EPERM, errno.EROFS), "mend its permissions or give"),
         ((errno.EEXIST, errno.ENOTDIR, errno.EISDIR), "move that file away or give"),
-        ((errno.EIO, errno.ENAMETOOLONG), "give another --runs"),
+        ((errno.EIO, errno.ENAMETOOLONG), "give another folder"),
     ],
 )
 def test_the_remedy_fits_the_error(tmp_path, numbers, remedy):

@@ -77,16 +77,7 @@ def test_help_of_a_preset_shows_its_own_layer(capsys, monkeypatch):
     assert "--no-progress" in said and "--distributed" in said
 
 
-@pytest.fixture
-def modules(monkeypatch):
-    """Modules of a test, and where they lie, are forgotten after it."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    yield
-    for name in ("my_layer", "my_experiment", "wrong"):
-        sys.modules.pop(name, None)
-
-
-def test_the_experiment_of_the_documentation(tmp_path, capsys, monkeypatch, modules):
+def test_the_experiment_of_the_documentation(tmp_path):
     """A layer of one's own is trained, stored by its name, and found again."""
     sizes = [word for pair in TINY.items() for word in pair]
     done = run("train", EXAMPLES / "my_experiment.py", *sizes, cwd=tmp_path)
@@ -94,26 +85,24 @@ def test_the_experiment_of_the_documentation(tmp_path, capsys, monkeypatch, modu
     assert done.stdout.startswith("runs/my-experiment: done at step 5; ")
     record = (tmp_path / "runs/my-experiment/config.json").read_text()
     assert '"type": "my_layer:MyLayerConfig"' in record
-    monkeypatch.chdir(tmp_path)
-    assert main(["eval", "runs/my-experiment"]) == 4
-    lost = capsys.readouterr()
-    assert lost.out == "" and lost.err.count("\n") == 1
-    assert "my_layer:MyLayerConfig, which cannot be imported" in lost.err
+    lost = run("eval", "runs/my-experiment", cwd=tmp_path)
+    assert (lost.returncode, lost.stdout) == (4, "")
+    assert lost.stderr.count("\n") == 1
+    assert "my_layer:MyLayerConfig, which cannot be imported" in lost.stderr
     # Beside its module, as the message says.
-    monkeypatch.chdir(EXAMPLES)
-    assert main(["eval", str(tmp_path / "runs/my-experiment"), "--json"]) == 0
-    assert '"layer": "my_layer:MyLayerConfig+attention"' in capsys.readouterr().out
+    found = run("eval", tmp_path / "runs/my-experiment", "--json", cwd=EXAMPLES)
+    assert found.returncode == 0, found.stderr
+    assert '"layer": "my_layer:MyLayerConfig+attention"' in found.stdout
 
 
-def test_a_wrong_type_in_a_python_file(tmp_path, capsys, monkeypatch, modules):
+def test_a_wrong_type_in_a_python_file(tmp_path):
     body = (EXAMPLES / "my_experiment.py").read_text()
     (tmp_path / "wrong.py").write_text(body.replace("steps=400", "steps='many'"))
     (tmp_path / "my_layer.py").write_text((EXAMPLES / "my_layer.py").read_text())
-    monkeypatch.chdir(tmp_path)
-    assert main(["train", "wrong.py"]) == 2
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.startswith("memzoo: wrong.py, line ")
-    assert said.err.endswith(
+    done = run("train", "wrong.py", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("memzoo: wrong.py, line ")
+    assert done.stderr.endswith(
         "ValueError: steps is 'many'; give a whole number, 1 or more\n"
     )
     assert not (tmp_path / "runs").exists()

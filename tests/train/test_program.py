@@ -26,7 +26,7 @@ def test_rows_lie_on_the_data_axes(small):
     program = make_program(config, make_mesh(config.mesh))
     rows = np.arange(32, dtype=np.int32).reshape(8, 4)
     batch = program.put(Batch(rows, rows, None, np.ones((8, 4), np.float32)))
-    assert batch.tokens.sharding.spec == PartitionSpec(("data", "fsdp"))
+    assert batch.tokens.sharding.spec == PartitionSpec(("data", "fsdp", "expert"))
     assert batch.target_positions is None
     np.testing.assert_array_equal(jax.device_get(batch.tokens), rows)
 

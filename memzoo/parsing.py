@@ -114,12 +114,13 @@ def _switch_given_a_value(kind: type[Any], settings: dict[str, Any]) -> str | No
     if not given:
         return None
     said = io.StringIO()
+    for_help: dict[str, Any] = settings | {"args": ["--help"]}
     with (
         contextlib.redirect_stdout(said),
         contextlib.suppress(SystemExit),
         _wide_terminal(),
     ):
-        tyro.cli(kind, **(settings | {"args": ["--help"]}))
+        tyro.cli(kind, **for_help)
     # Only switches are listed with their negation: `--a.json, --a.no-json`.
     switches = dict(re.findall(r"(--\S+), (--(?:\S+\.)?no-\S+)", said.getvalue()))
     for flag in (word.replace("_", "-") for word in given):

@@ -187,7 +187,8 @@ def test_curves_are_read_by_layer_and_setting(small):
 @pytest.fixture
 def needles(small, tmp_path):
     fields = {"task": "needle", "length": 32, "lengths": (32, 48), "depths": (0.0, 1.0)}
-    return dataclasses.replace(small, seeds=(0,), length_examples=4, **fields)
+    fields |= {"num_pairs": RecallConfig.num_pairs, "length_examples": 4}
+    return dataclasses.replace(small, seeds=(0,), **fields)
 
 
 class Loaded:
@@ -250,6 +251,7 @@ def sets(small):
     sizes = {"sizes": ((2, 4), (4, 2)), "read_sizes": ((2, 8), (8, 2))}
     layers = ("prefix_attention", "prefix_attention-causal")
     fields = {"task": "set_disjointness", "length": None, "size_examples": 3, **sizes}
+    fields |= {"num_pairs": RecallConfig.num_pairs}
     return dataclasses.replace(small, layers=layers, seeds=(0,), **fields)
 
 

@@ -3,7 +3,6 @@
 import gc
 import json
 import shutil
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -95,15 +94,12 @@ def test_a_missing_run_names_its_neighbours(saved, tmp_path):
     assert read_record(tmp_path) is None
 
 
-def test_a_bare_name_that_is_no_run_names_those_in_runs(saved, monkeypatch):
-    monkeypatch.chdir(saved[0].parent.parent)
-    saved[0].parent.rename("runs")
-    try:
-        for name in ("nowhere", "runs/nowhere"):
-            with pytest.raises(CheckpointError, match=f"{name} .*: runs holds sav"):
-                load_run(name)
-    finally:
-        Path("runs").rename(saved[0].parent)
+def test_a_bare_name_that_is_no_run_names_those_in_runs(saved, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(saved[0], tmp_path / "runs" / saved[0].name)
+    for name in ("nowhere", "runs/nowhere"):
+        with pytest.raises(CheckpointError, match=f"{name} .*: runs holds sav"):
+            load_run(name)
 
 
 def test_a_missing_step_names_the_others(saved):

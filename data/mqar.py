@@ -13,7 +13,7 @@ from .batch import Batch
 from .task import ENDLESS, SPLITS, Split
 
 # Numbers of the streams; golden values in the tests hold them.
-_KEYS, _VALUES, _SLOTS, _FILLER, _ORDER = range(5)
+_KEYS, _VALUES, _SLOTS, _FILLER, _ORDER, _ASKED = range(6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +43,14 @@ class MqarConfig:
         seed: decides every draw. Splits draw from streams of their own; in a very
             small vocabulary two of their rows may still be equal by chance.
         num_passes: how often the block of pairs is written.
+        num_queries: pairs that are asked for, drawn from those of the row; `None`: all
+            of them. With fewer, a memory that knew what will be asked could leave the
+            rest out.
         num_examples: rows of the training split, in another order in every epoch;
             `None`: no row comes twice. The other splits never repeat a row.
 
     Differs from Zoology's generator in: the filler is seeded too; `num_passes` above 1
-    works; labels are sparse; rows are shuffled.
+    works; `num_queries`; labels are sparse; rows are shuffled.
     """
 
     task_name: ClassVar[str] = "mqar"
@@ -60,11 +63,13 @@ class MqarConfig:
     power: float = 0.01
     seed: int = 0
     num_passes: int = 1
+    num_queries: int | None = None
     num_examples: int | None = None
 
     def __post_init__(self) -> None:
         if self.length < 2 or self.length % 2:
-            least = 2 * max((1, *self.settings)) * (max(1, self.num_passes) + 1)
+            pairs = max((1, *self.settings))
+            least = 2 * (pairs * max(1, self.num_passes) + self.asked(pairs))
             raise ValueError(
                 f"length is {self.length}; for these pairs it must be even, {least} "
                 "or more"
@@ -90,13 +95,30 @@ class MqarConfig:
         if not self.settings:
             raise ValueError("num_pairs is empty; give at least one number of pairs")
         for pairs in self.settings:
-            needed = 2 * pairs * (self.num_passes + 1)
-            if pairs < 1 or needed > self.length:
+            self._check_pairs(pairs)
+
+    def _check_pairs(self, pairs: int) -> None:
+        """They fit into a row, with what is asked."""
+        slots, passes, queries = self.length // 2, self.num_passes, self.num_queries
+        said = f"with num_passes {passes}"
+        least, most = 1, slots // (passes + 1)
+        if queries is not None:
+            if not 1 <= queries <= most:
                 raise ValueError(
-                    f"num_pairs is {pairs}; with num_passes {self.num_passes} and "
-                    f"length {self.length} it must lie in "
-                    f"[1, {self.length // (2 * (self.num_passes + 1))}]"
+                    f"num_queries is {queries}; {said} and length {self.length} it "
+                    f"must lie in [1, {most}] or be None (every pair is asked for)"
                 )
+            said += f", num_queries {queries}"
+            least, most = queries, (slots - queries) // passes
+        if not least <= pairs <= most:
+            raise ValueError(
+                f"num_pairs is {pairs}; {said} and length {self.length} it must lie "
+                f"in [{least}, {most}]"
+            )
+
+    def asked(self, pairs: int) -> int:
+        """Number of queries in a row with so many pairs."""
+        return pairs if self.num_queries is None else self.num_queries
 
     @property
     def settings(self) -> tuple[int, ...]:
@@ -117,7 +139,10 @@ class MqarConfig:
     def setting(self, index: int) -> dict[str, float]:
         """What row `index` is measured under."""
         pairs = self.settings[index % len(self.settings)]
-        return {"num_pairs": pairs, "length": self.length}
+        own: dict[str, float] = {"num_pairs": pairs, "length": self.length}
+        if self.num_queries is not None:
+            own["num_queries"] = self.num_queries
+        return own
 
     def build(self, split: Split) -> "Mqar":
         """One split of the task."""
@@ -140,7 +165,7 @@ class Mqar:
         return self.config.num_examples or ENDLESS if self._finite else ENDLESS
 
     def examples(self, indices: Int[np.ndarray, "b"]) -> Batch:
-        """The rows with these numbers, with one target a pair."""
+        """The rows with these numbers, with one target a query."""
         indices = indices.astype(np.int64)
         if self._finite:
             indices = self._shuffled(indices)
@@ -151,7 +176,8 @@ class Mqar:
         for number in range(len(settings)):
             rows = np.flatnonzero(indices % len(settings) == number)
             parts.append((rows, self._rows(indices[rows], settings[number])))
-        return _merge(parts, len(indices), self.config.length, max(settings))
+        most = self.config.asked(max(settings))
+        return _merge(parts, len(indices), self.config.length, most)
 
     def _rows(self, indices: Int64[np.ndarray, "b"], pairs: int) -> Batch:
         """Rows of one setting."""
@@ -161,7 +187,8 @@ class Mqar:
         values = half + counter.distinct(self._key(indices, _VALUES), pairs, half)
         space = (config.length - block) // 2
         race = self._key(indices, _SLOTS)
-        slots = slots_by_weight(race, pairs, space, config.power)
+        queries = config.asked(pairs)
+        slots = slots_by_weight(race, queries, space, config.power)
         positions = block + 2 * slots
         if config.filler == "blank":
             tokens = np.zeros((len(indices), config.length), np.int32)
@@ -170,6 +197,9 @@ class Mqar:
             tokens = counter.bounded(words, config.vocab_size).astype(np.int32)
         pair_block = np.stack([keys, values], axis=2).reshape(len(indices), 2 * pairs)
         tokens[:, :block] = np.tile(pair_block, (1, config.num_passes))
+        if config.num_queries is not None:
+            chosen = counter.distinct(self._key(indices, _ASKED), queries, pairs)
+            keys, values = (np.take_along_axis(x, chosen, 1) for x in (keys, values))
         np.put_along_axis(tokens, positions, keys.astype(np.int32), axis=1)
         return Batch(
             tokens=tokens,

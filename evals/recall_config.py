@@ -69,12 +69,17 @@ AXES = (
 _NOT_MEANING = ("ablate", "name", "output", "json")
 # Fields that only one of the tasks has.
 _ONLY = {
-    "mqar": ("num_pairs", "mixture", "tokens_per_pair"),
+    "mqar": ("num_pairs", "num_queries", "mixture", "tokens_per_pair"),
     "needle": ("lengths", "depths", "length_examples"),
     "set_disjointness": ("sizes", "read_sizes", "size_examples"),
 }
 # What older sweeps did without saying so.
-_ALWAYS = {"repeat_question": True, "prefix": True, "tokens_per_pair": None}
+_ALWAYS = {
+    "repeat_question": True,
+    "prefix": True,
+    "tokens_per_pair": None,
+    "num_queries": None,
+}
 _LENGTH = {"mqar": 64, "needle": 256}
 _VOCAB_SIZE = {"mqar": 1024, "needle": 128, "set_disjointness": 1024}
 
@@ -98,6 +103,8 @@ class RecallConfig:
     that two sets share, read in both orders and beyond the trained sizes."""
     num_pairs: Integers = (4, 8, 16)
     """mqar: key-value pairs in a sequence; a model is trained for each."""
+    num_queries: int | None = None
+    """mqar: pairs that are asked for in a sequence; None: all of them."""
     mixture: bool = False
     """mqar: train one model on all numbers of pairs at once instead."""
     length: int | None = None
@@ -276,7 +283,8 @@ class RecallConfig:
             sets = SetDisjointnessConfig(sizes=self.sizes, **data)
             base = mqar_experiment(layer, name, task=sets, **shared)
         else:
-            mqar = MqarConfig(num_pairs=job.num_pairs, length=length, **data)
+            data |= {"num_pairs": job.num_pairs, "num_queries": self.num_queries}
+            mqar = MqarConfig(length=length, **data)
             base = mqar_experiment(layer, name, task=mqar, **shared)
         task = repeat_context(base.task, job.repeat_context, self.repeat_question)
         if self.prefix and reads_prefix(job.layer, job.width, self.num_heads):

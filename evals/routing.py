@@ -103,7 +103,7 @@ def _sums(model: LanguageModel, batch: Batch, task: MqarConfig) -> dict[int, _Su
     graphdef, parameters = nnx.split(model)
     routings = _routings(graphdef, parameters, jnp.asarray(batch.tokens))
     kinds = kinds_of(batch)
-    writers = _writers(batch, task)
+    writers = written_places(batch, task)
     sums = {}
     for block, (chosen, weight, probability) in routings.items():
         count = probability.shape[-1]
@@ -157,10 +157,11 @@ def kinds_of(batch: Batch) -> Bool[np.ndarray, "kinds b t"]:
     return np.stack([key, pairs & ~key, query, ~pairs & ~query])
 
 
-def _writers(batch: Batch, task: MqarConfig) -> Int[np.ndarray, "b n"]:
-    """Where in the last block of pairs the value of every target stands."""
+def written_places(batch: Batch, task: MqarConfig) -> Int[np.ndarray, "b n"]:
+    """Where in the last block of pairs the value of every query stands."""
     (pairs,) = task.settings
     last = 2 * pairs * (task.num_passes - 1)
-    # Targets are in the order of the pairs.
-    places = last + 2 * np.arange(pairs) + 1
-    return np.broadcast_to(places, batch.targets.shape)
+    asked = np.take_along_axis(batch.tokens, batch.target_positions, axis=1)
+    keys = batch.tokens[:, last : last + 2 * pairs : 2]
+    number = (asked[:, :, None] == keys[:, None, :]).argmax(axis=2)
+    return last + 2 * number + 1

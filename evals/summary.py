@@ -154,7 +154,9 @@ def setting_text(setting: Mapping[str, Any]) -> str:
     if "repeat_context" in setting:
         length += f", read {setting['repeat_context']} times"
     if "num_pairs" in setting:
-        return f"{setting['num_pairs']} pairs, {length}"
+        asked = setting.get("num_queries")
+        pairs = f"{setting['num_pairs']} pairs"
+        return f"{pairs}{f', {asked} asked' if asked else ''}, {length}"
     if "depth" in setting:
         return f"depth {setting['depth']:g}, {length}"
     if "first" in setting:

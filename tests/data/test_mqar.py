@@ -17,6 +17,7 @@ CONFIGS = [
     MqarConfig(vocab_size=256, length=64, num_pairs=4, filler="random"),
     MqarConfig(vocab_size=256, length=64, num_pairs=5, num_passes=3, power=1.0),
     MqarConfig(num_pairs=(2, 16, 7), num_examples=50, seed=3),
+    MqarConfig(vocab_size=64, length=40, num_pairs=(6, 4), num_queries=3, num_passes=2),
 ]
 
 
@@ -31,7 +32,7 @@ def example(batch: Batch, row: int) -> list:
 
 
 def written_out(
-    config: MqarConfig, keys: list, values: list, slots: list
+    config: MqarConfig, keys: list, values: list, chosen: list, slots: list
 ) -> tuple[list, list]:
     """Zoology's layout in plain loops: one row with blank filler, and dense labels."""
     context = []
@@ -40,9 +41,9 @@ def written_out(
             context += [key, value]
     queries = [0] * (config.length - len(context) + 1)
     labels = [-100] * (config.length + 1)
-    for key, value, slot in zip(keys, values, slots, strict=True):
-        queries[2 * slot] = key
-        labels[len(context) + 2 * slot + 1] = value
+    for pair, slot in zip(chosen, slots, strict=True):
+        queries[2 * slot] = keys[pair]
+        labels[len(context) + 2 * slot + 1] = values[pair]
     return (context + queries)[:-1], labels[1:]
 
 
@@ -57,7 +58,8 @@ def test_every_row_follows_the_definition(config: MqarConfig):
     for row in indices:
         tokens, targets, positions, weights = example(batch, row)
         pairs = config.settings[row % len(config.settings)]
-        assert weights == [1.0] * pairs + [0.0] * (len(weights) - pairs)
+        asked = pairs if config.num_queries is None else config.num_queries
+        assert weights == [1.0] * asked + [0.0] * (len(weights) - asked)
         keys, values = tokens[0 : 2 * pairs : 2], tokens[1 : 2 * pairs : 2]
         assert len(set(keys)) == len(set(values)) == pairs
         assert all(1 <= key < half for key in keys)
@@ -65,14 +67,16 @@ def test_every_row_follows_the_definition(config: MqarConfig):
         block = 2 * pairs * config.num_passes
         assert batch.context is not None
         assert batch.context[row] == block <= config.context_length
-        slots = [(position - block) // 2 for position in positions[:pairs]]
-        expected, labels = written_out(config, keys, values, slots)
+        slots = [(position - block) // 2 for position in positions[:asked]]
+        chosen = [keys.index(tokens[position]) for position in positions[:asked]]
+        assert len(set(chosen)) == asked
+        expected, labels = written_out(config, keys, values, chosen, slots)
         if config.filler == "blank":
             assert tokens == expected
         else:
             assert all(e in (0, t) for t, e in zip(tokens, expected, strict=True))
         dense = [-100] * config.length
-        for target, position in list(zip(targets, positions, strict=True))[:pairs]:
+        for target, position in list(zip(targets, positions, strict=True))[:asked]:
             dense[position] = target
         assert dense == labels
 
@@ -83,10 +87,11 @@ def test_a_lookup_answers_every_query(config: MqarConfig):
     batch = config.build("test").examples(np.arange(40))
     for row in range(40):
         tokens, targets, positions, weights = example(batch, row)
-        pairs = int(sum(weights))
+        pairs = config.settings[row % len(config.settings)]
+        asked = int(sum(weights))
         memory = {tokens[i]: tokens[i + 1] for i in range(0, 2 * pairs, 2)}
-        answers = [memory[tokens[position]] for position in positions[:pairs]]
-        assert answers == targets[:pairs]
+        answers = [memory[tokens[position]] for position in positions[:asked]]
+        assert answers == targets[:asked]
 
 
 def drawn_slots(config: MqarConfig, rows: int) -> np.ndarray:
@@ -125,6 +130,27 @@ def test_slots_are_included_as_often_as_by_successive_sampling():
         reference[chosen] += 1 / rows
     found = np.bincount(slots.ravel(), minlength=space) / rows
     assert np.abs(found - reference).max() < 4.5 * np.sqrt(2 * 0.25 / rows)
+
+
+def test_every_pair_is_asked_for_as_often():
+    config = MqarConfig(length=24, num_pairs=6, num_queries=2)
+    batch = config.build("train").examples(np.arange(30_000))
+    asked = np.take_along_axis(batch.tokens, batch.target_positions, axis=1)
+    number = (asked[:, :, None] == batch.tokens[:, None, 0:12:2]).argmax(axis=2)
+    counts = np.zeros((6, 6))
+    np.add.at(counts, (number[:, 0], number[:, 1]), 1)
+    assert (np.diag(counts) == 0).all()
+    others = counts[~np.eye(6, dtype=bool)]
+    assert np.abs(others - 1000).max() < 4.5 * np.sqrt(1000)
+
+
+def test_what_is_asked_changes_nothing_else():
+    rows = np.arange(20)
+    every = MqarConfig(length=24, num_pairs=6).build("train").examples(rows)
+    some = MqarConfig(length=24, num_pairs=6, num_queries=2).build("train")
+    np.testing.assert_array_equal(
+        some.examples(rows).tokens[:, :12], every.tokens[:, :12]
+    )
 
 
 def test_keys_values_and_filler_are_uniform():
@@ -218,6 +244,7 @@ def test_fingerprint_holds_every_field():
         "power": 1.0,
         "seed": 1,
         "num_passes": 2,
+        "num_queries": 2,
         "num_examples": 9,
     }
     assert {"task", "data_version", *changes} == set(first)
@@ -242,6 +269,10 @@ def test_fingerprint_holds_every_field():
         ({"filler": "noise"}, "filler is 'noise'; choose 'blank' or 'random'"),
         ({"power": 0.0}, r"power is 0.0; it must lie in \(0, 2\]"),
         ({"num_passes": 0}, "num_passes is 0; it must be 1 or more"),
+        ({"num_queries": 0}, r"num_queries is 0; .* in \[1, 16\] or be None"),
+        ({"num_queries": 17}, r"num_queries is 17; with num_passes 1 and length 64"),
+        ({"num_queries": 8, "num_pairs": 4}, r"num_pairs is 4; .* in \[8, 24\]"),
+        ({"num_queries": 8, "num_pairs": 25}, r"num_pairs is 25; .* in \[8, 24\]"),
         ({"num_examples": 0}, "num_examples is 0; it must lie in"),
     ],
 )
@@ -260,4 +291,5 @@ GOLDEN = [
     "8d8e09bc0ffdd196",
     "ca63944e98170b77",
     "0ef32d0955b28d41",
+    "3338f020ea7f6064",
 ]

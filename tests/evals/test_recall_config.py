@@ -210,6 +210,7 @@ def test_help_shows_sizes_as_they_are_read(capsys, monkeypatch):
         ),
         ({"name": "a/b"}, "name is 'a/b'; give a plain folder name"),
         ({"num_pairs": (99,)}, "num_pairs is 99; with num_passes 1 and length 16"),
+        ({"num_queries": 9}, "num_queries is 9; with num_passes 1 and length 16"),
         ({"length": 5}, "length is 5; for these pairs it must be even, 16 or more"),
         ({"repeat_context": (2, 0)}, "^repeat_context is 0; give 1 or more"),
         ({"vocab_size": 33}, "vocab_size is 33; it must be even"),

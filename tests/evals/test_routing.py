@@ -10,7 +10,13 @@ from flax import nnx
 
 from memzoo.configs.presets.mqar import comparable_layer
 from memzoo.data.mqar import MqarConfig
-from memzoo.evals.routing import KINDS, has_mixture, kinds_of, routing_rows
+from memzoo.evals.routing import (
+    KINDS,
+    has_mixture,
+    kinds_of,
+    routing_rows,
+    written_places,
+)
 from memzoo.models.block import Group
 from memzoo.models.language_model import LanguageModelConfig
 
@@ -68,6 +74,15 @@ def test_rows_say_where_tokens_of_each_kind_go(model):
     # The value of what is asked for was written to another memory.
     assert found[None, None, "answered_by_writer"]["value"] == 0.0
     assert found[None, None, "routing_entropy"]["value"] < 1e-3
+
+
+def test_a_query_is_followed_to_the_pair_that_it_asks_for():
+    task = dataclasses.replace(TASK, num_pairs=3, num_queries=2, length=20)
+    batch = task.build("validation").examples(np.arange(20))
+    places = written_places(batch, task)
+    found = np.take_along_axis(batch.tokens, places, axis=1)
+    np.testing.assert_array_equal(found, batch.targets)
+    assert (places >= 6).all() and (places < 12).all()
 
 
 def test_a_router_without_a_preference_has_the_entropy_of_chance(model):

@@ -227,28 +227,33 @@ class Stack(MemoryLayer[tuple]):
     def sequence(
         self, x: Float[Array, "b t d"], state: tuple, layout: Layout
     ) -> tuple[Float[Array, "b t d"], tuple]:
-        return self._scan(
-            x, state, lambda block, x, each: block.sequence(x, each, layout)
-        )
+        def apply(block: Block, x: Array, each: Any, number: Array) -> Any:
+            return block.sequence(x, each, layout.with_own_key(number))
+
+        return self._scan(x, state, apply)
 
     def token(
         self, x: Float[Array, "b d"], state: tuple
     ) -> tuple[Float[Array, "b d"], tuple]:
-        return self._scan(x, state, lambda block, x, each: block.token(x, each))
+        return self._scan(x, state, lambda block, x, each, _: block.token(x, each))
 
     def _scan(self, x: Array, state: tuple, apply: Any) -> tuple[Array, tuple]:
-        after = []
+        after, first = [], 0
         for group, held in zip(self.groups, state, strict=True):
             graphdef, params, rest = nnx.split(group, nnx.Param, ...)
+            count = len(group.blocks)
+            repeats = jax.tree.leaves(params)[0].shape[0]
+            starts = first + count * jnp.arange(repeats)
+            first += count * repeats
 
             def body(
                 x: Array, repeat: tuple, graphdef: Any = graphdef
             ) -> tuple[Array, tuple]:
-                params, rest, held = repeat
+                params, rest, held, start = repeat
                 group = nnx.merge(graphdef, params, rest)
                 states = []
-                for block, each in zip(group.blocks, held, strict=True):
-                    x, new = apply(block, x, each)
+                for place, each in enumerate(held):
+                    x, new = apply(group.blocks[place], x, each, start + place)
                     states.append(new)
                 said = (
                     jax.tree.leaves(nnx.pop(group, AuxiliaryLoss)),
@@ -261,7 +266,8 @@ class Stack(MemoryLayer[tuple]):
                 body = jax.checkpoint(
                     body, prevent_cse=False, policy=_POLICIES[self.config.remat]
                 )
-            x, (states, said, rest) = jax.lax.scan(body, x, (params, rest, held))
+            repeated = (params, rest, held, starts)
+            x, (states, said, rest) = jax.lax.scan(body, x, repeated)
             # Unchanged where nothing was said: a jitted function may close over it.
             if jax.tree.leaves(rest):
                 nnx.update(group, rest)

@@ -6,7 +6,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 State = TypeVar("State")
 StateGrowth = Literal["constant", "log", "bounded", "linear"]
@@ -30,11 +30,14 @@ class SequenceInfo(NamedTuple):
         prefix: read non-causally: the marked tokens that a document begins with, up to
             the first that is not marked. A prefix lies within one call; what is marked
             elsewhere is read causally.
+        key: what is drawn at random in training is drawn by it. Without it nothing is,
+            and layers are functions of their inputs alone.
     """
 
     reset: Bool[Array, "b t"] | None = None
     valid: Bool[Array, "b t"] | None = None
     prefix: Bool[Array, "b t"] | None = None
+    key: Key[Array, ""] | None = None
 
 
 class TokenInfo(NamedTuple):
@@ -52,11 +55,19 @@ class Layout(NamedTuple):
         reset: a document begins here.
         length: real tokens in the row; the rest is padding at its end. `None`: all.
         prefix: marked as prefix; `prefix_tokens` says which tokens are.
+        key: of what is drawn in training; None: nothing is.
     """
 
     reset: Bool[Array, "b t"] | None = None
     length: Int[Array, "b"] | None = None
     prefix: Bool[Array, "b t"] | None = None
+    key: Key[Array, ""] | None = None
+
+    def with_own_key(self, number: int | Int[Array, ""]) -> "Layout":
+        """The layout for one of many layers, which draws numbers of its own."""
+        if self.key is None:
+            return self
+        return self._replace(key=jax.random.fold_in(self.key, number))
 
     def valid(self, time: int) -> Bool[Array, "b t"] | None:
         """Real tokens, as a mask."""
@@ -183,7 +194,8 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
         info = SequenceInfo() if info is None else info
         self._check_prefix(info.prefix)
         if info.valid is None:
-            return self.sequence(x, state, Layout(info.reset, None, info.prefix))
+            layout = Layout(info.reset, None, info.prefix, info.key)
+            return self.sequence(x, state, layout)
         packed, layout, order = _pack(x, info, info.valid)
         y, state = self.sequence(packed, state, layout)
         back = jnp.argsort(order, axis=1)
@@ -244,7 +256,7 @@ def _pack(
     packed = jnp.take_along_axis(x, order[:, :, None], axis=1)
     # What padding holds must not matter, not even when it is not finite.
     length = jnp.sum(valid, axis=1, dtype=jnp.int32)
-    layout = Layout(move(info.reset), length, move(info.prefix))
+    layout = Layout(move(info.reset), length, move(info.prefix), info.key)
     keep = jnp.arange(x.shape[1])[None, :] < length[:, None]
     packed = jnp.where(keep[:, :, None], packed, jnp.zeros_like(packed))
     return packed, layout, order

@@ -60,8 +60,8 @@ class MixtureOfMemoriesConfig:
     Differs from it in: the short convolutions run over all tokens in their order, so
     that they see the same neighbours in training, prefill and decoding (the published
     training lets them see the neighbours in the grouped batch); tokens are grouped
-    stably and none is dropped; the balance loss is taken in each layer; no router
-    noise, since models draw no random numbers.
+    stably and none is dropped; the balance loss is taken in each layer; the router may
+    be given noise in training.
     """
 
     memory: "AssociativeConfig" = field(default_factory=GatedDeltaNetConfig)
@@ -78,6 +78,9 @@ class MixtureOfMemoriesConfig:
     """Of the loss that keeps memories equally used; 1e-3 was best in the paper."""
     z_scale: float = 0.0
     """Of the loss that keeps the router's logits small; not in the paper."""
+    router_noise: float = 0.0
+    """Standard deviation of what is added to the router's logits in training; not in
+    the paper."""
     form: Form = "auto"
     """Speed alone. packed: tokens grouped by memory, one after the other; padded: the
     same with a whole row for each memory; dense: every memory reads every token, and
@@ -90,7 +93,7 @@ class MixtureOfMemoriesConfig:
             raise ValueError(
                 f"top_k is {self.top_k}; give 1 to num_memories, {self.num_memories}"
             )
-        for name in ("balance_scale", "z_scale"):
+        for name in ("balance_scale", "z_scale", "router_noise"):
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name} is {value}; give a finite number, 0 or more")
@@ -173,7 +176,8 @@ class MixtureOfMemories(MemoryLayer[MixtureState]):
         time = x.shape[1]
         valid = layout.valid(time)
         logits = self._logits(x)
-        routing = route(logits, self.config.top_k)
+        noisy = self._with_noise(logits, layout)
+        routing = route(noisy, self.config.top_k)
         inputs, tails = self._inputs(x, state, layout, routing)
         there = selected(routing.chosen, self.config.num_memories, valid)
         self._report(logits, routing, there, valid)
@@ -231,6 +235,15 @@ class MixtureOfMemories(MemoryLayer[MixtureState]):
         wide = jnp.promote_types(x.dtype, jnp.float32)
         kernel = self.router.kernel[...].astype(wide)
         return jnp.einsum("btd,dm->btm", x.astype(wide), kernel, precision="highest")
+
+    def _with_noise(
+        self, logits: Float[Array, "b t m"], layout: Layout
+    ) -> Float[Array, "b t m"]:
+        """What memories are chosen by: in training, with the router's noise."""
+        if layout.key is None or self.config.router_noise == 0:
+            return logits
+        noise = jax.random.normal(layout.key, logits.shape, logits.dtype)
+        return logits + self.config.router_noise * noise
 
     def _inputs(
         self,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array
+from jaxtyping import Array, Key
 
 from ..configs.experiment import OptimizerConfig
 from ..data.batch import Batch
@@ -75,6 +75,8 @@ def make_step(
             mesh,
             gradient_accumulation,
             objective,
+            # A step draws the same again after a restart, and on any mesh.
+            jax.random.fold_in(jax.random.key(0), state.step),
         )
         norm = optax.tree.norm(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
@@ -109,6 +111,7 @@ def gradients_of(
     mesh: Mesh,
     slices: int,
     objective: Objective | None = None,
+    key: Key[Array, ""] | None = None,
 ) -> tuple[Arrays, Arrays, StepMetrics]:
     """Gradients of the mean loss of the whole batch, computed a slice at a time.
 
@@ -117,19 +120,19 @@ def gradients_of(
 
     Args:
         objective: weighs the targets anew; None: as the batch says.
+        key: of what layers draw; None: nothing is drawn.
     """
     total = jnp.sum(batch.target_weights)
     if objective is not None:
         batch, total = objective.weigh(batch)
 
-    def slice_loss(params: Arrays, rest: Arrays, part: Batch) -> tuple[Array, Any]:
+    def slice_loss(
+        params: Arrays, rest: Arrays, part: Batch, number: int | Array = 0
+    ) -> tuple[Array, Any]:
         model = template.merge(params, rest)
-        reset: Any = part.reset
-        valid: Any = part.valid
-        info = None
-        prefix: Any = part.prefix
-        if reset is not None or valid is not None or prefix is not None:
-            info = SequenceInfo(reset=reset, valid=valid, prefix=prefix)
+        masks: Any = (part.reset, part.valid, part.prefix)
+        own = None if key is None else jax.random.fold_in(key, number)
+        info = SequenceInfo(*masks, key=own)
         sums = model.loss(
             part.tokens,
             part.targets,
@@ -147,14 +150,16 @@ def gradients_of(
         gradients, (sums, rest, reports) = differentiate(params, rest, batch)
     else:
 
-        def body(carry: Any, part: Batch) -> tuple[Any, Any]:
+        def body(carry: Any, numbered: tuple[Batch, Array]) -> tuple[Any, Any]:
             gradients, rest = carry
-            more, (sums, rest, reports) = differentiate(params, rest, part)
+            more, (sums, rest, reports) = differentiate(params, rest, *numbered)
             return (jax.tree.map(jnp.add, gradients, more), rest), (sums, reports)
 
         zeros = jax.tree.map(jnp.zeros_like, params)
         (gradients, rest), (sums, reports) = jax.lax.scan(
-            body, (zeros, rest), _slices(batch, mesh, slices)
+            body,
+            (zeros, rest),
+            (_slices(batch, mesh, slices), jnp.arange(slices)),
         )
         auxiliary = jnp.mean(sums.auxiliary)
         sums = jax.tree.map(lambda a: jnp.sum(a, axis=0), sums)

@@ -43,6 +43,8 @@ class Talkative(LinearAttention):
         self.calls[...] += 1
         self.size = AuxiliaryLoss(jnp.mean(jnp.square(y)))
         self.mean = Metric(jnp.mean(y, axis=(0, 1)))
+        if layout.key is not None:
+            self.drawn = Metric(jax.random.uniform(layout.key))
         return y, state
 
 
@@ -169,6 +171,19 @@ def test_what_was_said_is_popped_once():
     np.testing.assert_array_equal(stack.groups[0].blocks[0].mixer.calls[...], [2, 2])
     total, metrics = stack.pop_said()
     assert (total, metrics) == (0, {})
+
+
+def test_blocks_draw_numbers_of_their_own():
+    stack = _stack()
+    key = jax.random.key(0)
+    stack(_input(), stack.init_state(2, 0), SequenceInfo(key=key))
+    _, metrics = stack.pop_said()
+    found = np.concatenate(
+        [metrics[f"groups/{i}/blocks/0/mixer/drawn"] for i in (0, 1)]
+    )
+    numbers = [0, 2, 4, 5, 6]  # attention stands between the first two
+    keys = [jax.random.fold_in(key, number) for number in numbers]
+    np.testing.assert_array_equal(found, [jax.random.uniform(key) for key in keys])
 
 
 def test_a_silent_stack_may_be_closed_over():

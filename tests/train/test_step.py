@@ -81,6 +81,33 @@ def test_a_batch_without_targets_has_no_loss(x64, mesh):
     assert float(metrics["loss"]) == 0.0 and not np.any(found["embedding"])
 
 
+class Drawing(Bilinear):
+    """Reports what it draws."""
+
+    def loss(self, *args, info, **kwargs):
+        sums = super().loss(*args, info=info, **kwargs)
+        drawn = jnp.zeros(()) if info.key is None else jax.random.uniform(info.key)
+        self.metrics = Reported({"drawn": drawn})
+        return sums
+
+
+def test_slices_draw_numbers_of_their_own(mesh):
+    batch = jax.tree.map(jnp.asarray, uneven_batch())
+    params = {"embedding": jnp.ones((6, 2))}
+
+    def drawn(slices, key):
+        *_, metrics = gradients_of(
+            make_template(Drawing), params, {}, batch, mesh, slices, key=key
+        )
+        return float(metrics["metric/drawn"])
+
+    key = jax.random.key(0)
+    keys = [jax.random.fold_in(key, number) for number in range(2)]
+    each = [float(jax.random.uniform(key)) for key in keys]
+    assert drawn(1, None) == 0 and drawn(1, key) == each[0] != each[1]
+    np.testing.assert_allclose(drawn(2, key), np.mean(each), rtol=1e-6)
+
+
 def run_steps(program, config, number, spoil=None):
     """Losses, the last state and the last metrics of a few steps."""
     losses = []
@@ -152,6 +179,30 @@ def test_accumulation_does_not_change_a_real_model(small, reference):
         np.testing.assert_allclose(other.params[name], value, rtol=2e-2, atol=2e-4)
 
 
+def test_every_step_draws_numbers_of_its_own_and_the_same_again(small):
+    memory = GatedDeltaNetConfig(num_heads=2, value_ratio=1, convolution_size=0)
+    layer = MixtureOfMemoriesConfig(memory=memory, num_memories=2, router_noise=1.0)
+    config = small(
+        model=dataclasses.replace(small().model, pattern=(Group(layers=(layer,)),)),
+        optimizer=OptimizerConfig(learning_rate=1e-12, warmup_steps=0),
+    )
+    program = make_program(config, make_mesh(config.mesh))
+
+    def losses():
+        with (
+            jax.set_mesh(program.mesh),
+            Pipeline(config.task, "train", config.batch_size) as data,
+        ):
+            batch, state, found = program.put(next(data)), program.init(), []
+            for _ in range(3):
+                state, metrics = program.step(state, batch)
+                found.append(float(metrics["cross_entropy"]))
+        return found
+
+    first = losses()
+    assert len(set(first)) == 3 and losses() == first
+
+
 @pytest.mark.parametrize(
     "mesh_config",
     [
@@ -183,7 +234,9 @@ def test_the_same_losses_on_one_device_and_on_a_mesh(small, reference, mesh_conf
 )
 def test_the_same_losses_with_memories_on_several_devices(small, mesh_config):
     memory = GatedDeltaNetConfig(num_heads=2, value_ratio=1, convolution_size=0)
-    layer = MixtureOfMemoriesConfig(memory=memory, num_memories=2, top_k=1)
+    layer = MixtureOfMemoriesConfig(
+        memory=memory, num_memories=2, top_k=1, router_noise=0.1
+    )
     model = dataclasses.replace(
         small().model, pattern=(Group(layers=(layer,), repeats=1),)
     )

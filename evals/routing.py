@@ -159,6 +159,7 @@ def kinds_of(batch: Batch) -> Bool[np.ndarray, "kinds b t"]:
 
 def written_places(batch: Batch, task: MqarConfig) -> Int[np.ndarray, "b n"]:
     """Where in the last block of pairs the value of every query stands."""
+    assert batch.target_positions is not None
     (pairs,) = task.settings
     last = 2 * pairs * (task.num_passes - 1)
     asked = np.take_along_axis(batch.tokens, batch.target_positions, axis=1)

@@ -59,7 +59,9 @@ class Announcer:
     def begin(self, label: str) -> None:
         """A training begins."""
         number = self._total - self._missing + self._ended + 1
-        self._bar.update(self._task, description=f"{number}/{self._total} {label}")
+        self._bar.update(
+            self._task, description=f"{number}/{self._total} {label}", left="compiling"
+        )
 
     def step(self, line: dict[str, Any]) -> None:
         """The training is at this line of metrics.jsonl."""

@@ -1,6 +1,7 @@
 """`memzoo recall`: the one training loop over layers, learning rates and seeds."""
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from ..data.mqar import MqarConfig
 from ..train.loop import TrainResult, train
 from ..train.metrics import EVALUATIONS, read_lines
 from ..train.runs import LoadedRun, load_run
+from ..train.signals import stop_exit_code
 from ..train.writing import explained, replace_text
 from .figures import Curve
 from .length import by_length, by_sizes
@@ -103,12 +105,18 @@ def recall(
         for job in missing:
             announcer.begin(job.label)
             began = time.monotonic()
-            rows = _train_one(config, job, train, announcer.step, command)
+            rows, asked = _train_one(config, job, train, announcer.step, command)
             further = []
             if config.task in _FURTHER and rows[0]["checkpoint_step"]:
                 further = _FURTHER[config.task](config, job, load)
             write_results(config.directory / job.place / OUTCOME, rows + further)
             announcer.end(job.label, rows, time.monotonic() - began)
+            if asked is not None and job is not missing[-1]:
+                raise SweepStopped(
+                    f"stopped after {job.label}, which is done; start the command "
+                    "again to go on",
+                    stop_exit_code(asked),
+                )
     return write_outcome(config, command)
 
 
@@ -154,8 +162,8 @@ def _train_one(
     train: Train,
     on_step: Callable[[dict[str, Any]], None],
     command: Sequence[str],
-) -> list[ResultRow]:
-    """Rows of one training, made or continued."""
+) -> tuple[list[ResultRow], signal.Signals | None]:
+    """Rows of one training, made or continued, and whether it was asked to stop."""
     experiment = config.experiment(job)
     directory = config.directory / job.place
     try:
@@ -163,7 +171,7 @@ def _train_one(
             experiment, directory, progress=False, on_log=on_step, command=command
         )
     except NonFiniteError:
-        return _failed_rows(config, experiment, job)
+        return _failed_rows(config, experiment, job), None
     if result.status == "preempted":
         raise SweepStopped(
             f"stopped in {job.label}, at step {result.step} of {experiment.steps}; "
@@ -176,7 +184,7 @@ def _train_one(
     for row in result.evaluation["rows"]:
         if row["metric"] == "accuracy":
             measured += _steps_rows(row["setting"], lines, config.stop_at)
-    return _of_job(result_rows(experiment, measured, result.step), job)
+    return _of_job(result_rows(experiment, measured, result.step), job), result.asked
 
 
 def _course(

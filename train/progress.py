@@ -86,6 +86,12 @@ class Screen:
         """The run is at this step."""
         self._bar.update(self._task, completed=step)
 
+    def compiling(self) -> None:
+        """The first step is compiled; until it is done nothing else is to be seen."""
+        self._bar.update(self._task, numbers="compiling")
+        if self._shown and not self._console.is_terminal:
+            self.say("compiling the training step")
+
     def numbers(self, line: Mapping[str, Any]) -> None:
         """The numbers of a log step."""
         text = (

@@ -19,7 +19,7 @@ from .checkpoint import Checkpoints, Restored
 from .metrics import RunLog
 from .program import Program
 from .progress import Screen
-from .signals import StopSignals
+from .signals import StopSignals, stop_exit_code
 from .state import TrainState
 from .step import StepMetrics
 
@@ -39,13 +39,19 @@ class TrainResult:
         status: `done`; `preempted`: asked to stop, and saved; `stopped_early`: it
             reached `stop_at_accuracy`.
         evaluation: the last one: `step`, `accuracy`, `loss` and `rows`.
-        exit_code: of the command: 130 after Ctrl-C, else 0.
+        asked: the signal to stop that came, whatever the status: with the last step
+            there is nothing left to stop, but what would be run next should not be.
     """
 
     step: int
     status: Literal["done", "preempted", "stopped_early"]
     evaluation: dict[str, Any] | None
-    exit_code: int = 0
+    asked: signal.Signals | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """Of the command: 130 where Ctrl-C stopped the run, else 0."""
+        return stop_exit_code(self.asked) if self.status == "preempted" else 0
 
 
 class Session:
@@ -86,9 +92,11 @@ class Session:
         """
         config = self._config
         if self._reached_accuracy():
-            return self._end("stopped_early")
+            return self._end("stopped_early", signals)
         ahead: deque[jax.Array] = deque()
         self._screen.at(self._step)
+        if self._step < config.steps:
+            self._screen.compiling()
         while self._step < config.steps:
             batch = self._program.put(next(self._data))
             self._state, metrics = self._program.step(self._state, batch)
@@ -108,12 +116,12 @@ class Session:
             if last or stopped or asked or _due(self._step, config.checkpoint_every):
                 self._save()
             if stopped:
-                return self._end("stopped_early")
+                return self._end("stopped_early", signals)
             if asked and not last:
                 return self._interrupted(signals)
         if self._evaluation is None or self._evaluation["step"] != self._step:
             self._measure()
-        return self._end("done")
+        return self._end("done", signals)
 
     def _report(self, metrics: StepMetrics, tokens_a_step: int) -> None:
         """A line of metrics.jsonl."""
@@ -187,7 +195,7 @@ class Session:
 
     def _interrupted(self, signals: StopSignals) -> TrainResult:
         assert signals.received is not None
-        result = self._end("preempted", 130 if signals.received == signal.SIGINT else 0)
+        result = self._end("preempted", signals)
         self._screen.say(
             f"{signals.received.name}: saved at step {self._step} of "
             f"{self._config.steps}; start the command again to go on"
@@ -195,11 +203,13 @@ class Session:
         return result
 
     def _end(
-        self, status: Literal["done", "preempted", "stopped_early"], exit_code: int = 0
+        self,
+        status: Literal["done", "preempted", "stopped_early"],
+        signals: StopSignals,
     ) -> TrainResult:
         self._checkpoints.wait()
         self._log.timings(self._clock.summary())
-        return TrainResult(self._step, status, self._evaluation, exit_code)
+        return TrainResult(self._step, status, self._evaluation, signals.received)
 
 
 class _Clock:

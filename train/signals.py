@@ -13,6 +13,11 @@ _HANGUP = getattr(signal, "SIGHUP", None)
 _HANDLED = tuple(n for n in (signal.SIGTERM, signal.SIGINT, _HANGUP) if n is not None)
 
 
+def stop_exit_code(received: signal.Signals | None) -> int:
+    """Exit code of a command that was asked to stop, and saved: 130 after Ctrl-C."""
+    return 130 if received == signal.SIGINT else 0
+
+
 class StopSignals:
     """A context in which a signal to stop is noted instead of obeyed.
 

@@ -1,6 +1,7 @@
 """The demo, its sweep trained in earnest and very small."""
 
 import json
+import signal
 
 import pytest
 
@@ -124,7 +125,9 @@ def test_the_page_tells_of_recall_text_and_reloading(tiny, monkeypatch, capsys):
 
 
 def test_text_that_was_stopped_says_how_to_go_on(tmp_path, monkeypatch):
-    stopped = TrainResult(step=7, status="preempted", evaluation=None, exit_code=130)
+    stopped = TrainResult(
+        step=7, status="preempted", evaluation=None, asked=signal.SIGINT
+    )
     monkeypatch.setattr(demo, "train", lambda experiment, directory: stopped)
     with pytest.raises(sweep.SweepStopped, match="stopped on text, at step 7") as stop:
         demo.train_text(DemoConfig().text(), tmp_path)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -20,14 +21,15 @@ from memzoo.train.writing import SaveError
 class Loop:
     """Writes what the training loop would; accuracy 0.25 + 10 * learning rate."""
 
-    def __init__(self, stop=None, diverge=None):
+    def __init__(self, stop=None, diverge=None, late=None):
         self.trained, self.stop, self.diverge = [], stop, diverge
+        self.late = late
 
     def __call__(self, config, directory, *, progress, on_log, command):
         self.trained.append(str(directory))
         if self.stop == len(self.trained):
             return TrainResult(
-                step=7, status="preempted", evaluation=None, exit_code=130
+                step=7, status="preempted", evaluation=None, asked=signal.SIGINT
             )
         if self.diverge == len(self.trained):
             raise NonFiniteError("the loss is not finite")
@@ -37,7 +39,8 @@ class Loop:
         directory.mkdir(parents=True, exist_ok=True)
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (directory / "evaluations.jsonl").write_text(text)
-        return TrainResult(step=20, status="done", evaluation=lines[-1])
+        asked = signal.SIGINT if self.late == len(self.trained) else None
+        return TrainResult(step=20, status="done", evaluation=lines[-1], asked=asked)
 
     def line(self, config, step, accuracy):
         kinds = len(getattr(config.task, "settings", (1,)))
@@ -96,6 +99,16 @@ def test_a_finished_sweep_trains_nothing_and_changes_nothing(small):
     go(small, loop)
     assert loop.trained == []
     assert [path.read_bytes() for path in files] == before
+
+
+def test_a_stop_with_the_last_step_of_a_training_stops_the_sweep_behind_it(small):
+    loop = Loop(late=3)
+    with pytest.raises(SweepStopped, match=r"stopped after .* is done; start") as stop:
+        go(small, loop)
+    assert stop.value.exit_code == 130 and len(loop.trained) == 3
+    others = Loop(late=13)
+    go(small, others)
+    assert len(set(loop.trained + others.trained)) == 16 == 3 + len(others.trained)
 
 
 def test_a_sweep_grows_by_what_is_missing(small):

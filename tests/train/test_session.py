@@ -48,6 +48,16 @@ def test_asked_to_stop_saves_and_goes_on_exactly(
     assert record(tmp_path / "run")["status"] == "done"
 
 
+def test_a_stop_with_the_last_step_is_told_to_whoever_would_go_on(
+    small, tmp_path, quick_train, send
+):
+    result = quick_train(
+        small(), tmp_path / "run", on_log=send(signal.SIGINT, small().steps)
+    )
+    assert (result.step, result.status, result.exit_code) == (20, "done", 0)
+    assert result.asked == signal.SIGINT
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(
     small, tmp_path, monkeypatch, quick_train, record
 ):

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+from contextlib import suppress
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -31,7 +33,10 @@ class ListOptions:
 
 
 def catalogue() -> list[dict[str, object]]:
-    """One object a layer: name, family, paper, state, presets, refuses."""
+    """One object a layer: name, family, paper, state, presets, refuses, unless.
+
+    `unless` is the option by which a layer that refuses prefixes accepts them, or None.
+    """
     presets: dict[str, list[str]] = {name: [] for name in LAYERS}
     for preset, make in PRESETS.items():
         groups = make().model.pattern
@@ -45,6 +50,7 @@ def catalogue() -> list[dict[str, object]]:
             "state": layer.state_growth,
             "presets": presets[name],
             "refuses": [] if layer.accepts_prefix else ["prefix"],
+            "unless": None if layer.accepts_prefix else _prefix_option(kind()),
         }
         for name, kind in LAYERS.items()
         for layer in [_abstract(kind())]
@@ -57,6 +63,23 @@ def _abstract(config: object) -> MemoryLayer:
     return nnx.eval_shape(
         lambda: config.build(64, nnx.Rngs(0), layer_index=0, depth=2)  # type: ignore
     )
+
+
+def _prefix_option(config: Any) -> str | None:
+    """The field, or that of the layer's memory, by which it accepts a prefix."""
+    with_prefix = {}
+    if hasattr(config, "prefix"):
+        with_prefix["prefix"] = {"prefix": True}
+    memory = getattr(config, "memory", None)
+    if hasattr(memory, "prefix"):
+        inner = dataclasses.replace(memory, prefix=True)
+        with_prefix["memory.prefix"] = {"memory": inner}
+    for option, fields in with_prefix.items():
+        # A layer that cannot hold such a memory says so.
+        with suppress(ValueError):
+            if _abstract(dataclasses.replace(config, **fields)).accepts_prefix:
+                return option
+    return None
 
 
 def _family(layer: MemoryLayer) -> str:
@@ -92,20 +115,28 @@ def show_catalogue(options: ListOptions) -> int:
     for column in ("name", "family", "paper", "state", "refuses"):
         table.add_column(column, no_wrap=True)
     for layer in layers:
+        refuses = ", ".join(map(str, layer["refuses"]))  # type: ignore[arg-type]
+        if layer["unless"]:
+            refuses += "*"
         table.add_row(
             str(layer["name"]),
             str(layer["family"]),
             str(layer["paper"]),
             str(layer["state"]),
-            ", ".join(map(str, layer["refuses"])),  # type: ignore[arg-type]
+            refuses,
         )
     console.print(table)
+    options = {str(e["name"]): e["unless"] for e in layers if e["unless"]}
+    console.print(
+        "* accepts one where it is told to:",
+        ", ".join(f"{name} by {option}" for name, option in options.items()),
+    )
     console.print()
     table = Table(title="presets", title_justify="left", box=None, pad_edge=False)
     table.add_column("command", no_wrap=True)
     table.add_column("result")
     for name, make in PRESETS.items():
-        said = " ".join((make.__doc__ or "").split())
+        said = " ".join((make.__doc__ or "").split("\n\n")[0].split())
         command = f"memzoo train {name}"
         table.add_row(command, said.removeprefix(command).lstrip(": "))
     console.print(table)

@@ -26,6 +26,7 @@ def test_one_object_a_layer():
             "text-hybrid",
         ],
         "refuses": ["prefix"],
+        "unless": "prefix",
     }
     assert layers["mamba2"]["family"] == "scalar decay"
     assert layers["attention"]["family"] == "softmax attention"
@@ -35,6 +36,13 @@ def test_one_object_a_layer():
         assert layers[name]["family"] == "neural memory"
     assert layers["prefix_linear_attention"]["family"] == "scalar decay"
     assert layers["prefix_linear_attention"]["refuses"] == []
+    options = {name: layer["unless"] for name, layer in layers.items()}
+    assert {name: option for name, option in options.items() if option} == {
+        "gated_delta_net": "prefix",
+        "titans_lmm": "prefix",
+        "titans_mag": "memory.prefix",
+        "titans_mal": "memory.prefix",
+    }
 
 
 def test_every_preset_is_shown():
@@ -54,3 +62,14 @@ def test_as_tables(capsys, monkeypatch):
     for name in (*LAYERS, *PRESETS):
         assert name in said
     assert "memzoo train" in said
+    assert "prefix*" in said
+    assert "titans_mag by memory.prefix" in " ".join(said.split())
+    # What a preset's docstring explains below its result is not part of the table.
+    assert "each has the size" not in " ".join(said.split())
+
+
+def test_the_table_of_layers_fits_a_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert show_catalogue(ListOptions()) == 0
+    said = capsys.readouterr().out
+    assert "…" not in said and max(map(len, said.splitlines())) <= 80

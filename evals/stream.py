@@ -234,20 +234,8 @@ def stream(
         inputs = _padded(np.append(carried.token, tokens[:-1]), piece)
         valid = np.arange(piece)[None] < count
         found = _read(graphdef, arrays, inputs, _padded(tokens, piece), valid, carried)
-        numbers = jax.device_get(found._replace(state=None))
-        nats = numbers.nats[0, :count]
-        if not np.all(np.isfinite(nats)):
-            at = carried.read + int(np.argmin(np.isfinite(nats))) + 1
-            raise NonFiniteError(
-                f"the loss is no number from token {at} of the document on; the memory "
-                "diverges: `memzoo describe` says for which inner learning rates"
-            )
-        values = {
-            "bits_per_byte": nats / math.log(2),
-            "accuracy": numbers.correct[0, :count],
-        }
-        if numbers.surprise is not None:
-            values["surprise"] = numbers.surprise[0, :count]
+        values = _values(jax.device_get(found._replace(state=None)), count, carried)
+        if "surprise" in values:
             curve.add(values["surprise"])
         tally.add(carried.read + 1, values)
         carried = carried._replace(
@@ -272,6 +260,28 @@ def stream(
         first_length=first[1],
         resident=resident,
     )
+
+
+def _values(numbers: "_Read", count: int, before: Carried) -> dict[str, np.ndarray]:
+    """What is told of every token of a piece.
+
+    Raises:
+        NonFiniteError: a target's loss is no number.
+    """
+    nats = numbers.nats[0, :count]
+    if not np.all(np.isfinite(nats)):
+        at = before.read + int(np.argmin(np.isfinite(nats))) + 1
+        raise NonFiniteError(
+            f"the loss is no number from token {at} of the document on; the memory "
+            "diverges: `memzoo describe` says for which inner learning rates"
+        )
+    values = {
+        "bits_per_byte": nats / math.log(2),
+        "accuracy": numbers.correct[0, :count],
+    }
+    if numbers.surprise is not None:
+        values["surprise"] = numbers.surprise[0, :count]
+    return values
 
 
 class _Read(NamedTuple):

@@ -70,7 +70,7 @@ def _prefix_option(config: Any) -> str | None:
     with_prefix = {}
     if hasattr(config, "prefix"):
         with_prefix["prefix"] = {"prefix": True}
-    memory = getattr(config, "memory", None)
+    memory: Any = getattr(config, "memory", None)
     if hasattr(memory, "prefix"):
         inner = dataclasses.replace(memory, prefix=True)
         with_prefix["memory.prefix"] = {"memory": inner}
@@ -126,10 +126,10 @@ def show_catalogue(options: ListOptions) -> int:
             refuses,
         )
     console.print(table)
-    options = {str(e["name"]): e["unless"] for e in layers if e["unless"]}
+    unless = {str(e["name"]): e["unless"] for e in layers if e["unless"]}
     console.print(
         "* accepts one where it is told to:",
-        ", ".join(f"{name} by {option}" for name, option in options.items()),
+        ", ".join(f"{name} by {option}" for name, option in unless.items()),
     )
     console.print()
     table = Table(title="presets", title_justify="left", box=None, pad_edge=False)

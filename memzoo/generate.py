@@ -104,14 +104,7 @@ def generate(
     if prefix and not model.stack.accepts_prefix:
         raise MemzooError("no layer of the model accepts a prefix; choose --prefix no")
     known = model.config.vocab_size if vocab_size is None else vocab_size
-    wrong = [token for token in prompt if not 0 <= token < known]
-    if wrong:
-        raise MemzooError(
-            f"token {wrong[0]} of the prompt is not in the vocabulary of {known}; "
-            f"give tokens from 0 to {known - 1}"
-        )
-    if not prompt:
-        raise MemzooError("the prompt is empty; give at least one token")
+    _check_prompt(prompt, known)
     graphdef, arrays = nnx.split(model)
 
     @jax.jit
@@ -126,14 +119,8 @@ def generate(
 
     @jax.jit
     def choose(logits: jax.Array, index: jax.Array) -> jax.Array:
-        logits = logits[:, :known]
-        if top_k is not None:
-            least = jax.lax.top_k(logits, min(top_k, logits.shape[-1]))[0][:, -1:]
-            logits = jnp.where(logits >= least, logits, -jnp.inf)
-        if temperature == 0:
-            return jnp.argmax(logits, axis=-1)
         key = jax.random.fold_in(jax.random.key(seed), index)
-        return jax.random.categorical(key, logits / temperature)
+        return _chosen(logits[:, :known], temperature, top_k, key)
 
     length = len(prompt) + tokens
     if carried is None:
@@ -148,6 +135,29 @@ def generate(
             logits, state = step(arrays, token, state)
         token = choose(logits, jnp.uint32(index)).astype(jnp.int32)
         yield int(token[0])
+
+
+def _check_prompt(prompt: list[int], known: int) -> None:
+    wrong = [token for token in prompt if not 0 <= token < known]
+    if wrong:
+        raise MemzooError(
+            f"token {wrong[0]} of the prompt is not in the vocabulary of {known}; "
+            f"give tokens from 0 to {known - 1}"
+        )
+    if not prompt:
+        raise MemzooError("the prompt is empty; give at least one token")
+
+
+def _chosen(
+    logits: jax.Array, temperature: float, top_k: int | None, key: jax.Array
+) -> jax.Array:
+    """The next token of every row."""
+    if top_k is not None:
+        least = jax.lax.top_k(logits, min(top_k, logits.shape[-1]))[0][:, -1:]
+        logits = jnp.where(logits >= least, logits, -jnp.inf)
+    if temperature == 0:
+        return jnp.argmax(logits, axis=-1)
+    return jax.random.categorical(key, logits / temperature)
 
 
 def generate_command(run: Path, options: GenerateOptions) -> int:

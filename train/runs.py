@@ -119,22 +119,12 @@ def load_run(
         config = from_json(record["config"])
     except ValueError as error:
         raise CheckpointError(f"{run_dir / CONFIG}: {error}") from error
-    directory = run_dir / CHECKPOINTS
-    steps = saved_steps(directory)
-    if not steps:
-        raise CheckpointError(
-            f"run {run_dir} has no checkpoint yet (its status is "
-            f"{record['status']}); go on training it"
-        )
-    if step is not None and step not in steps:
-        raise CheckpointError(
-            f"run {run_dir} has no checkpoint of step {step}; it has steps "
-            f"{', '.join(map(str, steps))}"
-        )
+    steps = _saved(run_dir, step, record["status"])
     template = make_template(lambda key: config.model.build(nnx.Rngs(key)))
     specs = _model_specs(template, mesh)
     reasons = []
-    for candidate in [step] if step is not None else reversed(steps):
+    for candidate in steps if step is None else [step]:
+        directory = run_dir / CHECKPOINTS
         try:
             manifest, _ = read_manifest(directory, candidate)
             arrays = load_arrays(directory, candidate, specs, manifest)
@@ -147,7 +137,7 @@ def load_run(
         model = template.merge(arrays["params"], arrays["rest"])
         assert isinstance(model, LanguageModel)
         return LoadedRun(config, model, candidate)
-    others = [str(s) for s in steps if s != step]
+    others = [str(s) for s in sorted(steps) if s != step]
     raise CheckpointError(
         f"{reasons[0]}; "
         + (
@@ -157,6 +147,26 @@ def load_run(
             "train again"
         )
     )
+
+
+def _saved(run_dir: Path, step: int | None, status: str) -> list[int]:
+    """Steps of the run's checkpoints, newest first; the one asked for is among them.
+
+    Raises:
+        CheckpointError: it is not, or there is none.
+    """
+    steps = saved_steps(run_dir / CHECKPOINTS)
+    if not steps:
+        raise CheckpointError(
+            f"run {run_dir} has no checkpoint yet (its status is {status}); go on "
+            "training it"
+        )
+    if step is not None and step not in steps:
+        raise CheckpointError(
+            f"run {run_dir} has no checkpoint of step {step}; it has steps "
+            f"{', '.join(map(str, steps))}"
+        )
+    return list(reversed(steps))
 
 
 def _model_specs(

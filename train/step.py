@@ -14,6 +14,7 @@ from ..configs.experiment import OptimizerConfig
 from ..data.batch import Batch
 from ..models.interface import SequenceInfo
 from ..models.language_model import Reported
+from ..models.loss import LossSums
 from .objective import Objective
 from .optimizer import ScheduleNumbers, make_optimizer, make_schedule
 from .sharding import BATCH_AXES, batch_sharding, replicated
@@ -126,45 +127,26 @@ def gradients_of(
     if objective is not None:
         batch, total = objective.weigh(batch)
 
+    share = total / slices
+
     def slice_loss(
         params: Arrays, rest: Arrays, part: Batch, number: int | Array = 0
     ) -> tuple[Array, Any]:
         model = template.merge(params, rest)
-        masks: Any = (part.reset, part.valid, part.prefix)
         own = None if key is None else jax.random.fold_in(key, number)
-        info = SequenceInfo(*masks, key=own)
-        sums = model.loss(
-            part.tokens,
-            part.targets,
-            target_positions=part.target_positions,
-            target_weights=part.target_weights,
-            info=info,
-        )
+        sums = _sums(model, part, own)
         reports = by_path(nnx.pop(model, Reported)).get("metrics", {})
         after = by_path(nnx.state(model, nnx.Not(nnx.Param)))
-        loss = sums.cross_entropy + sums.auxiliary * total / slices
-        return loss, (sums, after, reports)
+        return sums.cross_entropy + sums.auxiliary * share, (sums, after, reports)
 
     differentiate = jax.grad(slice_loss, has_aux=True)
     if slices == 1:
         gradients, (sums, rest, reports) = differentiate(params, rest, batch)
     else:
-
-        def body(carry: Any, numbered: tuple[Batch, Array]) -> tuple[Any, Any]:
-            gradients, rest = carry
-            more, (sums, rest, reports) = differentiate(params, rest, *numbered)
-            return (jax.tree.map(jnp.add, gradients, more), rest), (sums, reports)
-
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        (gradients, rest), (sums, reports) = jax.lax.scan(
-            body,
-            (zeros, rest),
-            (_slices(batch, mesh, slices), jnp.arange(slices)),
+        parts = _slices(batch, mesh, slices)
+        gradients, (sums, rest, reports) = _over_slices(
+            differentiate, params, rest, parts, slices
         )
-        auxiliary = jnp.mean(sums.auxiliary)
-        sums = jax.tree.map(lambda a: jnp.sum(a, axis=0), sums)
-        sums = sums._replace(auxiliary=auxiliary)
-        reports = jax.tree.map(lambda a: jnp.mean(a, axis=0), reports)
     # Without any target the loss is 0, not 0 / 0.
     weight = jnp.where(sums.weight > 0, sums.weight, 1.0)
     divisor = weight if objective is None else total
@@ -177,6 +159,41 @@ def gradients_of(
     }
     metrics |= {f"metric/{name}": value for name, value in reports.items()}
     return gradients, rest, metrics
+
+
+def _sums(model: Any, part: Batch, key: Key[Array, ""] | None) -> LossSums:
+    masks: Any = (part.reset, part.valid, part.prefix)
+    return model.loss(
+        part.tokens,
+        part.targets,
+        target_positions=part.target_positions,
+        target_weights=part.target_weights,
+        info=SequenceInfo(*masks, key=key),
+    )
+
+
+def _over_slices(
+    differentiate: Callable[..., tuple[Arrays, Any]],
+    params: Arrays,
+    rest: Arrays,
+    parts: Batch,
+    slices: int,
+) -> tuple[Arrays, tuple[LossSums, Arrays, dict[str, Array]]]:
+    """Gradients and sums added over the slices, reports averaged."""
+
+    def body(carry: Any, numbered: tuple[Batch, Array]) -> tuple[Any, Any]:
+        gradients, rest = carry
+        more, (sums, rest, reports) = differentiate(params, rest, *numbered)
+        return (jax.tree.map(jnp.add, gradients, more), rest), (sums, reports)
+
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    (gradients, rest), (sums, reports) = jax.lax.scan(
+        body, (zeros, rest), (parts, jnp.arange(slices))
+    )
+    auxiliary = jnp.mean(sums.auxiliary)
+    sums = jax.tree.map(lambda a: jnp.sum(a, axis=0), sums)
+    reports = jax.tree.map(lambda a: jnp.mean(a, axis=0), reports)
+    return gradients, (sums._replace(auxiliary=auxiliary), rest, reports)
 
 
 def _slices(batch: Batch, mesh: Mesh, slices: int) -> Batch:

@@ -262,7 +262,7 @@ def stream(
     )
 
 
-def _values(numbers: "_Read", count: int, before: Carried) -> dict[str, np.ndarray]:
+def _values(numbers: "_Read", count: int, before: Carried) -> dict[str, Any]:
     """What is told of every token of a piece.
 
     Raises:

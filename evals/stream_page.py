@@ -60,7 +60,7 @@ def cost_by_context(rows: Sequence[Row]) -> str:
         axes.plot(ends, [row["value"] for row in rows], **series(0))  # type: ignore[arg-type]
         axes.set_xscale("log", base=2)
         shown = ends[:: 1 + len(ends) // 7]
-        ticks(axes, shown, [_short(end) for end in shown])
+        ticks(axes, shown, [short_count(end) for end in shown])
         axes.set_xlabel("bytes read, up to (log scale)")
         axes.set_ylabel("bits a byte")
 
@@ -133,8 +133,12 @@ def _ends(row: Row) -> tuple[int, int]:
     return setting["context_from"], setting["context_to"]
 
 
-def _short(count: int) -> str:
-    for size, unit in ((2**20, "M"), (2**10, "k")):
-        if count >= size:
-            return f"{count / size:.3g}{unit}"
+def short_count(count: int) -> str:
+    """A number of tokens as people read it: 512, 1k (1,024), 2k (2,000), 2M."""
+    for power, unit in ((2, "M"), (1, "k")):
+        if count % 1024**power == 0:
+            return f"{count // 1024**power}{unit}"
+    for power, unit in ((2, "M"), (1, "k")):
+        if count >= 1000**power:
+            return f"{count / 1000**power:.3g}{unit}"
     return str(count)

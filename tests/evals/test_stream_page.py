@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from memzoo.evals.stream import Carried, Curve, Streamed, Tally
-from memzoo.evals.stream_page import write_stream_page
+from memzoo.evals.stream_page import short_count, write_stream_page
 
 
 def page(tmp_path, *, surprise, length=3000):
@@ -56,3 +56,19 @@ def test_no_surprise_is_said(tmp_path):
 @pytest.mark.parametrize("length", [1, 8, 9])
 def test_a_short_document_has_a_page(tmp_path, length):
     assert "bits a byte" in page(tmp_path, surprise=True, length=length)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (512, "512"),
+        (1024, "1k"),
+        (2000, "2k"),
+        (131_072, "128k"),
+        (2_000_000, "2M"),
+        (2**21, "2M"),
+        (1_234_567, "1.23M"),
+    ],
+)
+def test_numbers_of_tokens_are_short(count, text):
+    assert short_count(count) == text

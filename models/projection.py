@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from .interface import Layout
+from .ops.linear_map import linear_map
 from .ops.normalisation import rms_norm
 from .ops.short_convolution import short_convolution
 
@@ -17,6 +18,14 @@ def follow_input(arrays: Any, /, *, dtype: Any = None, inexact: bool = True) -> 
     """Cast parameters to the type of the activations, which come first."""
     del dtype, inexact
     return tuple(None if a is None else a.astype(arrays[0].dtype) for a in arrays)
+
+
+def _product(
+    x: Float[Array, "*b d"], kernel: Float[Array, "d e"], axes: Any, **options: Any
+) -> Float[Array, "*b e"]:
+    """What `nnx.Linear` asks for: the last axis times the first."""
+    del axes, options
+    return linear_map(x, kernel)
 
 
 def projection(
@@ -38,6 +47,7 @@ def projection(
         use_bias=bias,
         kernel_init=nnx.initializers.variance_scaling(gain**2, "fan_in", "normal"),
         promote_dtype=follow_input,
+        dot_general=_product,
         rngs=rngs,
     )
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32
 
 from ..models.ops.fast_gradients import row_product, scale_rows
+from ..models.ops.linear_map import linear_map
 from ..models.ops.memory_network import MemoryNetwork, Weights
 from ..models.ops.neural_memory import neural_memory_chunkwise
 from ..models.ops.write_rule import WriteRule, new_memory
@@ -61,7 +62,7 @@ def titans_lmm(x: Arrays, options: Options) -> Float32[Array, "b t d"]:
         return y.reshape(*y.shape[:2], heads, size)
 
     def gate(name: str) -> Float[Array, "b t h"]:
-        return jax.nn.sigmoid(stored @ x[name] + x[f"{name}_bias"][None, None])
+        return jax.nn.sigmoid(linear_map(stored, x[name]) + x[f"{name}_bias"][None, None])
 
     network = MemoryNetwork(
         key_size=size,
@@ -77,17 +78,17 @@ def titans_lmm(x: Arrays, options: Options) -> Float32[Array, "b t d"]:
     norm = jnp.broadcast_to(1 + x["memory_norm"][None], (rows, heads, size))
     weights = _for_rows(x, rows) | {"norm": norm, "norm_bias": jnp.zeros_like(norm)}
     read, _ = neural_memory_chunkwise(
-        in_heads(asked @ x["query"]),
-        in_heads(stored @ x["key"]),
-        in_heads(stored @ x["value"]),
+        in_heads(linear_map(asked, x["query"])),
+        in_heads(linear_map(stored, x["key"])),
+        in_heads(linear_map(stored, x["value"])),
         gates,
         new_memory(weights, network, rule, momentum=True, carried=False),
         network=network,
         rule=rule,
         chunk_size=options["chunk_size"],
     )
-    read = scale_rows(read, jax.nn.sigmoid(asked @ x["gate"]))
-    return read.reshape(tokens.shape) @ x["output"]
+    read = scale_rows(read, jax.nn.sigmoid(linear_map(asked, x["gate"])))
+    return linear_map(read.reshape(tokens.shape), x["output"])
 
 
 CONTESTANTS = {

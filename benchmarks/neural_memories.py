@@ -62,7 +62,9 @@ def titans_lmm(x: Arrays, options: Options) -> Float32[Array, "b t d"]:
         return y.reshape(*y.shape[:2], heads, size)
 
     def gate(name: str) -> Float[Array, "b t h"]:
-        return jax.nn.sigmoid(linear_map(stored, x[name]) + x[f"{name}_bias"][None, None])
+        return jax.nn.sigmoid(
+            linear_map(stored, x[name]) + x[f"{name}_bias"][None, None]
+        )
 
     network = MemoryNetwork(
         key_size=size,

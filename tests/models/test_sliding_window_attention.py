@@ -7,7 +7,7 @@ import pytest
 
 from memzoo.models.interface import SequenceInfo, state_bytes
 from memzoo.models.sliding_window_attention import SlidingWindowAttentionConfig
-from memzoo.testing import check_layer
+from memzoo.testing import check_layer, laws
 
 WINDOW = 4
 
@@ -105,9 +105,18 @@ def test_senseless_configs_are_refused(options, message):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
-    [{"window": 1}, {"window": 64}, {"key_value_heads": 1, "convolution_size": 4}],
+    [{"window": 64}, {"key_value_heads": 1, "convolution_size": 4}],
     ids=str,
 )
 def test_variants_obey_the_laws(options):
     config = SlidingWindowAttentionConfig(**({"num_heads": 2, "window": 5} | options))
     check_layer(config, width=8)
+
+
+@pytest.mark.slow
+def test_a_window_of_one_token_obeys_all_laws_but_that_of_gradients():
+    """A softmax over one logit is 1: queries and keys make no difference."""
+    config = SlidingWindowAttentionConfig(num_heads=2, window=1)
+    broken = {r.law: str(r.detail) for r in laws(config, width=8) if not r.holds}
+    assert list(broken) == ["every parameter gets a finite gradient that is not zero"]
+    assert all("['key']" in why and "is zero" in why for why in broken.values())

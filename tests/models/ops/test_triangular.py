@@ -20,6 +20,27 @@ def test_inverse_equals_numpy(x64, size):
     np.testing.assert_array_equal(inverse, np.tril(inverse))
 
 
+@pytest.mark.parametrize("size", [1, 2, 17])
+def test_it_may_be_mapped_over_before_it_is_differentiated(x64, size):
+    lower = jnp.asarray(_strictly_lower(size))
+    rates = jnp.asarray(np.random.default_rng(1).standard_normal(lower.shape[:-1]))
+
+    def loss(inverse):
+        def one(lower, rate):
+            return inverse(jnp.tril(lower, -1)) * rate[None, :]
+
+        mapped = jax.jit(jax.vmap(jax.vmap(one)))
+        return lambda lower, rates: jnp.sum(jnp.sin(mapped(lower, rates)))
+
+    def reference(lower):
+        return jnp.linalg.inv(jnp.eye(size) + lower)
+
+    for number in (0, 1):
+        found = jax.grad(loss(unit_lower_inverse), argnums=number)(lower, rates)
+        expected = jax.grad(loss(reference), argnums=number)(lower, rates)
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("size", [5, 16, 37])
 def test_gradient_equals_that_of_numpy_inverse_by_autodiff(x64, size):
     lower = jnp.asarray(_strictly_lower(size))

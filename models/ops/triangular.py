@@ -66,10 +66,12 @@ def _blocks(
 ) -> Float[Array, "*axes n block block"]:
     """The blocks of a matrix that stand `below` the diagonal ones."""
     count = matrix.shape[-1] // block
-    return jnp.stack(
+    # Not by jnp.stack: under two vmaps XLA:CPU (jaxlib 0.10.2) aborts on its products.
+    return jnp.concatenate(
         [
             matrix[
                 ...,
+                None,
                 (i + below) * block : (i + below + 1) * block,
                 i * block : (i + 1) * block,
             ]

@@ -109,7 +109,7 @@ def mqar_attention() -> ExperimentConfig:
 
 
 def mqar_sliding_window_attention() -> ExperimentConfig:
-    """memzoo train mqar-sliding-window-attention: not run to its end yet"""
+    """memzoo train mqar-sliding-window-attention: 0.070, chance, after 1500 steps"""
     layer = with_window(comparable_layer("sliding_window_attention", 64), 16)
     return mqar_experiment(layer, "mqar-sliding-window-attention")
 
@@ -121,12 +121,12 @@ def mqar_linear_attention() -> ExperimentConfig:
 
 
 def mqar_retnet() -> ExperimentConfig:
-    """memzoo train mqar-retnet: not run to its end yet"""
+    """memzoo train mqar-retnet: 0.991 after 1200 steps"""
     return mqar_experiment(comparable_layer("retnet", 64), "mqar-retnet")
 
 
 def mqar_mamba2() -> ExperimentConfig:
-    """memzoo train mqar-mamba2: not run to its end yet"""
+    """memzoo train mqar-mamba2: 0.991 after 700 steps"""
     return mqar_experiment(comparable_layer("mamba2", 64), "mqar-mamba2")
 
 
@@ -142,20 +142,20 @@ def mqar_gated_delta_net() -> ExperimentConfig:
 
 
 def mqar_gated_short_convolution() -> ExperimentConfig:
-    """memzoo train mqar-gated-short-convolution: not run to its end yet; no memory"""
+    """memzoo train mqar-gated-short-convolution: 0.002 after 1500 steps; no memory"""
     layer = comparable_layer("gated_short_convolution", 64)
     return mqar_experiment(layer, "mqar-gated-short-convolution")
 
 
 def mqar_prefix_linear_attention() -> ExperimentConfig:
-    """memzoo train mqar-prefix-linear-attention: not run to its end yet; pairs first"""
+    """memzoo train mqar-prefix-linear-attention: 0.991 after 500 steps; pairs first"""
     layer = comparable_layer("prefix_linear_attention", 64)
     task = PrefixConfig(task=MqarConfig(), mask_share=0.0)
     return mqar_experiment(layer, "mqar-prefix-linear-attention", task=task)
 
 
 def mqar_prefix_attention() -> ExperimentConfig:
-    """memzoo train mqar-prefix-attention: not run to its end yet; pairs first"""
+    """memzoo train mqar-prefix-attention: 0.998 after 500 steps; pairs first"""
     layer = comparable_layer("prefix_attention", 64)
     task = PrefixConfig(task=MqarConfig(), mask_share=0.0)
     return mqar_experiment(layer, "mqar-prefix-attention", task=task)
@@ -198,7 +198,7 @@ def mqar_titans_mal() -> ExperimentConfig:
 
 
 def mqar_ttt_linear() -> ExperimentConfig:
-    """memzoo train mqar-ttt-linear: not run to its end yet"""
+    """memzoo train mqar-ttt-linear: 0.015 after 1500 steps"""
     return mqar_experiment(comparable_layer("ttt_linear", 64), "mqar-ttt-linear")
 
 

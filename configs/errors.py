@@ -1,5 +1,7 @@
 """Errors that end a command with one line and a documented exit code."""
 
+import signal
+
 
 class MemzooError(Exception):
     """Something the user can mend; the message names it and the remedy."""
@@ -8,9 +10,14 @@ class MemzooError(Exception):
 
 
 class NonFiniteError(MemzooError):
-    """The loss is no longer a number."""
+    """The loss is no longer a number.
+
+    Attributes:
+        asked: the signal to stop that came before that was seen.
+    """
 
     exit_code = 3
+    asked: signal.Signals | None = None
 
 
 class CheckpointError(MemzooError):

@@ -67,7 +67,12 @@ class MqarConfig:
     num_examples: int | None = None
 
     def __post_init__(self) -> None:
-        if self.length < 2 or self.length % 2:
+        if self.num_queries is not None and self.num_queries < 1:
+            raise ValueError(
+                f"num_queries is {self.num_queries}; give 1 or more, or None (every "
+                "pair is asked for)"
+            )
+        if self.length < 4 or self.length % 2:
             pairs = max((1, *self.settings))
             least = 2 * (pairs * max(1, self.num_passes) + self.asked(pairs))
             raise ValueError(

@@ -149,7 +149,9 @@ def refuse_changed_data(saved: dict[str, Any], present: dict[str, Any]) -> None:
     present = json.loads(json.dumps(present))
     for name in itertools.chain(present, saved):
         before, now = saved.get(name, _ABSENT), present.get(name, _ABSENT)
-        if before != now:
+        # A field that is younger than the run, and does nothing.
+        younger = before is _ABSENT and now is None
+        if before != now and not younger:
             raise DataError(
                 f"the data has changed: {name} was {before} and is {now}; go on with "
                 "the data of the run, or start a new run"

@@ -96,7 +96,7 @@ def run(config: DemoConfig) -> int:
     comparison, experiment = config.recall(), config.text()
     directory = comparison.directory
     say("[bold]1. Three layers learn to recall[/bold]")
-    sweep.recall(comparison)
+    sweep.recall(comparison, more=True)
     say("[bold]2. One of them learns real text[/bold]")
     text_rows = train_text(experiment, directory / TEXT)
     rows = read_results(directory / RESULTS)

@@ -36,9 +36,10 @@ class Gain:
     @property
     def title(self) -> str:
         """What the gains of a table have in common, in words."""
-        chance = self.once.chance
+        chance, asked = self.once.chance, self.once.of("num_queries")
         return (
-            f"read {self.times} times, {self.num_pairs} pairs, width {self.width}"
+            f"read {self.times} times, {self.num_pairs} pairs, "
+            f"{f'{asked} asked, ' if asked else ''}width {self.width}"
             f"{'' if chance is None else f', chance {chance:.3f}'}"
         )
 

@@ -111,7 +111,8 @@ class RecallConfig:
     """Tokens in a sequence that is trained on; None: 64, or 256 for the needle. Sets
     are as long as their sizes say."""
     tokens_per_pair: int | None = None
-    """mqar: sequences grow with their pairs, in place of length: 4 or more."""
+    """mqar: sequences grow with their pairs, in place of length: 4 or more, or 3 where
+    fewer pairs are asked for."""
     lengths: Integers = (256, 512, 1024, 2048, 4096, 8192, 16384)
     """needle: tokens in the sequences that are read after training."""
     depths: Floats = DEPTHS
@@ -234,8 +235,9 @@ class RecallConfig:
         if self.length is not None or self.mixture:
             other = "mixture is True" if self.mixture else f"length is {self.length}"
             raise ValueError(f"{said} and {other}; give one of the two")
-        if self.tokens_per_pair < 4:
-            raise ValueError(f"{said}; give 4 or more")
+        least = 4 if self.num_queries is None else 3
+        if self.tokens_per_pair < least:
+            raise ValueError(f"{said}; give {least} or more")
 
     def jobs(self) -> list["Job"]:
         """Every training, seeds last, so that a sweep is broad before it is deep."""

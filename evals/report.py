@@ -58,7 +58,9 @@ def recall_finding(rows: Sequence[ResultRow]) -> str:
     said = ", ".join(f"{c.layer} {percent_text(c.mean)}" for c in cells)
     chance = cells[0].chance
     level = "" if chance is None else f" (chance: {percent_text(chance)})"
-    return f"Recall of {pairs} key-value pairs in {length} tokens: {said}{level}."
+    asked = cells[0].of("num_queries")
+    of = f"{asked} of {pairs}" if asked else f"{pairs}"
+    return f"Recall of {of} key-value pairs in {length} tokens: {said}{level}."
 
 
 def recall_sections(

@@ -136,7 +136,7 @@ def _ends(row: Row) -> tuple[int, int]:
 def short_count(count: int) -> str:
     """A number of tokens as people read it: 512, 1k (1,024), 2k (2,000), 2M."""
     for power, unit in ((2, "M"), (1, "k")):
-        if count % 1024**power == 0:
+        if count and count % 1024**power == 0:
             return f"{count // 1024**power}{unit}"
     for power, unit in ((2, "M"), (1, "k")):
         if count >= 1000**power:

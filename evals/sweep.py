@@ -76,6 +76,7 @@ def recall(
     train: Train = train,
     load: Load = load_run,
     command: Sequence[str] | None = None,
+    more: bool = False,
 ) -> Path:
     """Every training of the sweep is done, results.json and report.html are written.
 
@@ -89,6 +90,8 @@ def recall(
         train: the training loop.
         load: how the model of a finished training is read beyond its own length.
         command: what the page says was called; `None`: this program's arguments.
+        more: something is run behind the sweep, so that a stop that comes with its last
+            training counts too.
 
     Returns:
         The report.
@@ -111,7 +114,7 @@ def recall(
                 further = _FURTHER[config.task](config, job, load)
             write_results(config.directory / job.place / OUTCOME, rows + further)
             announcer.end(job.label, rows, time.monotonic() - began)
-            if asked is not None and job is not missing[-1]:
+            if asked is not None and (more or job is not missing[-1]):
                 raise SweepStopped(
                     f"stopped after {job.label}, which is done; start the command "
                     "again to go on",
@@ -170,8 +173,8 @@ def _train_one(
         result = train(
             experiment, directory, progress=False, on_log=on_step, command=command
         )
-    except NonFiniteError:
-        return _failed_rows(config, experiment, job), None
+    except NonFiniteError as error:
+        return _failed_rows(config, experiment, job), error.asked
     if result.status == "preempted":
         raise SweepStopped(
             f"stopped in {job.label}, at step {result.step} of {experiment.steps}; "

@@ -252,8 +252,9 @@ class Stack(MemoryLayer[tuple]):
                 params, rest, held, start = repeat
                 group = nnx.merge(graphdef, params, rest)
                 states = []
-                for place, each in enumerate(held):
-                    x, new = apply(group.blocks[place], x, each, start + place)
+                pairs = zip(group.blocks, held, strict=True)
+                for place, (block, each) in enumerate(pairs):
+                    x, new = apply(block, x, each, start + place)
                     states.append(new)
                 said = (
                     jax.tree.leaves(nnx.pop(group, AuxiliaryLoss)),

@@ -90,6 +90,13 @@ class Session:
             NonFiniteError: the loss or a gradient is not a number.
             SaveError: something could not be written.
         """
+        try:
+            return self._run(signals)
+        except NonFiniteError as error:
+            error.asked = signals.received
+            raise
+
+    def _run(self, signals: StopSignals) -> TrainResult:
         config = self._config
         if self._reached_accuracy():
             return self._end("stopped_early", signals)

@@ -45,10 +45,10 @@ def _inverse_by_doubling(lower: Float[Array, "*axes c c"]) -> Float[Array, "*axe
     size = lower.shape[-1]
     axes = lower.ndim - 2
     place = np.arange(size)
-    inverse = np.eye(size, dtype=lower.dtype).reshape((1,) * axes + (size, size))
     if size == 1:
-        # A zero: but vmap maps the tangent, and a constant it would not.
-        return inverse - lower
+        # Plus a zero: vmap maps the tangent, and a constant it would not.
+        return 1 + lower
+    inverse = np.eye(size, dtype=lower.dtype).reshape((1,) * axes + (size, size))
     block = 1
     while block < size:
         index = place // block

@@ -170,6 +170,7 @@ def test_a_changed_split_batch_or_file_is_refused(folder: FolderConfig):
 
 
 def test_a_field_that_is_new_or_gone_is_named():
+    refuse_changed_data({"a": 1}, {"a": 1, "younger": None})
     with pytest.raises(DataError, match=r"b was \(absent\) and is 2"):
         refuse_changed_data({"a": 1}, {"a": 1, "b": 2})
     with pytest.raises(DataError, match=r"b was 2 and is \(absent\)"):

@@ -61,6 +61,7 @@ def test_a_short_document_has_a_page(tmp_path, length):
 @pytest.mark.parametrize(
     ("count", "text"),
     [
+        (0, "0"),
         (512, "512"),
         (1024, "1k"),
         (2000, "2k"),

@@ -32,7 +32,9 @@ class Loop:
                 step=7, status="preempted", evaluation=None, asked=signal.SIGINT
             )
         if self.diverge == len(self.trained):
-            raise NonFiniteError("the loss is not finite")
+            error = NonFiniteError("the loss is not finite")
+            error.asked = signal.SIGINT if self.late == self.diverge else None
+            raise error
         on_log({"step": 10, "loss": 1.0})
         final = min(1.0, 0.25 + 10 * config.optimizer.learning_rate)
         lines = [self.line(config, 10, final / 2), self.line(config, 20, final)]
@@ -109,6 +111,18 @@ def test_a_stop_with_the_last_step_of_a_training_stops_the_sweep_behind_it(small
     others = Loop(late=13)
     go(small, others)
     assert len(set(loop.trained + others.trained)) == 16 == 3 + len(others.trained)
+
+
+def test_a_stop_with_the_last_training_counts_where_more_is_to_be_run(small):
+    with pytest.raises(SweepStopped, match="is done; start the command again"):
+        recall(small, progress=False, train=Loop(late=16), command=[], more=True)
+
+
+def test_a_stop_is_seen_where_the_training_diverges(small):
+    loop = Loop(diverge=2, late=2)
+    with pytest.raises(SweepStopped, match=r"stopped after .* is done") as stop:
+        go(small, loop)
+    assert stop.value.exit_code == 130 and len(loop.trained) == 2
 
 
 def test_a_sweep_grows_by_what_is_missing(small):

@@ -95,6 +95,7 @@ def test_changed_data_is_named():
     check_data({"seed": 0, "pairs": [1, 2]}, {"seed": 0, "pairs": (1, 2)})
     with pytest.raises(CheckpointError, match="data has changed: seed was 0 and is 1"):
         check_data({"seed": 0}, {"seed": 1})
+    check_data({"seed": 0}, {"seed": 0, "younger": None})
     with pytest.raises(CheckpointError, match=r"extra was '\(absent\)' and is 2"):
         check_data({"seed": 0}, {"seed": 0, "extra": 2})
 

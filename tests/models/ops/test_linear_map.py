@@ -56,3 +56,15 @@ def test_gradients_have_the_type_of_what_they_belong_to():
     x, kernel = jnp.ones((3, 5), jnp.bfloat16), jnp.ones((5, 7), jnp.bfloat16)
     y, pull = jax.vjp(linear_map, x, kernel)
     assert {y.dtype, *(a.dtype for a in pull(y))} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_a_policy_that_keeps_products_keeps_this_one():
+    def loss(x, a, b):
+        return jnp.sum(jnp.sin(linear_map(jnp.sin(linear_map(x, a)), b)))
+
+    kept = jax.checkpoint(loss, policy=jax.checkpoint_policies.dots_saveable)
+    made = jax.make_jaxpr(jax.grad(kept, argnums=(1, 2)))(
+        jnp.ones((2, 8, 16)), jnp.ones((16, 32)), jnp.ones((32, 16))
+    )
+    # Two forward, two for each of the gradients; none is made again.
+    assert str(made).count("dot_general") == 6

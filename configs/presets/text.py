@@ -55,7 +55,7 @@ def text_mamba2() -> ExperimentConfig:
 
 
 def text_hybrid() -> ExperimentConfig:
-    """memzoo train text-hybrid: 1.83 bits a byte after 1000 steps; windows between"""
+    """memzoo train text-hybrid: 1.83 bits a byte after 1000 steps; with windows"""
     layers = (
         GatedDeltaNetConfig(num_heads=4, value_ratio=1),
         SlidingWindowAttentionConfig(num_heads=4, window=64),

@@ -5,7 +5,7 @@ import itertools
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -105,6 +105,27 @@ def generate(
         raise MemzooError("no layer of the model accepts a prefix; choose --prefix no")
     known = model.config.vocab_size if vocab_size is None else vocab_size
     _check_prompt(prompt, known)
+    length = len(prompt) + tokens
+    if carried is not None:
+        check_room(model, carried, length)
+    state = model.init_state(1, length) if carried is None else carried.state
+
+    def choose(logits: jax.Array, index: jax.Array) -> jax.Array:
+        key = jax.random.fold_in(jax.random.key(seed), index)
+        return _chosen(logits[:, :known], temperature, top_k, key)
+
+    # What is refused is refused here, before anything is put out.
+    return _stream(model, prompt, state, tokens, prefix, jax.jit(choose))
+
+
+def _stream(
+    model: LanguageModel,
+    prompt: list[int],
+    state: Any,
+    tokens: int,
+    prefix: bool,
+    choose: Callable[[jax.Array, jax.Array], jax.Array],
+) -> Iterator[int]:
     graphdef, arrays = nnx.split(model)
 
     @jax.jit
@@ -117,17 +138,6 @@ def generate(
     def step(arrays: Any, token: jax.Array, state: Any) -> Any:
         return nnx.merge(graphdef, arrays).step(token, state)
 
-    @jax.jit
-    def choose(logits: jax.Array, index: jax.Array) -> jax.Array:
-        key = jax.random.fold_in(jax.random.key(seed), index)
-        return _chosen(logits[:, :known], temperature, top_k, key)
-
-    length = len(prompt) + tokens
-    if carried is None:
-        state = model.init_state(1, length)
-    else:
-        check_room(model, carried, length)
-        state = carried.state
     logits, state = prefill(arrays, jnp.asarray([prompt], jnp.int32), state)
     token = None
     for index in range(tokens):

@@ -108,7 +108,7 @@ class MqarConfig:
         said = f"with num_passes {passes}"
         least, most = 1, slots // (passes + 1)
         if queries is not None:
-            if not 1 <= queries <= most:
+            if queries > most:
                 raise ValueError(
                     f"num_queries is {queries}; {said} and length {self.length} it "
                     f"must lie in [1, {most}] or be None (every pair is asked for)"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from ..configs.errors import MemzooError
 
@@ -16,6 +16,7 @@ Operation = Literal[
     "ttt",
     "titans_mlp",
     "mixture",
+    "retention",
 ]
 Peer = Literal["transformers", "fla", "torch", "titans", "materialised", "dense"]
 Preferred = Literal["none", "one", "two"]
@@ -243,7 +244,7 @@ def select_rows(names: str | None) -> tuple[Row, ...]:
         words = name.strip().split(":")
         found = [row for row in ROWS if row.case.name.split(":")[: len(words)] == words]
         if not found:
-            known = ", ".join(get_args(Operation))
+            known = ", ".join(dict.fromkeys(row.case.operation for row in ROWS))
             raise MemzooError(
                 f"no benchmark row is named {name.strip()!r}; choose among {known}, "
                 "or one length of them, such as delta:2048"

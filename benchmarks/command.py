@@ -19,8 +19,17 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from .cases import OWN_PEERS, Peer, peers_of, select_growth, select_rows
+from .cases import OWN_PEERS, peers_of, select_growth, select_rows
 from .environments import prepare, require
+from .gpu import (
+    GpuResult,
+    count_gpu,
+    gpu_commands,
+    gpu_peers,
+    measure_gpu,
+    select_gpu_rows,
+)
+from .gpu_report import gpu_json, gpu_markdown, gpu_table
 from .prefill import (
     count_prefill,
     measure_prefill,
@@ -44,7 +53,7 @@ from .throughput import (
 
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig:
-    """Measure our operations on a CPU beside the libraries a user would pick instead.
+    """Measure our operations beside the libraries a user would pick instead, on a CPU.
 
     Ratios above 1 mean that ours is faster. For quick numbers while tuning:
     `memzoo bench --rows delta:2048 --rounds 5 --wall-rounds 0 --no-growth`.
@@ -61,6 +70,10 @@ class BenchConfig:
     prefill: str | None = None
     """Measure how long prompts are read, and tokens generated behind them, instead:
     op, block or decode, or one length of them (op:32768), comma separated, or all."""
+    gpu: bool = False
+    """Measure on a GPU instead, beside the kernels a user would pick there: other rows
+    (attention, retention, delta, gated_delta, ttt, titans_lmm, mixture), bfloat16, the
+    time by the clock. With prefill: that, on the GPU."""
     rounds: int = 7
     """Rounds on one core with one thread."""
     wall_rounds: int = 3
@@ -94,6 +107,8 @@ class BenchConfig:
                     f"markdown is {self.markdown}; the page is for operations, leave "
                     f"out {name}"
                 )
+        if self.gpu and self.layers is not None:
+            raise ValueError("gpu is on; whole layers are measured on a CPU")
         if self.rounds < 1:
             raise ValueError(f"rounds is {self.rounds}; measure at least 1 round")
         if self.wall_rounds < 0:
@@ -124,9 +139,15 @@ def run(config: BenchConfig) -> int:
     if config.prefill is not None and not config.prepare:
         _run_prefill(config, config.prefill, console)
         return 0
-    rows = select_rows(config.rows)
-    peers: list[Peer] = [peer for peer in peers_of(rows) if peer not in OWN_PEERS]
     folder = config.peers.absolute()
+    if config.gpu and not config.prepare:
+        _run_gpu(config, folder, console)
+        return 0
+    if config.gpu:
+        peers = gpu_peers(select_gpu_rows(config.rows))
+    else:
+        rows = select_rows(config.rows)
+        peers = [peer for peer in peers_of(rows) if peer not in OWN_PEERS]
     if config.prepare:
         with console.status("preparing") as status:
 
@@ -137,6 +158,7 @@ def run(config: BenchConfig) -> int:
             prepare(folder, peers, config.python or sys.executable, announce)
         return 0
     require(folder, peers)
+    rows = select_rows(config.rows)
     plan = Plan(
         rows=rows,
         growth=select_growth(rows) if config.growth else (),
@@ -202,6 +224,7 @@ def _run_layers(config: BenchConfig, console: Console) -> None:
 
 
 def _run_prefill(config: BenchConfig, names: str, console: Console) -> None:
+    device = "gpu" if config.gpu else "cpu"
     cases = select_cases(names)
     folder = config.peers.absolute()
     require_torch(folder)
@@ -212,9 +235,47 @@ def _run_prefill(config: BenchConfig, names: str, console: Console) -> None:
             minimum_seconds=config.minimum_seconds,
             seed=config.seed,
             advance=advance,
-            commands=prefill_commands(folder, 1),
+            commands=prefill_commands(folder, 1, device),
+            device=device,
         )
     _print(prefill_tables(results), prefill_json(results), config)
+
+
+def _run_gpu(config: BenchConfig, folder: Path, console: Console) -> None:
+    rows = select_gpu_rows(config.rows)
+    require(folder, gpu_peers(rows))
+    results: list[GpuResult] = []
+    versions: dict[str, str] = {}
+
+    def found(result: GpuResult) -> None:
+        results.append(result)
+        _write_gpu(results, versions, config)
+
+    with _progress(console, count_gpu(rows, config.rounds)) as advance:
+        measure_gpu(
+            rows,
+            rounds=config.rounds,
+            minimum_seconds=config.minimum_seconds,
+            seed=config.seed,
+            options={"chunk_size": config.chunk_size, "form": config.form},
+            advance=advance,
+            found=found,
+            versions=versions,
+            commands=gpu_commands(folder),
+        )
+    _print(gpu_table(results, versions), gpu_json(results, versions), config)
+
+
+def _write_gpu(
+    results: list[GpuResult], versions: dict[str, str], config: BenchConfig
+) -> None:
+    """The page so far, so that what was measured outlives the run."""
+    if config.markdown is None:
+        return
+    config.markdown.parent.mkdir(parents=True, exist_ok=True)
+    date = datetime.date.today().isoformat()
+    page = gpu_markdown(results, versions, command_line(config), date)
+    config.markdown.write_text(page)
 
 
 def _publish(results: Results, config: BenchConfig) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from ..configs.errors import MemzooError
 from .cases import OWN_PEERS, Peer
@@ -38,6 +38,16 @@ RETURN_MEMORY = MappingProxyType(
     }
 )
 
+Device = Literal["cpu", "gpu"]
+
+# Peers and ours alike. On a GPU nobody may take more memory than it needs.
+DEVICES: Mapping[Device, Mapping[str, str]] = MappingProxyType(
+    {
+        "cpu": {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""},
+        "gpu": {"JAX_PLATFORMS": "cuda,cpu", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+    }
+)
+
 WORKER_TORCH = Path(__file__).parent / "worker_torch.py"
 
 
@@ -54,6 +64,7 @@ class Contestant:
         command: list[str],
         cores: frozenset[int],
         variables: Mapping[str, str] = MappingProxyType({}),
+        device: Device = "cpu",
     ) -> None:
         """Start the process on the given cores, with as many threads.
 
@@ -62,6 +73,7 @@ class Contestant:
             command: what to run; see `our_command` and `peer_command`.
             cores: it and its threads stay on these, where the system can pin.
             variables: added to its environment, such as `RETURN_MEMORY`.
+            device: what it computes on.
         """
         self.name = name
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
@@ -72,7 +84,7 @@ class Contestant:
                 stdout=subprocess.PIPE,
                 stderr=self._log,
                 text=True,
-                env=_environment(len(cores)) | dict(variables),
+                env=_environment(len(cores), device) | dict(variables),
             )
 
     def __enter__(self) -> "Contestant":
@@ -184,15 +196,13 @@ def usable_cores() -> frozenset[int]:
     return frozenset(range(os.cpu_count() or 1))
 
 
-def _environment(threads: int) -> dict[str, str]:
+def _environment(threads: int, device: Device) -> dict[str, str]:
     return {
         **os.environ,
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
         "OPENBLAS_NUM_THREADS": str(threads),
-        # A CPU table: peers and ours alike.
-        "JAX_PLATFORMS": "cpu",
-        "CUDA_VISIBLE_DEVICES": "",
         "TOKENIZERS_PARALLELISM": "false",
+        **DEVICES[device],
         **KEEP_MEMORY,
     }

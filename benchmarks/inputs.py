@@ -76,6 +76,8 @@ DRAWS: Mapping[Operation, Mapping[str, Draw]] = {
     "delta": {"q": unit, "k": unit, "v": normal, "write_strength": sigmoid()},
     "scalar_decay": {"q": unit, "k": unit, "v": normal, "time_step": softplus(-2.0)},
     "attention": {"q": normal, "k": normal, "v": normal},
+    # The decays are those of the heads, which are given.
+    "retention": {"q": unit, "k": unit, "v": normal},
     "titans": {"q": unit, "k": unit, "v": normal, **_GATES, **_NORM},
     "ttt": {
         "q": unit,

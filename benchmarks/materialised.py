@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float
 
-Arrays = dict[str, Float32[Array, "..."]]
+Arrays = dict[str, Float[Array, "..."]]
 
 
 class Mlp(NamedTuple):
@@ -21,7 +21,7 @@ class Mlp(NamedTuple):
     down: Float[Array, "*b f v"]
 
 
-def titans_mlp(x: Arrays, options: dict[str, Any]) -> Float32[Array, "b t h v"]:
+def titans_mlp(x: Arrays, options: dict[str, Any]) -> Float[Array, "b t h v"]:
     """Titans with an MLP of two matrices for a memory.
 
     Raises:

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float32
+from jaxtyping import Array, Float
 
 from ..models.associative_memory import AssociativeMemory
 from ..models.gated_delta_net import GatedDeltaNetConfig
@@ -13,26 +13,26 @@ from ..models.ops.chunk_scan import resolve_chunk_size
 from ..models.ops.routing import route, selected
 from ..models.routed_writes import Copies, write_dense, write_grouped
 
-Arrays = dict[str, Float32[Array, "..."]]
+Arrays = dict[str, Float[Array, "..."]]
 Options = dict[str, Any]
 
 TOP_K = 2
 
 
-def packed(x: Arrays, options: Options) -> Float32[Array, "b t h v"]:
+def packed(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
     """Tokens grouped by memory, one scan through the memories' chunks."""
     size = resolve_chunk_size(options["chunk_size"], x["q"].shape[1])
     return _mixture(x, options, size)
 
 
-def dense(x: Arrays, options: Options) -> Float32[Array, "b t h v"]:
+def dense(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
     """Every memory reads every token, and ignores those that did not choose it."""
     return _mixture(x, options, None)
 
 
 def _mixture(
     x: Arrays, options: Options, chunk_size: int | None
-) -> Float32[Array, "b t h v"]:
+) -> Float[Array, "b t h v"]:
     batch, count, _, heads, size = x["k"].shape
     routing = route(x["logits"], TOP_K)
     there = selected(routing.chosen, count, None)

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float
 
 from ..models.ops.fast_gradients import row_product, scale_rows
 from ..models.ops.linear_map import linear_map
@@ -13,13 +13,13 @@ from ..models.ops.neural_memory import neural_memory_chunkwise
 from ..models.ops.write_rule import WriteRule, new_memory
 from ..models.ops.write_schedule import Gates
 
-Arrays = dict[str, Float32[Array, "..."]]
+Arrays = dict[str, Float[Array, "..."]]
 Options = dict[str, Any]
 
 _LARGEST_STEP = 0.01
 
 
-def titans(x: Arrays, options: Options) -> Float32[Array, "b t h v"]:
+def titans(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
     """Titans with a linear memory under a layer norm that is not part of it."""
     network = _under_norm(x)
     rule = WriteRule(update_every=options["update_every"])
@@ -28,7 +28,7 @@ def titans(x: Arrays, options: Options) -> Float32[Array, "b t h v"]:
     return _read(x, x["q"], gates, weights, network, rule, options)
 
 
-def ttt(x: Arrays, options: Options) -> Float32[Array, "b t h v"]:
+def ttt(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
     """TTT-Linear: all steps of a window so far are scaled at every token."""
     network = _under_norm(x, bias=True)
     rule = WriteRule(
@@ -41,7 +41,7 @@ def ttt(x: Arrays, options: Options) -> Float32[Array, "b t h v"]:
     return _read(x, q, gates, weights, network, rule, options)
 
 
-def titans_mlp(x: Arrays, options: Options) -> Float32[Array, "b t h v"]:
+def titans_mlp(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
     """Titans with an MLP of two matrices for a memory."""
     size, hidden = x["memory_up"].shape[-2:]
     network = MemoryNetwork(key_size=size, value_size=size, hidden_size=hidden)
@@ -51,7 +51,7 @@ def titans_mlp(x: Arrays, options: Options) -> Float32[Array, "b t h v"]:
     return _read(x, x["q"], gates, weights, network, rule, options)
 
 
-def titans_lmm(x: Arrays, options: Options) -> Float32[Array, "b t d"]:
+def titans_lmm(x: Arrays, options: Options) -> Float[Array, "b t d"]:
     """A whole module around the memory: norms, maps to heads, gates and back."""
     heads, size = x["memory_norm"].shape
     tokens = x["x"]
@@ -109,7 +109,7 @@ def _read(
     network: MemoryNetwork,
     rule: WriteRule,
     options: Options,
-) -> Float32[Array, "b t h v"]:
+) -> Float[Array, "b t h v"]:
     slow = None
     if network.norm == "slow":
         slow = {"norm": x["norm"], "norm_bias": x["norm_bias"]}
@@ -142,7 +142,7 @@ def _under_norm(x: Arrays, *, bias: bool = False) -> MemoryNetwork:
     )
 
 
-def _empty(x: Arrays) -> Float32[Array, "b h k v"]:
+def _empty(x: Arrays) -> Float[Array, "b h k v"]:
     rows, _, heads, size = x["k"].shape
     return jnp.zeros((rows, heads, size, size), jnp.float32)
 

@@ -21,7 +21,7 @@ from rich.console import Group
 from rich.table import Table
 
 from ..configs.errors import MemzooError
-from .contestant import Contestant, keep_compiled, usable_cores
+from .contestant import Contestant, Device, keep_compiled, usable_cores
 from .environments import interpreter, require
 from .measures import paired_ratio
 
@@ -36,6 +36,9 @@ TARGET = 19.0
 LENGTHS = (8192, 32_768)
 POSITIONS = (1024, 8192, 32_768)
 HEADS, KEY, VALUE = 16, 16, 64
+
+TORCH_DEVICE: Mapping[Device, str] = {"cpu": "cpu", "gpu": "cuda"}
+DTYPE: Mapping[Device, str] = {"cpu": "float32", "gpu": "bfloat16"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +55,8 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One case. Seconds are processor time, a round each, by who and which layer."""
+    """One case. Seconds are processor time (on a GPU: of the clock), a round each, by
+    who and which layer."""
 
     case: Case
     seconds: Mapping[str, list[float]]
@@ -71,6 +75,7 @@ class PrefillResults:
     measured: tuple[Measured, ...]
     versions: Mapping[str, Mapping[str, str]]
     rounds: int
+    device: Device = "cpu"
 
 
 def select_cases(names: str) -> tuple[Case, ...]:
@@ -95,12 +100,15 @@ def select_cases(names: str) -> tuple[Case, ...]:
     return tuple(chosen)
 
 
-def prefill_commands(folder: Path, threads: int) -> dict[str, list[str]]:
+def prefill_commands(
+    folder: Path, threads: int, device: Device = "cpu"
+) -> dict[str, list[str]]:
     """Runs ours in this interpreter and PyTorch in its own environment."""
     worker = Path(__file__).parent / "worker_prefill_torch.py"
+    python = [str(interpreter(folder, "torch")), "-I"]
     return {
         OURS: [sys.executable, "-m", "memzoo.benchmarks.worker_prefill"],
-        PEER: [str(interpreter(folder, "torch")), "-I", str(worker), str(threads)],
+        PEER: [*python, str(worker), str(threads), TORCH_DEVICE[device]],
     }
 
 
@@ -112,8 +120,9 @@ def measure_prefill(
     seed: int,
     advance: Callable[[str], None],
     commands: Mapping[str, list[str]],
+    device: Device = "cpu",
 ) -> PrefillResults:
-    """Time every contestant once a round, side by side, on one core.
+    """Time every contestant once a round, side by side, on one core or a GPU.
 
     Args:
         cases: what to measure.
@@ -123,25 +132,27 @@ def measure_prefill(
     Raises:
         ContestantError: a contestant failed.
     """
-    core = frozenset([max(usable_cores())])
+    cores = usable_cores() if device == "gpu" else frozenset([max(usable_cores())])
     measured = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         there = {
             name: stack.enter_context(
-                Contestant(name, command, core, keep_compiled(folder))
+                Contestant(name, command, cores, keep_compiled(folder), device)
             )
             for name, command in commands.items()
         }
         for case in cases:
-            outputs = _prepare(case, there, folder, seed, advance)
-            seconds = _rounds(case, there, rounds, minimum_seconds, advance)
+            outputs = _prepare(case, there, folder, seed, advance, DTYPE[device])
+            seconds = _rounds(case, there, rounds, minimum_seconds, advance, device)
             error = None
             if case.kind == "op":
                 error = float(np.max(np.abs(outputs[BASELINE] - outputs[PEER])))
             measured.append(Measured(case=case, seconds=seconds, error=error))
         versions = {name: each.ask("versions") for name, each in there.items()}
-    return PrefillResults(measured=tuple(measured), versions=versions, rounds=rounds)
+    return PrefillResults(
+        measured=tuple(measured), versions=versions, rounds=rounds, device=device
+    )
 
 
 def count_prefill(cases: tuple[Case, ...], rounds: int) -> int:
@@ -161,6 +172,7 @@ def _prepare(
     folder: Path,
     seed: int,
     advance: Callable[[str], None],
+    dtype: str,
 ) -> dict[str, np.ndarray]:
     """What every contestant puts out for the first tokens."""
     inputs = folder / "inputs.npz"
@@ -175,7 +187,7 @@ def _prepare(
             operation=case.kind,
             inputs=str(inputs),
             outputs=str(path),
-            options={"layer": layer, "position": case.time},
+            options={"layer": layer, "position": case.time, "dtype": dtype},
         )
         with np.load(path) as stored:
             outputs[name] = stored["output"]
@@ -188,10 +200,14 @@ def _rounds(
     rounds: int,
     minimum_seconds: float,
     advance: Callable[[str], None],
+    device: Device,
 ) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {name: [] for name in _turns(case)}
     repeats = dict.fromkeys(seconds, 1)
-    if case.kind == "decode":
+    # On a CPU a pass over the longest prompts takes a minute: caches do not matter.
+    short = case.kind == "decode" or device == "gpu"
+    clock = "wall_seconds" if device == "gpu" else "cpu_seconds"
+    if short:
         for name, (who, layer) in _turns(case).items():
             answer = there[who].ask("run", name=f"{case.name}:{layer}", repeats=1)
             once = max(answer["wall_seconds"], 1e-5)
@@ -204,10 +220,9 @@ def _rounds(
                 "run",
                 name=f"{case.name}:{layer}",
                 repeats=repeats[name],
-                # A pass over the longest prompts takes a minute: caches do not matter.
-                warm=case.kind == "decode",
+                warm=short,
             )
-            seconds[name].append(answer["cpu_seconds"])
+            seconds[name].append(answer[clock])
     return seconds
 
 
@@ -230,17 +245,23 @@ def prefill_tables(results: PrefillResults) -> Group:
     read = [m for m in results.measured if m.case.kind != "decode"]
     steps = [m for m in results.measured if m.case.kind == "decode"]
     parts = []
+    gpu = results.device == "gpu"
+    where = "GPU" if gpu else "core"
+    if gpu:
+        where = results.versions.get(OURS, {}).get("device", where)
     if read:
+        clock = f"ms on {where}, bfloat16" if gpu else "CPU seconds of one core"
+        unit, scale = ("ms", 1e3) if gpu else ("s", 1.0)
         table = _table(
-            f"Prefill of one row, forward, CPU seconds of one core, {results.rounds} "
+            f"Prefill of one row, forward, {clock}, {results.rounds} "
             "rounds: prefix linear attention, our attention, PyTorch's, and how many "
             "times the first is faster",
             (
                 "",
                 "tokens",
-                "prefix s",
-                "ours s",
-                "torch s",
+                f"prefix {unit}",
+                f"ours {unit}",
+                f"torch {unit}",
                 "ours",
                 "torch",
                 "of rounds",
@@ -254,7 +275,7 @@ def prefill_tables(results: PrefillResults) -> Group:
             table.add_row(
                 {"op": "operation", "block": "block"}[m.case.kind],
                 f"{m.case.time:,}",
-                *(f"{m.median(name):.2f}" for name in (LAYER, BASELINE, PEER)),
+                *(f"{scale * m.median(n):.2f}" for n in (LAYER, BASELINE, PEER)),
                 f"{ours.median:.1f} x",
                 f"{torch.median:.1f} x",
                 f"{torch.low:.1f}..{torch.high:.1f}",
@@ -262,7 +283,7 @@ def prefill_tables(results: PrefillResults) -> Group:
         parts.append(table)
     if steps:
         table = _table(
-            "One generated token of a block, ms of one core, by its place",
+            f"One generated token of a block, ms of one {where}, by its place",
             ("layer", *(f"{m.case.time:,}" for m in steps)),
         )
         for name in (LAYER, BASELINE):
@@ -278,7 +299,9 @@ def prefill_json(results: PrefillResults) -> list[dict[str, Any]]:
         {
             "kind": m.case.kind,
             "tokens": m.case.time,
-            "cpu_seconds": dict(m.seconds),
+            "wall_seconds" if results.device == "gpu" else "cpu_seconds": dict(
+                m.seconds
+            ),
             "error": m.error,
             "versions": {who: dict(each) for who, each in results.versions.items()},
         }

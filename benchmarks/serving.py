@@ -19,12 +19,16 @@ class Prepared(NamedTuple):
     """A case ready to be measured.
 
     Attributes:
-        call: one forward and backward pass, done when it returns.
+        call: one pass, done when it returns, or begun where there is a `finish`.
         results: the output and the gradients (`gradient_<input>`), by name.
+        finish: returns when all passes begun are done.
+        peak: bytes that one pass adds; None: the resident memory is watched.
     """
 
     call: Callable[[], None]
     results: Callable[[], Mapping[str, np.ndarray]]
+    finish: Callable[[], None] = lambda: None
+    peak: Callable[[], int | None] | None = None
 
 
 Prepare = Callable[[str, dict[str, np.ndarray], dict[str, Any]], Prepared]
@@ -35,7 +39,7 @@ def serve(prepare: Prepare, versions: Callable[[], dict[str, str]]) -> None:
 
     `prepare` (operation, inputs, options) reads `inputs`, runs once and writes
     `outputs`; `run` times `repeats` passes, after one that is not timed unless `warm`
-    is false; `memory` measures one pass.
+    is false; `memory` measures one pass; `forget` frees what a case holds.
     """
     # What libraries print must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
@@ -69,22 +73,29 @@ def _answer(
             return {}
         case "run":
             warm = request.get("warm", True)
-            return _run(cases[request["name"]].call, request["repeats"], warm)
+            return _run(cases[request["name"]], request["repeats"], warm)
         case "memory":
-            return {"peak_bytes": _peak_growth(cases[request["name"]].call)}
+            case = cases[request["name"]]
+            peak = case.peak() if case.peak else _peak_growth(case.call)
+            return {"peak_bytes": peak}
+        case "forget":
+            del cases[request["name"]]
+            return {}
     raise ValueError(f"unknown command {request['command']!r}")
 
 
-def _run(call: Callable[[], None], repeats: int, warm: bool) -> dict[str, float]:
+def _run(case: Prepared, repeats: int, warm: bool) -> dict[str, float]:
     """Seconds a pass, in processor time and by the clock."""
     if warm:
         # The caches hold what the contestant before left there.
-        call()
+        case.call()
+        case.finish()
     gc.collect()
     gc.disable()
     cpu, wall = time.process_time(), time.perf_counter()
     for _ in range(repeats):
-        call()
+        case.call()
+    case.finish()
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     gc.enable()
     return {"cpu_seconds": cpu / repeats, "wall_seconds": wall / repeats}

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32
+from jaxtyping import Array, Float
 
 from ..models.ops.attention import attention
 from ..models.ops.delta_rule import delta_rule_chunkwise
@@ -16,32 +16,32 @@ from .mixture import packed
 from .neural_memories import CONTESTANTS as NEURAL_MEMORIES
 from .serving import Prepared, serve
 
-Arrays = dict[str, Float32[Array, "..."]]
+Arrays = dict[str, Float[Array, "..."]]
 # chunk_size and form, as the chunkwise operations take them.
 Options = dict[str, Any]
 
 
-def empty_memory(x: Arrays) -> Float32[Array, "b h k v"]:
+def empty_memory(x: Arrays) -> Float[Array, "b h k v"]:
     """The memory before the first token, for the shapes of `k` and `v`."""
     batch_size, _, num_heads, key_size = x["k"].shape
     return jnp.zeros((batch_size, num_heads, key_size, x["v"].shape[-1]), jnp.float32)
 
 
-def gated_delta(x: Arrays, options: Options) -> Float32[Array, "b t h v"]:
+def gated_delta(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
     """Gated delta rule; the scale is ours to apply, as the peer applies its own."""
     q = x["q"] * x["q"].shape[-1] ** -0.5
     writes = x["k"], x["v"], x["write_strength"], x["log_decay"]
     return delta_rule_chunkwise(q, *writes, empty_memory(x), **options)[0]
 
 
-def delta(x: Arrays, options: Options) -> Float32[Array, "b t h v"]:
+def delta(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
     """Delta rule without decay."""
     q = x["q"] * x["q"].shape[-1] ** -0.5
     writes = x["k"], x["v"], x["write_strength"], None
     return delta_rule_chunkwise(q, *writes, empty_memory(x), **options)[0]
 
 
-def scalar_decay(x: Arrays, options: Options) -> Float32[Array, "b t h v"]:
+def scalar_decay(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
     """Scalar decay as Mamba-2 has it: the step scales the input and sets the decay."""
     v = x["v"] * x["time_step"][..., None]
     log_decay = -x["time_step"]
@@ -50,7 +50,7 @@ def scalar_decay(x: Arrays, options: Options) -> Float32[Array, "b t h v"]:
     )[0]
 
 
-def causal_attention(x: Arrays, options: Options) -> Float32[Array, "b t h v"]:
+def causal_attention(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
     """Causal softmax attention, which has blocks for chunks and one form."""
     return attention(x["q"], x["k"], x["v"], block_size=options["chunk_size"])
 

@@ -70,14 +70,14 @@ def prepare(kind: str, arrays: dict[str, np.ndarray], options: dict[str, Any]):
 def _operation(
     layer: str, arrays: dict[str, np.ndarray], options: dict[str, Any]
 ) -> Prepared:
-    del options
+    dtype = options["dtype"]
     run = jax.jit(OPERATIONS[layer])
-    x = {name: jnp.asarray(a) for name, a in arrays.items()}
+    x = {name: jnp.asarray(a, dtype) for name, a in arrays.items()}
     short = {name: a[:, :COMPARED] for name, a in x.items()}
     compiled = run.lower(x).compile()
     return Prepared(
         lambda: jax.block_until_ready(compiled(x)),
-        lambda: {"output": np.asarray(run(short))},
+        lambda: {"output": np.asarray(run(short), np.float32)},
     )
 
 
@@ -87,12 +87,17 @@ def _build(layer: str, width: int) -> Block:
     return Block(LAYERS[layer], config, width, nnx.Rngs(0), 0)
 
 
+def _split(block: Block, x: Array) -> tuple[Any, Any]:
+    """Its definition, and its parameters in the type of the activations."""
+    graphdef, parameters = nnx.split(block)
+    return graphdef, jax.tree.map(lambda p: p.astype(x.dtype), parameters)
+
+
 def _block(
     layer: str, arrays: dict[str, np.ndarray], options: dict[str, Any]
 ) -> Prepared:
-    del options
-    x = jnp.asarray(arrays["x"])
-    graphdef, parameters = nnx.split(_build(layer, x.shape[-1]))
+    x = jnp.asarray(arrays["x"], options["dtype"])
+    graphdef, parameters = _split(_build(layer, x.shape[-1]), x)
 
     @jax.jit
     def run(parameters: Any, x: Array) -> Array:
@@ -105,7 +110,7 @@ def _block(
     compiled = run.lower(parameters, x).compile()
     return Prepared(
         lambda: jax.block_until_ready(compiled(parameters, x)),
-        lambda: {"output": np.asarray(run(parameters, x[:, :COMPARED]))},
+        lambda: {"output": np.asarray(run(parameters, x[:, :COMPARED]), np.float32)},
     )
 
 
@@ -113,9 +118,9 @@ def _decode(
     layer: str, arrays: dict[str, np.ndarray], options: dict[str, Any]
 ) -> Prepared:
     """One generated token by a block, so many tokens behind the document's begin."""
-    x = jnp.asarray(arrays["x"])
+    x = jnp.asarray(arrays["x"], options["dtype"])
     block = _build(layer, x.shape[-1])
-    graphdef, parameters = nnx.split(block)
+    graphdef, parameters = _split(block, x)
     position = options["position"]
 
     def there(state: Any) -> Any:

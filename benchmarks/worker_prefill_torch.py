@@ -19,6 +19,7 @@ from serving import Prepared, serve
 # As in ours: results are compared on this many tokens.
 COMPARED = 64
 HEADS = 16
+DEVICE = sys.argv[2] if len(sys.argv) > 2 else "cpu"
 
 Tensors = dict[str, torch.Tensor]
 
@@ -32,25 +33,37 @@ def heads_first(x: torch.Tensor) -> torch.Tensor:
     return x.transpose(1, 2).contiguous()
 
 
-def operation(arrays: dict[str, np.ndarray]) -> Prepared:
+def place(x: np.ndarray, options: dict[str, Any]) -> torch.Tensor:
+    return torch.from_numpy(x).to(DEVICE, getattr(torch, options["dtype"]))
+
+
+def finish() -> None:
+    """All work begun is done."""
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
+def operation(arrays: dict[str, np.ndarray], options: dict[str, Any]) -> Prepared:
     names = ("q_attention", "k_attention", "v")
-    q, k, v = (heads_first(torch.from_numpy(arrays[name])) for name in names)
+    q, k, v = (heads_first(place(arrays[name], options)) for name in names)
 
     def results() -> dict[str, np.ndarray]:
         o = attend(*(x[:, :, :COMPARED] for x in (q, k, v)))
-        return {"output": o.transpose(1, 2).numpy()}
+        return {"output": o.transpose(1, 2).float().cpu().numpy()}
 
-    return Prepared(lambda: attend(q, k, v), results)
+    return Prepared(lambda: attend(q, k, v), results, finish)
 
 
-def block(arrays: dict[str, np.ndarray]) -> Prepared:
+def block(arrays: dict[str, np.ndarray], options: dict[str, Any]) -> Prepared:
     """x + attention(norm(x)), then x + SwiGLU(norm(x)), twice as wide inside."""
-    x = torch.from_numpy(arrays["x"])
+    x = place(arrays["x"], options)
     width = x.shape[-1]
     shapes = dict.fromkeys(("query", "key", "value", "output"), (width, width))
     shapes |= {"gate": (2 * width, width), "up": (2 * width, width)}
     shapes |= {"down": (width, 2 * width)}
-    weights = {n: torch.randn(shape) * shape[1] ** -0.5 for n, shape in shapes.items()}
+    weights = {
+        n: (torch.randn(shape) * shape[1] ** -0.5).to(x) for n, shape in shapes.items()
+    }
 
     def split(x: torch.Tensor) -> torch.Tensor:
         return x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
@@ -64,17 +77,19 @@ def block(arrays: dict[str, np.ndarray]) -> Prepared:
         h = silu(linear(h, weights["gate"])) * linear(h, weights["up"])
         return x + linear(h, weights["down"])
 
-    return Prepared(lambda: run(x), lambda: {"output": run(x[:, :COMPARED]).numpy()})
+    def results() -> dict[str, np.ndarray]:
+        return {"output": run(x[:, :COMPARED]).float().cpu().numpy()}
+
+    return Prepared(lambda: run(x), results, finish)
 
 
 def prepare(kind: str, arrays: dict[str, np.ndarray], options: dict[str, Any]):
     """`op` or `block`."""
-    del options
-    return {"op": operation, "block": block}[kind](arrays)
+    return {"op": operation, "block": block}[kind](arrays, options)
 
 
 def main() -> None:
-    """Serve on as many threads as the first argument says."""
+    """Serve on as many threads as the first argument says, on the second's device."""
     torch.set_num_threads(int(sys.argv[1]))
     torch.set_grad_enabled(False)
     serve(prepare, lambda: {"torch": torch.__version__})

@@ -12,6 +12,7 @@ from memzoo.benchmarks.cases import (
     select_growth,
     select_rows,
 )
+from memzoo.benchmarks.gpu import ROWS as GPU_ROWS
 from memzoo.configs.errors import MemzooError
 
 
@@ -29,7 +30,8 @@ def test_every_shape_is_that_of_the_published_table():
 
 
 def test_every_operation_has_a_row_and_every_peer_too():
-    assert {row.case.operation for row in ROWS} == set(get_args(Operation))
+    rows = (*ROWS, *GPU_ROWS)
+    assert {row.case.operation for row in rows} == set(get_args(Operation))
     assert {row.peer for row in ROWS} == set(get_args(Peer))
     assert {"materialised", "dense"} == OWN_PEERS
 

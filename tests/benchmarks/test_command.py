@@ -28,6 +28,16 @@ def test_a_page_of_layers_is_refused():
         BenchConfig(layers="all", markdown=Path("x.md"))
 
 
+def test_layers_on_a_gpu_are_refused():
+    with pytest.raises(ValueError, match="gpu is on; whole layers"):
+        BenchConfig(layers="all", gpu=True)
+
+
+def test_peers_of_the_rows_on_a_gpu_are_asked_for(tmp_path):
+    with pytest.raises(PeerMissingError, match="no environment for fla under"):
+        run(BenchConfig(peers=tmp_path, rows="delta", gpu=True))
+
+
 def test_peers_that_are_absent_end_the_command_with_the_remedy(tmp_path):
     with pytest.raises(PeerMissingError, match="with --prepare"):
         run(BenchConfig(peers=tmp_path, rows="attention"))

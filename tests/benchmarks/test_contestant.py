@@ -32,6 +32,18 @@ def test_a_contestant_lives_on_its_cores_with_as_many_threads():
             assert answer["cores"] == [core]
 
 
+@pytest.mark.parametrize("device, shown", [("cpu", ""), ("gpu", None)])
+def test_a_contestant_sees_a_gpu_only_where_it_is_to(device, shown, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    echo = ECHO.replace(
+        'json.dumps({"cores": cores, "threads": threads})',
+        'json.dumps({"shown": os.environ.get("CUDA_VISIBLE_DEVICES")})',
+    )
+    command = [sys.executable, "-c", echo]
+    with Contestant("echo", command, usable_cores(), device=device) as contestant:
+        assert contestant.ask("anything")["shown"] == shown
+
+
 def test_pinning_ends_with_the_block():
     before = usable_cores()
     with pinned(frozenset([min(before)])):

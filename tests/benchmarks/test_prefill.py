@@ -1,5 +1,6 @@
 """The run over long prompts, with stand-ins for the contestants."""
 
+import dataclasses
 import io
 import json
 import sys
@@ -86,6 +87,14 @@ def test_the_tables_fit_80_columns(run):
     assert "One generated token" in console.file.getvalue()
 
 
+def test_on_a_gpu_times_are_those_of_the_clock(run):
+    results = dataclasses.replace(run[0], device="gpu")
+    console = Console(width=120, file=io.StringIO())
+    console.print(prefill_tables(results))
+    assert "ms on GPU, bfloat16" in console.file.getvalue()
+    assert "wall_seconds" in prefill_json(results)[0]
+
+
 def test_cases_are_chosen_by_name():
     assert [c.name for c in select_cases("op")] == ["op:8192", "op:32768"]
     assert [c.name for c in select_cases("block:8192,decode,block")] == [
@@ -103,6 +112,8 @@ def test_cases_are_chosen_by_name():
 def test_pytorch_runs_in_its_own_environment(tmp_path):
     commands = prefill_commands(tmp_path, 3)
     assert commands["memzoo"][0] == sys.executable
-    assert str(tmp_path) in commands["torch"][0] and commands["torch"][-1] == "3"
+    assert str(tmp_path) in commands["torch"][0]
+    assert commands["torch"][-2:] == ["3", "cpu"]
+    assert prefill_commands(tmp_path, 3, "gpu")["torch"][-2:] == ["3", "cuda"]
     with pytest.raises(PeerMissingError, match="no environment for torch"):
         require_torch(tmp_path)

@@ -15,10 +15,12 @@ def test_an_unknown_command_is_refused():
 
 def test_a_run_times_its_passes_after_one_that_is_not_timed():
     passes = []
-    answer = serving._run(lambda: passes.append(1), 4, True)
-    assert len(passes) == 5
-    serving._run(lambda: passes.append(1), 2, False)
-    assert len(passes) == 7
+    case = serving.Prepared(lambda: passes.append(1), dict, lambda: passes.append(0))
+    answer = serving._run(case, 4, True)
+    # Those that go on by themselves are waited for, and the clock waits too.
+    assert passes == [1, 0, 1, 1, 1, 1, 0]
+    serving._run(case, 2, False)
+    assert passes[7:] == [1, 1, 0]
     assert set(answer) == {"cpu_seconds", "wall_seconds"}
 
 
@@ -30,6 +32,15 @@ def test_memory_is_what_a_pass_adds():
     if growth is None:
         pytest.skip("this system does not tell a process its peak")
     assert 60e6 < growth < 120e6
+
+
+def test_a_case_that_knows_its_memory_is_asked_and_may_be_forgotten():
+    case = serving.Prepared(lambda: None, dict, peak=lambda: 7)
+    cases = {"x": case}
+    answer = serving._answer({"command": "memory", "name": "x"}, cases, prepare, dict)
+    assert answer == {"peak_bytes": 7}
+    serving._answer({"command": "forget", "name": "x"}, cases, prepare, dict)
+    assert not cases
 
 
 def test_a_system_that_tells_no_peak_gives_none(monkeypatch):

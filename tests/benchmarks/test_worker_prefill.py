@@ -18,7 +18,7 @@ def test_the_operation_is_that_of_the_paper():
         name: rng.standard_normal((1, 9, 2, size), np.float32)
         for name, size in zip(names, sizes, strict=True)
     }
-    options = {"layer": "prefix_linear_attention"}
+    options = {"layer": "prefix_linear_attention", "dtype": "float32"}
     y = prepare("op", x, options).results()["output"]
 
     def kernel(keys):
@@ -33,25 +33,27 @@ def test_the_operation_is_that_of_the_paper():
     ]
     expected = sum(sums) / np.moveaxis(total, 1, 2)[..., None]
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
-    prepare("op", x, {"layer": "attention"}).call()
+    prepare("op", x, options | {"layer": "attention"}).call()
 
 
 @pytest.mark.parametrize("layer", ["prefix_linear_attention", "attention"])
 def test_a_block_reads_the_whole_prompt_or_what_came_before(layer):
+    options = {"layer": layer, "dtype": "float32"}
     x = draw(6, 32)
     other = x.copy()
     other[:, -1] *= -1
     first, second = (
-        prepare("block", {"x": a}, {"layer": layer}).results()["output"]
-        for a in (x, other)
+        prepare("block", {"x": a}, options).results()["output"] for a in (x, other)
     )
     assert first.shape == x.shape
     ahead = np.abs(first[:, 0] - second[:, 0]).max()
     assert (ahead > 0) == (layer == "prefix_linear_attention")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("layer", ["prefix_linear_attention", "attention"])
-def test_a_token_can_be_generated_again_and_again(layer):
-    prepared = prepare("decode", {"x": draw(1, 32)}, {"layer": layer, "position": 5})
+def test_a_token_can_be_generated_again_and_again(layer, dtype):
+    options = {"layer": layer, "position": 5, "dtype": dtype}
+    prepared = prepare("decode", {"x": draw(1, 32)}, options)
     prepared.call()
     prepared.call()

@@ -79,7 +79,13 @@ def prepare(operation: str, arrays: dict[str, np.ndarray], options: Options):
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computes, and the device."""
+    """Versions of what computes, and the device.
+
+    Raises:
+        RuntimeError: it is no GPU.
+    """
+    if jax.default_backend() != "gpu":
+        raise RuntimeError(f"JAX computes on a {jax.default_backend()}")
     found = {name: version(name) for name in ("jax", "jaxlib")}
     return found | {"device": jax.devices()[0].device_kind}
 

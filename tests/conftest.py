@@ -35,6 +35,9 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_threefry_partitionable", True)
+if jax.default_backend() == "gpu":
+    # Float32 means float32: products are rounded to TF32 there by default.
+    jax.config.update("jax_default_matmul_precision", "highest")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -61,6 +62,12 @@ def test_the_dense_form_of_a_mixture_is_the_peer_of_the_packed(monkeypatch):
 
 
 _dense = worker_gpu.dense
+
+
+@pytest.mark.skipif(jax.default_backend() == "gpu", reason="there is a GPU")
+def test_it_does_not_pass_another_device_off_as_a_gpu():
+    with pytest.raises(RuntimeError, match="JAX computes on a cpu"):
+        worker_gpu.versions()
 
 
 def test_retention_is_the_sum_with_decays_of_the_heads():

@@ -4,6 +4,7 @@ Like the worker for CPUs beside it, it imports nothing of memzoo but that and th
 """
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,13 @@ def fla_delta(options: Options) -> Contestant:
 def fla_retention(options: Options) -> Contestant:
     from fla.ops.simple_gla import chunk_simple_gla
 
+    @cache
+    def decay(heads: int) -> torch.Tensor:
+        return torch.log1p(-(2.0 ** (-5 - torch.arange(heads, dtype=torch.float32))))
+
     def function(x: Tensors) -> torch.Tensor:
-        heads = torch.arange(x["q"].shape[2], dtype=torch.float32)
-        decay = torch.log1p(-(2.0 ** (-5 - heads)))
-        return chunk_simple_gla(x["q"], x["k"], x["v"], g_gamma=decay)[0]
+        g = decay(x["q"].shape[2])
+        return chunk_simple_gla(x["q"], x["k"], x["v"], g_gamma=g)[0]
 
     return Contestant(function)
 

@@ -34,8 +34,8 @@ InnerTask = (
     | RepeatConfig
 )
 
-# Number of the stream; golden values in the tests hold it.
-_MASK = 0
+# Numbers of the streams; golden values in the tests hold them.
+_MASK, _MASKED_ROWS = range(2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,9 @@ class PrefixConfig:
             None: the context of the task, which must say what it is.
         mask_share: probability that a token of a prefix is masked; 0: none is, and
             there is no masked-token loss.
+        mask_rows: share of the rows in which tokens are masked at all; None: every
+            row, as published. A small model that never read a prefix without masks
+            leans on them, and reads one without them badly (docs/log.md).
         mask_weight: w.
         loss: convention of the public code or of the paper.
         seed: of the masks, which differ from epoch to epoch.
@@ -76,6 +79,7 @@ class PrefixConfig:
     )
     share: float | None = None
     mask_share: float = 0.15
+    mask_rows: float | None = None
     mask_weight: float = field(default=0.25, metadata={"changes_data": False})
     loss: Literal["code", "paper"] = field(
         default="code", metadata={"changes_data": False}
@@ -94,6 +98,11 @@ class PrefixConfig:
             )
         if not 0 <= self.mask_share < 1:
             raise ValueError(f"mask_share is {self.mask_share}; it must lie in [0, 1)")
+        if self.mask_rows is not None and not 0 < self.mask_rows < 1:
+            raise ValueError(
+                f"mask_rows is {self.mask_rows}; give a number between 0 and 1, or "
+                "None for all rows"
+            )
         if not (math.isfinite(self.mask_weight) and self.mask_weight >= 0):
             raise ValueError(f"mask_weight is {self.mask_weight}; give 0 or more")
         if self.loss not in ("code", "paper"):
@@ -174,8 +183,16 @@ class Prefixed:
             return batch
         key = counter.key(config.seed, self._split, _MASK, index=indices)
         words = counter.bits(key, config.length)
-        masked = inside & (words < np.uint64(int(config.mask_share * 2**64)))
+        masked = inside & (words < _below(config.mask_share))
+        if config.mask_rows is not None:
+            key = counter.key(config.seed, self._split, _MASKED_ROWS, index=indices)
+            masked &= counter.bits(key, 1) < _below(config.mask_rows)
         return _with_masks(batch, masked, config.mask_token)
+
+
+def _below(share: float) -> np.uint64:
+    """What that share of all words is less than."""
+    return np.uint64(int(share * 2**64))
 
 
 def _begins(batch: Batch) -> Bool[np.ndarray, "b t"]:

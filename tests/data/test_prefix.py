@@ -77,6 +77,24 @@ def test_masks_hide_what_they_ask_for():
     np.testing.assert_array_equal(batch.target_weights, plain.target_weights + masked)
 
 
+def test_some_rows_may_keep_their_prefixes_whole():
+    config, task = over_rows("train", mask_share=0.5, mask_rows=0.25)
+    every = over_rows("train", mask_share=0.5)[1].examples(np.arange(400) % 400)
+    some = task.examples(np.arange(400))
+    masked, before = (b.tokens == config.mask_token for b in (some, every))
+    chosen = masked.any(axis=1)
+    np.testing.assert_array_equal(masked[chosen], before[chosen])
+    assert 0.2 < chosen.sum() / before.any(axis=1).sum() < 0.3
+    plain = over_rows("validation")[1].examples(np.arange(400) % 2)
+    kept = ~chosen
+    np.testing.assert_array_equal(some.tokens[kept], plain.tokens[kept])
+    np.testing.assert_array_equal(some.target_weights[kept], plain.target_weights[kept])
+    # The rows that are masked do not depend on how many others are asked for.
+    np.testing.assert_array_equal(
+        task.examples(np.array([7])).tokens[0], some.tokens[7]
+    )
+
+
 @pytest.mark.parametrize("mask_share", [0.0, 0.15])
 def test_the_context_of_a_recall_task_is_its_prefix(mask_share):
     config = PrefixConfig(task=SETS, mask_share=mask_share)
@@ -187,6 +205,10 @@ def test_a_repeated_context_can_be_a_prefix():
         ({"share": 1.0}, "share is 1.0; give a number between 0 and 1"),
         ({"task": TextConfig()}, "task text does not say what its context is; set sh"),
         ({"mask_share": 1.0}, r"mask_share is 1.0; it must lie in \[0, 1\)"),
+        (
+            {"mask_rows": 1.0},
+            "mask_rows is 1.0; give a number between 0 and 1, or None",
+        ),
         ({"mask_weight": -1.0}, "mask_weight is -1.0; give 0 or more"),
         ({"loss": "sum"}, "loss is 'sum'; choose 'code' or 'paper'"),
     ],

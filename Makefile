@@ -92,11 +92,18 @@ mixtures: $(STAMP)
 SETS := --task set_disjointness --vocab-size 272 --width 36 \
 	--sizes 1:2,2:1,2:4,4:2,4:16,16:4 --read-sizes 4:16,16:4,4:64,64:4,4:256,256:4 \
 	--learning-rates 1e-2 --seeds 0,1,2 --steps 1000 --evaluate-every 250
+GATED := --task set_disjointness --vocab-size 96 --width 16 \
+	--sizes 1:4,4:1,2:8,8:2,2:16,16:2 --read-sizes 2:8,8:2,2:16,16:2,2:32,32:2 \
+	--learning-rates 1e-2 --seeds 0,1,2 --steps 3000 --evaluate-every 1000
 prefixes: $(STAMP)
 	$(BIN)/memzoo recall --name sets $(SETS) \
 		--layers prefix_linear_attention,prefix_linear_attention-causal
 	$(BIN)/memzoo recall --name sets $(SETS) \
 		--layers prefix_linear_attention-causal --repeat-context 2
+	$(BIN)/memzoo recall --name sets-gated $(GATED) \
+		--layers gated_delta_net,gated_delta_net-prefix
+	$(BIN)/memzoo recall --name sets-gated $(GATED) \
+		--layers gated_delta_net --repeat-context 2
 	$(BIN)/memzoo recall --name read-twice --repeat-context 1,2 \
 		--layers linear_attention,retnet,prefix_linear_attention-causal,delta_net,gated_delta_net,titans_lmm,mamba2 \
 		--num-pairs 8 --vocab-size 128 --width 32 \

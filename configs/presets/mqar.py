@@ -194,17 +194,19 @@ def mqar_titans_mag() -> ExperimentConfig:
 def mqar_titans_mal() -> ExperimentConfig:
     """memzoo train mqar-titans-mal: 0.002 after 1500 steps; a window of 16"""
     layer = with_window(comparable_layer("titans_mal", 64), 16)
-    return mqar_experiment(layer, "mqar-titans-mal")
+    return mqar_experiment(layer, "mqar-titans-mal", learning_rate=3e-3)
 
 
 def mqar_ttt_linear() -> ExperimentConfig:
     """memzoo train mqar-ttt-linear: 0.015 after 1500 steps"""
-    return mqar_experiment(comparable_layer("ttt_linear", 64), "mqar-ttt-linear")
+    layer = comparable_layer("ttt_linear", 64)
+    return mqar_experiment(layer, "mqar-ttt-linear", learning_rate=3e-3)
 
 
 def mqar_ttt_mlp() -> ExperimentConfig:
     """memzoo train mqar-ttt-mlp: not run to its end yet"""
-    return mqar_experiment(comparable_layer("ttt_mlp", 64), "mqar-ttt-mlp")
+    layer = comparable_layer("ttt_mlp", 64)
+    return mqar_experiment(layer, "mqar-ttt-mlp", learning_rate=3e-3)
 
 
 PRESETS = {

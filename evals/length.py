@@ -1,4 +1,4 @@
-"""A model at lengths that it was not trained on."""
+"""A model on rows that it was not trained on: longer ones, or read again."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from ..configs.experiment import ExperimentConfig
 from ..data import TaskConfig
 from ..data.needle import NeedleConfig
 from ..data.prefix import PrefixConfig
-from ..data.repeat import RepeatConfig
+from ..data.repeat import RepeatConfig, repeat_context
 from ..data.set_disjointness import SetDisjointnessConfig
 from ..data.task import Split
 from .evaluate import evaluate
@@ -45,6 +45,14 @@ def at_sizes(
         return dataclasses.replace(experiment, task=task)
     except ValueError as error:
         raise MemzooError(f"no sets of these sizes: {error}") from error
+
+
+def at_readings(
+    experiment: ExperimentConfig, times: int, question: bool
+) -> ExperimentConfig:
+    """The experiment with rows that are read so many times before they are answered."""
+    task = repeat_context(experiment.task, times, question)
+    return dataclasses.replace(experiment, task=task)
 
 
 def _of_sizes(task: TaskConfig, sizes: tuple[tuple[int, int], ...]) -> TaskConfig:
@@ -136,6 +144,41 @@ def by_sizes(
     rows: list[ResultRow] = []
     for size in sizes:
         there = at_sizes(experiment, (size,))
+        found = evaluate(
+            model,
+            there.task,
+            split="test",
+            examples=examples,
+            batch_size=max(1, min(examples, TOKENS_AT_ONCE // there.task.length)),
+        )
+        rows += result_rows(there, found.rows, step)
+    return [row | {"setting": row["setting"] | {"split": "test"}} for row in rows]
+
+
+def by_readings(
+    model: Model,
+    experiment: ExperimentConfig,
+    times: Sequence[int],
+    *,
+    question: bool,
+    examples: int,
+    step: int,
+) -> list[ResultRow]:
+    """Rows of results.json of the model, read once and as often as is said.
+
+    They are of the test split, and their settings say so.
+
+    Args:
+        model: a language model; it is not changed.
+        experiment: what it was trained by, on rows that are read once.
+        times: readings beyond one.
+        question: read the question again too.
+        examples: rows.
+        step: of the checkpoint.
+    """
+    rows: list[ResultRow] = []
+    for readings in (1, *times):
+        there = at_readings(experiment, readings, question)
         found = evaluate(
             model,
             there.task,

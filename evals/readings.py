@@ -3,12 +3,15 @@
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from . import figures
 from .figures import byte_text
 from .page import Section, table
 from .report import legend, name_cell, range_text, series_numbers
 from .summary import Cell, ResultRow, summarise
+
+AnyRow = TypeVar("AnyRow", bound=ResultRow)
 
 _LEAD = (
     "Accuracy of each layer by how often a sequence was read before it was answered, "
@@ -37,8 +40,9 @@ class Gain:
     def title(self) -> str:
         """What the gains of a table have in common, in words."""
         chance, asked = self.once.chance, self.once.of("num_queries")
+        again = "trained on reading once, " if self.once.of("split") else ""
         return (
-            f"read {self.times} times, {self.num_pairs} pairs, "
+            f"{again}read {self.times} times, {self.num_pairs} pairs, "
             f"{f'{asked} asked, ' if asked else ''}width {self.width}"
             f"{'' if chance is None else f', chance {chance:.3f}'}"
         )
@@ -47,13 +51,17 @@ class Gain:
 def gains(rows: Sequence[ResultRow]) -> list[Gain]:
     """Every layer that was read once and more often on the same pairs.
 
+    What was trained on reading so often, and what was only read so after training, are
+    compared apart.
+
     Args:
         rows: as in results.json.
     """
-    places: dict[tuple[str, int, int], dict[int, Cell]] = {}
+    places: dict[tuple[str, int, int, bool], dict[int, Cell]] = {}
     for cell in summarise(rows):
         if cell.of("num_pairs") is not None:
-            place = cell.layer, cell.of("width"), cell.of("num_pairs")
+            after = cell.of("split") is not None
+            place = cell.layer, cell.of("width"), cell.of("num_pairs"), after
             places.setdefault(place, {})[cell.of("repeat_context") or 1] = cell
     return [
         Gain(
@@ -64,10 +72,15 @@ def gains(rows: Sequence[ResultRow]) -> list[Gain]:
             more=cells[times],
             times=times,
         )
-        for (layer, width, pairs), cells in places.items()
+        for (layer, width, pairs, _), cells in places.items()
         for times in sorted(cells)
         if times > 1 and 1 in cells
     ]
+
+
+def rows_of_training(rows: Sequence[AnyRow]) -> list[AnyRow]:
+    """Those that were measured while a model was trained, not of what it read later."""
+    return [row for row in rows if "split" not in row["setting"]]
 
 
 def by_title(found: Sequence[Gain]) -> dict[str, list[Gain]]:

@@ -18,7 +18,7 @@ from ..data.repeat import repeat_context
 from ..data.set_disjointness import SetDisjointnessConfig
 from ..data.task import setting_of
 from .ablations import check_layer_name, layer_by_name, reads_prefix, variants
-from .length import DEPTHS, at_length, at_sizes
+from .length import DEPTHS, at_length, at_readings, at_sizes
 
 
 def _listed(
@@ -69,7 +69,7 @@ AXES = (
 _NOT_MEANING = ("ablate", "name", "output", "json")
 # Fields that only one of the tasks has.
 _ONLY = {
-    "mqar": ("num_pairs", "num_queries", "mixture", "tokens_per_pair"),
+    "mqar": ("num_pairs", "num_queries", "mixture", "tokens_per_pair", "read_again"),
     "needle": ("lengths", "depths", "length_examples"),
     "set_disjointness": ("sizes", "read_sizes", "size_examples"),
 }
@@ -79,6 +79,7 @@ _ALWAYS = {
     "prefix": True,
     "tokens_per_pair": None,
     "num_queries": None,
+    "read_again": (),
 }
 _LENGTH = {"mqar": 64, "needle": 256}
 _VOCAB_SIZE = {"mqar": 1024, "needle": 128, "set_disjointness": 1024}
@@ -128,6 +129,9 @@ class RecallConfig:
     """set_disjointness: sequences that are read after training, at each size."""
     repeat_context: Integers = (1,)
     """Times that a sequence is read before it is answered; several are compared."""
+    read_again: Integers = ()
+    """mqar: times that a model which was trained on reading once is given a sequence
+    after training, as published; it is compared with itself, read once."""
     repeat_question: bool = True
     """Read the question again too, as published; otherwise what is given alone."""
     prefix: bool = True
@@ -184,6 +188,7 @@ class RecallConfig:
             least = min(given) if isinstance(given, tuple) else given
             if least < 1:
                 raise ValueError(f"{name} is {least}; give 1 or more")
+        self._check_read_again()
         check_name(self.name)
         # Most pairs first: a length that is long enough for them is so for all.
         for job in sorted(self.jobs(), key=lambda job: job.num_pairs, reverse=True):
@@ -238,6 +243,18 @@ class RecallConfig:
         least = 4 if self.num_queries is None else 3
         if self.tokens_per_pair < least:
             raise ValueError(f"{said}; give {least} or more")
+
+    def _check_read_again(self) -> None:
+        said = f"read_again is {self.read_again}"
+        if self.read_again and self.repeat_context != (1,):
+            raise ValueError(
+                f"{said} and repeat_context is {self.repeat_context}; give one of the "
+                "two"
+            )
+        if min(self.read_again, default=2) < 2:
+            raise ValueError(f"{said}; give 2 or more, once is measured anyway")
+        if len(set(self.read_again)) < len(self.read_again):
+            raise ValueError(f"{said}; it names something twice, drop one")
 
     def jobs(self) -> list["Job"]:
         """Every training, seeds last, so that a sweep is broad before it is deep."""
@@ -312,6 +329,13 @@ class RecallConfig:
             for length in self.lengths:
                 task = at_length(experiment, length, self.depths).task
                 own += [{**setting_of(task, i)} for i in range(len(self.depths))]
+        if self.read_again:
+            for times in (1, *self.read_again):
+                task = at_readings(experiment, times, self.repeat_question).task
+                own += [
+                    setting_of(task, i) | {"split": "test"}
+                    for i in range(max(1, kinds))
+                ]
         if self.task == "set_disjointness":
             for size in self.read_sizes:
                 task = at_sizes(experiment, (size,)).task

@@ -8,7 +8,7 @@ from .figures import Curve
 from .needle_report import needle_finding, needle_sections
 from .orders import orders_finding, orders_sections
 from .page import Section
-from .readings import gain_sections
+from .readings import gain_sections, rows_of_training
 from .recall_config import RecallConfig
 from .report import CurveKey, recall_finding, recall_sections, series_numbers
 from .results import ResultRow
@@ -52,16 +52,17 @@ def recall_page(
                 rows, curves, trained=config.sizes, steps=config.steps
             ),
         )
+    own = rows_of_training(rows)
     first, *others = recall_sections(
-        rows, curves, steps=config.steps, goal=config.stop_at
+        own, curves, steps=config.steps, goal=config.stop_at
     )
     return Page(
         title="Recall, compared",
-        finding=recall_finding(rows),
+        finding=recall_finding(own),
         sections=[
             first,
             *gain_sections(rows),
-            *routing_sections(rows, series_numbers(summarise(rows))),
+            *routing_sections(own, series_numbers(summarise(own))),
             *others,
         ],
     )
@@ -96,6 +97,9 @@ def details(config: RecallConfig) -> list[str]:
         reading = [
             f"Sequences are read {times} times before they are answered, {what}."
         ]
+    if config.read_again:
+        times = _listed(config.read_again)
+        reading = [f"After training they are read {times} times too, on test rows."]
     if config.prefix:
         reading += ["Layers that accept a prefix read what is given non-causally."]
     return [

@@ -17,7 +17,8 @@ from ..train.runs import LoadedRun, load_run
 from ..train.signals import stop_exit_code
 from ..train.writing import explained, replace_text
 from .figures import Curve
-from .length import by_length, by_sizes
+from .length import by_length, by_readings, by_sizes
+from .readings import rows_of_training
 from .recall_config import Job, RecallConfig
 from .recall_page import details, recall_page
 from .report import CurveKey, curve_key, made_section, versions, write_report
@@ -63,7 +64,7 @@ def run(config: RecallConfig) -> int:
     elif config.task == "set_disjointness":
         print_orders(rows)
     else:
-        print_summary(rows, goal=config.stop_at)
+        print_summary(rows_of_training(rows), goal=config.stop_at)
         print_gains(rows)
     print(f"\n{report}")
     return 0
@@ -267,9 +268,26 @@ def _read_routing(config: RecallConfig, job: Job, load: Load) -> list[ResultRow]
     return _of_job(result_rows(loaded.config, measured, loaded.step), job)
 
 
+def _read_again(config: RecallConfig, job: Job, load: Load) -> list[ResultRow]:
+    """Rows of where tokens are sent, and of a trained model that reads again."""
+    routed = _read_routing(config, job, load)
+    if not config.read_again:
+        return routed
+    loaded = load(config.directory / job.place)
+    rows = by_readings(
+        loaded.model,
+        loaded.config,
+        config.read_again,
+        question=config.repeat_question,
+        examples=config.evaluation_examples,
+        step=loaded.step,
+    )
+    return routed + _of_job(rows, job)
+
+
 # How a trained model is read beyond its own numbers, by task.
 _FURTHER = {
-    "mqar": _read_routing,
+    "mqar": _read_again,
     "needle": _read_lengths,
     "set_disjointness": _read_sizes,
 }

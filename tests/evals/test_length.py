@@ -12,7 +12,7 @@ from memzoo.data.repeat import RepeatConfig
 from memzoo.data.set_disjointness import SetDisjointnessConfig
 from memzoo.evals import length
 from memzoo.evals.evaluate import evaluate
-from memzoo.evals.length import at_length, at_sizes, by_length
+from memzoo.evals.length import at_length, at_sizes, by_length, by_readings
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.results import sizes
 
@@ -102,6 +102,20 @@ def test_sets_are_read_at_other_sizes():
         MemzooError, match=r"no sets of .*: sizes holds \(30, 9\); with"
     ):
         at_sizes(dataclasses.replace(EXPERIMENT, task=task), ((30, 9),))
+
+
+def test_a_model_reads_once_and_again(bigram):
+    experiment = PAIRS.experiment(PAIRS.jobs()[0])
+    asked = {"question": False, "examples": 4, "step": 7}
+    rows = by_readings(bigram(64), experiment, (3,), **asked)
+    settings = [row["setting"] for row in rows if row["metric"] == "accuracy"]
+    pairs = {"num_pairs": 2, "split": "test"}
+    assert settings == [
+        pairs | {"length": 16},
+        pairs | {"length": 16 + 2 * 4, "repeat_context": 3},
+    ]
+    # Trained once, so that the state is that of what is read.
+    assert rows[0]["state_bytes"] < rows[-1]["state_bytes"]
 
 
 def test_the_rest_of_the_experiment_stays():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from memzoo.evals.readings import by_title, gain_sections, gains
+from memzoo.evals.readings import by_title, gain_sections, gains, rows_of_training
 
 
 def row(layer, value, times=1, seed=0, rate=0.1, pairs=16, metric="accuracy"):
@@ -45,6 +45,18 @@ def test_the_gain_is_twice_minus_once_at_the_best_rate_of_each():
 def test_what_was_read_in_one_way_alone_has_no_gain():
     assert gains([row("retnet", 0.5)]) == gains([row("retnet", 0.5, times=2)]) == []
     assert gain_sections([row("retnet", 0.5)]) == []
+
+
+def test_what_is_read_again_after_training_is_compared_apart():
+    after = [row("retnet", value, times) for value, times in ((0.2, 1), (0.6, 2))]
+    for each in after:
+        each["setting"]["split"] = "test"
+    rows = [*ROWS, *after]
+    assert [g.gain for g in gains(rows)] == pytest.approx([0.5, -0.2, 0.4])
+    assert list(by_title(gains(rows)))[1] == (
+        "trained on reading once, read 2 times, 16 pairs, width 8, chance 0.062"
+    )
+    assert rows_of_training(rows) == ROWS
 
 
 def test_every_number_of_readings_and_pairs_has_its_table():

@@ -213,6 +213,12 @@ def test_help_shows_sizes_as_they_are_read(capsys, monkeypatch):
         ({"num_queries": 9}, "num_queries is 9; with num_passes 1 and length 16"),
         ({"length": 5}, "length is 5; for these pairs it must be even, 16 or more"),
         ({"repeat_context": (2, 0)}, "^repeat_context is 0; give 1 or more"),
+        ({"read_again": (2, 1)}, r"read_again is \(2, 1\); give 2 or more, once is"),
+        ({"read_again": (2, 2)}, "read_again is .*; it names something twice"),
+        (
+            {"read_again": (2,), "repeat_context": (1, 2)},
+            r"read_again is \(2,\) and repeat_context is \(1, 2\); give one of the two",
+        ),
         ({"vocab_size": 33}, "vocab_size is 33; it must be even"),
         ({"steps": 0}, "steps is 0; give a"),
         ({"learning_rates": (-1.0,)}, "learning_rate is -1.0; give a"),

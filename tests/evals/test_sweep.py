@@ -309,6 +309,27 @@ def test_sets_are_read_in_both_orders(sets, bigram, monkeypatch, capsys):
     assert not any("split" in dict(setting) for _, setting in curves)
 
 
+def test_a_model_that_read_once_reads_again(small, bigram, monkeypatch, capsys):
+    config = dataclasses.replace(small, read_again=(2, 3), seeds=(0,))
+    load = Loaded(config, bigram(config.task_vocab_size))
+    monkeypatch.setattr(
+        sweep,
+        "recall",
+        lambda c: recall(c, progress=False, train=Loop(), load=load, command=["x"]),
+    )
+    assert sweep.run(config) == 0
+    rows = read_results(config.directory / "results.json")
+    read = [r for r in rows if r["setting"].get("split") and r["metric"] == "accuracy"]
+    times = [r["setting"].get("repeat_context", 1) for r in read]
+    assert times == [1, 2, 3] * len(config.jobs())
+    out = capsys.readouterr().out
+    assert "trained on reading once, read 3 times" in out
+    # What is read after training has a table of its own.
+    assert out.count("split") == 0
+    page = (config.directory / "report.html").read_text()
+    assert "After training they are read 2, 3 times too" in page
+
+
 def test_a_needle_training_that_diverges_counts_as_nothing_found(needles, bigram):
     loop, load = Loop(diverge=1), Loaded(needles, bigram(32))
     recall(needles, progress=False, train=loop, load=load, command=["x"])

@@ -27,7 +27,7 @@ OWN_PEERS: frozenset[Peer] = frozenset(["materialised", "dense"])
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One operation at one shape, float32, forward and backward."""
+    """One operation at one shape."""
 
     operation: Operation
     time: int
@@ -118,13 +118,13 @@ def _rows(
     )
 
 
-_NEURAL_MEMORY = "NeuralMemory, MLP of depth 2 and expansion 4, batch_size 128"
-_COARSE = (
+NEURAL_MEMORY = "NeuralMemory, MLP of depth 2 and expansion 4, batch_size 128"
+COARSE = (
     "one momentum and one decay a chunk, reads that lag a chunk, gradients at the "
     "weights before each 128 tokens"
 )
 
-_DENSE = "every memory reads every token"
+DENSE = "every memory reads every token"
 _PADDED = (
     "rows gathered by memory, padded to the longest, around "
     "qwen3_next.torch_chunk_gated_delta_rule"
@@ -158,18 +158,18 @@ ROWS: tuple[Row, ...] = (
     *_rows(
         "titans_lmm",
         "titans",
-        _NEURAL_MEMORY,
+        NEURAL_MEMORY,
         {1024: (2.0, 3.0), 4096: (2.0, 3.0)},
         update_every=64,
-        differs=_COARSE,
+        differs=COARSE,
     ),
     *_rows(
         "titans_lmm",
         "titans",
-        _NEURAL_MEMORY,
+        NEURAL_MEMORY,
         {1024: (3.2, 4.5), 4096: (3.2, 4.5)},
         update_every=16,
-        differs=_COARSE,
+        differs=COARSE,
     ),
     *_rows(
         "titans",
@@ -194,9 +194,9 @@ ROWS: tuple[Row, ...] = (
         {512: (20.0, 25.0)},
         update_every=16,
     ),
-    *_rows("mixture", "dense", _DENSE, {2048: (1.4, 2.0)}, num_memories=4),
+    *_rows("mixture", "dense", DENSE, {2048: (1.4, 2.0)}, num_memories=4),
     *_rows("mixture", "transformers", _PADDED, {2048: (1.6, 2.5)}, num_memories=4),
-    *_rows("mixture", "dense", _DENSE, {2048: (2.5, 4.0)}, num_memories=8),
+    *_rows("mixture", "dense", DENSE, {2048: (2.5, 4.0)}, num_memories=8),
     *_rows("mixture", "transformers", _PADDED, {2048: (1.6, 2.5)}, num_memories=8),
     *_rows(
         "mixture",

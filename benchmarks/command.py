@@ -19,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from .cases import OWN_PEERS, peers_of, select_growth, select_rows
+from .cases import OWN_PEERS, Peer, peers_of, select_growth, select_rows
 from .environments import prepare, require
 from .gpu import (
     GpuResult,
@@ -53,17 +53,17 @@ from .throughput import (
 
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig:
-    """Measure our operations beside the libraries a user would pick instead, on a CPU.
+    """Measure our operations beside the libraries a user would pick instead.
 
     Ratios above 1 mean that ours is faster. For quick numbers while tuning:
     `memzoo bench --rows delta:2048 --rounds 5 --wall-rounds 0 --no-growth`.
     """
 
     rows: str | None = None
-    """Operations, comma separated (gated_delta, delta, scalar_decay, attention,
-    titans_lmm, titans, ttt, titans_mlp, mixture), or one length of them (delta:2048),
-    or one distance between updates at that length (titans_lmm:1024:16), or one number
-    of memories (mixture:2048:4). None: all."""
+    """Operations, comma separated (on a CPU gated_delta, delta, scalar_decay,
+    attention, titans_lmm, titans, ttt, titans_mlp, mixture), or one length of them
+    (delta:2048), or one distance between updates at that length (titans_lmm:1024:16),
+    or one number of memories (mixture:2048:4). None: all."""
     layers: str | None = None
     """Measure whole layers of ours instead: names, comma separated, or all. Fields
     that are not by default follow after strokes: retnet/num_heads=8."""
@@ -75,16 +75,17 @@ class BenchConfig:
     (attention, retention, delta, gated_delta, ttt, titans_lmm, mixture), bfloat16, the
     time by the clock. With prefill: that, on the GPU."""
     rounds: int = 7
-    """Rounds on one core with one thread."""
+    """Rounds: on one core with one thread, or on the GPU."""
     wall_rounds: int = 3
-    """Rounds with all cores, for the wall time; 0 leaves them out."""
+    """Rounds with all cores, for the wall time; 0 leaves them out. For a CPU."""
     growth: bool = True
-    """Also fit how time and memory of the recurrent operations grow with length."""
+    """Also fit how time and memory of the recurrent operations grow with length. For a
+    CPU."""
     minimum_seconds: float = 0.3
     """A measurement repeats its pass until it lasts this long."""
     chunk_size: int | None = None
     """Tokens in a chunk (a block, for attention) of ours. None: as the operations
-    choose."""
+    choose. cuDNN's attention has none."""
     form: Form = "auto"
     """Form of our recurrent operations."""
     seed: int = 0
@@ -107,8 +108,7 @@ class BenchConfig:
                     f"markdown is {self.markdown}; the page is for operations, leave "
                     f"out {name}"
                 )
-        if self.gpu and self.layers is not None:
-            raise ValueError("gpu is on; whole layers are measured on a CPU")
+        self._check_where()
         if self.rounds < 1:
             raise ValueError(f"rounds is {self.rounds}; measure at least 1 round")
         if self.wall_rounds < 0:
@@ -123,6 +123,24 @@ class BenchConfig:
             raise ValueError(
                 f"chunk_size is {self.chunk_size}; give at least 1, or leave it out"
             )
+
+    def _check_where(self) -> None:
+        """Refuses what would not be read."""
+        plain = {field.name: field.default for field in dataclasses.fields(self)}
+        if self.gpu and self.layers is not None:
+            raise ValueError("gpu is on; whole layers are measured on a CPU")
+        for name in ("wall_rounds", "growth") if self.gpu else ():
+            if getattr(self, name) != plain[name]:
+                raise ValueError(f"{name} is for a CPU; leave it out, or gpu")
+        other = "prefill" if self.prefill is not None else "layers"
+        if self.prefill is None and self.layers is None:
+            return
+        for name in ("rows", "chunk_size", "form", "wall_rounds", "growth"):
+            if getattr(self, name) != plain[name]:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it is for operations, leave it "
+                    f"out, or {other}"
+                )
 
 
 def run(config: BenchConfig) -> int:
@@ -140,25 +158,13 @@ def run(config: BenchConfig) -> int:
         _run_prefill(config, config.prefill, console)
         return 0
     folder = config.peers.absolute()
-    if config.gpu and not config.prepare:
-        _run_gpu(config, folder, console)
+    if config.prepare:
+        _prepare_peers(config, folder, console)
         return 0
     if config.gpu:
-        peers = gpu_peers(select_gpu_rows(config.rows))
-    else:
-        rows = select_rows(config.rows)
-        peers = [peer for peer in peers_of(rows) if peer not in OWN_PEERS]
-    if config.prepare:
-        with console.status("preparing") as status:
-
-            def announce(line: str) -> None:
-                status.update(line)
-                console.print(line, highlight=False)
-
-            prepare(folder, peers, config.python or sys.executable, announce)
-        return 0
-    require(folder, peers)
+        return _run_gpu(config, folder, console)
     rows = select_rows(config.rows)
+    require(folder, _peers(config))
     plan = Plan(
         rows=rows,
         growth=select_growth(rows) if config.growth else (),
@@ -174,6 +180,23 @@ def run(config: BenchConfig) -> int:
         results = run_plan(plan, advance)
     _publish(results, config)
     return 0
+
+
+def _peers(config: BenchConfig) -> list[Peer]:
+    """Those that the rows need an environment of."""
+    if config.gpu:
+        return gpu_peers(select_gpu_rows(config.rows))
+    return [p for p in peers_of(select_rows(config.rows)) if p not in OWN_PEERS]
+
+
+def _prepare_peers(config: BenchConfig, folder: Path, console: Console) -> None:
+    with console.status("preparing") as status:
+
+        def announce(line: str) -> None:
+            status.update(line)
+            console.print(line, highlight=False)
+
+        prepare(folder, _peers(config), config.python or sys.executable, announce)
 
 
 def command_line(config: BenchConfig) -> str:
@@ -241,9 +264,10 @@ def _run_prefill(config: BenchConfig, names: str, console: Console) -> None:
     _print(prefill_tables(results), prefill_json(results), config)
 
 
-def _run_gpu(config: BenchConfig, folder: Path, console: Console) -> None:
+def _run_gpu(config: BenchConfig, folder: Path, console: Console) -> int:
+    """The exit code: 1 where a row could not be measured."""
     rows = select_gpu_rows(config.rows)
-    require(folder, gpu_peers(rows))
+    require(folder, _peers(config))
     results: list[GpuResult] = []
     versions: dict[str, str] = {}
 
@@ -264,6 +288,7 @@ def _run_gpu(config: BenchConfig, folder: Path, console: Console) -> None:
             commands=gpu_commands(folder),
         )
     _print(gpu_table(results, versions), gpu_json(results, versions), config)
+    return int(any(result.failure is not None for result in results))
 
 
 def _write_gpu(

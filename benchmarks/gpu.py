@@ -17,7 +17,15 @@ from typing import Any, Literal
 import numpy as np
 
 from ..configs.errors import MemzooError
-from .cases import OWN_PEERS, Case, Operation, Peer
+from .cases import (
+    COARSE,
+    DENSE,
+    NEURAL_MEMORY,
+    OWN_PEERS,
+    Case,
+    Operation,
+    Peer,
+)
 from .contestant import Contestant, ContestantError, keep_compiled, usable_cores
 from .environments import interpreter
 from .inputs import make_inputs
@@ -118,9 +126,7 @@ def _mixture(num_memories: int) -> Case:
     return Case(operation="mixture", time=2048, batch_size=4, num_memories=num_memories)
 
 
-_TITANS = "NeuralMemory, MLP of depth 2 and expansion 4, batch_size 128"
-_COARSE = "one momentum and decay a chunk, reads that lag a chunk"
-_DENSE = "every memory reads every token"
+_GATED_DELTA = "ops.gated_delta_rule.chunk_gated_delta_rule"
 
 ROWS: tuple[GpuRow, ...] = (
     *_rows(
@@ -132,13 +138,8 @@ ROWS: tuple[GpuRow, ...] = (
         _shapes("delta"), "fla", "ops.delta_rule.chunk_delta_rule", 0.25, backward=False
     ),
     # Backward the peer refuses to run on Hopper with Triton before 3.7.1.
-    *_rows(
-        _shapes("gated_delta"),
-        "fla",
-        "ops.gated_delta_rule.chunk_gated_delta_rule",
-        0.25,
-        backward=False,
-    ),
+    *_rows(_shapes("gated_delta"), "fla", _GATED_DELTA, 0.25),
+    *_rows(_shapes("gated_delta"), "fla", _GATED_DELTA, 0.25, backward=False),
     *_rows(
         _shapes("ttt", update_every=16)[:1],
         "fla",
@@ -149,21 +150,21 @@ ROWS: tuple[GpuRow, ...] = (
     *_rows(
         (_memory(1024, 64), _memory(4096, 64)),
         "titans",
-        _TITANS,
+        NEURAL_MEMORY,
         2.0,
         dtype="float32",
-        differs=_COARSE,
+        differs=COARSE,
     ),
     *_rows(
         (_memory(1024, 16), _memory(4096, 16)),
         "titans",
-        _TITANS,
+        NEURAL_MEMORY,
         3.2,
         dtype="float32",
-        differs=_COARSE,
+        differs=COARSE,
     ),
-    *_rows((_mixture(4),), "dense", _DENSE, 1.4),
-    *_rows((_mixture(8),), "dense", _DENSE, 2.5),
+    *_rows((_mixture(4),), "dense", DENSE, 1.4),
+    *_rows((_mixture(8),), "dense", DENSE, 2.5),
 )
 
 
@@ -204,9 +205,24 @@ def gpu_commands(folder: Path) -> Callable[[str], list[str]]:
         if name in OWN_PEERS:
             return [*ours, name]
         python = str(interpreter(folder, name))  # type: ignore[arg-type]
-        return [python, "-I", str(WORKER), name, "cuda"]
+        return [python, "-I", str(WORKER), name]
 
     return command
+
+
+def ask_gpu(ask: Callable[[], dict[str, str]]) -> dict[str, str]:
+    """What our contestant answers, which computes on a GPU.
+
+    Raises:
+        MemzooError: JAX finds none.
+    """
+    try:
+        return ask()
+    except ContestantError as error:
+        raise MemzooError(
+            "JAX finds no GPU; install memzoo[gpu] where there is one, or leave out "
+            f"gpu ({_first_line(error)})"
+        ) from error
 
 
 def count_gpu(rows: tuple[GpuRow, ...], rounds: int) -> int:
@@ -276,13 +292,7 @@ def measure_gpu(
         tempfile.TemporaryDirectory() as path,
         _contestants(commands, Path(path)) as there,
     ):
-        try:
-            versions |= there.ask(OURS, "versions")
-        except ContestantError as error:
-            raise MemzooError(
-                "JAX finds no GPU; install memzoo[gpu] where there is one, or leave "
-                f"out gpu ({str(error).splitlines()[0]})"
-            ) from error
+        versions |= ask_gpu(lambda: there.ask(OURS, "versions"))
         for row in rows:
             advance(f"preparing {row.name}")
             try:
@@ -292,7 +302,7 @@ def measure_gpu(
                 )  # fmt: skip
                 versions |= there.ask(row.peer, "versions")
             except ContestantError as error:
-                result = GpuResult(row=row, failure=str(error))
+                result = GpuResult(row=row, failure=_first_line(error))
                 # Whatever they hold of the row goes with them.
                 there.close(row.peer, OURS)
             found(result)
@@ -345,6 +355,11 @@ def _measure(
         our_bytes=peaks[ours],
         errors=None if row.differs else errors_between(outputs[peer], outputs[ours]),
     )
+
+
+def _first_line(error: Exception) -> str:
+    """Compilers say a lot."""
+    return str(error).strip().splitlines()[0]
 
 
 def _options(row: GpuRow, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from .gpu import GpuResult
 
@@ -41,7 +42,8 @@ def gpu_table(results: Sequence[GpuResult], versions: Mapping[str, str]) -> Grou
         table.add_column(name, justify="right" if number else "left", no_wrap=True)
     for result in results:
         table.add_row(*_cells(result))
-    parts: list[RenderableType] = [table, *_failures(results)]
+    # What a compiler says may hold brackets, which are no markup.
+    parts: list[RenderableType] = [table, *map(Text, _failures(results))]
     return Group(*parts)
 
 
@@ -91,7 +93,8 @@ def gpu_markdown(
         "peer's output, `grad` the worst difference of a gradient as a share of its "
         "largest entry: both sides round to bfloat16. A number behind a stroke: all "
         "gradients of so many tokens are taken at the weights before them; behind "
-        "mixture: of so many memories every token writes and reads two.",
+        "mixture: of so many memories every token writes and reads two. `goal` is the "
+        "ratio that was aimed at beforehand.",
     ]
     if differing:
         parts.append("Some peers compute something else: " + "; ".join(differing) + ".")

@@ -1,9 +1,9 @@
 """Reading a long prompt, and generating behind it, in one interleaved run.
 
-Prefix linear attention beside our attention and PyTorch's, forward, float32, at the
-head sizes of the preset text-jrt-360m: 16 heads, queries and keys of 16 numbers (153
-features), values of 64; in attention queries and keys of 64. The whole prompt is a
-prefix: it is written first, and then read causally behind that.
+Prefix linear attention beside our attention and PyTorch's, forward, float32 (on a GPU
+bfloat16), at the head sizes of the preset text-jrt-360m: 16 heads, queries and keys of
+16 numbers (153 features), values of 64; in attention queries and keys of 64. The whole
+prompt is a prefix: it is written first, and then read causally behind that.
 """
 
 import statistics
@@ -23,6 +23,7 @@ from rich.table import Table
 from ..configs.errors import MemzooError
 from .contestant import Contestant, Device, keep_compiled, usable_cores
 from .environments import interpreter, require
+from .gpu import ask_gpu
 from .measures import paired_ratio
 
 Kind = Literal["op", "block", "decode"]
@@ -107,7 +108,7 @@ def prefill_commands(
     worker = Path(__file__).parent / "worker_prefill_torch.py"
     python = [str(interpreter(folder, "torch")), "-I"]
     return {
-        OURS: [sys.executable, "-m", "memzoo.benchmarks.worker_prefill"],
+        OURS: [sys.executable, "-m", "memzoo.benchmarks.worker_prefill", device],
         PEER: [*python, str(worker), str(threads), TORCH_DEVICE[device]],
     }
 
@@ -131,6 +132,7 @@ def measure_prefill(
 
     Raises:
         ContestantError: a contestant failed.
+        MemzooError: JAX finds no GPU, and one is asked for.
     """
     cores = usable_cores() if device == "gpu" else frozenset([max(usable_cores())])
     measured = []
@@ -142,6 +144,8 @@ def measure_prefill(
             )
             for name, command in commands.items()
         }
+        if device == "gpu":
+            ask_gpu(lambda: there[OURS].ask("versions"))
         for case in cases:
             outputs = _prepare(case, there, folder, seed, advance, DTYPE[device])
             seconds = _rounds(case, there, rounds, minimum_seconds, advance, device)

@@ -6,7 +6,7 @@ With the argument `dense` it is the dense form of our mixtures, the peer of the 
 import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,9 +41,17 @@ OURS: Mapping[str, Callable[[Any, Options], Array]] = {
 }
 
 
-def prepare(operation: str, arrays: dict[str, np.ndarray], options: Options):
+DENSE: Mapping[str, Callable[[Any, Options], Array]] = {"mixture": dense}
+
+
+def prepare(
+    operation: str,
+    arrays: dict[str, np.ndarray],
+    options: Options,
+    functions: Mapping[str, Callable[[Any, Options], Array]] = OURS,
+) -> Prepared:
     """The operation in the options' `dtype`, with a `backward` pass or without."""
-    function = dense if "dense" in sys.argv else OURS[operation]
+    function = functions[operation]
     own = dict(options)
     dtype, backward = own.pop("dtype"), own.pop("backward")
     x = {
@@ -86,9 +94,10 @@ def versions() -> dict[str, str]:
     """
     if jax.default_backend() != "gpu":
         raise RuntimeError(f"JAX computes on a {jax.default_backend()}")
-    found = {name: version(name) for name in ("jax", "jaxlib")}
+    found = {name: version(name) for name in ("memzoo", "jax", "jaxlib")}
     return found | {"device": jax.devices()[0].device_kind}
 
 
 if __name__ == "__main__":
-    serve(cast(Any, prepare), versions)
+    table = DENSE if "dense" in sys.argv else OURS
+    serve(lambda *case: prepare(*case, functions=table), versions)

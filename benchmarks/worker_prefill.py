@@ -1,5 +1,6 @@
 """Our contestants that read a long prompt, forward alone; run as a module."""
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -21,6 +22,7 @@ from ..models.ops.taylor_attention import (
 )
 from ..models.prefix_linear_attention import PrefixLinearAttentionConfig
 from .serving import Prepared, serve
+from .worker_gpu import versions as gpu_versions
 from .worker_jax import versions
 
 Arrays = dict[str, Array]
@@ -39,7 +41,8 @@ def read_prefix(x: Arrays) -> Float[Array, "b t h v"]:
     v, v_prefix = (jnp.concatenate([x[n], ones], axis=-1) for n in ("v", "v_prefix"))
     batch, _, heads, size = x["q"].shape
     features = feature_maps.taylor_size(size)
-    memory = jnp.zeros((batch, heads, features, v.shape[-1]), v.dtype)
+    # As in the layer: the type of all sums.
+    memory = jnp.zeros((batch, heads, features, v.shape[-1]), jnp.float32)
     scale = size**-0.25
     memory = taylor_attention_write(scale * x["k_prefix"], v_prefix, memory)
     o, _ = taylor_attention_chunkwise(scale * x["q"], scale * x["k"], v, memory)
@@ -75,10 +78,19 @@ def _operation(
     x = {name: jnp.asarray(a, dtype) for name, a in arrays.items()}
     short = {name: a[:, :COMPARED] for name, a in x.items()}
     compiled = run.lower(x).compile()
-    return Prepared(
-        lambda: jax.block_until_ready(compiled(x)),
-        lambda: {"output": np.asarray(run(short), np.float32)},
+    return _in_turn(
+        lambda: compiled(x), lambda: {"output": np.asarray(run(short), np.float32)}
     )
+
+
+def _in_turn(begin: Callable[[], Array], results: Callable[[], Any]) -> Prepared:
+    """Passes that are begun one after the other, and waited for at the end."""
+    last: list[Array] = []
+
+    def call() -> None:
+        last[:] = [begin()]
+
+    return Prepared(call, results, lambda: jax.block_until_ready(last))
 
 
 def _build(layer: str, width: int) -> Block:
@@ -108,8 +120,8 @@ def _block(
         return block.sequence(x, state, layout)[0]
 
     compiled = run.lower(parameters, x).compile()
-    return Prepared(
-        lambda: jax.block_until_ready(compiled(parameters, x)),
+    return _in_turn(
+        lambda: compiled(parameters, x),
         lambda: {"output": np.asarray(run(parameters, x[:, :COMPARED]), np.float32)},
     )
 
@@ -142,4 +154,4 @@ def _decode(
 
 
 if __name__ == "__main__":
-    serve(cast(Any, prepare), versions)
+    serve(cast(Any, prepare), gpu_versions if "gpu" in sys.argv else versions)

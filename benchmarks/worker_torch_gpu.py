@@ -5,6 +5,7 @@ Like the worker for CPUs beside it, it imports nothing of memzoo but that and th
 
 import sys
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,14 @@ from worker_torch import (
     versions,
 )
 
+DEVICE = "cuda"
 # As in ours.
 EXACT = frozenset(["log_decay"])
+
+
+def finish() -> None:
+    """All passes begun are done."""
+    torch.cuda.synchronize()
 
 
 def fla_gated_delta(options: Options) -> Contestant:
@@ -82,7 +89,7 @@ CONTESTANTS = {
 
 
 def prepare(
-    peer: str, device: str, operation: str, arrays: dict[str, np.ndarray], options: Any
+    peer: str, operation: str, arrays: dict[str, np.ndarray], options: Any
 ) -> Prepared:
     """The peer's operation on the given inputs, in the peer's own layout."""
     function, heads_first, adopt = CONTESTANTS[peer, operation](options)
@@ -92,7 +99,7 @@ def prepare(
 
     def place(name: str, x: np.ndarray) -> torch.Tensor:
         dtype = torch.float32 if name in EXACT else getattr(torch, options["dtype"])
-        return relayout(torch.from_numpy(x).to(device, dtype))
+        return relayout(torch.from_numpy(x).to(DEVICE, dtype))
 
     x = {name: place(name, a) for name, a in arrays.items()}
     cotangent = x.pop("cotangent")
@@ -111,19 +118,13 @@ def prepare(
     def call() -> None:
         run()
 
-    def finish() -> None:
-        if device == "cuda":
-            torch.cuda.synchronize()
-
     def results() -> dict[str, np.ndarray]:
         o, gradients = run()
         named = {f"gradient_{n}": g for n, g in zip(leaves, gradients, strict=False)}
         named["output"] = o.detach()
         return {n: relayout(a).float().cpu().numpy() for n, a in named.items()}
 
-    def peak() -> int | None:
-        if device != "cuda":
-            return None
+    def peak() -> int:
         finish()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -134,13 +135,26 @@ def prepare(
     return Prepared(call, results, finish, peak)
 
 
+def gpu_versions(peer: str) -> dict[str, str]:
+    """Versions of the peer and of what compiles its kernels.
+
+    Raises:
+        RuntimeError: its PyTorch finds no GPU.
+    """
+    if not torch.cuda.is_available():
+        raise RuntimeError(f"PyTorch {torch.__version__} of {peer} finds no GPU")
+    return versions(peer) | {"triton": version("triton")}
+
+
 def main() -> None:
-    """Serve the peer named by the first argument, on the device named by the second."""
-    peer, device = sys.argv[1:3]
-    # What a module makes for itself; and as JAX multiplies float32.
-    torch.set_default_device(device)
+    """Serve the peer named by the first argument."""
+    peer = sys.argv[1]
+    if torch.cuda.is_available():
+        # What a module makes for itself.
+        torch.set_default_device(DEVICE)
+    # As JAX multiplies float32.
     torch.set_float32_matmul_precision("high")
-    serve(lambda *case: prepare(peer, device, *case), lambda: versions(peer))
+    serve(lambda *case: prepare(peer, *case), lambda: gpu_versions(peer))
 
 
 if __name__ == "__main__":

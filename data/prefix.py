@@ -103,6 +103,11 @@ class PrefixConfig:
                 f"mask_rows is {self.mask_rows}; give a number between 0 and 1, or "
                 "None for all rows"
             )
+        if self.mask_rows is not None and self.mask_share == 0:
+            raise ValueError(
+                f"mask_rows is {self.mask_rows}, but mask_share is 0 and nothing is "
+                "masked; leave out one of the two"
+            )
         if not (math.isfinite(self.mask_weight) and self.mask_weight >= 0):
             raise ValueError(f"mask_weight is {self.mask_weight}; give 0 or more")
         if self.loss not in ("code", "paper"):

@@ -111,19 +111,22 @@ def _variants(base: str) -> tuple[str, ...]:
     return own
 
 
-def layer_by_name(name: str, width: int, num_heads: int) -> LayerConfig:
+def layer_by_name(
+    name: str, width: int, num_heads: int, head_size: int | None = None
+) -> LayerConfig:
     """The layer or the variant, of a size that recall compares."""
     base, _, variant = name.partition("-")
+    size = width, num_heads, head_size
     if variant in ("", CAUSAL):
-        return comparable_layer(base, width, num_heads)
+        return comparable_layer(base, *size)
     if variant == PREFIX:
-        return with_fields(comparable_layer(base, width, num_heads), {"prefix": True})
+        return with_fields(comparable_layer(base, *size), {"prefix": True})
     ablation = ABLATIONS[base]
     if variant in ablation.beside:
         base, fields = ablation.beside[variant]
     else:
         fields = {**ablation.whole, **ablation.without.get(variant, {})}
-    return with_fields(comparable_layer(base, width, num_heads), fields)
+    return with_fields(comparable_layer(base, *size), fields)
 
 
 def reads_prefix(name: str, width: int, num_heads: int) -> bool:

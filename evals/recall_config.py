@@ -1,12 +1,9 @@
 """What `memzoo recall` trains and compares."""
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
+from typing import Any, Literal
 
 from ..configs.experiment import ExperimentConfig, check_name
 from ..configs.presets.mqar import mqar_experiment, with_window
@@ -19,43 +16,7 @@ from ..data.set_disjointness import SetDisjointnessConfig
 from ..data.task import setting_of
 from .ablations import check_layer_name, layer_by_name, reads_prefix, variants
 from .length import DEPTHS, at_length, at_readings, at_sizes
-
-
-def _listed(
-    kind: Callable[[str], Any], metavar: str, word: Callable[[Any], str] = str
-) -> Any:
-    """How a tuple is read from the command line: `a,b` and `a b` are the same.
-
-    `word` writes what `kind` reads.
-    """
-    return tyro.constructors.PrimitiveConstructorSpec(
-        nargs="*",
-        metavar=metavar,
-        instance_from_str=lambda words: tuple(
-            kind(each) for each in ",".join(words).split(",") if each
-        ),
-        is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [",".join(map(word, value))],
-    )
-
-
-Names = Annotated[tuple[str, ...], _listed(str, "NAME,NAME,...")]
-Integers = Annotated[tuple[int, ...], _listed(int, "INT,INT,...")]
-Floats = Annotated[tuple[float, ...], _listed(float, "FLOAT,FLOAT,...")]
-
-
-def _sizes(word: str) -> tuple[int, int]:
-    first, second = word.split(":")
-    return int(first), int(second)
-
-
-def _size_word(size: tuple[int, int]) -> str:
-    return f"{size[0]}:{size[1]}"
-
-
-Sizes = Annotated[
-    tuple[tuple[int, int], ...], _listed(_sizes, "INT:INT,INT:INT,...", _size_word)
-]
+from .listed import Floats, Integers, Names, Sizes
 
 # A sweep may grow along these; everything else is the same for all its trainings.
 AXES = (
@@ -80,6 +41,7 @@ _ALWAYS = {
     "tokens_per_pair": None,
     "num_queries": None,
     "read_again": (),
+    "head_size": None,
 }
 _LENGTH = {"mqar": 64, "needle": 256}
 _VOCAB_SIZE = {"mqar": 1024, "needle": 128, "set_disjointness": 1024}
@@ -143,6 +105,8 @@ class RecallConfig:
     depth: int = 2
     """Blocks."""
     num_heads: int = 1
+    head_size: int | None = None
+    """Numbers of a key, and of a value in a head; None: the width over the heads."""
     learning_rates: Floats = (3e-3, 1e-2)
     """Peak learning rates; the one with the best mean over seeds is reported."""
     seeds: Integers = (0, 1, 2)
@@ -183,10 +147,10 @@ class RecallConfig:
                 f"length is {self.length}; that of sets follows from sizes, leave it "
                 "out"
             )
-        for name in ("length_examples", "size_examples", "repeat_context"):
+        for name in ("length_examples", "size_examples", "repeat_context", "head_size"):
             given = getattr(self, name)
             least = min(given) if isinstance(given, tuple) else given
-            if least < 1:
+            if least is not None and least < 1:
                 raise ValueError(f"{name} is {least}; give 1 or more")
         self._check_read_again()
         check_name(self.name)
@@ -283,7 +247,7 @@ class RecallConfig:
 
     def experiment(self, job: "Job") -> ExperimentConfig:
         """What one training is, whole."""
-        layer = layer_by_name(job.layer, job.width, self.num_heads)
+        layer = layer_by_name(job.layer, job.width, self.num_heads, self.head_size)
         # A window as long as the sequence would be plain attention.
         layer = with_window(layer, max(1, self.length_of(job) // 4))
         shared: dict[str, Any] = {

@@ -30,33 +30,40 @@ _COMPARABLE = {
     "max_learning_rate": 0.5,
     "clip": None,
 }
-_SIZES = ("head_size", "state_size")
 _INNER = ("memory", "attention")
 
 
-def comparable_layer(name: str, width: int, num_heads: int = 1) -> LayerConfig:
+def comparable_layer(
+    name: str, width: int, num_heads: int = 1, head_size: int | None = None
+) -> LayerConfig:
     """The layer with one size of memory for all, by registered name.
 
     So are the layers that it holds. Fields that a layer does not have are left out.
+    Without `head_size` keys have the width over the heads.
     """
-    return _comparable(LAYERS[name](), width, num_heads)
+    return _comparable(LAYERS[name](), width, num_heads, head_size)
 
 
-def _comparable(layer: Any, width: int, num_heads: int) -> Any:
+def _comparable(layer: Any, width: int, num_heads: int, head_size: int | None) -> Any:
     fields = {field.name for field in dataclasses.fields(layer)}
     chosen = {**_COMPARABLE, "num_heads": num_heads}
     values = {field: value for field, value in chosen.items() if field in fields}
+    key_size = width // num_heads if head_size is None else head_size
     if "feature_size" in fields:
         # Of Taylor features: the number nearest to the size of a head.
         values["feature_size"] = min(
             range(1, width + 1),
-            key=lambda size: abs(taylor_size(size) - width // num_heads),
+            key=lambda size: abs(taylor_size(size) - key_size),
         )
     for inner in _INNER:
         if inner in fields:
-            values[inner] = _comparable(getattr(layer, inner), width, num_heads)
+            own = getattr(layer, inner)
+            values[inner] = _comparable(own, width, num_heads, head_size)
     if "expand" in fields:
-        values |= {size: width // num_heads for size in _SIZES if size in fields}
+        # Its heads share their keys, and its values are as wide as the model.
+        values |= {"head_size": width // num_heads, "state_size": key_size}
+    elif head_size is not None and "head_size" in fields:
+        values["head_size"] = head_size
     return dataclasses.replace(layer, **values)
 
 

@@ -1,16 +1,28 @@
 """A contestant that knows no operation: it puts out q, and its inputs as gradients.
 
-Arguments: a factor on the output, and `die` to end at the first request to prepare.
+Arguments: a factor on the output, and `die` to end at the first request to prepare;
+with a file behind it, once.
 """
 
 import os
 import sys
+from pathlib import Path
 
 from memzoo.benchmarks.serving import Prepared, serve
 
 
+def _has_died():
+    """Whether the file after `die` says so; without one it dies every time."""
+    after = sys.argv[sys.argv.index("die") + 1 :]
+    if after and Path(after[0]).exists():
+        return True
+    if after:
+        Path(after[0]).touch()
+    return False
+
+
 def prepare(operation, arrays, options):
-    if "die" in sys.argv:
+    if "die" in sys.argv and not _has_died():
         print("out of luck", file=sys.stderr, flush=True)
         os._exit(3)
     if "refuse" in sys.argv:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 from memzoo.benchmarks import command
 from memzoo.benchmarks.command import BenchConfig, command_line, run
 from memzoo.benchmarks.environments import PeerMissingError
+from memzoo.benchmarks.gpu import GpuResult
 from memzoo.benchmarks.runner import Results
 
 
@@ -31,6 +33,50 @@ def test_a_page_of_layers_is_refused():
 def test_layers_on_a_gpu_are_refused():
     with pytest.raises(ValueError, match="gpu is on; whole layers"):
         BenchConfig(layers="all", gpu=True)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"gpu": True, "wall_rounds": 5}, "wall_rounds is for a CPU; leave it out"),
+        ({"gpu": True, "growth": False}, "growth is for a CPU; leave it out, or gpu"),
+        ({"prefill": "op", "rows": "delta"}, "rows is delta; .* out, or prefill"),
+        ({"prefill": "op", "form": "scan"}, "form is scan; it is for operations"),
+        ({"layers": "all", "chunk_size": 9}, "chunk_size is 9; .* leave it out, or la"),
+        ({"layers": "all", "wall_rounds": 0}, "wall_rounds is 0; it is for operations"),
+    ],
+)
+def test_what_would_not_be_read_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        BenchConfig(**fields)
+
+
+def test_a_gpu_has_peers_of_its_own(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        command, "prepare", lambda folder, peers, python, announce: asked.extend(peers)
+    )
+    assert run(BenchConfig(prepare=True, gpu=True, peers=tmp_path)) == 0
+    assert asked == ["torch", "fla", "titans"]
+
+
+def test_the_page_of_a_gpu_is_written_as_rows_are_found(tmp_path, monkeypatch, capsys):
+    page = tmp_path / "results" / "gpu.md"
+
+    def stand_in(rows, *, found, versions, **_):
+        versions["device"] = "Card"
+        found(GpuResult(row=rows[0], failure="first"))
+        assert "first" in page.read_text() and "second" not in page.read_text()
+        found(GpuResult(row=rows[1], failure="second"))
+
+    monkeypatch.setattr(command, "require", lambda folder, peers: None)
+    monkeypatch.setattr(command, "measure_gpu", stand_in)
+    config = BenchConfig(gpu=True, rows="attention", markdown=page)
+    # Not everything that was asked for was measured.
+    assert run(config) == 1
+    assert "second" in page.read_text() and "device Card" in page.read_text()
+    assert "Card:" in capsys.readouterr().out
+    assert run(dataclasses.replace(config, markdown=None)) == 1
 
 
 def test_peers_of_the_rows_on_a_gpu_are_asked_for(tmp_path):

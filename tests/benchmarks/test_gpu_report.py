@@ -36,3 +36,13 @@ def test_the_page_says_how_and_where():
     assert "Made by `memzoo bench --gpu` on today." in page
     assert "device Card" in page
     assert "attention against torch" in page
+
+
+def test_what_a_compiler_says_is_no_markup():
+    failed = GpuResult(row=ROWS[0], failure="cannot broadcast [b t h k] of [/red]")
+    console = Console(width=100, file=io.StringIO())
+    console.print(gpu_table([RESULT, failed], {}))
+    assert "cannot broadcast [b t h k] of [/red]" in console.file.getvalue()
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "cannot broadcast [b t h k]" in gpu_markdown([failed], {}, "x", "today")

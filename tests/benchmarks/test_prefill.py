@@ -1,14 +1,18 @@
 """The run over long prompts, with stand-ins for the contestants."""
 
-import dataclasses
 import io
 import json
 import sys
 from pathlib import Path
+from typing import ClassVar
 
+import jax
+import numpy as np
 import pytest
 from rich.console import Console
 
+from memzoo.benchmarks import prefill
+from memzoo.benchmarks.contestant import Contestant
 from memzoo.benchmarks.environments import PeerMissingError
 from memzoo.benchmarks.prefill import (
     Case,
@@ -87,12 +91,61 @@ def test_the_tables_fit_80_columns(run):
     assert "One generated token" in console.file.getvalue()
 
 
-def test_on_a_gpu_times_are_those_of_the_clock(run):
-    results = dataclasses.replace(run[0], device="gpu")
+class Clock(Contestant):
+    """A contestant whose two clocks differ."""
+
+    asked: ClassVar[list] = []
+
+    def __init__(self, name, command, cores, variables, device):
+        self.asked.append(device)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def ask(self, command, **fields):
+        if command == "prepare":
+            np.savez(fields["outputs"], output=np.zeros(1))
+        if command == "run":
+            self.asked.append(fields.get("warm", True))
+        if command == "versions":
+            return {"device": "Card"}
+        return {"cpu_seconds": 1.0, "wall_seconds": 2e-3}
+
+
+def test_on_a_gpu_times_are_those_of_the_clock(monkeypatch):
+    monkeypatch.setattr(prefill, "Contestant", Clock)
+    results = measure_prefill(
+        CASES[:1],
+        rounds=1,
+        minimum_seconds=1e-6,
+        seed=0,
+        advance=lambda _: None,
+        commands={"memzoo": [], "torch": []},
+        device="gpu",
+    )
+    assert Clock.asked == ["gpu", "gpu", *[True] * 6]
     console = Console(width=120, file=io.StringIO())
     console.print(prefill_tables(results))
-    assert "ms on GPU, bfloat16" in console.file.getvalue()
-    assert "wall_seconds" in prefill_json(results)[0]
+    assert "ms on Card, bfloat16" in console.file.getvalue()
+    assert prefill_json(results)[0]["wall_seconds"]["torch"] == [2e-3]
+
+
+@pytest.mark.skipif(jax.default_backend() == "gpu", reason="there is a GPU")
+def test_without_a_gpu_no_prompt_is_read():
+    commands = prefill_commands(Path("nowhere"), 1, "gpu")
+    with pytest.raises(MemzooError, match="JAX finds no GPU"):
+        measure_prefill(
+            CASES,
+            rounds=1,
+            minimum_seconds=1.0,
+            seed=0,
+            advance=lambda _: None,
+            commands={"memzoo": commands["memzoo"]},
+            device="gpu",
+        )
 
 
 def test_cases_are_chosen_by_name():

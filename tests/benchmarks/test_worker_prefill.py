@@ -1,9 +1,10 @@
 """Our contestants on long prompts, on short ones."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from memzoo.benchmarks.worker_prefill import prepare
+from memzoo.benchmarks.worker_prefill import prepare, read_prefix
 
 
 def draw(*shape):
@@ -57,3 +58,19 @@ def test_a_token_can_be_generated_again_and_again(layer, dtype):
     prepared = prepare("decode", {"x": draw(1, 32)}, options)
     prepared.call()
     prepared.call()
+
+
+def test_sums_are_not_rounded_with_the_prompt():
+    names = ("q", "k", "k_prefix", "v", "v_prefix")
+    rng = np.random.default_rng(0)
+    x = {n: rng.standard_normal((1, 2048, 1, 8)).astype(np.float32) for n in names}
+    rounded = {
+        n: np.asarray(jnp.asarray(a, "bfloat16"), np.float32) for n, a in x.items()
+    }
+    exact, other = (
+        np.asarray(read_prefix({n: jnp.asarray(a, dtype) for n, a in rounded.items()}),
+                   np.float32)[:, 1024:]
+        for dtype in ("float32", "bfloat16")
+    )  # fmt: skip
+    error = np.sqrt(np.mean((exact - other) ** 2) / np.mean(exact**2))
+    assert error < 0.01

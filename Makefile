@@ -95,6 +95,7 @@ SETS := --task set_disjointness --vocab-size 272 --width 36 \
 GATED := --task set_disjointness --vocab-size 96 --width 16 \
 	--sizes 1:4,4:1,2:8,8:2,2:16,16:2 --read-sizes 2:8,8:2,2:16,16:2,2:32,32:2 \
 	--learning-rates 1e-2 --seeds 0,1,2 --steps 3000 --evaluate-every 1000
+AGAIN := --read-again 2,3 --num-pairs 16 --vocab-size 256 --head-size 16 --steps 800 --seeds 0,1,2
 prefixes: $(STAMP)
 	$(BIN)/memzoo recall --name sets $(SETS) \
 		--layers prefix_linear_attention,prefix_linear_attention-causal
@@ -104,6 +105,9 @@ prefixes: $(STAMP)
 		--layers gated_delta_net,gated_delta_net-prefix
 	$(BIN)/memzoo recall --name sets-gated $(GATED) \
 		--layers gated_delta_net --repeat-context 2
+	$(BIN)/memzoo recall --name read-again $(AGAIN) --learning-rates 1e-2 --layers \
+		gated_delta_net,delta_net,titans_lmm,mamba2,retnet,prefix_linear_attention-causal
+	$(BIN)/memzoo recall --name read-again $(AGAIN) --learning-rates 3e-3 --layers ttt_linear
 	$(BIN)/memzoo recall --name read-twice --repeat-context 1,2 \
 		--layers linear_attention,retnet,prefix_linear_attention-causal,delta_net,gated_delta_net,titans_lmm,mamba2 \
 		--num-pairs 8 --vocab-size 128 --width 32 \

@@ -169,7 +169,7 @@ def mqar_prefix_attention() -> ExperimentConfig:
 
 
 def mqar_mixture_of_memories() -> ExperimentConfig:
-    """memzoo train mqar-mixture-of-memories: not run to its end yet; 4 and one shared
+    """memzoo train mqar-mixture-of-memories: 0.992 after 400 steps; 4, one shared
 
     Memories of gated_delta_net; each has the size that other layers have in all.
     """
@@ -187,7 +187,7 @@ def mqar_titans_lmm() -> ExperimentConfig:
 
 
 def mqar_titans_mac() -> ExperimentConfig:
-    """memzoo train mqar-titans-mac: not run to its end yet; segments of 16"""
+    """memzoo train mqar-titans-mac: 0.002 after 1500 steps; segments of 16"""
     layer = with_window(comparable_layer("titans_mac", 64), 16)
     return mqar_experiment(layer, "mqar-titans-mac")
 
@@ -205,7 +205,7 @@ def mqar_titans_mal() -> ExperimentConfig:
 
 
 def mqar_ttt_linear() -> ExperimentConfig:
-    """memzoo train mqar-ttt-linear: 0.015 after 1500 steps"""
+    """memzoo train mqar-ttt-linear: 0.995 after 600 steps"""
     layer = comparable_layer("ttt_linear", 64)
     return mqar_experiment(layer, "mqar-ttt-linear", learning_rate=3e-3)
 

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 from pathlib import Path
 
@@ -76,7 +75,6 @@ def test_the_page_of_a_gpu_is_written_as_rows_are_found(tmp_path, monkeypatch, c
     assert run(config) == 1
     assert "second" in page.read_text() and "device Card" in page.read_text()
     assert "Card:" in capsys.readouterr().out
-    assert run(dataclasses.replace(config, markdown=None)) == 1
 
 
 def test_peers_of_the_rows_on_a_gpu_are_asked_for(tmp_path):

@@ -108,3 +108,19 @@ def test_unknown_names_are_refused(name, said):
 def test_what_has_no_ablation_is_refused():
     with pytest.raises(ValueError, match="ablate is 'retnet'; no ablation; known: mix"):
         variants("retnet")
+
+
+def test_a_head_may_be_smaller_than_the_width():
+    small = {
+        name: layer_by_name(name, 64, 1, 16)
+        for name in ("delta_net", "titans_lmm", "retnet", "mamba2", "ttt_linear")
+    }
+    mamba2 = small.pop("mamba2")
+    # Its heads share their keys.
+    assert (mamba2.state_size, mamba2.head_size) == (16, 64)
+    assert {layer.head_size for layer in small.values()} == {16}
+    assert layer_by_name("mixture_of_memories", 64, 1, 16).memory.head_size == 16
+    taylor = layer_by_name("prefix_linear_attention-causal", 64, 1, 16)
+    assert taylor.feature_size == 4
+    assert layer_by_name("delta_net", 64, 1) == layer_by_name("delta_net", 64, 1, None)
+    assert layer_by_name("delta_net", 64, 1).head_size is None

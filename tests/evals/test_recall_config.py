@@ -219,6 +219,7 @@ def test_help_shows_sizes_as_they_are_read(capsys, monkeypatch):
             {"read_again": (2,), "repeat_context": (1, 2)},
             r"read_again is \(2,\) and repeat_context is \(1, 2\); give one of the two",
         ),
+        ({"head_size": 0}, "head_size is 0; give 1 or more"),
         ({"vocab_size": 33}, "vocab_size is 33; it must be even"),
         ({"steps": 0}, "steps is 0; give a"),
         ({"learning_rates": (-1.0,)}, "learning_rate is -1.0; give a"),

@@ -118,10 +118,8 @@ class Contestant:
             )
         answer = json.loads(line)
         if "error" in answer:
-            raise ContestantError(
-                f"{self.name} failed to {command} {fields.get('name', '')}: "
-                f"{answer['error']}"
-            )
+            what = " ".join([command, *([fields["name"]] if "name" in fields else [])])
+            raise ContestantError(f"{self.name}, asked to {what}: {answer['error']}")
         return answer
 
     def close(self) -> None:

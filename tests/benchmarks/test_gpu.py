@@ -70,7 +70,7 @@ def test_every_row_is_measured_once_a_round_on_both_sides(run):
 
 def test_a_row_that_fails_is_said_and_does_not_end_the_run(run):
     results, _, versions = run
-    assert "torch failed to prepare attention:16" in results[1].failure
+    assert "torch, asked to prepare attention:16" in results[1].failure
     console = Console(width=110, file=io.StringIO())
     console.print(gpu_table(results, versions))
     shown = console.file.getvalue()

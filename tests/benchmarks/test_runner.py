@@ -142,7 +142,7 @@ def test_without_wall_rounds_there_is_no_wall_time():
     "flaw, message",
     [
         ("die", "fla ended: out of luck"),
-        ("refuse", "fla failed to prepare delta:8: ValueError: no such shape"),
+        ("refuse", "fla, asked to prepare delta:8: ValueError: no such shape"),
     ],
 )
 def test_a_contestant_that_fails_ends_the_run_in_one_line(flaw, message):

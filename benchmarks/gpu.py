@@ -296,11 +296,11 @@ def measure_gpu(
         for row in rows:
             advance(f"preparing {row.name}")
             try:
+                versions |= there.ask(row.peer, "versions")
                 result = _measure(
                     row, there, Path(path), rounds, minimum_seconds, seed, options,
                     advance,
                 )  # fmt: skip
-                versions |= there.ask(row.peer, "versions")
             except ContestantError as error:
                 result = GpuResult(row=row, failure=_first_line(error))
                 # Whatever they hold of the row goes with them.

@@ -112,6 +112,12 @@ prefixes: $(STAMP)
 		--layers linear_attention,retnet,prefix_linear_attention-causal,delta_net,gated_delta_net,titans_lmm,mamba2 \
 		--num-pairs 8 --vocab-size 128 --width 32 \
 		--learning-rates 1e-2 --seeds 0,1,2 --steps 600
+	for seed in 0 1 2; do \
+		$(BIN)/memzoo train set-disjointness-linear-attention --name orders-causal-$$seed \
+			--task.sizes 4 16 16 4 --seed $$seed --task.seed $$seed && \
+		$(BIN)/memzoo train set-disjointness-prefix-linear-attention \
+			--name orders-prefix-$$seed --task.task.sizes 4 16 16 4 \
+			--seed $$seed --task.task.seed $$seed || exit 1; done
 
 clean:
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache build *.egg-info

@@ -32,7 +32,7 @@ from .inputs import make_inputs
 from .measures import Errors, Ratio, errors_between, paired_ratio
 
 OURS = "memzoo"
-WORKER = Path(__file__).parent / "worker_torch_gpu.py"
+WORKER = Path(__file__).parent / "worker_gpu_torch.py"
 
 Dtype = Literal["bfloat16", "float32"]
 

@@ -129,10 +129,24 @@ def layer_by_name(
     return with_fields(comparable_layer(base, *size), fields)
 
 
-def reads_prefix(name: str, width: int, num_heads: int) -> bool:
+def sets_head_size(name: str) -> bool:
+    """Whether the variant has heads of a size of its own."""
+    base, _, variant = name.partition("-")
+    if base not in ABLATIONS or variant in ("", CAUSAL, PREFIX):
+        return False
+    ablation = ABLATIONS[base]
+    fields = {**ablation.whole, **ablation.without.get(variant, {})}
+    if variant in ablation.beside:
+        _, fields = ablation.beside[variant]
+    return any(field.endswith("head_size") for field in fields)
+
+
+def reads_prefix(
+    name: str, width: int, num_heads: int, head_size: int | None = None
+) -> bool:
     """Whether the layer or variant reads what is given non-causally."""
     causal = name.partition("-")[2] == CAUSAL
-    layer = layer_by_name(name, width, num_heads)
+    layer = layer_by_name(name, width, num_heads, head_size)
     return not causal and _accepts_prefix(layer, width)
 
 

@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from . import figures
@@ -15,7 +15,8 @@ AnyRow = TypeVar("AnyRow", bound=ResultRow)
 
 _LEAD = (
     "Accuracy of each layer by how often a sequence was read before it was answered, "
-    "each at its own best learning rate; the gain is the difference of the means."
+    "each at its own best learning rate; the gain is the difference of the means. A "
+    "model that was trained on reading once is the same one however often it reads."
 )
 
 
@@ -63,6 +64,12 @@ def gains(rows: Sequence[ResultRow]) -> list[Gain]:
             after = cell.of("split") is not None
             place = cell.layer, cell.of("width"), cell.of("num_pairs"), after
             places.setdefault(place, {})[cell.of("repeat_context") or 1] = cell
+    for (layer, width, pairs, after), cells in places.items():
+        trained = places.get((layer, width, pairs, False), {}).get(1)
+        if after and trained is not None:
+            # The model that training chose, however often it reads.
+            rate = trained.learning_rate
+            cells |= {n: replace(c, learning_rate=rate) for n, c in cells.items()}
     return [
         Gain(
             layer=layer,

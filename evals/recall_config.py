@@ -14,7 +14,13 @@ from ..data.prefix import PrefixConfig
 from ..data.repeat import repeat_context
 from ..data.set_disjointness import SetDisjointnessConfig
 from ..data.task import setting_of
-from .ablations import check_layer_name, layer_by_name, reads_prefix, variants
+from .ablations import (
+    check_layer_name,
+    layer_by_name,
+    reads_prefix,
+    sets_head_size,
+    variants,
+)
 from .length import DEPTHS, at_length, at_readings, at_sizes
 from .listed import Floats, Integers, Names, Sizes
 
@@ -35,7 +41,7 @@ _ONLY = {
     "set_disjointness": ("sizes", "read_sizes", "size_examples"),
 }
 # What older sweeps did without saying so.
-_ALWAYS = {
+ALWAYS = {
     "repeat_question": True,
     "prefix": True,
     "tokens_per_pair": None,
@@ -153,6 +159,12 @@ class RecallConfig:
             if least is not None and least < 1:
                 raise ValueError(f"{name} is {least}; give 1 or more")
         self._check_read_again()
+        for layer in self.compared if self.head_size is not None else ():
+            if sets_head_size(layer):
+                raise ValueError(
+                    f"head_size is {self.head_size}, and {layer} has one of its own; "
+                    "leave it out"
+                )
         check_name(self.name)
         # Most pairs first: a length that is long enough for them is so for all.
         for job in sorted(self.jobs(), key=lambda job: job.num_pairs, reverse=True):
@@ -270,7 +282,9 @@ class RecallConfig:
             mqar = MqarConfig(length=length, **data)
             base = mqar_experiment(layer, name, task=mqar, **shared)
         task = repeat_context(base.task, job.repeat_context, self.repeat_question)
-        if self.prefix and reads_prefix(job.layer, job.width, self.num_heads):
+        if self.prefix and reads_prefix(
+            job.layer, job.width, self.num_heads, self.head_size
+        ):
             task = PrefixConfig(task=task, mask_share=0.0)
         return dataclasses.replace(
             base,
@@ -314,7 +328,7 @@ class RecallConfig:
             for field in dataclasses.fields(self)
             if field.name not in (*AXES, *_NOT_MEANING, *others)
         }
-        for name, value in _ALWAYS.items():
+        for name, value in ALWAYS.items():
             if name in shared and shared[name] == value:
                 del shared[name]
         return shared | {

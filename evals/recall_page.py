@@ -89,21 +89,22 @@ def details(config: RecallConfig) -> list[str]:
             "of one length, so that nothing is padded."
         )
     reading = []
+    what = "question and all" if config.repeat_question else "the context alone again"
     if config.repeat_context != (1,):
         times = _listed(config.repeat_context)
-        what = (
-            "question and all" if config.repeat_question else "the context alone again"
-        )
         reading = [
             f"Sequences are read {times} times before they are answered, {what}."
         ]
     if config.read_again:
         times = _listed(config.read_again)
-        reading = [f"After training they are read {times} times too, on test rows."]
+        reading = [
+            f"After training they are read {times} times too, {what}, on test rows."
+        ]
+    keys = "" if config.head_size is None else f" with keys of {config.head_size}"
     if config.prefix:
         reading += ["Layers that accept a prefix read what is given non-causally."]
     return [
-        f"{config.depth} blocks, {config.num_heads} head(s), vocabulary "
+        f"{config.depth} blocks, {config.num_heads} head(s){keys}, vocabulary "
         f"{config.task_vocab_size}, {task}.",
         *reading,
         *([] if config.ablate is None else [said_of(config.ablate)]),

@@ -19,7 +19,7 @@ from ..train.writing import explained, replace_text
 from .figures import Curve
 from .length import by_length, by_readings, by_sizes
 from .readings import rows_of_training
-from .recall_config import Job, RecallConfig
+from .recall_config import ALWAYS, Job, RecallConfig
 from .recall_page import details, recall_page
 from .report import CurveKey, curve_key, made_section, versions, write_report
 from .results import RESULTS, ResultRow, read_results, result_rows, write_results
@@ -329,12 +329,14 @@ def _check_sweep(config: RecallConfig, command: Sequence[str]) -> None:
             raise MemzooError(
                 f"{path} is not the record of a sweep ({error}); give another --name"
             ) from error
-        for name, value in meaning.items():
-            if saved.get(name) != value:
+        # What is as it always was is not said, on either side.
+        plain = json.loads(json.dumps(ALWAYS))
+        for name in {**meaning, **{n: None for n in plain if n in saved}}:
+            old, new = (said.get(name, plain.get(name)) for said in (saved, meaning))
+            if old != new:
                 raise MemzooError(
-                    f"{config.directory} holds a sweep with {name} = "
-                    f"{saved.get(name)!r}, and this one says {value!r}; give the old "
-                    "value or another --name"
+                    f"{config.directory} holds a sweep with {name} = {old!r}, and "
+                    f"this one says {new!r}; give the old value or another --name"
                 )
         return
     with explained(config.directory):

@@ -199,7 +199,7 @@ def mqar_titans_mag() -> ExperimentConfig:
 
 
 def mqar_titans_mal() -> ExperimentConfig:
-    """memzoo train mqar-titans-mal: 0.002 after 1500 steps; a window of 16"""
+    """memzoo train mqar-titans-mal: not run to its end yet; a window of 16"""
     layer = with_window(comparable_layer("titans_mal", 64), 16)
     return mqar_experiment(layer, "mqar-titans-mal", learning_rate=3e-3)
 

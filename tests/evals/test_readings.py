@@ -59,6 +59,22 @@ def test_what_is_read_again_after_training_is_compared_apart():
     assert rows_of_training(rows) == ROWS
 
 
+def test_a_model_is_compared_with_itself():
+    """The rate that training chose, also where another one reads twice better."""
+    rows = [row("retnet", 0.8, rate=0.1), row("retnet", 0.7, rate=0.2)]
+    for value, times, rate in (
+        (0.7, 1, 0.1),
+        (0.9, 1, 0.2),
+        (0.8, 2, 0.1),
+        (1, 2, 0.2),
+    ):
+        after = row("retnet", value, times, rate=rate)
+        after["setting"]["split"] = "test"
+        rows.append(after)
+    (gain,) = gains(rows)
+    assert (gain.once.mean, gain.more.mean) == (0.7, 0.8)
+
+
 def test_every_number_of_readings_and_pairs_has_its_table():
     rows = [*ROWS, row("retnet", 1.0, times=3), row("retnet", 0.5, pairs=4)]
     rows.append(row("retnet", 0.6, times=2, pairs=4))

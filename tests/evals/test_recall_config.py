@@ -219,6 +219,10 @@ def test_help_shows_sizes_as_they_are_read(capsys, monkeypatch):
             {"read_again": (2,), "repeat_context": (1, 2)},
             r"read_again is \(2,\) and repeat_context is \(1, 2\); give one of the two",
         ),
+        (
+            {"head_size": 8, "layers": ("mixture_of_memories-plain",)},
+            "head_size is 8, and mixture_of_memories-plain has one of its own; leave",
+        ),
         ({"head_size": 0}, "head_size is 0; give 1 or more"),
         ({"vocab_size": 33}, "vocab_size is 33; it must be even"),
         ({"steps": 0}, "steps is 0; give a"),
@@ -247,6 +251,18 @@ def test_help_shows_sizes_as_they_are_read(capsys, monkeypatch):
 def test_what_cannot_be_trained_is_refused_before_anything_is(fields, message):
     with pytest.raises(ValueError, match=message):
         changed(**fields)
+
+
+def test_what_is_read_after_training_is_foreseen():
+    config = changed(read_again=(3,), num_pairs=(2,), layers=("attention",))
+    assert config.settings(config.jobs()[0]) == [
+        {"num_pairs": 2, "length": 16},
+        {"num_pairs": 2, "length": 16, "split": "test"},
+        {"num_pairs": 2, "length": 48, "repeat_context": 3, "split": "test"},
+    ]
+    # A head that the width over the heads does not give.
+    odd = changed(width=(36,), num_heads=8, head_size=16, layers=("retnet",))
+    assert odd.experiment(odd.jobs()[0]).model.pattern[0].layers[0].head_size == 16
 
 
 def needle(**fields):

@@ -324,10 +324,27 @@ def test_a_model_that_read_once_reads_again(small, bigram, monkeypatch, capsys):
     assert times == [1, 2, 3] * len(config.jobs())
     out = capsys.readouterr().out
     assert "trained on reading once, read 3 times" in out
-    # What is read after training has a table of its own.
-    assert out.count("split") == 0
+    # What is read after training is in no table but those of its own.
+    tables = [line for line in out.splitlines() if line.startswith("4 pairs")]
+    assert len(tables) == 1
     page = (config.directory / "report.html").read_text()
-    assert "After training they are read 2, 3 times too" in page
+    assert "After training they are read 2, 3 times too, question and all" in page
+
+
+@pytest.mark.parametrize("fields", [{"read_again": (2,)}, {"head_size": 4}])
+def test_a_sweep_goes_on_only_as_it_began(small, fields):
+    with_fields = dataclasses.replace(small, **fields)
+    (name,) = fields
+    for first, second in ((small, with_fields), (with_fields, small)):
+        first, second = (
+            dataclasses.replace(c, name=f"from-{getattr(first, name)!r}"[:7])
+            for c in (first, second)
+        )
+        sweep._check_sweep(first, ["x"])
+        sweep._check_sweep(first, ["x"])
+        with pytest.raises(MemzooError, match=f"holds a sweep with {name} = "):
+            sweep._check_sweep(second, ["x"])
+        (first.directory / "sweep.json").unlink()
 
 
 def test_a_needle_training_that_diverges_counts_as_nothing_found(needles, bigram):

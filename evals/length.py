@@ -141,18 +141,8 @@ def by_sizes(
     Raises:
         MemzooError: the task has no sets, or none of some size.
     """
-    rows: list[ResultRow] = []
-    for size in sizes:
-        there = at_sizes(experiment, (size,))
-        found = evaluate(
-            model,
-            there.task,
-            split="test",
-            examples=examples,
-            batch_size=max(1, min(examples, TOKENS_AT_ONCE // there.task.length)),
-        )
-        rows += result_rows(there, found.rows, step)
-    return [row | {"setting": row["setting"] | {"split": "test"}} for row in rows]
+    there = [at_sizes(experiment, (size,)) for size in sizes]
+    return _test_rows(model, there, examples, step)
 
 
 def by_readings(
@@ -176,9 +166,16 @@ def by_readings(
         examples: rows.
         step: of the checkpoint.
     """
+    there = [at_readings(experiment, n, question) for n in (1, *times)]
+    return _test_rows(model, there, examples, step)
+
+
+def _test_rows(
+    model: Model, experiments: Sequence[ExperimentConfig], examples: int, step: int
+) -> list[ResultRow]:
+    """Rows of the test split, whose settings say so, one experiment after the other."""
     rows: list[ResultRow] = []
-    for readings in (1, *times):
-        there = at_readings(experiment, readings, question)
+    for there in experiments:
         found = evaluate(
             model,
             there.task,

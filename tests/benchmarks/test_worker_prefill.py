@@ -1,5 +1,6 @@
 """Our contestants on long prompts, on short ones."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -63,14 +64,11 @@ def test_a_token_can_be_generated_again_and_again(layer, dtype):
 def test_sums_are_not_rounded_with_the_prompt():
     names = ("q", "k", "k_prefix", "v", "v_prefix")
     rng = np.random.default_rng(0)
-    x = {n: rng.standard_normal((1, 2048, 1, 8)).astype(np.float32) for n in names}
-    rounded = {
-        n: np.asarray(jnp.asarray(a, "bfloat16"), np.float32) for n, a in x.items()
-    }
-    exact, other = (
-        np.asarray(read_prefix({n: jnp.asarray(a, dtype) for n, a in rounded.items()}),
-                   np.float32)[:, 1024:]
-        for dtype in ("float32", "bfloat16")
-    )  # fmt: skip
-    error = np.sqrt(np.mean((exact - other) ** 2) / np.mean(exact**2))
-    assert error < 0.01
+    x = {n: rng.standard_normal((1, 8192, 1, 8)) for n in names}
+    x = {n: jnp.asarray(a, "bfloat16") for n, a in x.items()}
+    wide = {n: a.astype("float32") for n, a in x.items()}
+    run = jax.jit(read_prefix)
+    exact, rounded = (np.asarray(run(y), np.float32)[:, 4096:] for y in (wide, x))
+    error = np.sqrt(np.mean((exact - rounded) ** 2) / np.mean(exact**2))
+    # What rounding the result costs, and no more: with rounded sums it is 0.02.
+    assert error < 0.008

@@ -140,7 +140,7 @@ def throughput_table(results: tuple[Throughput, ...]) -> Table:
         box=box.SIMPLE_HEAD,
         show_edge=False,
     )
-    table.add_column("layer", no_wrap=True)
+    table.add_column("layer", overflow="fold")
     for name in ("CPU ms", "tokens/s", f"x {BASELINE}", "min..max", "peak MB"):
         table.add_column(name, justify="right", no_wrap=True)
     for result in results:

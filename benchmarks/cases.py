@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ..configs.errors import MemzooError
 
@@ -20,6 +20,7 @@ Operation = Literal[
 ]
 Peer = Literal["transformers", "fla", "torch", "titans", "materialised", "dense"]
 Preferred = Literal["none", "one", "two"]
+AnyRow = TypeVar("AnyRow")
 
 # Peers that are another form of ours, and run in our own interpreter.
 OWN_PEERS: frozenset[Peer] = frozenset(["materialised", "dense"])
@@ -237,17 +238,33 @@ def select_rows(names: str | None) -> tuple[Row, ...]:
     Raises:
         MemzooError: a name that no row has.
     """
+    return select_named(names, {row: row.case.name for row in ROWS})
+
+
+def select_named(
+    names: str | None, rows: Mapping[AnyRow, str], place: str = ""
+) -> tuple[AnyRow, ...]:
+    """The rows whose names begin with one of the names, comma separated; None: all.
+
+    Args:
+        names: words of a name, joined by colons.
+        rows: and how they are called.
+        place: where they are measured, for the message.
+
+    Raises:
+        MemzooError: a name that no row has.
+    """
     if names is None:
-        return ROWS
-    chosen: list[Row] = []
+        return tuple(rows)
+    chosen: list[AnyRow] = []
     for name in names.split(","):
         words = name.strip().split(":")
-        found = [row for row in ROWS if row.case.name.split(":")[: len(words)] == words]
+        found = [row for row, n in rows.items() if n.split(":")[: len(words)] == words]
         if not found:
-            known = ", ".join(dict.fromkeys(row.case.operation for row in ROWS))
+            known = ", ".join(dict.fromkeys(n.split(":")[0] for n in rows.values()))
             raise MemzooError(
-                f"no benchmark row is named {name.strip()!r}; choose among {known}, "
-                "or one length of them, such as delta:2048"
+                f"no benchmark row{place} is named {name.strip()!r}; choose among "
+                f"{known}, or one length of them, such as delta:2048"
             )
         chosen += [row for row in found if row not in chosen]
     return tuple(chosen)

@@ -25,6 +25,7 @@ from .cases import (
     Case,
     Operation,
     Peer,
+    select_named,
 )
 from .contestant import Contestant, ContestantError, keep_compiled, usable_cores
 from .environments import interpreter
@@ -174,20 +175,7 @@ def select_gpu_rows(names: str | None) -> tuple[GpuRow, ...]:
     Raises:
         MemzooError: a name that no row has.
     """
-    if names is None:
-        return ROWS
-    chosen: list[GpuRow] = []
-    for name in names.split(","):
-        words = name.strip().split(":")
-        found = [row for row in ROWS if row.name.split(":")[: len(words)] == words]
-        if not found:
-            known = ", ".join(dict.fromkeys(row.case.operation for row in ROWS))
-            raise MemzooError(
-                f"no benchmark row on a GPU is named {name.strip()!r}; choose among "
-                f"{known}, or one length of them, such as delta:2048"
-            )
-        chosen += [row for row in found if row not in chosen]
-    return tuple(chosen)
+    return select_named(names, {row: row.name for row in ROWS}, " on a GPU")
 
 
 def gpu_peers(rows: tuple[GpuRow, ...]) -> list[Peer]:

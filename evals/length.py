@@ -102,21 +102,13 @@ def by_length(
     Raises:
         MemzooError: the task has no rows of some length.
     """
-    rows: list[ResultRow] = []
+    there: list[ExperimentConfig] = []
     for length in lengths:
         try:
-            there = at_length(experiment, length, depths)
+            there.append(at_length(experiment, length, depths))
         except ValueError as error:
             raise MemzooError(f"no rows of {length} tokens: {error}") from error
-        found = evaluate(
-            model,
-            there.task,
-            split=split,
-            examples=examples,
-            batch_size=max(1, TOKENS_AT_ONCE // length),
-        )
-        rows += result_rows(there, found.rows, step)
-    return rows
+    return _rows(model, there, split, examples, step)
 
 
 def by_sizes(
@@ -142,7 +134,7 @@ def by_sizes(
         MemzooError: the task has no sets, or none of some size.
     """
     there = [at_sizes(experiment, (size,)) for size in sizes]
-    return _test_rows(model, there, examples, step)
+    return _said_test(_rows(model, there, "test", examples, step))
 
 
 def by_readings(
@@ -167,21 +159,30 @@ def by_readings(
         step: of the checkpoint.
     """
     there = [at_readings(experiment, n, question) for n in (1, *times)]
-    return _test_rows(model, there, examples, step)
+    return _said_test(_rows(model, there, "test", examples, step))
 
 
-def _test_rows(
-    model: Model, experiments: Sequence[ExperimentConfig], examples: int, step: int
+def _rows(
+    model: Model,
+    experiments: Sequence[ExperimentConfig],
+    split: Split,
+    examples: int,
+    step: int,
 ) -> list[ResultRow]:
-    """Rows of the test split, whose settings say so, one experiment after the other."""
+    """Rows of results.json, one experiment after the other."""
     rows: list[ResultRow] = []
     for there in experiments:
         found = evaluate(
             model,
             there.task,
-            split="test",
+            split=split,
             examples=examples,
             batch_size=max(1, min(examples, TOKENS_AT_ONCE // there.task.length)),
         )
         rows += result_rows(there, found.rows, step)
+    return rows
+
+
+def _said_test(rows: Sequence[ResultRow]) -> list[ResultRow]:
+    """The rows, whose settings say that they are of the test split."""
     return [row | {"setting": row["setting"] | {"split": "test"}} for row in rows]

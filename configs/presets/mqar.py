@@ -187,7 +187,7 @@ def mqar_titans_lmm() -> ExperimentConfig:
 
 
 def mqar_titans_mac() -> ExperimentConfig:
-    """memzoo train mqar-titans-mac: 0.002 after 1500 steps; segments of 16"""
+    """memzoo train mqar-titans-mac: 0.002 after 1500 steps, on an H100"""
     layer = with_window(comparable_layer("titans_mac", 64), 16)
     return mqar_experiment(layer, "mqar-titans-mac")
 

@@ -2,8 +2,10 @@
 
 import dataclasses
 import datetime
+import itertools
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -216,6 +218,10 @@ def command_line(config: BenchConfig) -> str:
 
 @contextmanager
 def _progress(console: Console, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar on a terminal; elsewhere a line a step, so that a log says where it is."""
+    if not console.is_terminal:
+        yield _lines(console, total)
+        return
     with Progress(
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
@@ -230,6 +236,17 @@ def _progress(console: Console, total: int) -> Iterator[Callable[[str], None]]:
             progress.update(task, advance=1, description=text)
 
         yield advance
+
+
+def _lines(console: Console, total: int) -> Callable[[str], None]:
+    begun, steps = time.monotonic(), itertools.count(1)
+
+    def advance(text: str) -> None:
+        seconds = time.monotonic() - begun
+        line = f"{next(steps)}/{total}  {seconds:.0f} s  {text}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    return advance
 
 
 def _run_layers(config: BenchConfig, console: Console) -> None:

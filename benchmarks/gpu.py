@@ -215,7 +215,7 @@ def ask_gpu(ask: Callable[[], dict[str, str]]) -> dict[str, str]:
 
 def count_gpu(rows: tuple[GpuRow, ...], rounds: int) -> int:
     """How often `measure_gpu` calls `advance`."""
-    return len(rows) * (1 + rounds)
+    return len(rows) * (2 + rounds)
 
 
 class _Contestants:
@@ -282,7 +282,6 @@ def measure_gpu(
     ):
         versions |= ask_gpu(lambda: there.ask(OURS, "versions"))
         for row in rows:
-            advance(f"preparing {row.name}")
             try:
                 versions |= there.ask(row.peer, "versions")
                 result = _measure(
@@ -312,6 +311,7 @@ def _measure(
     outputs, repeats, peaks = {}, {}, {}
     seconds: dict[str, list[float]] = {who: [] for who in sides}
     for who in sides:
+        advance(f"preparing {row.name}: {who}")
         path = folder / f"{who}.npz"
         there.ask(
             who,

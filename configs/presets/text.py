@@ -64,7 +64,10 @@ def text_hybrid() -> ExperimentConfig:
 
 
 def text_mixture_of_memories() -> ExperimentConfig:
-    """memzoo train text-mixture-of-memories: not run to its end yet"""
+    """memzoo train text-mixture-of-memories: 1.89 bits a byte after 1000 steps
+
+    On an H100.
+    """
     layer = MixtureOfMemoriesConfig(
         memory=GatedDeltaNetConfig(num_heads=4, value_ratio=1)
     )

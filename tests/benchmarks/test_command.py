@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,20 @@ def test_prepare_makes_only_the_environments_of_the_rows(tmp_path, monkeypatch):
     # Another form of ours needs none.
     assert run(BenchConfig(prepare=True, peers=tmp_path, rows="titans_mlp")) == 0
     assert asked == ["fla"]
+
+
+def test_without_a_terminal_every_step_is_a_line(monkeypatch, capsys):
+    def plan(plan, advance):
+        advance("preparing memzoo delta:2048")
+        advance("round 1/7: fla [delta:2048]")
+        return Results(rows=(), growth=(), versions={}, wall_cores=2)
+
+    monkeypatch.setattr(command, "require", lambda folder, peers: None)
+    monkeypatch.setattr(command, "run_plan", plan)
+    assert run(BenchConfig(rows="delta")) == 0
+    first, second = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"1/\d+  0 s  preparing memzoo delta:2048", first)
+    assert re.fullmatch(r"2/\d+  0 s  round 1/7: fla \[delta:2048\]", second)
 
 
 def test_results_are_printed_as_json_and_written_as_a_page(

@@ -64,7 +64,9 @@ def test_every_row_is_measured_once_a_round_on_both_sides(run):
     assert [len(r.our_seconds) for r in results] == [2, 0, 2]
     assert results[0].errors.output == 0.0
     assert results[2].errors is None
-    assert len(steps) == count_gpu(CASES, 2) - 2
+    assert steps[:2] == [f"preparing {ROW.name}: {who}" for who in ("fla", "memzoo")]
+    # Of the row that the peer refuses, the other side and two rounds are left out.
+    assert len(steps) == count_gpu(CASES, 2) - 3
     assert versions == {"stand-in": "1"}
 
 

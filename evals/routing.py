@@ -23,7 +23,8 @@ KINDS = ("key", "value", "query", "filler")
 """What a token of recall is: of a pair, a key that is asked for, or nothing."""
 
 # Metrics of the rows, with `block` in their settings.
-ROUTED, ENTROPY, ANSWERED = "routed", "routing_entropy", "answered_by_writer"
+ROUTED, ENTROPY = "routed", "routing_entropy"
+ANSWERED, CHANCE = "answered_by_writer", "answered_by_chance"
 
 
 class _Sums(NamedTuple):
@@ -32,6 +33,8 @@ class _Sums(NamedTuple):
     chosen: Int[np.ndarray, "kinds m"]
     entropy: float
     answered: float
+    read: Float[np.ndarray, "m"]
+    wrote: Float[np.ndarray, "m"]
     tokens: int
     queries: int
 
@@ -57,7 +60,9 @@ def routing_rows(
       that shares of a kind sum to 1; `kind` "all" is the load.
     - `routing_entropy`: mean entropy of the router's probabilities, nats.
     - `answered_by_writer`: of what a query reads, the share of the weight that lies on
-      memories which the token of its value wrote; top_k / num_memories by chance.
+      memories which the token of its value wrote.
+    - `answered_by_chance`: what that would be of another row's value; top_k /
+      num_memories where all memories are used equally, 1 where only top_k are.
 
     Args:
         model: a language model; it is not changed.
@@ -86,6 +91,8 @@ def routing_rows(
         rows.append(_row(here, ENTROPY, entropy, total.tokens))
         answered = total.answered / total.queries
         rows.append(_row(here, ANSWERED, answered, total.queries))
+        chance = total.read @ total.wrote / total.queries**2
+        rows.append(_row(here, CHANCE, chance, total.queries))
     return rows
 
 
@@ -114,9 +121,15 @@ def _sums(model: LanguageModel, batch: Batch, task: MqarConfig) -> dict[int, _Su
         entropy = -np.sum(p * np.log(np.maximum(p, 1e-300)))
         share = np.sum(one_hot * np.asarray(weight)[..., None], axis=2)
         row = np.arange(len(there))[:, None]
-        read = share[row, batch.target_positions] * there[row, writers]
+        read, wrote = share[row, batch.target_positions], there[row, writers]
         sums[block] = _Sums(
-            by_kind, entropy, read.sum(), batch.tokens.size, batch.targets.size
+            chosen=by_kind,
+            entropy=entropy,
+            answered=np.sum(read * wrote),
+            read=read.sum((0, 1)),
+            wrote=wrote.sum((0, 1)),
+            tokens=batch.tokens.size,
+            queries=batch.targets.size,
         )
     return sums
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from .figures import routing_map
 from .page import Section, figure, grid, notes
-from .routing import ANSWERED, ENTROPY, KINDS, ROUTED
+from .routing import ANSWERED, CHANCE, ENTROPY, KINDS, ROUTED
 from .summary import Cell, ResultRow, hardest, summarise, widest
 
 _NOTES = (
@@ -13,8 +13,8 @@ _NOTES = (
     "memory; a row sums to 100. A memory has no meaning of its own, so one training is "
     "shown, that of the first seed, and not a mean over seeds.",
     "Answered by the writer: how much of the weight of what a query reads lies on "
-    "memories that the token of its value wrote. By chance that is the chosen memories "
-    "over all memories.",
+    "memories that the token of its value wrote. By chance: the same if queries and "
+    "values were routed as they are, but without regard to each other.",
 )
 
 
@@ -75,9 +75,11 @@ def _figure(rows: Sequence[ResultRow], title: str, number: int) -> str:
     }
     (entropy,) = (row["value"] for row in rows if row["metric"] == ENTROPY)
     (answered,) = (row["value"] for row in rows if row["metric"] == ANSWERED)
+    # Not in results of before it was counted.
+    chance = [row["value"] for row in rows if row["metric"] == CHANCE]
     caption = (
         f"Entropy of the routing {entropy:.2f} nats; {answered:.0%} answered by the "
-        "writer."
+        f"writer{''.join(f', {value:.0%} by chance' for value in chance)}."
     )
     drawn = routing_map(shares, (*KINDS, "all"), title, number)
     return figure(drawn, title, caption)

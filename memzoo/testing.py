@@ -223,6 +223,8 @@ def _parts_equal_whole(subject: _Subject) -> None:
     y2, after = subject.plain(subject.params, half[1], middle)
     near(np.concatenate([y1, y2], axis=1), y, "outputs, in two calls,")
     near(after, state, "final states, in two calls,")
+    _, same = subject.plain(subject.params, subject.x[:, :0], middle)
+    equal(same, middle, "states behind no token")
 
 
 def _causality(subject: _Subject) -> None:

@@ -1,5 +1,7 @@
 """The registry: every layer of the zoo by its name."""
 
+from typing import Any
+
 from .attention import AttentionConfig
 from .delta_net import DeltaNetConfig
 from .gated_delta_net import GatedDeltaNetConfig
@@ -27,8 +29,8 @@ AssociativeConfig = (
     | TitansLMMConfig
 )
 """Layers that a mixture holds several of."""
-# Only here are all of them known.
-MixtureOfMemoriesConfig.__annotations__["memory"] = AssociativeConfig
+# Only here are all of them known; a memory of one's own is none of them.
+MixtureOfMemoriesConfig.__annotations__["memory"] = AssociativeConfig | Any
 
 LayerConfig = (
     AttentionConfig

@@ -14,7 +14,7 @@ from .associative_memory import (
     Tails,
 )
 from .interface import Layout
-from .layer_checks import check_convolution, resolve_head_size
+from .layer_checks import check_chunk_size, check_convolution, resolve_head_size
 from .memory_inputs import MemoryInputs
 from .ops.normalisation import l2_normalise
 from .projection import RMSNorm, merge_heads, output_gain, projection
@@ -45,6 +45,7 @@ class DeltaNetConfig:
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
+        check_chunk_size(self.chunk_size)
 
     def build(
         self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int

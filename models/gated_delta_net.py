@@ -16,7 +16,12 @@ from .associative_memory import (
 )
 from .decay_init import init_log_a, init_time_bias
 from .interface import Layout
-from .layer_checks import check_convolution, check_positive, resolve_head_size
+from .layer_checks import (
+    check_chunk_size,
+    check_convolution,
+    check_positive,
+    resolve_head_size,
+)
 from .memory_inputs import MemoryInputs
 from .ops.normalisation import l2_normalise
 from .prefix import Encoder
@@ -73,6 +78,7 @@ class GatedDeltaNetConfig:
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
+        check_chunk_size(self.chunk_size)
         check_positive("num_heads", self.num_heads)
         check_positive("value_ratio", self.value_ratio)
         check_positive("fastest_decay", self.fastest_decay)

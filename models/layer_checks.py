@@ -27,6 +27,11 @@ def check_convolution(convolution_size: int) -> None:
         )
 
 
+def check_chunk_size(chunk_size: int | None) -> None:
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"chunk_size is {chunk_size}; give 1 or more, or None")
+
+
 def check_positive(name: str, value: float) -> None:
     if value == math.inf:
         raise ValueError(f"{name} is {value}; give a finite number above 0")

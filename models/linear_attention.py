@@ -14,7 +14,12 @@ from .associative_memory import (
     Tails,
 )
 from .interface import Layout
-from .layer_checks import check_choice, check_convolution, resolve_head_size
+from .layer_checks import (
+    check_choice,
+    check_chunk_size,
+    check_convolution,
+    resolve_head_size,
+)
 from .memory_inputs import MemoryInputs
 from .ops import feature_maps
 from .projection import RMSNorm, merge_heads, output_gain, projection
@@ -49,6 +54,7 @@ class LinearAttentionConfig:
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
+        check_chunk_size(self.chunk_size)
         check_choice("feature_map", self.feature_map, get_args(FeatureMap))
         if self.normaliser and self.feature_map == "identity":
             raise ValueError(

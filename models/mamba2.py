@@ -16,7 +16,7 @@ from .associative_memory import (
 )
 from .decay_init import init_log_a, init_time_bias
 from .interface import Layout
-from .layer_checks import check_convolution, check_positive
+from .layer_checks import check_chunk_size, check_convolution, check_positive
 from .memory_inputs import MemoryInputs
 from .projection import (
     RMSNorm,
@@ -67,6 +67,7 @@ class Mamba2Config:
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
+        check_chunk_size(self.chunk_size)
         for name in ("expand", "head_size", "state_size", "num_groups"):
             check_positive(name, getattr(self, name))
         check_positive("fastest_decay", self.fastest_decay)

@@ -54,8 +54,8 @@ class MixtureOfMemoriesConfig:
 
     To the loss is added, over the real tokens of a batch and divided by the depth,
     balance_scale * M * sum over m of f_m P_m, where f_m is the share of tokens that
-    chose m and P_m the mean of p^m (top_k where balanced), and z_scale times the mean
-    of logsumexp(W_g x)^2.
+    chose m and P_m the mean of p^m (top_k where either is the same for all memories),
+    and z_scale times the mean of logsumexp(W_g x)^2.
 
     Differs from it in: the short convolutions run over all tokens in their order, so
     that they see the same neighbours in training, prefill and decoding (the published
@@ -350,6 +350,12 @@ def _check_memory(layer: Any, form: Form) -> None:
             f"memory is {type(layer).__name__} with persistent tokens, which a new "
             "memory reads by maps that a mixture has several of; set "
             "persistent_tokens to 0"
+        )
+    if getattr(getattr(layer, "write_rule", None), "schedule", "") == "window":
+        raise ValueError(
+            f"memory is {type(layer).__name__}, whose steps depend on the place of a "
+            "token in its mini-batch, and a memory of a mixture sees a few of those; "
+            "choose titans_lmm"
         )
     if form in ("packed", "dense") and not _has_several(layer):
         raise ValueError(

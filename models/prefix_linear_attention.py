@@ -16,6 +16,7 @@ from .associative_memory import (
 from .interface import Layout
 from .layer_checks import (
     check_choice,
+    check_chunk_size,
     check_convolution,
     check_positive,
     resolve_head_size,
@@ -66,6 +67,7 @@ class PrefixLinearAttentionConfig:
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
+        check_chunk_size(self.chunk_size)
         check_positive("feature_size", self.feature_size)
         check_choice("feature_map", self.feature_map, get_args(PrefixFeatureMap))
 

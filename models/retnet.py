@@ -15,6 +15,7 @@ from .associative_memory import (
 )
 from .interface import Layout
 from .layer_checks import (
+    check_chunk_size,
     check_convolution,
     check_even,
     check_positive,
@@ -57,6 +58,7 @@ class RetNetConfig:
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
+        check_chunk_size(self.chunk_size)
         check_positive("value_ratio", self.value_ratio)
         check_rotary_base(self.rotary_base)
 

@@ -163,7 +163,8 @@ def _write_rows(
     batch, count = jax.tree.leaves(memories)[0].shape[:2]
 
     def rows(a: Array) -> Array:
-        return a.reshape(batch * count, -1, *a.shape[2:])
+        # Not -1 in the place of the length: a batch may have no rows.
+        return a.reshape(batch * count, a.shape[1] // count, *a.shape[2:])
 
     read, after = layer.write_and_read(
         jax.tree.map(rows, inputs),
@@ -171,7 +172,7 @@ def _write_rows(
         None if reset is None else rows(reset),
     )
     after = jax.tree.map(lambda a: a.reshape(batch, count, *a.shape[1:]), after)
-    return read.reshape(batch, -1, *read.shape[2:]), after
+    return read.reshape(batch, read.shape[1] * count, *read.shape[2:]), after
 
 
 def _renew(

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from .associative_memory import AssociativeState, QueryKeyValue, Tails
 from .interface import Layout
 from .layer_checks import (
+    check_chunk_size,
     check_convolution,
     check_positive,
     resolve_head_size,
@@ -102,6 +103,7 @@ class TitansLMMConfig:
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
+        check_chunk_size(self.chunk_size)
         for name in ("num_heads", "memory_depth", "memory_expansion", "loss_window"):
             check_positive(name, getattr(self, name))
         check_positive("update_every", self.update_every)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 from .associative_memory import AssociativeState, Tails
 from .interface import Layout
 from .layer_checks import (
+    check_chunk_size,
     check_convolution,
     check_even,
     check_positive,
@@ -54,6 +55,7 @@ class TTTConfig:
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
+        check_chunk_size(self.chunk_size)
         check_positive("num_heads", self.num_heads)
         check_positive("update_every", self.update_every)
         check_positive("base_learning_rate", self.base_learning_rate)

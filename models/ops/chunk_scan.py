@@ -149,8 +149,7 @@ def split_chunks(tokens: PyTree, chunk_size: int) -> PyTree:
     Raises:
         ValueError: the chunk size is not positive.
     """
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size is {chunk_size}; give at least 1, or None")
+    _check_chunk_size(chunk_size)
 
     def split(x: Array) -> Array:
         batch, time = x.shape[:2]
@@ -204,7 +203,17 @@ def resolve_form(form: str) -> Literal["scan", "parallel"]:
 
 
 def resolve_chunk_size(chunk_size: int | None, time: int) -> int:
-    """The chunk size to run here: fast on the backend unless given, at most `time`."""
+    """The chunk size to run here: fast on the backend unless given, at most `time`.
+
+    Raises:
+        ValueError: the chunk size is not positive.
+    """
     if chunk_size is None:
         chunk_size = 32 if jax.default_backend() == "cpu" else 64
+    _check_chunk_size(chunk_size)
     return min(chunk_size, max(time, 1))
+
+
+def _check_chunk_size(chunk_size: int) -> None:
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size is {chunk_size}; give at least 1, or None")

@@ -45,10 +45,10 @@ class Slots(NamedTuple):
 
 def route(logits: Float[Array, "b t m"], top_k: int) -> Routing:
     """The `top_k` most probable memories of each token."""
-    probability = jax.nn.softmax(logits, axis=-1)
-    weight, chosen = jax.lax.top_k(probability, top_k)
-    weight = weight / jnp.sum(weight, axis=-1, keepdims=True)
-    return Routing(chosen, weight, probability)
+    # By logits, which differ where probabilities have vanished.
+    best, chosen = jax.lax.top_k(logits, top_k)
+    weight = jax.nn.softmax(best, axis=-1)
+    return Routing(chosen, weight, jax.nn.softmax(logits, axis=-1))
 
 
 def selected(
@@ -195,6 +195,8 @@ def _take(x: Array, source: Array) -> Array:
     batch, size = x.shape[:2]
     first = size * jnp.arange(batch, dtype=source.dtype)[:, None]
     index = (jnp.maximum(source, 0) + first).reshape(-1)
+    if not batch * size:
+        return jnp.zeros((*source.shape, *x.shape[2:]), x.dtype)
     rows = x.reshape(batch * size, -1)
     y = rows.at[index].get(mode="promise_in_bounds")
     y = jnp.where((source >= 0).reshape(-1, 1), y, jnp.zeros_like(y))

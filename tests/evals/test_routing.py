@@ -73,6 +73,7 @@ def test_rows_say_where_tokens_of_each_kind_go(model):
     assert found["all", 1, "routed"]["count"] == 8 * TASK.length
     # The value of what is asked for was written to another memory.
     assert found[None, None, "answered_by_writer"]["value"] == 0.0
+    assert found[None, None, "answered_by_chance"]["value"] == 0.0
     assert found[None, None, "routing_entropy"]["value"] < 1e-3
 
 
@@ -93,6 +94,21 @@ def test_a_router_without_a_preference_has_the_entropy_of_chance(model):
     np.testing.assert_allclose(by_metric["routing_entropy"], np.log(4), rtol=1e-6)
     # Ties go to the lowest number: all tokens are in one memory.
     assert by_metric["answered_by_writer"] == 1.0
+    # Nor can another row's value lie elsewhere.
+    assert by_metric["answered_by_chance"] == 1.0
+
+
+def test_answers_by_chance_are_those_of_other_rows(model):
+    """Values below 24 are written to memory 1, which queries read, others to 2."""
+    graphdef, params = nnx.split(model)
+    mixed = nnx.merge(graphdef, params, copy=True)
+    first = jnp.where(jnp.arange(32) < 24, -1.0, 1.0)
+    mixed.embedding.set_value(mixed.embedding[...].at[:, 0].set(first))
+    rows = routing_rows(mixed, TASK, examples=64, batch_size=32)
+    by_metric = {row["metric"]: row["value"] for row in rows}
+    by_chance = by_metric["answered_by_chance"]
+    np.testing.assert_allclose(by_chance, by_metric["answered_by_writer"])
+    assert 0.3 < by_chance < 0.7
 
 
 def test_what_holds_no_mixture_is_told_apart():

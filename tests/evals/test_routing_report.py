@@ -1,6 +1,6 @@
 """The section about where mixtures send their tokens."""
 
-from memzoo.evals.routing import ANSWERED, ENTROPY, KINDS, ROUTED
+from memzoo.evals.routing import ANSWERED, CHANCE, ENTROPY, KINDS, ROUTED
 from memzoo.evals.routing_report import routing_sections
 
 
@@ -48,7 +48,14 @@ def test_the_first_seed_of_the_hardest_setting_is_shown_a_figure_a_block():
     for share in (">12<", ">88<", ">25<", ">75<", "filler", "query"):
         assert share in section.body.replace("\n", "").replace(" <", "<")
     assert ">44<" not in section.body and ">31<" not in section.body
-    assert "Entropy of the routing 0.50 nats; 62% answered" in section.body
+    assert "routing 0.50 nats; 62% answered by the writer." in section.body
+
+
+def test_what_chance_would_answer_is_said_where_it_was_counted():
+    where = {"seed": 0, "block": 0}
+    rows = [row("accuracy", 0.5), *routed(0, 0, 0.125), row(CHANCE, 0.5, **where)]
+    (section,) = routing_sections(rows, {"mixture_of_memories": 0})
+    assert "62% answered by the writer, 50% by chance." in section.body
 
 
 def test_there_is_no_section_without_a_mixture():

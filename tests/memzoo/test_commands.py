@@ -329,6 +329,40 @@ def test_missing_data_is_one_line(call, tmp_path, monkeypatch, task, line):
     assert not (tmp_path / "runs").exists()
 
 
+OWN_MEMORY = """
+from dataclasses import dataclass
+from memzoo.models.delta_net import DeltaNetConfig
+from memzoo.models.mixture_of_memories import MixtureOfMemoriesConfig
+
+@dataclass(frozen=True)
+class OwnConfig:
+    num_heads: int = 2
+
+    def build(self, width, rngs, *, layer_index, depth):
+        plain = DeltaNetConfig(num_heads=self.num_heads)
+        return plain.build(width, rngs, layer_index=layer_index, depth=depth)
+"""
+
+
+@pytest.mark.parametrize(
+    ("memory", "flag", "line"),
+    [
+        ("OwnConfig()", "num-heads 4", ""),
+        ("OwnConfig()", "num-heads 0", "num_heads is 0; give 1 or more"),
+        ("AttentionConfig(num_heads=2)", "num-heads 1", "Attention, which is no Assoc"),
+    ],
+)
+def test_a_mixture_of_memories_of_ones_own(call, tmp_path, memory, flag, line):
+    layer = f"MixtureOfMemoriesConfig(memory={memory})"
+    body = EXPERIMENT.replace("AttentionConfig(num_heads=2)", layer)
+    path = tmp_path / f"{tmp_path.name}.py"
+    path.write_text(OWN_MEMORY + body)
+    code, out, err = call("describe", path, *f"{LAYER}.memory.{flag}".split())
+    assert (code, line in err) == (2 if line else 0, True)
+    assert out.count("mixture_of_memories") == (0 if line else 1)
+    assert err.count("\n") == (1 if line else 0)
+
+
 def test_an_obstacle_in_the_place_of_runs(call, tmp_path, place):
     obstacle = tmp_path / "runs"
     obstacle.write_text("here already")

@@ -60,3 +60,13 @@ def test_laws_with_a_network_for_a_memory(name):
     if name == "titans_mac":
         memory = dataclasses.replace(DEEP, persistent_tokens=0)
     return check_layer(LAYERS[name](**(SMALL[name] | {"memory": memory})))
+
+
+@pytest.mark.parametrize("size", [0, -3])
+@pytest.mark.parametrize("name", LAYERS)
+def test_chunks_without_a_token_are_refused(name, size):
+    kind = LAYERS[name]
+    if "chunk_size" not in {field.name for field in dataclasses.fields(kind)}:
+        return
+    with pytest.raises(ValueError, match=f"chunk_size is {size}; give 1 or more, or"):
+        kind(chunk_size=size)

@@ -24,6 +24,7 @@ from memzoo.models.mixture_of_memories import MixtureOfMemoriesConfig
 from memzoo.models.prefix_linear_attention import PrefixLinearAttentionConfig
 from memzoo.models.retnet import RetNetConfig
 from memzoo.models.titans_lmm import TitansLMMConfig
+from memzoo.models.ttt_linear import TTTLinearConfig
 
 WIDTH = 8
 GATED = GatedDeltaNetConfig(num_heads=2, value_ratio=1, chunk_size=4)
@@ -297,7 +298,7 @@ def test_losses_and_metrics_are_their_formulas(subject, plain):
     np.testing.assert_allclose(losses["routing_loss"], wanted, rtol=1e-5)
 
 
-def test_equal_use_is_the_least_balance_loss(subject):
+def test_the_balance_loss_of_equal_probabilities_and_of_one_set(subject):
     layer, _, x = subject(MixtureOfMemoriesConfig(memory=GATED))
     layer.router.kernel[...] = jnp.zeros_like(layer.router.kernel[...])
     _, metrics = _numbers(layer, x)
@@ -381,6 +382,7 @@ def test_what_a_network_cannot_do_is_refused(options, message):
         (GatedDeltaNetConfig(prefix=True), "GatedDeltaNet, .*; set prefix to False$"),
         (PrefixLinearAttentionConfig(num_heads=2), ".*ion, .*; choose another layer$"),
         (AttentionConfig(num_heads=2), "Attention, which is no Associa"),
+        (TTTLinearConfig(num_heads=2), "TTT, whose steps depend on the place"),
     ],
 )
 def test_memories_that_a_mixture_cannot_hold_are_refused(memory, message):

@@ -222,3 +222,21 @@ def test_weights_have_the_gradient_of_the_formula(x64):
 
     found = jax.grad(lambda x: route(x, 2).weight[0, 0, 0])(logits)
     np.testing.assert_allclose(found, jax.grad(ratio)(logits), rtol=1e-9, atol=1e-15)
+
+
+def test_memories_are_chosen_where_probabilities_have_vanished():
+    logits = jnp.array([[[200.0, 0.0, -200.0, 90.0]]])
+    routing = route(logits, 2)
+    assert routing.probability[0, 0, 3] == routing.probability[0, 0, 1] == 0.0
+    np.testing.assert_array_equal(routing.chosen, [[[0, 3]]])
+    np.testing.assert_array_equal(routing.weight, [[[1.0, 0.0]]])
+
+
+@pytest.mark.parametrize("size", [3, None])
+def test_nothing_is_moved_out_of_nothing(size):
+    chosen = jnp.zeros((BATCH, 0, TOP), jnp.int32)
+    slots, _ = _slots(chosen, np.ones((BATCH, 0), bool), size)
+    slots = jax.tree.map(jnp.asarray, slots)
+    moved = tokens_to_slots(jnp.ones((BATCH, 0, 5)), slots, chosen)
+    assert moved.shape == (*slots.pair.shape, 5) and not np.any(moved)
+    assert slots_to_choices(moved, slots, chosen).shape == (BATCH, 0, TOP, 5)

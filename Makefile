@@ -87,7 +87,7 @@ mixtures: $(STAMP)
 	$(BIN)/memzoo recall --name mixtures --num-pairs 16 --tokens-per-pair 4 \
 		--ablate $(MIXTURE) --learning-rates 1e-2 --seeds 0,1,2 --steps 600
 	$(BIN)/memzoo recall --name mixtures-32 $(MIXED) --num-pairs 32 --vocab-size 256 --steps 1000
-	$(BIN)/memzoo recall --name mixtures-64 $(MIXED) --num-pairs 64 --vocab-size 512 --steps 2000
+	$(BIN)/memzoo recall --name mixtures-64 $(MIXED) --num-pairs 64 --vocab-size 512 --steps 6000
 
 SETS := --task set_disjointness --vocab-size 272 --width 36 \
 	--sizes 1:2,2:1,2:4,4:2,4:16,16:4 --read-sizes 4:16,16:4,4:64,64:4,4:256,256:4 \

@@ -147,7 +147,7 @@ def inputs_of_slots(
     """
     graphdef, own, rest = _split(layer)
     batch, slots = place.shape
-    chunks = which.size
+    chunks, size = which.size, slots // max(which.shape[1], 1)
 
     def one(each: tuple[Any, Array, Array]) -> Any:
         own, x, place = each
@@ -160,8 +160,8 @@ def inputs_of_slots(
         one,
         (
             jax.tree.map(lambda a: a[which.reshape(-1)], own),
-            x.reshape(chunks, -1, x.shape[2]),
-            place.reshape(chunks, -1),
+            x.reshape(chunks, size, x.shape[2]),
+            place.reshape(chunks, size),
         ),
     )
     # chunk, slot and the one token of the row

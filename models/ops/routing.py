@@ -101,7 +101,8 @@ def assign_slots(
         which = jnp.sum(index >= end[:, None, :], axis=2, dtype=jnp.int32)
         which = jnp.minimum(which, num_memories - 1)
     place = jnp.where(there, start[:, None, :] * chunk_size + rank, -1)
-    of_choice = jnp.take_along_axis(place, chosen, axis=2).reshape(batch, -1)
+    of_choice = jnp.take_along_axis(place, chosen, axis=2)
+    of_choice = of_choice.reshape(batch, time * top_k)
     outside = count * chunk_size
     pair = jnp.full((batch, outside), -1, jnp.int32)
     pair = pair.at[

@@ -212,7 +212,7 @@ def _round(
     carry, outputs = jax.lax.scan(run, carry, (tokens, parts))
 
     def take_tokens(y: Array) -> Array:
-        y = y.reshape(-1, *y.shape[2:])
+        y = y.reshape(y.shape[0] * y.shape[1], *y.shape[2:])
         y = jnp.moveaxis(y, 0, 1)
         y = y.reshape(rows, grid.slots, *y.shape[3:])
         return _resized(y, slot, time) if straight else move(y, slot, token)

@@ -3,10 +3,14 @@
 import dataclasses
 import typing
 
+import jax
+import jax.numpy as jnp
 import pytest
+from flax import nnx
 
 from memzoo.models import LAYERS, LayerConfig
 from memzoo.models.gated_delta_net import GatedDeltaNetConfig
+from memzoo.models.mixture_of_memories import MixtureOfMemoriesConfig
 from memzoo.models.sliding_window_attention import SlidingWindowAttentionConfig
 from memzoo.models.titans_lmm import TitansLMMConfig
 from memzoo.testing import check_layer
@@ -60,6 +64,25 @@ def test_laws_with_a_network_for_a_memory(name):
     if name == "titans_mac":
         memory = dataclasses.replace(DEEP, persistent_tokens=0)
     return check_layer(LAYERS[name](**(SMALL[name] | {"memory": memory})))
+
+
+WITHOUT_TAILS = MixtureOfMemoriesConfig(
+    memory=GatedDeltaNetConfig(num_heads=2, convolution_size=0)
+)
+
+
+@pytest.mark.parametrize("rows, time", [(0, 5), (0, 0), (2, 0)])
+@pytest.mark.parametrize(
+    "config",
+    [*(kind(**SMALL.get(name, {})) for name, kind in LAYERS.items()), WITHOUT_TAILS],
+    ids=lambda config: type(config).__name__,
+)
+def test_batches_may_have_no_rows_or_tokens(config, rows, time):
+    def run():
+        layer = config.build(32, nnx.Rngs(0), layer_index=0, depth=2)
+        return layer(jnp.zeros((rows, time, 32)), layer.init_state(rows, 8))[0]
+
+    assert jax.eval_shape(run).shape == (rows, time, 32)
 
 
 @pytest.mark.parametrize("size", [0, -3])

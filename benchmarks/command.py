@@ -21,6 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ..evals.figures import duration_text
 from .cases import OWN_PEERS, Peer, peers_of, select_growth, select_rows
 from .environments import prepare, require
 from .gpu import (
@@ -239,11 +240,14 @@ def _progress(console: Console, total: int) -> Iterator[Callable[[str], None]]:
 
 
 def _lines(console: Console, total: int) -> Callable[[str], None]:
-    begun, steps = time.monotonic(), itertools.count(1)
+    begun, steps = time.monotonic(), itertools.count()
 
     def advance(text: str) -> None:
-        seconds = time.monotonic() - begun
-        line = f"{next(steps)}/{total}  {seconds:.0f} s  {text}"
+        seconds, done = time.monotonic() - begun, next(steps)
+        line = f"{done + 1}/{total}  {seconds:.0f} s  {text}"
+        if done:
+            left = seconds / done * (total - done)
+            line += f"  (about {duration_text(left)} left)"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     return advance

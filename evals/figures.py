@@ -348,6 +348,13 @@ def byte_text(count: int) -> str:
     return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
 
 
+def duration_text(seconds: float) -> str:
+    """Seconds as people read them: 45 s, 12 min, 2.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def _point_name(
     axes: Axes, cell: Cell, sizes: Sequence[int], taken: list[float]
 ) -> None:

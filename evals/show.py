@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from .figures import byte_text, length_text
+from .figures import byte_text, duration_text, length_text
 from .needle_report import by_length
 from .orders import orders
 from .readings import by_title, gains
@@ -85,11 +85,7 @@ class Announcer:
         if done <= 0:
             return ""
         seconds = passed / done * (self._missing - done)
-        if seconds < 90:
-            return f"about {seconds:.0f} s left"
-        if seconds < 5400:
-            return f"about {seconds / 60:.0f} min left"
-        return f"about {seconds / 3600:.1f} h left"
+        return f"about {duration_text(seconds)} left"
 
     def _say(self, line: str) -> None:
         if self._shown:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .figures import byte_text
+from .figures import byte_text, duration_text
 from .stream import SETTLED, Streamed
 
 _LINE_SECONDS = 10.0
@@ -61,14 +61,14 @@ class StreamScreen:
         self._last = now
         if self._total is not None:
             left = (self._total - tokens) / speed
-            text += f", about {_duration(left)} left"
+            text += f", about {duration_text(left)} left"
         self._console.print(text, soft_wrap=True, markup=False)
 
 
 def summary(streamed: Streamed) -> Sequence[str]:
     """How long it took and what it held, in sentences."""
     lines = [
-        f"{streamed.length:,} tokens in {_duration(streamed.seconds)}: "
+        f"{streamed.length:,} tokens in {duration_text(streamed.seconds)}: "
         f"{streamed.tokens_per_second:,.0f} tokens a second, once it was compiled"
     ]
     if streamed.resident:
@@ -86,9 +86,3 @@ def _few(marks: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """The first, the one where memory is settled, and the last."""
     settled = [mark for mark in marks if mark[0] >= SETTLED][:1]
     return list(dict.fromkeys([marks[0], *settled, marks[-1]]))
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -119,7 +119,9 @@ def test_without_a_terminal_every_step_is_a_line(monkeypatch, capsys):
     assert run(BenchConfig(rows="delta")) == 0
     first, second = capsys.readouterr().err.splitlines()
     assert re.fullmatch(r"1/\d+  0 s  preparing memzoo delta:2048", first)
-    assert re.fullmatch(r"2/\d+  0 s  round 1/7: fla \[delta:2048\]", second)
+    assert re.fullmatch(
+        r"2/\d+  0 s  round 1/7: fla \[delta:2048\]  \(about \d+ s left\)", second
+    )
 
 
 def test_results_are_printed_as_json_and_written_as_a_page(

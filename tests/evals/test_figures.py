@@ -7,7 +7,13 @@ import xml.etree.ElementTree
 import pytest
 
 from memzoo.evals import figures
-from memzoo.evals.figures import Curve, byte_text, length_text, seed_strip
+from memzoo.evals.figures import (
+    Curve,
+    byte_text,
+    duration_text,
+    length_text,
+    seed_strip,
+)
 from memzoo.evals.summary import Cell, Run
 
 
@@ -114,6 +120,14 @@ def test_the_trained_length_is_marked_and_lengths_are_short(drawn):
     for text in ("256", "1k"):
         assert f">{text}<" in drawn["length"]
     assert [length_text(n) for n in (100, 1024, 16_384)] == ["100", "1k", "16k"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")],
+)
+def test_durations_as_people_read_them(seconds, text):
+    assert duration_text(seconds) == text
 
 
 def test_a_map_has_a_field_for_every_length_and_depth(drawn):

@@ -10,6 +10,7 @@ from flax import nnx
 
 from memzoo.configs.presets.mqar import comparable_layer
 from memzoo.data.mqar import MqarConfig
+from memzoo.evals import routing
 from memzoo.evals.routing import (
     KINDS,
     has_mixture,
@@ -109,6 +110,21 @@ def test_answers_by_chance_are_those_of_other_rows(model):
     by_chance = by_metric["answered_by_chance"]
     np.testing.assert_allclose(by_chance, by_metric["answered_by_writer"])
     assert 0.3 < by_chance < 0.7
+
+
+def test_chance_has_no_regard_to_the_row(model, monkeypatch):
+    """Every row keeps to one memory: answered by the writer, by chance in half."""
+
+    def by_row(graphdef, parameters, tokens):
+        memory = jnp.arange(tokens.shape[0])[:, None, None] % 2
+        chosen = jnp.broadcast_to(memory, (*tokens.shape, 1))
+        return {0: (chosen, jnp.ones(chosen.shape), jax.nn.one_hot(chosen[..., 0], 4))}
+
+    monkeypatch.setattr(routing, "_routings", by_row)
+    rows = routing_rows(model, TASK, examples=8, batch_size=4)
+    by_metric = {row["metric"]: row["value"] for row in rows}
+    assert by_metric["answered_by_writer"] == 1.0
+    assert by_metric["answered_by_chance"] == 0.5
 
 
 def test_what_holds_no_mixture_is_told_apart():

@@ -1,24 +1,58 @@
 """What is installed is what is in the tree."""
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-PACKAGE_DIR = PROJECT["tool"]["setuptools"]["package-dir"]
+PACKAGES = PROJECT["tool"]["setuptools"]["packages"]
+TOPS = ("models", "train", "data", "configs", "evals", "benchmarks")
 
 
 def test_every_package_of_the_tree_is_listed():
     found = {
-        "memzoo" if path == ROOT / "memzoo" else "memzoo." + ".".join(parts)
-        for top in ("memzoo", *(Path(p).parts[0] for p in PACKAGE_DIR.values()))
+        ".".join(("memzoo", *init.parent.relative_to(ROOT).parts))
+        for top in TOPS
         for init in (ROOT / top).rglob("__init__.py")
-        for path in [init.parent]
-        for parts in [path.relative_to(ROOT).parts]
     }
-    assert found == set(PROJECT["tool"]["setuptools"]["packages"])
-    assert found == set(PACKAGE_DIR)
+    assert found | {"memzoo"} == set(PACKAGES)
+
+
+def test_the_import_name_holds_every_top_level_folder():
+    """Editors follow these links; a Python file never names them."""
+    assert os.readlink(ROOT / "src" / "memzoo") == "../memzoo"
+    for top in TOPS:
+        assert os.readlink(ROOT / "memzoo" / top) == f"../{top}"
+    links = {p.name for p in (ROOT / "memzoo").iterdir() if p.is_symlink()}
+    assert links == set(TOPS)
+
+
+@pytest.mark.slow
+def test_wheel_of_the_tree_wheel_of_the_sdist_and_the_tree_hold_the_same(tmp_path):
+    build = [sys.executable, "-m", "build", "--outdir"]
+    for name, kind in (("both", []), ("wheel", ["--wheel"])):
+        subprocess.run([*build, tmp_path / name, *kind, ROOT], check=True)
+    held = []
+    for name in ("both", "wheel"):
+        [wheel] = (tmp_path / name).glob("*.whl")
+        names = zipfile.ZipFile(wheel).namelist()
+        held.append({n for n in names if not n.startswith("memzoo-")})
+    assert held[0] == held[1]
+    tree = {
+        str(Path("memzoo", path.relative_to(ROOT if top != "memzoo" else ROOT / top)))
+        for top in (*TOPS, "memzoo")
+        for path in (ROOT / top).rglob("*.py")
+        if not (top == "memzoo" and path.parent != ROOT / top)
+    }
+    assert tree == {n for n in held[0] if n.endswith(".py")}
+    assert "memzoo/py.typed" in held[0]
 
 
 def test_constraints_hold_pins_without_addresses():
@@ -42,8 +76,8 @@ def test_constraints_pin_every_dependency():
 
 def test_relative_imports_inside_the_package():
     """Absolute ones would make two worlds for type checkers."""
-    for package in PACKAGE_DIR.values():
-        for path in (ROOT / package).rglob("*.py"):
+    for top in (*TOPS, "memzoo"):
+        for path in (ROOT / top).rglob("*.py"):
             if path.name.endswith("torch.py"):
                 continue
             assert not re.search(

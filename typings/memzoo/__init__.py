@@ -1,1 +1,0 @@
-../../memzoo/__init__.py

@@ -1,1 +1,0 @@
-../../memzoo/__main__.py

@@ -1,1 +1,0 @@
-../../memzoo/generate.py

@@ -1,1 +1,0 @@
-../../memzoo/prefix_laws.py

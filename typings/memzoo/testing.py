@@ -1,1 +1,0 @@
-../../memzoo/testing.py

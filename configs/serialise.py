@@ -10,7 +10,7 @@ import typing
 from typing import Any
 
 from ..data import TASKS
-from ..models import LAYERS
+from ..models import LAYERS, LayerConfig
 from .experiment import ExperimentConfig
 
 SCHEMA = 1
@@ -93,6 +93,10 @@ def _decode(value: Any, expected: Any, where: str) -> Any:
             choices = ", ".join(map(str, typing.get_args(expected)))
             raise ValueError(f"{where} is {value!r}; choose one of {choices}")
         return value
+    if expected is LayerConfig and isinstance(value, dict):
+        return _decode_typed(value, list(LAYERS.values()), where)
+    if expected is LayerConfig:
+        raise _wrong(value, "an object", where)
     if dataclasses.is_dataclass(expected):
         return _decode_dataclass(value, expected, where)
     return _decode_scalar(value, expected, where)

@@ -2,26 +2,18 @@
 
 import dataclasses
 import json
-import re
 from contextlib import suppress
 from typing import Any
 
+from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
 from .configs.presets import PRESETS
 from .configs.serialise import type_name
 from .models import LAYERS
-from .models.gated_short_convolution import GatedShortConvolution
 from .models.interface import MemoryLayer
-from .models.mixture_of_memories import MixtureOfMemories
-from .models.neural_memory_layer import NeuralMemoryLayer
-
-_FAMILIES = {
-    "SCALAR_DECAY": "scalar decay",
-    "TAYLOR": "scalar decay",
-    "DELTA": "delta rule",
-}
+from .models.layer_config import LayerConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,8 +37,8 @@ def catalogue() -> list[dict[str, object]]:
     return [
         {
             "name": name,
-            "family": _family(layer),
-            "paper": _paper(kind),
+            "family": kind.family,
+            "paper": kind.paper(),
             "state": layer.state_growth,
             "presets": presets[name],
             "refuses": [] if layer.accepts_prefix else ["prefix"],
@@ -57,12 +49,8 @@ def catalogue() -> list[dict[str, object]]:
     ]
 
 
-def _abstract(config: object) -> MemoryLayer:
-    from flax import nnx
-
-    return nnx.eval_shape(
-        lambda: config.build(64, nnx.Rngs(0), layer_index=0, depth=2)  # type: ignore
-    )
+def _abstract(config: LayerConfig) -> MemoryLayer:
+    return nnx.eval_shape(lambda: config.build(64, nnx.Rngs(0), layer_index=0, depth=2))
 
 
 def _prefix_option(config: Any) -> str | None:
@@ -80,28 +68,6 @@ def _prefix_option(config: Any) -> str | None:
             if _abstract(dataclasses.replace(config, **fields)).accepts_prefix:
                 return option
     return None
-
-
-def _family(layer: MemoryLayer) -> str:
-    from .models import update_rules
-
-    rule = getattr(layer, "rule", None)
-    for constant, family in _FAMILIES.items():
-        if rule is not None and getattr(update_rules, constant) == rule:
-            return family
-    if isinstance(layer, MixtureOfMemories):
-        return "mixture"
-    if isinstance(layer, GatedShortConvolution):
-        return "convolution"
-    if isinstance(getattr(layer, "memory", layer), NeuralMemoryLayer):
-        return "neural memory"
-    return "softmax attention"
-
-
-def _paper(kind: type) -> str:
-    """The paper that a config's docstring names first."""
-    found = re.search(r"arXiv:(\d{4}\.\d{5})", kind.__doc__ or "")
-    return f"arXiv:{found.group(1)}" if found else ""
 
 
 def show_catalogue(options: ListOptions) -> int:

@@ -1,11 +1,11 @@
-"""The registry: every layer of the zoo by its name."""
-
-from typing import Any
+"""The registry: every layer of the zoo by its name, one row each."""
 
 from .attention import AttentionConfig
 from .delta_net import DeltaNetConfig
 from .gated_delta_net import GatedDeltaNetConfig
 from .gated_short_convolution import GatedShortConvolutionConfig
+from .layer_config import LayerConfig as LayerConfig
+from .layer_config import RegisteredConfig
 from .linear_attention import LinearAttentionConfig
 from .mamba2 import Mamba2Config
 from .mixture_of_memories import MixtureOfMemoriesConfig
@@ -20,39 +20,7 @@ from .titans_mal import TitansMALConfig
 from .ttt_linear import TTTLinearConfig
 from .ttt_mlp import TTTMLPConfig
 
-AssociativeConfig = (
-    LinearAttentionConfig
-    | RetNetConfig
-    | Mamba2Config
-    | DeltaNetConfig
-    | GatedDeltaNetConfig
-    | TitansLMMConfig
-)
-"""Layers that a mixture holds several of."""
-# Only here are all of them known; a memory of one's own is none of them.
-MixtureOfMemoriesConfig.__annotations__["memory"] = AssociativeConfig | Any
-
-LayerConfig = (
-    AttentionConfig
-    | SlidingWindowAttentionConfig
-    | LinearAttentionConfig
-    | RetNetConfig
-    | Mamba2Config
-    | DeltaNetConfig
-    | GatedDeltaNetConfig
-    | GatedShortConvolutionConfig
-    | PrefixLinearAttentionConfig
-    | PrefixAttentionConfig
-    | MixtureOfMemoriesConfig
-    | TitansLMMConfig
-    | TitansMAGConfig
-    | TitansMALConfig
-    | TitansMACConfig
-    | TTTLinearConfig
-    | TTTMLPConfig
-)
-
-LAYERS: dict[str, type[LayerConfig]] = {
+LAYERS: dict[str, type[RegisteredConfig]] = {
     "attention": AttentionConfig,
     "sliding_window_attention": SlidingWindowAttentionConfig,
     "linear_attention": LinearAttentionConfig,

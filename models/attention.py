@@ -1,7 +1,7 @@
 """Exact softmax attention, over everything or over a window."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from .layer_checks import (
     check_rotary_base,
     resolve_head_size,
 )
+from .layer_config import Family, RegisteredConfig
 from .ops.attention import attention
 from .ops.rotary import rotary
 from .ops.visibility import ALWAYS_VISIBLE
@@ -33,8 +34,10 @@ Implementation = Literal["auto", "blockwise", "reference", "cudnn"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SoftmaxAttentionConfig:
+class SoftmaxAttentionConfig(RegisteredConfig):
     """What attention over everything and over a window have in common."""
+
+    family: ClassVar[Family] = "softmax attention"
 
     num_heads: int = 4
     head_size: int | None = None

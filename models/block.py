@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from . import LayerConfig
 from .interface import (
     AuxiliaryLoss,
     Layout,
@@ -16,6 +15,7 @@ from .interface import (
     Metric,
 )
 from .layer_checks import check_positive
+from .layer_config import LayerConfig
 from .projection import RMSNorm, output_gain, projection
 
 RematPolicy = Literal["none", "full", "dots", "dots_with_no_batch_dims"]
@@ -41,7 +41,7 @@ class Group:
         if not self.layers:
             raise ValueError("a group of the pattern has no layers; name at least one")
         for index, layer in enumerate(self.layers):
-            if not hasattr(layer, "build"):
+            if not isinstance(layer, LayerConfig):
                 raise ValueError(
                     f"pattern.layers[{index}] is {layer!r}; give a layer config"
                 )

@@ -1,6 +1,7 @@
 """DeltaNet: a matrix memory that corrects what it holds at a key."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from .associative_memory import (
 )
 from .interface import Layout
 from .layer_checks import check_chunk_size, check_convolution, resolve_head_size
+from .layer_config import Family, RegisteredConfig
 from .memory_inputs import MemoryInputs
 from .ops.normalisation import l2_normalise
 from .projection import RMSNorm, merge_heads, output_gain, projection
@@ -22,7 +24,7 @@ from .update_rules import DELTA
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeltaNetConfig:
+class DeltaNetConfig(RegisteredConfig):
     """DeltaNet (Yang et al. 2024, arXiv:2406.06484).
 
     Per head, with keys and queries of length 1 and beta_t = sigmoid(w_b . x_t):
@@ -32,6 +34,8 @@ class DeltaNetConfig:
 
     Differs from it in: nothing; the output gate is left out, as in the paper.
     """
+
+    family: ClassVar[Family] = "delta rule"
 
     num_heads: int = 4
     head_size: int | None = None

@@ -1,6 +1,7 @@
 """Gated DeltaNet: the delta rule on a memory that also forgets."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from .layer_checks import (
     check_positive,
     resolve_head_size,
 )
+from .layer_config import Family, RegisteredConfig
 from .memory_inputs import MemoryInputs
 from .ops.normalisation import l2_normalise
 from .prefix import Encoder
@@ -30,7 +32,7 @@ from .update_rules import DELTA
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatedDeltaNetConfig:
+class GatedDeltaNetConfig(RegisteredConfig):
     """Gated DeltaNet (Yang, Kautz and Hatamizadeh 2024, arXiv:2412.06464).
 
     Per head, with keys and queries of length 1 and beta_t = sigmoid(w_b . x_t):
@@ -53,6 +55,8 @@ class GatedDeltaNetConfig:
     Differs from it in: nothing but the option; sizes are free (published: heads of 256,
     values twice as large).
     """
+
+    family: ClassVar[Family] = "delta rule"
 
     num_heads: int = 4
     """Heads of queries and keys."""

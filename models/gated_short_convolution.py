@@ -1,7 +1,7 @@
 """A gated short convolution: local mixing with a state of a few tokens."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +10,12 @@ from jaxtyping import Array, Float, Int
 
 from .interface import Layout, MemoryLayer
 from .layer_checks import check_convolution, check_positive
+from .layer_config import Family, RegisteredConfig
 from .projection import ShortConvolution, output_gain, projection
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatedShortConvolutionConfig:
+class GatedShortConvolutionConfig(RegisteredConfig):
     """Gated short convolution, BaseConv of Based (Arora et al. 2024, arXiv:2402.18668).
 
     With W_u and W_g to `expansion` times the width and a depthwise causal convolution
@@ -25,6 +26,8 @@ class GatedShortConvolutionConfig:
     Differs from it in: W_u and W_g are two maps, there halves of one of width
     expand_proj = 2 `expansion`, which is the same.
     """
+
+    family: ClassVar[Family] = "convolution"
 
     convolution_size: int = 3
     """Taps of the convolution."""

@@ -1,7 +1,7 @@
 """Linear attention: an additive matrix memory read through a feature map."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import jax.numpy as jnp
 from flax import nnx
@@ -20,6 +20,7 @@ from .layer_checks import (
     check_convolution,
     resolve_head_size,
 )
+from .layer_config import Family, RegisteredConfig
 from .memory_inputs import MemoryInputs
 from .ops import feature_maps
 from .projection import RMSNorm, merge_heads, output_gain, projection
@@ -29,7 +30,7 @@ FeatureMap = Literal["identity", "elu_plus_one", "relu", "taylor"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearAttentionConfig:
+class LinearAttentionConfig(RegisteredConfig):
     """Linear attention (Katharopoulos et al. 2020, arXiv:2006.16236).
 
     Per head, with feature map phi:
@@ -40,6 +41,8 @@ class LinearAttentionConfig:
     Differs from it in: short convolutions before the feature map; without the
     normaliser, a root-mean-square norm a head as in flash-linear-attention.
     """
+
+    family: ClassVar[Family] = "scalar decay"
 
     num_heads: int = 4
     head_size: int | None = None

@@ -1,6 +1,8 @@
 """Mamba-2's state space layer: a matrix memory with one data-dependent decay a head."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from .associative_memory import (
 from .decay_init import init_log_a, init_time_bias
 from .interface import Layout
 from .layer_checks import check_chunk_size, check_convolution, check_positive
+from .layer_config import Family, RegisteredConfig
 from .memory_inputs import MemoryInputs
 from .projection import (
     RMSNorm,
@@ -29,7 +32,7 @@ from .update_rules import SCALAR_DECAY
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mamba2Config:
+class Mamba2Config(RegisteredConfig):
     """The SSD layer of Mamba-2 (Dao and Gu 2024, arXiv:2405.21060).
 
     Per head, with x, B, C after one short convolution and SiLU:
@@ -46,6 +49,9 @@ class Mamba2Config:
     Differs from it in: nothing in the layer; the projection is kept as five maps
     instead of one. The gate z can be left out.
     """
+
+    family: ClassVar[Family] = "scalar decay"
+    small: ClassVar[Mapping[str, Any]] = {"head_size": 16, "state_size": 8}
 
     expand: int = 2
     """Inner width over width."""

@@ -1,9 +1,9 @@
 """Mixture of memories: several memories of one kind, a few written by each token."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from .associative_memory import AssociativeMemory
 from .gated_delta_net import GatedDeltaNetConfig
 from .interface import AuxiliaryLoss, Layout, MemoryLayer, Metric
 from .layer_checks import check_choice
+from .layer_config import Family, LayerConfig, RegisteredConfig
 from .memory_copies import (
     Tails,
     inputs_of_copies,
@@ -32,14 +33,11 @@ from .ops.routing import Routing, Slots, route, selected, tokens_to_slots
 from .projection import projection
 from .routed_writes import Copies, with_skip, write_dense, write_grouped, write_token
 
-if TYPE_CHECKING:
-    from . import AssociativeConfig
-
 Form = Literal["auto", "packed", "padded", "dense"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MixtureOfMemoriesConfig:
+class MixtureOfMemoriesConfig(RegisteredConfig):
     """Mixture-of-Memories (Du et al. 2025, arXiv:2502.13685), over any memory.
 
     With p_t = softmax(W_g x_t), the memories I_t of its top_k largest entries and
@@ -64,7 +62,10 @@ class MixtureOfMemoriesConfig:
     be given noise in training.
     """
 
-    memory: "AssociativeConfig" = field(default_factory=GatedDeltaNetConfig)
+    family: ClassVar[Family] = "mixture"
+    small: ClassVar[Mapping[str, Any]] = {"memory": GatedDeltaNetConfig(chunk_size=8)}
+
+    memory: LayerConfig = field(default_factory=GatedDeltaNetConfig)
     """The memory that there are several of; its chunk_size is used here too."""
     num_memories: int = 4
     """Memories that tokens are routed to, M."""
@@ -137,10 +138,12 @@ class MixtureOfMemories(MemoryLayer[MixtureState]):
         own = not config.single_kv_proj
         copies = config.num_memories + config.shared_memory if own else 1
         layers = [
-            config.memory.build(width, rngs, layer_index=layer_index, depth=depth)
+            _check_memory(
+                config.memory.build(width, rngs, layer_index=layer_index, depth=depth),
+                config.form,
+            )
             for _ in range(copies)
         ]
-        _check_memory(layers[0], config.form)
         self.config = config
         self.depth = depth
         self.router = projection(width, config.num_memories, rngs)
@@ -332,7 +335,12 @@ def _has_several(layer: AssociativeMemory) -> bool:
     return rule is not None and rule.several is not None
 
 
-def _check_memory(layer: Any, form: Form) -> None:
+def _check_memory(layer: MemoryLayer[Any], form: Form) -> AssociativeMemory:
+    """Return the layer that a mixture can hold.
+
+    Raises:
+        ValueError: it cannot hold this one.
+    """
     if not isinstance(layer, AssociativeMemory):
         raise ValueError(
             f"memory is {type(layer).__name__}, which is no AssociativeMemory; choose "
@@ -362,3 +370,4 @@ def _check_memory(layer: Any, form: Form) -> None:
             f"form is {form!r}, which is for matrix memories, and memory is "
             f"{type(layer).__name__}; choose auto or padded"
         )
+    return layer

@@ -1,7 +1,7 @@
 """Prefix linear attention: the recurrent layer of "Just read twice"."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import jax.numpy as jnp
 from flax import nnx
@@ -21,6 +21,7 @@ from .layer_checks import (
     check_positive,
     resolve_head_size,
 )
+from .layer_config import Family, RegisteredConfig
 from .memory_inputs import MemoryInputs
 from .ops import feature_maps
 from .prefix import Encoder
@@ -33,7 +34,7 @@ _EPSILON = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrefixLinearAttentionConfig:
+class PrefixLinearAttentionConfig(RegisteredConfig):
     """Prefix linear attention, JRT-RNN (Arora et al. 2024, arXiv:2407.05483).
 
     Per head, with feature map phi, over a document whose first M tokens are its prefix
@@ -51,6 +52,8 @@ class PrefixLinearAttentionConfig:
     product of two numbers is one feature, not two, unless `feature_map` is
     taylor_full; convolutions and another feature map are options.
     """
+
+    family: ClassVar[Family] = "scalar decay"
 
     num_heads: int = 4
     feature_size: int = 16

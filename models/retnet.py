@@ -1,6 +1,7 @@
 """RetNet's retention: a matrix memory with one fixed decay a head."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from .layer_checks import (
     check_rotary_base,
     resolve_head_size,
 )
+from .layer_config import Family, RegisteredConfig
 from .memory_inputs import MemoryInputs
 from .ops.rotary import rotary
 from .projection import RMSNorm, merge_heads, output_gain, projection
@@ -29,7 +31,7 @@ from .update_rules import SCALAR_DECAY
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetNetConfig:
+class RetNetConfig(RegisteredConfig):
     """Multi-scale retention (Sun et al. 2023, arXiv:2307.08621).
 
     Head h = 0, 1, ... with queries and keys rotated by position:
@@ -42,6 +44,8 @@ class RetNetConfig:
     place of group norm, no normaliser (as in flash-linear-attention); optional short
     convolutions, with SiLU; the gate can be left out.
     """
+
+    family: ClassVar[Family] = "scalar decay"
 
     num_heads: int = 4
     head_size: int | None = None

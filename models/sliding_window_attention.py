@@ -1,6 +1,8 @@
 """Softmax attention over the last tokens alone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from flax import nnx
 from jaxtyping import Array
@@ -18,6 +20,8 @@ class SlidingWindowAttentionConfig(SoftmaxAttentionConfig):
 
     Differs from it in: no global and no dilated tokens.
     """
+
+    small: ClassVar[Mapping[str, Any]] = {"window": 6}
 
     window: int = 64
     """Tokens that a token sees, itself included."""

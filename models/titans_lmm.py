@@ -1,8 +1,9 @@
 """Titans' long-term memory: a network that learns the sequence while it reads it."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from .layer_checks import (
     check_positive,
     resolve_head_size,
 )
+from .layer_config import Family, RegisteredConfig
 from .neural_memory_layer import NeuralInputs, NeuralMemoryLayer
 from .ops.memory_network import MemoryNetwork
 from .ops.normalisation import l2_normalise
@@ -27,7 +29,7 @@ from .projection import RMSNorm, merge_heads, output_gain, projection
 
 
 @dataclass(frozen=True, kw_only=True)
-class TitansLMMConfig:
+class TitansLMMConfig(RegisteredConfig):
     """The neural long-term memory of Titans (Behrouz et al. 2024, arXiv:2501.00663).
 
     Per head, with keys and queries of length 1 and M a small network (equations 11 to
@@ -54,6 +56,13 @@ class TitansLMMConfig:
     memories diverge without (None: as published); the short convolutions do not reach
     from the first tokens back into the persistent ones, and no window holds both.
     """
+
+    family: ClassVar[Family] = "neural memory"
+    small: ClassVar[Mapping[str, Any]] = {
+        "update_every": 4,
+        "memory_depth": 1,
+        "persistent_tokens": 2,
+    }
 
     num_heads: int = 4
     head_size: int | None = None
@@ -133,6 +142,12 @@ class TitansLMMConfig:
     ) -> "TitansLMM":
         del layer_index
         return TitansLMM(self, width, rngs, depth)
+
+
+SMALL_MEMORY = TitansLMMConfig(
+    num_heads=2, memory_depth=1, update_every=4, chunk_size=8, persistent_tokens=0
+)
+"""Memory of the small sizes of layers that hold one."""
 
 
 class TitansLMM(NeuralMemoryLayer):

@@ -1,7 +1,8 @@
 """Titans with its memory as context: a segment attends to what was learned."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from .interface import Layout, MemoryLayer, Metric
 from .layer_checks import check_even, check_positive, resolve_head_size
+from .layer_config import Family, RegisteredConfig
 from .ops.attention import attention
 from .ops.memory_network import Weights
 from .ops.normalisation import l2_normalise
@@ -18,7 +20,7 @@ from .ops.visibility import ALWAYS_VISIBLE
 from .ops.windows import Part, move, window_scan
 from .ops.write_rule import select
 from .projection import RMSNorm, merge_heads, output_gain, projection, split_heads
-from .titans_lmm import TitansLMMConfig
+from .titans_lmm import SMALL_MEMORY, TitansLMMConfig
 
 
 def plain_memory() -> TitansLMMConfig:
@@ -27,7 +29,7 @@ def plain_memory() -> TitansLMMConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TitansMACConfig:
+class TitansMACConfig(RegisteredConfig):
     """Titans, memory as context (Behrouz et al. 2024, arXiv:2501.00663).
 
     Equations 21 to 25, over the segments x of `segment_size` tokens of a document, with
@@ -46,6 +48,12 @@ class TitansMACConfig:
     `memory_tokens` h is what the memory holds at that many learned queries, and is seen
     by the whole segment.
     """
+
+    family: ClassVar[Family] = "neural memory"
+    small: ClassVar[Mapping[str, Any]] = {
+        "memory": SMALL_MEMORY,
+        "segment_size": 6,
+    }
 
     memory: TitansLMMConfig = field(default_factory=plain_memory)
     """The long-term memory."""

@@ -1,7 +1,8 @@
 """Titans with its memory as a gate: window attention beside the long-term memory."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,10 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from .interface import Layout, MemoryLayer
+from .layer_config import Family, RegisteredConfig
 from .projection import RMSNorm, output_gain
 from .sliding_window_attention import SlidingWindowAttentionConfig
-from .titans_lmm import TitansLMMConfig
+from .titans_lmm import SMALL_MEMORY, TitansLMMConfig
 
 
 def windowed() -> SlidingWindowAttentionConfig:
@@ -20,7 +22,7 @@ def windowed() -> SlidingWindowAttentionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TitansMAGConfig:
+class TitansMAGConfig(RegisteredConfig):
     """Titans, memory as a gate (Behrouz et al. 2024, arXiv:2501.00663).
 
     Equations 26 to 28, with x~ the persistent tokens and then x:
@@ -35,6 +37,12 @@ class TitansMAGConfig:
     such, not through its projections; the product's non-linearity, which the paper
     does not name, is SiLU on the memory's side.
     """
+
+    family: ClassVar[Family] = "neural memory"
+    small: ClassVar[Mapping[str, Any]] = {
+        "memory": SMALL_MEMORY,
+        "attention": SlidingWindowAttentionConfig(window=6, persistent_tokens=2),
+    }
 
     memory: TitansLMMConfig = field(default_factory=TitansLMMConfig)
     """The long-term memory."""

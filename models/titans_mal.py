@@ -1,19 +1,22 @@
 """Titans with its memory as a layer: the long-term memory, then window attention."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from flax import nnx
 from jaxtyping import Array, Float
 
 from .interface import Layout
+from .layer_config import Family, RegisteredConfig
 from .projection import RMSNorm
 from .sliding_window_attention import SlidingWindowAttentionConfig
-from .titans_lmm import TitansLMMConfig
+from .titans_lmm import SMALL_MEMORY, TitansLMMConfig
 from .titans_mag import MemoryAndAttention, PairState, windowed
 
 
 @dataclass(frozen=True, kw_only=True)
-class TitansMALConfig:
+class TitansMALConfig(RegisteredConfig):
     """Titans, memory as a layer (Behrouz et al. 2024, arXiv:2501.00663).
 
     Equations 29 to 31, with x~ the persistent tokens and then x:
@@ -27,6 +30,12 @@ class TitansMALConfig:
     values that are learned as such, in place of what the memory makes of the
     persistent tokens.
     """
+
+    family: ClassVar[Family] = "neural memory"
+    small: ClassVar[Mapping[str, Any]] = {
+        "memory": SMALL_MEMORY,
+        "attention": SlidingWindowAttentionConfig(window=6),
+    }
 
     memory: TitansLMMConfig = field(default_factory=TitansLMMConfig)
     """The long-term memory."""

@@ -1,7 +1,8 @@
 """TTT layers: the hidden state is a model, trained on the sequence in mini-batches."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from .layer_checks import (
     check_rotary_base,
     resolve_head_size,
 )
+from .layer_config import Family, RegisteredConfig
 from .neural_memory_layer import NeuralInputs, NeuralMemoryLayer
 from .ops.memory_network import MemoryNetwork, SlowWeights
 from .ops.rotary import rotary
@@ -33,8 +35,11 @@ from .projection import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class TTTConfig:
+class TTTConfig(RegisteredConfig):
     """What TTT-Linear and TTT-MLP have in common."""
+
+    family: ClassVar[Family] = "neural memory"
+    small: ClassVar[Mapping[str, Any]] = {"update_every": 4}
 
     num_heads: int = 4
     head_size: int | None = None

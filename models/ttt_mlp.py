@@ -1,6 +1,8 @@
 """TTT-MLP: a TTT layer whose hidden state is a network of two layers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from flax import nnx
 from jaxtyping import Array
@@ -18,6 +20,8 @@ class TTTMLPConfig(TTTConfig):
     Differs from it in: what `TTTLinearConfig` says; the inner learning rate is not
     warmed up with the outer one.
     """
+
+    small: ClassVar[Mapping[str, Any]] = {"update_every": 4, "backbone": "transformer"}
 
     base_learning_rate: float = 0.1
     """Largest inner learning rate, over the head size."""

@@ -51,7 +51,11 @@ class MyLayer(AssociativeMemory):
         self.config = config
         self.shape = (heads, size, size)
         self.heads = QueryKeyValue(
-            width, (width,) * 3, (heads,) * 3, config.convolution_size, rngs
+            width,
+            (width, width, width),
+            (heads, heads, heads),
+            config.convolution_size,
+            rngs,
         )
         self.decay = projection(width, heads, rngs)
         self.norm = RMSNorm(size)

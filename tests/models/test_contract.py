@@ -1,51 +1,22 @@
 """Every registered layer obeys every law."""
 
 import dataclasses
-import typing
 
 import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from memzoo.models import LAYERS, LayerConfig
+from memzoo.models import LAYERS
 from memzoo.models.gated_delta_net import GatedDeltaNetConfig
 from memzoo.models.mixture_of_memories import MixtureOfMemoriesConfig
-from memzoo.models.sliding_window_attention import SlidingWindowAttentionConfig
 from memzoo.models.titans_lmm import TitansLMMConfig
 from memzoo.testing import check_layer
-
-# Small programs, since all of their cost is compilation: memories of one matrix within
-# others. `ttt_mlp` has a network here; the compositions have one in the slow set.
-MEMORY = TitansLMMConfig(
-    num_heads=2, memory_depth=1, update_every=4, chunk_size=8, persistent_tokens=0
-)
-SMALL = {
-    "mamba2": {"head_size": 16, "state_size": 8},
-    "mixture_of_memories": {"memory": GatedDeltaNetConfig(chunk_size=8)},
-    "sliding_window_attention": {"window": 6},
-    "titans_lmm": {"update_every": 4, "memory_depth": 1, "persistent_tokens": 2},
-    "titans_mac": {"memory": MEMORY, "segment_size": 6},
-    "titans_mag": {
-        "memory": MEMORY,
-        "attention": SlidingWindowAttentionConfig(window=6, persistent_tokens=2),
-    },
-    "titans_mal": {
-        "memory": MEMORY,
-        "attention": SlidingWindowAttentionConfig(window=6),
-    },
-    "ttt_linear": {"update_every": 4},
-    "ttt_mlp": {"update_every": 4, "backbone": "transformer"},
-}
-
-
-def test_registry_and_union_agree():
-    assert set(LAYERS.values()) == set(typing.get_args(LayerConfig))
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_laws(name):
-    check_layer(LAYERS[name](**SMALL.get(name, {})))
+    check_layer(LAYERS[name](**LAYERS[name].small))
 
 
 DEEP = TitansLMMConfig(
@@ -63,7 +34,7 @@ def test_laws_with_a_network_for_a_memory(name):
     memory = DEEP
     if name == "titans_mac":
         memory = dataclasses.replace(DEEP, persistent_tokens=0)
-    return check_layer(LAYERS[name](**(SMALL[name] | {"memory": memory})))
+    return check_layer(LAYERS[name](**(LAYERS[name].small | {"memory": memory})))
 
 
 WITHOUT_TAILS = MixtureOfMemoriesConfig(
@@ -74,7 +45,7 @@ WITHOUT_TAILS = MixtureOfMemoriesConfig(
 @pytest.mark.parametrize("rows, time", [(0, 5), (0, 0), (2, 0)])
 @pytest.mark.parametrize(
     "config",
-    [*(kind(**SMALL.get(name, {})) for name, kind in LAYERS.items()), WITHOUT_TAILS],
+    [*(kind(**kind.small) for kind in LAYERS.values()), WITHOUT_TAILS],
     ids=lambda config: type(config).__name__,
 )
 def test_batches_may_have_no_rows_or_tokens(config, rows, time):

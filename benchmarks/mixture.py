@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from ..models.associative_memory import AssociativeMemory
 from ..models.gated_delta_net import GatedDeltaNetConfig
 from ..models.memory_inputs import MemoryInputs
-from ..models.ops.chunk_scan import resolve_chunk_size
+from ..models.ops.delta_rule import DELTA_RULE, DeltaTokens
 from ..models.ops.routing import route, selected
 from ..models.routed_writes import Copies, write_dense, write_grouped
 
@@ -21,7 +21,7 @@ TOP_K = 2
 
 def packed(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
     """Tokens grouped by memory, one scan through the memories' chunks."""
-    size = resolve_chunk_size(options["chunk_size"], x["q"].shape[1])
+    size = DELTA_RULE.resolve_chunk_size(options["chunk_size"], x["q"].shape[1])
     return _mixture(x, options, size)
 
 
@@ -36,11 +36,18 @@ def _mixture(
     batch, count, _, heads, size = x["k"].shape
     routing = route(x["logits"], TOP_K)
     there = selected(routing.chosen, count, None)
-    inputs = MemoryInputs(
+    tokens = DeltaTokens(
         x["q"] * size**-0.5, x["k"], x["v"], x["write_strength"], x["log_decay"]
     )
     memories = jnp.zeros((batch, count, heads, size, size), jnp.float32)
-    given = Copies(_rule(options), True), inputs, memories, routing, there, None
+    given = (
+        Copies(_rule(options), True),
+        MemoryInputs(tokens),
+        memories,
+        routing,
+        there,
+        None,
+    )
     if chunk_size is None:
         return write_dense(*given)[0]
     return write_grouped(*given, chunk_size=chunk_size)[0]

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from ..models.ops.fast_gradients import row_product, scale_rows
 from ..models.ops.linear_map import linear_map
 from ..models.ops.memory_network import MemoryNetwork, Weights
-from ..models.ops.neural_memory import neural_memory_chunkwise
+from ..models.ops.neural_memory import NeuralTokens, neural_memory_chunkwise
 from ..models.ops.write_rule import WriteRule, new_memory
 from ..models.ops.write_schedule import Gates
 
@@ -80,10 +80,12 @@ def titans_lmm(x: Arrays, options: Options) -> Float[Array, "b t d"]:
     norm = jnp.broadcast_to(1 + x["memory_norm"][None], (rows, heads, size))
     weights = _for_rows(x, rows) | {"norm": norm, "norm_bias": jnp.zeros_like(norm)}
     read, _ = neural_memory_chunkwise(
-        in_heads(linear_map(asked, x["query"])),
-        in_heads(linear_map(stored, x["key"])),
-        in_heads(linear_map(stored, x["value"])),
-        gates,
+        NeuralTokens(
+            in_heads(linear_map(asked, x["query"])),
+            in_heads(linear_map(stored, x["key"])),
+            in_heads(linear_map(stored, x["value"])),
+            gates,
+        ),
         new_memory(weights, network, rule, momentum=True, carried=False),
         network=network,
         rule=rule,
@@ -116,10 +118,7 @@ def _read(
     momentum = rule.schedule == "titans"
     memory = new_memory(weights, network, rule, momentum=momentum, carried=False)
     return neural_memory_chunkwise(
-        q,
-        x["k"],
-        x["v"],
-        gates,
+        NeuralTokens(q, x["k"], x["v"], gates),
         memory,
         network=network,
         rule=rule,

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..models.ops.scalar_decay import scalar_decay_chunkwise
+from ..models.ops.scalar_decay import SCALAR_DECAY, ScalarDecayTokens
 from .mixture import dense
 from .serving import Prepared, serve
 from .worker_jax import CONTESTANTS, empty_memory
@@ -31,8 +31,8 @@ def retention(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
     decay = jnp.log1p(-(2.0 ** (-5 - jnp.arange(heads, dtype=jnp.float32))))
     log_decay = jnp.broadcast_to(decay[None, None], (batch, time, heads))
     q = x["q"] * size**-0.5
-    given = q, x["k"], x["v"], log_decay, empty_memory(x)
-    return scalar_decay_chunkwise(*given, **options)[0]
+    tokens = ScalarDecayTokens(q, x["k"], x["v"], log_decay)
+    return SCALAR_DECAY.chunkwise(tokens, empty_memory(x), **options)[0]
 
 
 OURS: Mapping[str, Callable[[Any, Options], Array]] = {

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..models.ops.attention import attention
-from ..models.ops.delta_rule import delta_rule_chunkwise
-from ..models.ops.scalar_decay import scalar_decay_chunkwise
+from ..models.ops.delta_rule import DELTA_RULE, DeltaTokens
+from ..models.ops.scalar_decay import SCALAR_DECAY, ScalarDecayTokens
 from .mixture import packed
 from .neural_memories import CONTESTANTS as NEURAL_MEMORIES
 from .serving import Prepared, serve
@@ -30,24 +30,22 @@ def empty_memory(x: Arrays) -> Float[Array, "b h k v"]:
 def gated_delta(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
     """Gated delta rule; the scale is ours to apply, as the peer applies its own."""
     q = x["q"] * x["q"].shape[-1] ** -0.5
-    writes = x["k"], x["v"], x["write_strength"], x["log_decay"]
-    return delta_rule_chunkwise(q, *writes, empty_memory(x), **options)[0]
+    tokens = DeltaTokens(q, x["k"], x["v"], x["write_strength"], x["log_decay"])
+    return DELTA_RULE.chunkwise(tokens, empty_memory(x), **options)[0]
 
 
 def delta(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
     """Delta rule without decay."""
     q = x["q"] * x["q"].shape[-1] ** -0.5
-    writes = x["k"], x["v"], x["write_strength"], None
-    return delta_rule_chunkwise(q, *writes, empty_memory(x), **options)[0]
+    tokens = DeltaTokens(q, x["k"], x["v"], x["write_strength"])
+    return DELTA_RULE.chunkwise(tokens, empty_memory(x), **options)[0]
 
 
 def scalar_decay(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
     """Scalar decay as Mamba-2 has it: the step scales the input and sets the decay."""
     v = x["v"] * x["time_step"][..., None]
-    log_decay = -x["time_step"]
-    return scalar_decay_chunkwise(
-        x["q"], x["k"], v, log_decay, empty_memory(x), **options
-    )[0]
+    tokens = ScalarDecayTokens(x["q"], x["k"], v, -x["time_step"])
+    return SCALAR_DECAY.chunkwise(tokens, empty_memory(x), **options)[0]
 
 
 def causal_attention(x: Arrays, options: Options) -> Float[Array, "b t h v"]:

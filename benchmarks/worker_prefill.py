@@ -16,10 +16,7 @@ from ..models.block import Block, Group, StackConfig
 from ..models.interface import Layout
 from ..models.ops import feature_maps
 from ..models.ops.attention import attention
-from ..models.ops.taylor_attention import (
-    taylor_attention_chunkwise,
-    taylor_attention_write,
-)
+from ..models.ops.taylor_attention import TAYLOR_ATTENTION, TaylorTokens
 from ..models.prefix_linear_attention import PrefixLinearAttentionConfig
 from .serving import Prepared, serve
 from .worker_gpu import versions as gpu_versions
@@ -44,8 +41,10 @@ def read_prefix(x: Arrays) -> Float[Array, "b t h v"]:
     # As in the layer: the type of all sums.
     memory = jnp.zeros((batch, heads, features, v.shape[-1]), jnp.float32)
     scale = size**-0.25
-    memory = taylor_attention_write(scale * x["k_prefix"], v_prefix, memory)
-    o, _ = taylor_attention_chunkwise(scale * x["q"], scale * x["k"], v, memory)
+    k, k_prefix = scale * x["k"], scale * x["k_prefix"]
+    prefix = TaylorTokens(jnp.zeros_like(k_prefix), k_prefix, v_prefix)
+    memory = TAYLOR_ATTENTION.write(prefix, memory)
+    o, _ = TAYLOR_ATTENTION.chunkwise(TaylorTokens(scale * x["q"], k, v), memory)
     return o[..., :-1] / (o[..., -1:] + 1e-12)
 
 

@@ -1,4 +1,4 @@
-"""Layers whose memory is a matrix a head: write a value at a key, read by a query."""
+"""Layers with a memory that is written at keys and read by queries."""
 
 import abc
 from typing import Any, ClassVar, NamedTuple
@@ -6,13 +6,13 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .interface import Layout, MemoryLayer
 from .memory_inputs import MemoryInputs
+from .ops.recurrence import Recurrence, identity_tokens
 from .prefix import insert_prefixes
 from .projection import ShortConvolution, projection, split_heads
-from .update_rules import UpdateRule
 
 Tails = tuple[Float[Array, "b _ _"], ...]
 
@@ -29,133 +29,163 @@ class AssociativeState(NamedTuple):
     """State of an `AssociativeMemory`.
 
     Attributes:
-        memory: the matrix of each head, float32.
+        memory: any tree of arrays, batch first, float32.
         tails: last inputs of each short convolution, float32.
         position: tokens of the document so far.
     """
 
-    memory: Float[Array, "b h k v"]
+    memory: PyTree[Array]
     tails: Tails
     position: Int[Array, "b"]
 
 
 class AssociativeMemory(MemoryLayer[AssociativeState]):
-    """A matrix memory. Other layers hold one through these four methods alone:
-    `inputs`, `write_and_read`, `read` and `output`."""
+    """A memory that is written at keys and read by queries.
 
-    rule: ClassVar[UpdateRule]
-    own: ClassVar[frozenset[str]] = frozenset(
-        {"key", "value", "write_strength", "decay", "time"}
-    )
-    """Maps of which each memory of a mixture has its own; queries are never theirs."""
+    Layers that hold other memories (a mixture, say) use the methods of this class and
+    nothing else. `MatrixMemory` and `NeuralMemoryLayer` implement most of them.
+    """
+
     config: Any
     """The layer's config; its `chunk_size` is read here."""
+    tails_of_copies: ClassVar[frozenset[str]] = frozenset({"key", "value"})
+    """Tails that every memory of a mixture has; the others are shared. Parameters say
+    so themselves: see `PerMemory`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if cls.accepts_prefix and cls.prefix_inputs is AssociativeMemory.prefix_inputs:
-            raise TypeError(cls._unwritten())
+            raise TypeError(cls._no_prefix_inputs())
 
     @abc.abstractmethod
-    def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:
-        """The memory before the first token."""
+    def init_memory(self, batch_size: int) -> PyTree[Array]:
+        """Return the memory before the first token."""
 
     @abc.abstractmethod
     def init_tails(self, batch_size: int) -> Tails:
-        """The short convolutions' tails before the first token."""
+        """Return the tails of the short convolutions before the first token."""
 
     @abc.abstractmethod
     def inputs(
         self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
     ) -> tuple[MemoryInputs, Tails]:
-        """Queries, keys, values and gates of the tokens, and the new tails."""
+        """Return the inputs of the memory for these tokens, and the new tails."""
+
+    @abc.abstractmethod
+    def write_and_read(
+        self,
+        inputs: MemoryInputs,
+        memory: PyTree[Array],
+        reset: Bool[Array, "b t"] | None,
+    ) -> tuple[Float[Array, "b t h v"], PyTree[Array]]:
+        """Write every token and read after its write, in the fast form."""
+
+    @abc.abstractmethod
+    def write_and_read_token(
+        self, inputs: MemoryInputs, memory: PyTree[Array]
+    ) -> tuple[Float[Array, "b 1 h v"], PyTree[Array]]:
+        """Write and read one token a row, t = 1, in the recurrent form."""
+
+    @abc.abstractmethod
+    def read(
+        self, query: Float[Array, "b t h k"], memory: PyTree[Array]
+    ) -> Float[Array, "b t h v"]:
+        """Read without writing."""
 
     @abc.abstractmethod
     def output(
         self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
     ) -> Float[Array, "b t d"]:
-        """From what was read, and the layer's input, to the layer's output."""
+        """Return the layer's output, from the read and the layer's input."""
 
-    def write_and_read(
-        self,
-        inputs: MemoryInputs,
-        memory: Float[Array, "b h k v"],
-        reset: Bool[Array, "b t"] | None,
-    ) -> tuple[Float[Array, "b t h v"], Float[Array, "b h k v"]]:
-        """Write every token and read after its write, in the fast form."""
-        return self.rule.sequence(inputs, memory, reset, self.config.chunk_size)
-
-    def write_and_read_several(
-        self,
-        inputs: MemoryInputs,
-        memories: Float[Array, "b m h k v"],
-        which: Int[Array, "b n"],
-        reset: Bool[Array, "b t"] | None,
-        chunk_size: int,
-    ) -> tuple[Float[Array, "b t h v"], Float[Array, "b m h k v"]]:
-        """The same with several memories a row, each chunk for the one that it names.
-
-        Raises:
-            ValueError: the layer's rule has no such form.
-        """
-        if self.rule.several is None:
-            raise ValueError(
-                f"{type(self).__name__} writes by a rule that has no form for several "
-                "memories a row; write them as rows of their own"
-            )
-        return self.rule.several(inputs, memories, which, reset, chunk_size)
-
-    def write_and_read_token(
-        self, inputs: MemoryInputs, memory: Float[Array, "b h k v"]
-    ) -> tuple[Float[Array, "b t h v"], Float[Array, "b h k v"]]:
-        """The same for one token a row (t = 1), in the recurrent form."""
-        return self.rule.token(inputs, memory)
-
-    def prefix_inputs(
-        self, x: Float[Array, "b t d"], inputs: MemoryInputs, layout: Layout
-    ) -> MemoryInputs:
-        """What tokens write before their document's first one if they are its prefix.
-
-        Only of layers that accept a prefix; queries are not read.
-
-        Args:
-            inputs: what the same tokens write and read in their turn.
-
-        Raises:
-            TypeError: the layer says that it accepts a prefix, and not what it writes.
-        """
-        raise TypeError(self._unwritten())
-
-    @classmethod
-    def _unwritten(cls) -> str:
-        return (
-            f"{cls.__name__} accepts a prefix and does not say what that writes; "
-            "define prefix_inputs, or leave accepts_prefix False"
-        )
-
-    def _write_and_read_behind(
+    @abc.abstractmethod
+    def write_prefix_and_read(
         self,
         prefix: Bool[Array, "b t"],
         written: MemoryInputs,
         inputs: MemoryInputs,
-        memory: Float[Array, "b h k v"],
+        memory: PyTree[Array],
         reset: Bool[Array, "b t"] | None,
-    ) -> tuple[Float[Array, "b t h v"], Float[Array, "b h k v"]]:
-        """`write_and_read`, once the prefix of every document is written before it."""
-        written = written.only(prefix)
-        if reset is None:
-            # One document a row: its prefix makes the memory that it begins with.
-            memory = self.rule.write(written, memory, self.config.chunk_size)
-            return self.write_and_read(inputs, memory, None)
-        longer, reset, place = insert_prefixes(written, inputs, prefix, reset)
-        read, memory = self.write_and_read(longer, memory, reset)
-        return jnp.take_along_axis(read, place[:, :, None, None], axis=1), memory
+    ) -> tuple[Float[Array, "b t h v"], PyTree[Array]]:
+        """Write the prefix of every document before its first token, then go on.
 
-    def read(
-        self, query: Float[Array, "b t h k"], memory: Float[Array, "b h k v"]
-    ) -> Float[Array, "b t h v"]:
-        """Read without writing."""
-        return jnp.einsum("bthk,bhkv->bthv", query.astype(memory.dtype), memory)
+        Args:
+            prefix: tokens of the prefixes.
+            written: from `prefix_inputs`.
+            inputs: of all tokens, which are written and read after the prefix.
+            memory: before the first token.
+            reset: a document begins here.
+        """
+
+    def prefix_inputs(
+        self, x: Float[Array, "b t d"], inputs: MemoryInputs, layout: Layout
+    ) -> MemoryInputs:
+        """Return the inputs that a prefix writes before its document's first token.
+
+        Only layers that accept a prefix have it; queries are not read.
+
+        Args:
+            x: the layer's input.
+            inputs: of the same tokens, for the causal pass.
+            layout: of the row.
+
+        Raises:
+            TypeError: the layer accepts a prefix and lacks this method.
+        """
+        raise TypeError(self._no_prefix_inputs())
+
+    def why_not_several(self) -> str | None:
+        """Return why a layer cannot hold several of this memory; None: it can.
+
+        The reason follows the name of the class and names the remedy.
+        """
+        if self.accepts_prefix:
+            return (
+                "reads prefixes, and tokens of a mixture are read causally; "
+                f"{self._without_prefix()}"
+            )
+        return None
+
+    def _without_prefix(self) -> str:
+        return "choose another layer"
+
+    @property
+    def packs_several(self) -> bool:
+        """Whether `write_and_read_several` is implemented."""
+        return False
+
+    def chunk_size_of_several(self, time: int) -> int:
+        """Return the tokens of a chunk of `write_and_read_several`."""
+        raise ValueError(self._no_several())
+
+    def _no_several(self) -> str:
+        return (
+            f"{type(self).__name__} has no form for several memories a row; write "
+            "them as rows"
+        )
+
+    def write_and_read_several(
+        self,
+        inputs: MemoryInputs,
+        memories: PyTree[Array],
+        which: Int[Array, "b n"],
+        reset: Bool[Array, "b t"] | None,
+        chunk_size: int,
+    ) -> tuple[Float[Array, "b t h v"], PyTree[Array]]:
+        """Write and read with several memories `b m ...` a row.
+
+        Args:
+            inputs: of the tokens.
+            memories: before the first token.
+            which: index of the memory of each chunk.
+            reset: a document begins here.
+            chunk_size: tokens in a chunk.
+
+        Raises:
+            ValueError: the layer has no such form.
+        """
+        del inputs, memories, which, reset, chunk_size
+        raise ValueError(self._no_several())
 
     def init_state(self, batch_size: int, max_length: int) -> AssociativeState:
         del max_length
@@ -175,11 +205,11 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
             read, memory = self.write_and_read(inputs, state.memory, layout.reset)
         else:
             written = self.prefix_inputs(x, inputs, layout)
-            read, memory = self._write_and_read_behind(
+            read, memory = self.write_prefix_and_read(
                 prefix, written, inputs, state.memory, layout.reset
             )
         _, position = layout.positions(state.position, x.shape[1])
-        y = self._put_out(read, inputs.skip, x)
+        y = self._output(read, inputs.skip, x)
         return y, AssociativeState(memory, tails, position)
 
     def token(
@@ -188,10 +218,10 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
         x = x[:, None, :]
         inputs, tails = self.inputs(x, state, Layout())
         read, memory = self.write_and_read_token(inputs, state.memory)
-        y = self._put_out(read, inputs.skip, x)[:, 0]
+        y = self._output(read, inputs.skip, x)[:, 0]
         return y, AssociativeState(memory, tails, state.position + 1)
 
-    def _put_out(
+    def _output(
         self,
         read: Float[Array, "b t h v"],
         skip: Float[Array, "b t h v"] | None,
@@ -200,6 +230,91 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
         if skip is not None:
             read = read + skip.astype(read.dtype)
         return self.output(read.astype(x.dtype), x)
+
+    @classmethod
+    def _no_prefix_inputs(cls) -> str:
+        return (
+            f"{cls.__name__} accepts a prefix and does not say what that writes; "
+            "define prefix_inputs, or leave accepts_prefix False"
+        )
+
+
+class MatrixMemory(AssociativeMemory):
+    """A memory of one or more matrices a head, written by a `Recurrence`.
+
+    A layer writes four methods: `init_memory`, `init_tails`, `inputs` and `output`.
+    """
+
+    rule: ClassVar[Recurrence[Any, Any]]
+
+    def write_and_read(
+        self,
+        inputs: MemoryInputs,
+        memory: PyTree[Array],
+        reset: Bool[Array, "b t"] | None,
+    ) -> tuple[Float[Array, "b t h v"], PyTree[Array]]:
+        return self.rule.chunkwise(
+            inputs.tokens,
+            memory,
+            reset=reset,
+            valid=inputs.valid,
+            chunk_size=self.config.chunk_size,
+        )
+
+    def write_and_read_token(
+        self, inputs: MemoryInputs, memory: PyTree[Array]
+    ) -> tuple[Float[Array, "b 1 h v"], PyTree[Array]]:
+        return self.rule.token(inputs.tokens, memory)
+
+    def read(
+        self, query: Float[Array, "b t h k"], memory: PyTree[Array]
+    ) -> Float[Array, "b t h v"]:
+        return jnp.einsum("bthk,bhkv->bthv", query.astype(memory.dtype), memory)
+
+    def write_prefix_and_read(
+        self,
+        prefix: Bool[Array, "b t"],
+        written: MemoryInputs,
+        inputs: MemoryInputs,
+        memory: PyTree[Array],
+        reset: Bool[Array, "b t"] | None,
+    ) -> tuple[Float[Array, "b t h v"], PyTree[Array]]:
+        if reset is None:
+            # One document a row: its prefix makes the memory that it begins with.
+            tokens = identity_tokens(written.tokens, prefix)
+            memory = self.rule.write(tokens, memory, chunk_size=self.config.chunk_size)
+            return self.write_and_read(inputs, memory, None)
+        longer, reset, place = insert_prefixes(written, inputs, prefix, reset)
+        read, memory = self.write_and_read(longer, memory, reset)
+        return jnp.take_along_axis(read, place[:, :, None, None], axis=1), memory
+
+    def _without_prefix(self) -> str:
+        optional = getattr(self.config, "prefix", False)
+        return "set prefix to False" if optional else super()._without_prefix()
+
+    @property
+    def packs_several(self) -> bool:
+        return True
+
+    def chunk_size_of_several(self, time: int) -> int:
+        return self.rule.resolve_chunk_size(self.config.chunk_size, time)
+
+    def write_and_read_several(
+        self,
+        inputs: MemoryInputs,
+        memories: PyTree[Array],
+        which: Int[Array, "b n"],
+        reset: Bool[Array, "b t"] | None,
+        chunk_size: int,
+    ) -> tuple[Float[Array, "b t h v"], PyTree[Array]]:
+        return self.rule.chunkwise(
+            inputs.tokens,
+            memories,
+            reset=reset,
+            valid=inputs.valid,
+            chunk_size=chunk_size,
+            which=which,
+        )
 
 
 class QueryKeyValue(nnx.Module):
@@ -222,8 +337,8 @@ class QueryKeyValue(nnx.Module):
             activation: SiLU after the convolution.
         """
         self.query = projection(width, sizes[0], rngs)
-        self.key = projection(width, sizes[1], rngs)
-        self.value = projection(width, sizes[2], rngs)
+        self.key = projection(width, sizes[1], rngs, per_memory=True)
+        self.value = projection(width, sizes[2], rngs, per_memory=True)
         self.num_heads = num_heads
         self.activation = activation
         self.convolutions = convolution_size > 0

@@ -9,8 +9,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from .associative_memory import (
-    AssociativeMemory,
     AssociativeState,
+    MatrixMemory,
     QueryKeyValue,
     Tails,
 )
@@ -18,9 +18,9 @@ from .interface import Layout
 from .layer_checks import check_chunk_size, check_convolution, resolve_head_size
 from .layer_config import Family, RegisteredConfig
 from .memory_inputs import MemoryInputs
+from .ops.delta_rule import DELTA_RULE, DeltaTokens
 from .ops.normalisation import l2_normalise
 from .projection import RMSNorm, merge_heads, output_gain, projection
-from .update_rules import DELTA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +58,10 @@ class DeltaNetConfig(RegisteredConfig):
         return DeltaNet(self, width, rngs, depth)
 
 
-class DeltaNet(AssociativeMemory):
+class DeltaNet(MatrixMemory):
     """See `DeltaNetConfig`."""
 
-    rule = DELTA
+    rule = DELTA_RULE
 
     def __init__(self, config: DeltaNetConfig, width: int, rngs: nnx.Rngs, depth: int):
         size = resolve_head_size(width, config.num_heads, config.head_size)
@@ -94,7 +94,7 @@ class DeltaNet(AssociativeMemory):
         if self.config.negative_eigenvalues:
             strength = 2 * strength
         q = l2_normalise(q) * self.head_size**-0.5
-        return MemoryInputs(q, l2_normalise(k), v, strength), tails
+        return MemoryInputs(DeltaTokens(q, l2_normalise(k), v, strength)), tails
 
     def output(
         self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]

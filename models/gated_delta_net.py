@@ -10,8 +10,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from .associative_memory import (
-    AssociativeMemory,
     AssociativeState,
+    MatrixMemory,
     QueryKeyValue,
     Tails,
 )
@@ -25,10 +25,10 @@ from .layer_checks import (
 )
 from .layer_config import Family, RegisteredConfig
 from .memory_inputs import MemoryInputs
+from .ops.delta_rule import DELTA_RULE, DeltaTokens
 from .ops.normalisation import l2_normalise
 from .prefix import Encoder
 from .projection import RMSNorm, merge_heads, output_gain, projection
-from .update_rules import DELTA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +101,10 @@ class GatedDeltaNetConfig(RegisteredConfig):
         return GatedDeltaNet(self, width, rngs, depth)
 
 
-class GatedDeltaNet(AssociativeMemory):
+class GatedDeltaNet(MatrixMemory):
     """See `GatedDeltaNetConfig`."""
 
-    rule = DELTA
+    rule = DELTA_RULE
 
     def __init__(
         self, config: GatedDeltaNetConfig, width: int, rngs: nnx.Rngs, depth: int
@@ -133,8 +133,8 @@ class GatedDeltaNet(AssociativeMemory):
                 rngs,
                 activation=True,
             )
-        self.write_strength = projection(width, self.value_heads, rngs)
-        self.decay = projection(width, self.value_heads, rngs)
+        self.write_strength = projection(width, self.value_heads, rngs, per_memory=True)
+        self.decay = projection(width, self.value_heads, rngs, per_memory=True)
         self.log_a = nnx.Param(
             init_log_a(
                 rngs, self.value_heads, minimum=0.0, maximum=config.fastest_decay
@@ -165,13 +165,14 @@ class GatedDeltaNet(AssociativeMemory):
         log_decay = -jnp.exp(self.log_a[...])[None, None, :] * jax.nn.softplus(time)
         q = self._for_values(l2_normalise(q) * self.head_size**-0.5)
         k = self._for_values(l2_normalise(k))
-        return MemoryInputs(q, k, v, strength, log_decay), tails
+        return MemoryInputs(DeltaTokens(q, k, v, strength, log_decay)), tails
 
     def prefix_inputs(
         self, x: Float[Array, "b t d"], inputs: MemoryInputs, layout: Layout
     ) -> MemoryInputs:
         k, v = self.encoder(x, layout)
-        return inputs._replace(key=self._for_values(l2_normalise(k)), value=v)
+        k = self._for_values(l2_normalise(k))
+        return inputs._replace(tokens=inputs.tokens._replace(key=k, value=v))
 
     def _for_values(self, x: Float[Array, "b t g k"]) -> Float[Array, "b t h k"]:
         """Queries or keys once for each value head."""

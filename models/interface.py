@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from .ops.recurrence import select
+
 State = TypeVar("State")
 StateGrowth = Literal["constant", "log", "bounded", "linear"]
 
@@ -172,7 +174,7 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
 
     def choose_rows(self, rows: Bool[Array, "b"], chosen: State, other: State) -> State:
         """`chosen` in the given rows of the batch, `other` elsewhere."""
-        return select_rows(rows, chosen, other)
+        return select(rows, chosen, other)
 
     def check_capacity(self, state: State, time: int, name: str) -> None:
         """Raise ValueError where `time` more tokens do not fit into `state`.
@@ -231,15 +233,6 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
                 f"{type(self).__name__} reads causally and refuses a prefix; drop "
                 "SequenceInfo.prefix or choose a layer that accepts one"
             )
-
-
-def select_rows(rows: Bool[Array, "b"], chosen: State, other: State) -> State:
-    """`chosen` in the given rows, `other` elsewhere; the batch is every first axis."""
-
-    def pick(a: Array, b: Array) -> Array:
-        return jnp.where(rows.reshape(rows.shape + (1,) * (a.ndim - 1)), a, b)
-
-    return jax.tree.map(pick, chosen, other)
 
 
 def _pack(

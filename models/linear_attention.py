@@ -8,8 +8,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from .associative_memory import (
-    AssociativeMemory,
     AssociativeState,
+    MatrixMemory,
     QueryKeyValue,
     Tails,
 )
@@ -23,8 +23,8 @@ from .layer_checks import (
 from .layer_config import Family, RegisteredConfig
 from .memory_inputs import MemoryInputs
 from .ops import feature_maps
+from .ops.scalar_decay import SCALAR_DECAY, ScalarDecayTokens
 from .projection import RMSNorm, merge_heads, output_gain, projection
-from .update_rules import SCALAR_DECAY
 
 FeatureMap = Literal["identity", "elu_plus_one", "relu", "taylor"]
 
@@ -72,7 +72,7 @@ class LinearAttentionConfig(RegisteredConfig):
         return LinearAttention(self, width, rngs, depth)
 
 
-class LinearAttention(AssociativeMemory):
+class LinearAttention(MatrixMemory):
     """See `LinearAttentionConfig`."""
 
     rule = SCALAR_DECAY
@@ -121,7 +121,7 @@ class LinearAttention(AssociativeMemory):
             q, k = feature_map(q) * scale, feature_map(k)
         if self.config.normaliser:
             v = jnp.concatenate([v, jnp.ones_like(v[..., :1])], axis=-1)
-        return MemoryInputs(q, k, v), tails
+        return MemoryInputs(ScalarDecayTokens(q, k, v)), tails
 
     def output(
         self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]

@@ -11,8 +11,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from .associative_memory import (
-    AssociativeMemory,
     AssociativeState,
+    MatrixMemory,
     StreamTails,
     Tails,
 )
@@ -21,6 +21,7 @@ from .interface import Layout
 from .layer_checks import check_chunk_size, check_convolution, check_positive
 from .layer_config import Family, RegisteredConfig
 from .memory_inputs import MemoryInputs
+from .ops.scalar_decay import SCALAR_DECAY, ScalarDecayTokens
 from .projection import (
     RMSNorm,
     ShortConvolution,
@@ -28,7 +29,6 @@ from .projection import (
     output_gain,
     projection,
 )
-from .update_rules import SCALAR_DECAY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class Mamba2Config(RegisteredConfig):
         return Mamba2(self, width, rngs, depth)
 
 
-class Mamba2(AssociativeMemory):
+class Mamba2(MatrixMemory):
     """See `Mamba2Config`."""
 
     rule = SCALAR_DECAY
@@ -106,11 +106,11 @@ class Mamba2(AssociativeMemory):
         self.config = config
         self.num_heads = num_heads
         shared = config.num_groups * config.state_size
-        self.value = projection(width, inner, rngs)
-        self.key = projection(width, shared, rngs)
+        self.value = projection(width, inner, rngs, per_memory=True)
+        self.key = projection(width, shared, rngs, per_memory=True)
         self.query = projection(width, shared, rngs)
         self.gate = projection(width, inner, rngs) if config.output_gate else None
-        self.time = projection(width, num_heads, rngs)
+        self.time = projection(width, num_heads, rngs, per_memory=True)
         if config.convolution_size:
             self.convolution = ShortConvolution(
                 inner + 2 * shared, config.convolution_size, rngs, bias=True
@@ -157,7 +157,8 @@ class Mamba2(AssociativeMemory):
         log_decay = -jnp.exp(self.log_a[...])[None, None, :] * time
         skip = self.skip[...].astype(x.dtype)[None, None, :, None] * value
         value = (time[..., None] * value.astype(jnp.float32)).astype(x.dtype)
-        return MemoryInputs(query, key, value, None, log_decay, skip), tails
+        tokens = ScalarDecayTokens(query, key, value, log_decay)
+        return MemoryInputs(tokens, skip), tails
 
     def _streams(
         self, x: Float[Array, "b t d"], tails: Tails, layout: Layout

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .associative_memory import AssociativeMemory, AssociativeState
 from .interface import Layout
+from .projection import PerMemory
 
 # Of one copy, or of all: then those of own maps are `b m w d`.
 Tails = tuple[Array, ...]
@@ -25,7 +26,7 @@ class OwnMaps(nnx.Module):
                 if not hasattr(holder, str(name)):
                     setattr(holder, str(name), nnx.Module())
                 holder = getattr(holder, str(name))
-            setattr(holder, str(path[-1]), nnx.Param(variable.get_value()))
+            setattr(holder, str(path[-1]), PerMemory(variable.get_value()))
 
     def at(self, path: tuple[Any, ...]) -> nnx.Param:
         """The parameter at a path of the layer."""
@@ -37,12 +38,7 @@ class OwnMaps(nnx.Module):
 
 def _split(layer: AssociativeMemory) -> tuple[Any, Any, Any]:
     """The layer's structure, its own parameters and all others."""
-
-    def is_own(path: tuple[Any, ...], value: Any) -> bool:
-        del value
-        return any(str(name) in layer.own for name in path)
-
-    graphdef, own, rest = nnx.split(layer, is_own, ...)
+    graphdef, own, rest = nnx.split(layer, PerMemory, ...)
     return graphdef, own, rest
 
 
@@ -68,7 +64,7 @@ def one_copy(layer: AssociativeMemory, maps: OwnMaps) -> AssociativeMemory:
 
 def state_for(tails: Tails, position: Array) -> AssociativeState:
     """The state that `inputs` looks at, which has no memory."""
-    return AssociativeState(None, tails, position)  # type: ignore[arg-type]
+    return AssociativeState(None, tails, position)
 
 
 def inputs_of_copies(
@@ -104,7 +100,7 @@ def inputs_of_copies(
 
     def rest_of(each: tuple[Any, tuple[Array, ...]]) -> tuple[Any, tuple[Array, ...]]:
         inputs, after = one(*each)
-        return inputs._replace(query=None), own_tails(layer, after)
+        return inputs.with_query(None), own_tails(layer, after)
 
     # A loop: its body is the plain layer's program, which XLA runs several times
     # faster on a CPU than the same with one axis more.
@@ -114,7 +110,7 @@ def inputs_of_copies(
     after = with_own_tails(
         layer, shared, tuple(jnp.moveaxis(tail, 0, 1) for tail in after)
     )
-    return inputs._replace(query=first.query), after
+    return inputs.with_query(first.query), after
 
 
 def query_of_copies(
@@ -154,7 +150,7 @@ def inputs_of_slots(
         # Every token is a row of its own, so that it can have any place.
         copy = nnx.merge(graphdef, own, rest)
         inputs, _ = copy.inputs(x[:, None], state_for((), place), Layout())
-        return inputs._replace(query=None)
+        return inputs.with_query(None)
 
     inputs = jax.lax.map(
         one,
@@ -173,7 +169,9 @@ def tail_axes(layer: AssociativeMemory, tails: Tails) -> Any:
     names = getattr(tails, "_fields", None)
     if names is None:
         return tuple(1 for _ in tails)
-    return _rebuild(tails, (1 if name in layer.own else None for name in names))
+    return _rebuild(
+        tails, (1 if name in layer.tails_of_copies else None for name in names)
+    )
 
 
 def spread_tails(layer: AssociativeMemory, tails: Tails, copies: int) -> Tails:

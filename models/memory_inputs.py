@@ -1,35 +1,32 @@
-"""What a matrix memory takes from the tokens."""
+"""Inputs of a memory that is written at keys and read by queries."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 
 class MemoryInputs(NamedTuple):
-    """Queries, keys, values and gates; gates in float32, queries scaled.
+    """Inputs that a layer makes of its tokens; gates in float32, queries scaled.
 
     Attributes:
-        write_strength: share of the error that is written; `None`: not used.
-        log_decay: logarithm of what the memory keeps before the write; `None`: all.
-        skip: added to what is read; `None`: nothing.
+        tokens: NamedTuple of the layer's operation; it has a field `query`.
+        skip: added to the read; None: nothing.
+        valid: real tokens; the others change no memory. None: all are real.
     """
 
-    query: Float[Array, "b t h k"]
-    key: Float[Array, "b t h k"]
-    value: Float[Array, "b t h v"]
-    write_strength: Float[Array, "b t h"] | None = None
-    log_decay: Float[Array, "b t h"] | None = None
+    tokens: Any
     skip: Float[Array, "b t h v"] | None = None
+    valid: Bool[Array, "b t"] | None = None
+
+    @property
+    def query(self) -> Float[Array, "b t h k"]:
+        """Queries of the tokens."""
+        return self.tokens.query
+
+    def with_query(self, query: Float[Array, "b t h k"] | None) -> "MemoryInputs":
+        """Return the inputs with other queries."""
+        return self._replace(tokens=self.tokens._replace(query=query))
 
     def only(self, valid: Bool[Array, "b t"] | None) -> "MemoryInputs":
-        """Turn the other tokens into identity tokens, which change no memory."""
-        if valid is None:
-            return self
-
-        def keep(a: Array) -> Array:
-            mask = valid.reshape(valid.shape + (1,) * (a.ndim - 2))
-            return jnp.where(mask, a, jnp.zeros_like(a))
-
-        return jax.tree.map(keep, self)
+        """Return the inputs with `valid` as the mask of real tokens."""
+        return self if valid is None else self._replace(valid=valid)

@@ -28,7 +28,6 @@ from .memory_copies import (
     state_for,
     with_own_tails,
 )
-from .ops.chunk_scan import resolve_chunk_size
 from .ops.routing import Routing, Slots, route, selected, tokens_to_slots
 from .projection import projection
 from .routed_writes import Copies, with_skip, write_dense, write_grouped, write_token
@@ -221,7 +220,7 @@ class MixtureOfMemories(MemoryLayer[MixtureState]):
     def _form(self) -> str:
         if self.config.form != "auto":
             return self.config.form
-        return "packed" if _has_several(self.memory) else "padded"
+        return "packed" if self.memory.packs_several else "padded"
 
     def _writes(self, time: int) -> Callable[..., tuple[Array, PyTree[Array]]]:
         """The form in which a sequence is written."""
@@ -230,8 +229,8 @@ class MixtureOfMemories(MemoryLayer[MixtureState]):
             return write_dense
         if form == "padded":
             return partial(write_grouped, chunk_size=None)
-        size = getattr(self.config.memory, "chunk_size", None)
-        return partial(write_grouped, chunk_size=resolve_chunk_size(size, time))
+        size = self.memory.chunk_size_of_several(time)
+        return partial(write_grouped, chunk_size=size)
 
     def _logits(self, x: Float[Array, "b t d"]) -> Float[Array, "b t m"]:
         """Of the router, by exact products: small differences decide."""
@@ -269,8 +268,7 @@ class MixtureOfMemories(MemoryLayer[MixtureState]):
             token = jnp.maximum(slots.pair, 0) // self.config.top_k
             places = jnp.take_along_axis(place, token, axis=1)
             inputs = inputs_of_slots(self.memory, tokens, places, slots.which)
-            moved = tokens_to_slots(query, slots, routing.chosen)
-            return inputs._replace(query=moved)
+            return inputs.with_query(tokens_to_slots(query, slots, routing.chosen))
 
         return in_slots, ()
 
@@ -329,12 +327,6 @@ class MixtureOfMemories(MemoryLayer[MixtureState]):
         self.z = Metric(z)
 
 
-def _has_several(layer: AssociativeMemory) -> bool:
-    """The layer's rule has a form for several memories a row."""
-    rule = getattr(layer, "rule", None)
-    return rule is not None and rule.several is not None
-
-
 def _check_memory(layer: MemoryLayer[Any], form: Form) -> AssociativeMemory:
     """Return the layer that a mixture can hold.
 
@@ -346,26 +338,10 @@ def _check_memory(layer: MemoryLayer[Any], form: Form) -> AssociativeMemory:
             f"memory is {type(layer).__name__}, which is no AssociativeMemory; choose "
             "a layer with a memory that is written at keys, such as gated_delta_net"
         )
-    if layer.accepts_prefix:
-        optional = getattr(layer.config, "prefix", False)
-        remedy = "set prefix to False" if optional else "choose another layer"
-        raise ValueError(
-            f"memory is {type(layer).__name__}, which reads prefixes, and tokens of a "
-            f"mixture are read causally; {remedy}"
-        )
-    if getattr(layer, "persistent", None) is not None:
-        raise ValueError(
-            f"memory is {type(layer).__name__} with persistent tokens, which a new "
-            "memory reads by maps that a mixture has several of; set "
-            "persistent_tokens to 0"
-        )
-    if getattr(getattr(layer, "write_rule", None), "schedule", "") == "window":
-        raise ValueError(
-            f"memory is {type(layer).__name__}, whose steps depend on the place of a "
-            "token in its mini-batch, and a memory of a mixture sees a few of those; "
-            "choose titans_lmm"
-        )
-    if form in ("packed", "dense") and not _has_several(layer):
+    reason = layer.why_not_several()
+    if reason is not None:
+        raise ValueError(f"memory is {type(layer).__name__}, which {reason}")
+    if form in ("packed", "dense") and not layer.packs_several:
         raise ValueError(
             f"form is {form!r}, which is for matrix memories, and memory is "
             f"{type(layer).__name__}; choose auto or padded"

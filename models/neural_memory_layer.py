@@ -1,7 +1,7 @@
 """What layers share whose memory is a network that is written by gradient steps."""
 
 import dataclasses
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from .associative_memory import AssociativeMemory, AssociativeState
 from .interface import Layout, Metric
+from .memory_inputs import MemoryInputs
 from .ops.memory_network import MemoryNetwork, SlowWeights, Weights
 from .ops.neural_memory import (
     neural_memory_chunkwise,
@@ -17,36 +18,16 @@ from .ops.neural_memory import (
     read_memory,
 )
 from .ops.write_rule import NeuralMemory, WriteRule, new_memory
-from .ops.write_schedule import Gates
 from .prefix import insert_prefixes
 
 Module = TypeVar("Module", bound=nnx.Module)
 
 
-class NeuralInputs(NamedTuple):
-    """What a neural memory takes from the tokens; gates `b t h`, float32.
-
-    Attributes:
-        valid: the other tokens change no memory; None: all count.
-        skip: added to what is read; None: nothing.
-    """
-
-    query: Float[Array, "b t h k"]
-    key: Float[Array, "b t h k"]
-    value: Float[Array, "b t h v"]
-    gates: Gates
-    valid: Bool[Array, "b t"] | None = None
-    skip: Float[Array, "b t h v"] | None = None
-
-    def only(self, valid: Bool[Array, "b t"] | None) -> "NeuralInputs":
-        """Turn the other tokens into identity tokens, which change no memory."""
-        return self if valid is None else self._replace(valid=valid)
-
-
 class NeuralMemoryLayer(AssociativeMemory):
     """A layer whose memory is the weights of `network`, written by `write_rule`.
 
-    Of its own it has `inputs`, which returns `NeuralInputs`, and `output`.
+    A layer writes three methods: `init_tails`, `inputs`, whose tokens are
+    `NeuralTokens`, and `output`.
     """
 
     network: MemoryNetwork
@@ -92,15 +73,14 @@ class NeuralMemoryLayer(AssociativeMemory):
         if max_length:
             return state
         # Not carried on: no window is left open that would need its anchor.
-        memory: Any = state.memory
-        return state._replace(memory=memory._replace(anchor=None))
+        return state._replace(memory=state.memory._replace(anchor=None))
 
     def fresh_rows(
         self, state: AssociativeState, rows: Bool[Array, "b"]
     ) -> AssociativeState:
         return self.choose_rows(rows, self.init_state(rows.shape[0], 1), state)
 
-    def init_memory(self, batch_size: int) -> NeuralMemory:  # type: ignore[override]
+    def init_memory(self, batch_size: int) -> NeuralMemory:
         tokens = self.prefix_tokens()
         memory = self._blank(1)
         if tokens is not None:
@@ -121,9 +101,9 @@ class NeuralMemoryLayer(AssociativeMemory):
         tokens = self.prefix_tokens()
         assert tokens is not None
         start = jnp.zeros((1,), jnp.int32)
-        state = AssociativeState(memory, self.init_tails(1), start)  # type: ignore[arg-type]
+        state = AssociativeState(memory, self.init_tails(1), start)
         inputs, _ = self.inputs(tokens[None], state, Layout())
-        _, after = self._write(inputs, memory, None, None)  # type: ignore[arg-type]
+        _, after = self._write(inputs, memory, None, None)
         blank = new_memory(after.weights, self.network, self.write_rule, momentum=False)
         return blank._replace(momentum=after.momentum)
 
@@ -138,17 +118,14 @@ class NeuralMemoryLayer(AssociativeMemory):
 
     def _write(
         self,
-        inputs: NeuralInputs,
+        inputs: MemoryInputs,
         memory: NeuralMemory,
         reset: Bool[Array, "b t"] | None,
         initial: NeuralMemory | None,
         rule: WriteRule | None = None,
     ) -> tuple[Float[Array, "b t h v"], NeuralMemory]:
         return neural_memory_chunkwise(
-            inputs.query,
-            inputs.key,
-            inputs.value,
-            inputs.gates,
+            inputs.tokens,
             memory,
             network=self.network,
             rule=self.write_rule if rule is None else rule,
@@ -159,47 +136,31 @@ class NeuralMemoryLayer(AssociativeMemory):
             chunk_size=self.config.chunk_size,
         )
 
-    def write_and_read(  # type: ignore[override]
+    def write_and_read(
         self,
-        inputs: NeuralInputs,
+        inputs: MemoryInputs,
         memory: NeuralMemory,
         reset: Bool[Array, "b t"] | None,
     ) -> tuple[Float[Array, "b t h v"], NeuralMemory]:
         initial = self._initial(inputs, reset)
         return self._write(inputs, memory, reset, initial)
 
-    def _write_and_read_behind(  # type: ignore[override]
+    def write_prefix_and_read(
         self,
         prefix: Bool[Array, "b t"],
-        written: NeuralInputs,
-        inputs: NeuralInputs,
+        written: MemoryInputs,
+        inputs: MemoryInputs,
         memory: NeuralMemory,
         reset: Bool[Array, "b t"] | None,
     ) -> tuple[Float[Array, "b t h v"], NeuralMemory]:
-        longer, begins, place = self._with_prefixes(prefix, written, inputs, reset)
+        # A prefix is so many more tokens of its document, and windows begin with it.
+        longer, begins, place = insert_prefixes(written, inputs, prefix, reset)
+        begins = None if reset is None else begins
         read, memory = self.write_and_read(longer, memory, begins)
         return jnp.take_along_axis(read, place[:, :, None, None], axis=1), memory
 
-    @staticmethod
-    def _with_prefixes(
-        prefix: Bool[Array, "b t"],
-        written: NeuralInputs,
-        inputs: NeuralInputs,
-        reset: Bool[Array, "b t"] | None,
-    ) -> tuple[NeuralInputs, Bool[Array, "b s"] | None, Array]:
-        """The tokens behind those of their prefixes; see `insert_prefixes`.
-
-        A prefix is so many more tokens of its document, and windows begin with it.
-        """
-        real = jnp.ones_like(prefix) if inputs.valid is None else inputs.valid
-        none = jnp.zeros_like(prefix) if reset is None else reset
-        longer, begins, place = insert_prefixes(
-            written.only(prefix), inputs._replace(valid=real), prefix, none
-        )
-        return longer, None if reset is None else begins, place
-
     def _initial(
-        self, inputs: NeuralInputs, reset: Bool[Array, "b t"] | None
+        self, inputs: MemoryInputs, reset: Bool[Array, "b t"] | None
     ) -> NeuralMemory | None:
         """A new memory, where the writes ask for one."""
         new = reset is not None or self.write_rule.keep_row_norms
@@ -217,17 +178,20 @@ class NeuralMemoryLayer(AssociativeMemory):
     ) -> Float[Array, "b t"]:
         """||M(k_t) - v_t||^2 of the memory before the token, averaged over heads."""
         inputs, _ = self.inputs(x, state, layout)
-        inputs = inputs.only(layout.valid(x.shape[1]))  # type: ignore[assignment]
-        assert isinstance(inputs, NeuralInputs)
+        inputs = inputs.only(layout.valid(x.shape[1]))
         prefix = layout.prefix_tokens(state.position, x.shape[1])
-        reset, value, place = layout.reset, inputs.value, None
+        reset, value, place = layout.reset, inputs.tokens.value, None
         if prefix is not None:
-            written: Any = self.prefix_inputs(x, inputs, layout)  # type: ignore[arg-type]
-            inputs, reset, place = self._with_prefixes(prefix, written, inputs, reset)
+            written = self.prefix_inputs(x, inputs, layout)
+            inputs, begins, place = insert_prefixes(written, inputs, prefix, reset)
+            reset = None if reset is None else begins
         # What every key reads before its own write, all other writes as they are.
+        tokens = inputs.tokens._replace(
+            query=inputs.tokens.key, value=inputs.tokens.value.astype(jnp.float32)
+        )
         foreseen, _ = self._write(
-            inputs._replace(query=inputs.key, value=inputs.value.astype(jnp.float32)),
-            state.memory,  # type: ignore[arg-type]
+            inputs._replace(tokens=tokens),
+            state.memory,
             reset,
             self._initial(inputs, reset),
             dataclasses.replace(self.write_rule, read="before"),
@@ -237,17 +201,14 @@ class NeuralMemoryLayer(AssociativeMemory):
         error = foreseen - value.astype(jnp.float32)
         return jnp.mean(jnp.sum(jnp.square(error), axis=-1), axis=-1)
 
-    def write_and_read_token(  # type: ignore[override]
-        self, inputs: NeuralInputs, memory: NeuralMemory
+    def write_and_read_token(
+        self, inputs: MemoryInputs, memory: NeuralMemory
     ) -> tuple[Float[Array, "b t h v"], NeuralMemory]:
         initial = None
         if self.write_rule.keep_row_norms:
             initial = self.init_memory(inputs.query.shape[0])
         read, memory = neural_memory_step(
-            inputs.query[:, 0],
-            inputs.key[:, 0],
-            inputs.value[:, 0],
-            jax.tree.map(lambda gate: gate[:, 0], inputs.gates),
+            jax.tree.map(lambda x: x[:, 0], inputs.tokens),
             memory,
             network=self.network,
             rule=self.write_rule,
@@ -256,10 +217,27 @@ class NeuralMemoryLayer(AssociativeMemory):
         )
         return read[:, None], memory
 
-    def read(  # type: ignore[override]
+    def read(
         self, query: Float[Array, "b t h k"], memory: NeuralMemory
     ) -> Float[Array, "b t h v"]:
         return self.read_weights(query, memory.weights)
+
+    def why_not_several(self) -> str | None:
+        if self.prefix_tokens() is not None:
+            return (
+                "has persistent tokens, which a new memory reads by maps that a "
+                "mixture has several of; set persistent_tokens to 0"
+            )
+        if self.write_rule.schedule == "window":
+            return (
+                "takes steps that depend on the place of a token in its mini-batch, "
+                "and a memory of a mixture sees a few of those; choose titans_lmm"
+            )
+        return super().why_not_several()
+
+    def _without_prefix(self) -> str:
+        optional = getattr(self.config, "prefix", False)
+        return "set prefix to False" if optional else super()._without_prefix()
 
     def read_weights(
         self, query: Float[Array, "b t h k"], weights: Weights

@@ -1,16 +1,13 @@
 """A prefix that a memory reads whole before the document's first token."""
 
-from typing import Any, TypeVar
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from .interface import Layout
+from .memory_inputs import MemoryInputs
 from .projection import ShortConvolution, projection, split_heads
-
-Inputs = TypeVar("Inputs", bound=Any)
 
 
 class Encoder(nnx.Module):
@@ -65,25 +62,26 @@ def _convolve(
 
 
 def insert_prefixes(
-    written: Inputs,
-    inputs: Inputs,
+    written: MemoryInputs,
+    inputs: MemoryInputs,
     prefix: Bool[Array, "b t"],
-    reset: Bool[Array, "b t"],
-) -> tuple[Inputs, Bool[Array, "b s"], Int[Array, "b t"]]:
+    reset: Bool[Array, "b t"] | None,
+) -> tuple[MemoryInputs, Bool[Array, "b s"], Int[Array, "b t"]]:
     """A sequence twice as long, where each document's prefix is written before it.
 
     Args:
-        written: of the prefix, `MemoryInputs` or `NeuralInputs`; identity tokens
-            elsewhere.
+        written: of the prefix; not read elsewhere.
         inputs: of all tokens, with the same fields.
         prefix: tokens of the prefixes.
-        reset: a document begins here.
+        reset: a document begins here; None: one document a row.
 
     Returns:
         The longer sequence; the document starts in it; the place of every token of
         `inputs` in it.
     """
     time = prefix.shape[1]
+    reset = jnp.zeros_like(prefix) if reset is None else reset
+    real = jnp.ones_like(prefix) if inputs.valid is None else inputs.valid
     document = jnp.cumsum(reset, axis=1, dtype=jnp.int32)
     # What is not of a prefix writes nothing, and stands at the row's end.
     last = document[:, -1:]
@@ -100,7 +98,11 @@ def insert_prefixes(
         index = order.reshape(order.shape + (1,) * (both.ndim - 2))
         return jnp.take_along_axis(both, index, axis=1)
 
-    unread = written._replace(query=jnp.zeros_like(inputs.query), skip=None)
-    longer = jax.tree.map(merge, unread, inputs._replace(skip=None))
+    unread = written.with_query(jnp.zeros_like(inputs.query))
+    longer = jax.tree.map(
+        merge,
+        unread._replace(skip=None, valid=prefix),
+        inputs._replace(skip=None, valid=real),
+    )
     place = jnp.argsort(order, axis=1)[:, time:]
     return longer, document != before, place

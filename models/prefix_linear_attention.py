@@ -8,8 +8,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from .associative_memory import (
-    AssociativeMemory,
     AssociativeState,
+    MatrixMemory,
     QueryKeyValue,
     Tails,
 )
@@ -24,9 +24,11 @@ from .layer_checks import (
 from .layer_config import Family, RegisteredConfig
 from .memory_inputs import MemoryInputs
 from .ops import feature_maps
+from .ops.recurrence import Recurrence
+from .ops.scalar_decay import SCALAR_DECAY, ScalarDecayTokens
+from .ops.taylor_attention import TAYLOR_ATTENTION, TaylorTokens
 from .prefix import Encoder
 from .projection import merge_heads, output_gain, projection
-from .update_rules import SCALAR_DECAY, TAYLOR, UpdateRule
 
 PrefixFeatureMap = Literal["taylor", "taylor_full", "elu_plus_one"]
 
@@ -81,7 +83,7 @@ class PrefixLinearAttentionConfig(RegisteredConfig):
         return PrefixLinearAttention(self, width, rngs, depth)
 
 
-class PrefixLinearAttention(AssociativeMemory):
+class PrefixLinearAttention(MatrixMemory):
     """See `PrefixLinearAttentionConfig`."""
 
     accepts_prefix = True
@@ -119,8 +121,8 @@ class PrefixLinearAttention(AssociativeMemory):
         )
 
     @property
-    def rule(self) -> UpdateRule:  # type: ignore[override]
-        return TAYLOR if self.config.feature_map == "taylor" else SCALAR_DECAY
+    def rule(self) -> Recurrence:  # type: ignore[override]
+        return TAYLOR_ATTENTION if self.config.feature_map == "taylor" else SCALAR_DECAY
 
     def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:
         config = self.config
@@ -135,18 +137,26 @@ class PrefixLinearAttention(AssociativeMemory):
         self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
     ) -> tuple[MemoryInputs, Tails]:
         (q, k, v), tails = self.heads(x, state.tails, layout)
-        return MemoryInputs(self._mapped(q), self._mapped(k), _with_one(v)), tails
+        return MemoryInputs(self._tokens(self._mapped(q), k, v)), tails
 
     def prefix_inputs(
         self, x: Float[Array, "b t d"], inputs: MemoryInputs, layout: Layout
     ) -> MemoryInputs:
         k, v = self.encoder(x, layout)
-        return MemoryInputs(inputs.query, self._mapped(k), _with_one(v))
+        return MemoryInputs(self._tokens(inputs.query, k, v))
+
+    def _tokens(
+        self,
+        query: Float[Array, "b t h f"],
+        k: Float[Array, "b t h k"],
+        v: Float[Array, "b t h v"],
+    ) -> TaylorTokens | ScalarDecayTokens:
+        return self.rule.tokens(query, self._mapped(k), _with_one(v))
 
     def read(
         self, query: Float[Array, "b t h k"], memory: Float[Array, "b h f v"]
     ) -> Float[Array, "b t h v"]:
-        if self.rule == TAYLOR:
+        if self.rule is TAYLOR_ATTENTION:
             query = feature_maps.taylor(query)
         return super().read(query, memory)
 
@@ -164,7 +174,7 @@ class PrefixLinearAttention(AssociativeMemory):
         if config.feature_map.startswith("taylor"):
             # They approximate exp(q . k / sqrt(size)); half of the root to each.
             x = x * config.feature_size**-0.25
-        if self.rule == TAYLOR:
+        if self.rule is TAYLOR_ATTENTION:
             return x
         return feature_maps.FEATURE_MAPS[config.feature_map](x)
 

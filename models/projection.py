@@ -28,6 +28,10 @@ def _product(
     return linear_map(x, kernel)
 
 
+class PerMemory(nnx.Param):
+    """A parameter that each memory of a mixture has; others are shared."""
+
+
 def projection(
     size_in: int,
     size_out: int,
@@ -35,13 +39,15 @@ def projection(
     *,
     bias: bool = False,
     gain: float = 1.0,
+    per_memory: bool = False,
 ) -> nnx.Linear:
     """A linear map in the type of its input; float32 parameters.
 
     Args:
         gain: the initial standard deviation is gain / sqrt(size_in).
+        per_memory: each memory of a mixture has such a map.
     """
-    return nnx.Linear(
+    linear = nnx.Linear(
         size_in,
         size_out,
         use_bias=bias,
@@ -50,6 +56,12 @@ def projection(
         dot_general=_product,
         rngs=rngs,
     )
+    if per_memory:
+        linear.kernel = PerMemory(linear.kernel.get_value())
+        linear.bias = (
+            None if linear.bias is None else PerMemory(linear.bias.get_value())
+        )
+    return linear
 
 
 def output_gain(depth: int) -> float:

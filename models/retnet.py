@@ -9,8 +9,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from .associative_memory import (
-    AssociativeMemory,
     AssociativeState,
+    MatrixMemory,
     QueryKeyValue,
     Tails,
 )
@@ -26,8 +26,8 @@ from .layer_checks import (
 from .layer_config import Family, RegisteredConfig
 from .memory_inputs import MemoryInputs
 from .ops.rotary import rotary
+from .ops.scalar_decay import SCALAR_DECAY, ScalarDecayTokens
 from .projection import RMSNorm, merge_heads, output_gain, projection
-from .update_rules import SCALAR_DECAY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class RetNetConfig(RegisteredConfig):
         return RetNet(self, width, rngs, depth)
 
 
-class RetNet(AssociativeMemory):
+class RetNet(MatrixMemory):
     """See `RetNetConfig`."""
 
     rule = SCALAR_DECAY
@@ -117,7 +117,8 @@ class RetNet(AssociativeMemory):
         head = jnp.arange(self.config.num_heads, dtype=jnp.float32)
         log_decay = jnp.log1p(-jnp.exp2(-5.0 - head))
         log_decay = jnp.broadcast_to(log_decay, q.shape[:3])
-        return MemoryInputs(q, rotary(k, place, base=base), v, None, log_decay), tails
+        k = rotary(k, place, base=base)
+        return MemoryInputs(ScalarDecayTokens(q, k, v, log_decay)), tails
 
     def output(
         self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]

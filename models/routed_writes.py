@@ -40,13 +40,8 @@ class Copies(NamedTuple):
         own: Callable[[Array], Array],
     ) -> Any:
         """The inputs, with one function applied to those that all memories share."""
-        fields = {
-            name: jax.tree.map(
-                own if self.own and name != "query" else shared, getattr(inputs, name)
-            )
-            for name in inputs._fields
-        }
-        return type(inputs)(**fields)
+        each = jax.tree.map(own if self.own else shared, inputs.with_query(None))
+        return each.with_query(shared(inputs.query))
 
 
 def write_grouped(

@@ -19,8 +19,10 @@ from .layer_checks import (
     resolve_head_size,
 )
 from .layer_config import Family, RegisteredConfig
-from .neural_memory_layer import NeuralInputs, NeuralMemoryLayer
+from .memory_inputs import MemoryInputs
+from .neural_memory_layer import NeuralMemoryLayer
 from .ops.memory_network import MemoryNetwork
+from .ops.neural_memory import NeuralTokens
 from .ops.normalisation import l2_normalise
 from .ops.write_rule import WriteRule
 from .ops.write_schedule import Gates
@@ -153,8 +155,6 @@ SMALL_MEMORY = TitansLMMConfig(
 class TitansLMM(NeuralMemoryLayer):
     """See `TitansLMMConfig`."""
 
-    own = frozenset({"key", "value", "learning_rate", "momentum", "forget"})
-
     def __init__(self, config: TitansLMMConfig, width: int, rngs: nnx.Rngs, depth: int):
         size = resolve_head_size(width, config.num_heads, config.head_size)
         heads, inner = config.num_heads, config.num_heads * size
@@ -214,9 +214,9 @@ class TitansLMM(NeuralMemoryLayer):
     def init_tails(self, batch_size: int) -> Tails:
         return self.heads.init_tails(batch_size)
 
-    def inputs(  # type: ignore[override]
+    def inputs(
         self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
-    ) -> tuple[NeuralInputs, Tails]:
+    ) -> tuple[MemoryInputs, Tails]:
         (q, k, v), tails = self.heads(x, state.tails, layout)
 
         def gate(module: nnx.Linear | None) -> Array | None:
@@ -231,13 +231,15 @@ class TitansLMM(NeuralMemoryLayer):
             momentum=gate(self.momentum),
             forget=gate(self.forget),
         )
-        return NeuralInputs(l2_normalise(q), l2_normalise(k), v, gates), tails
+        tokens = NeuralTokens(l2_normalise(q), l2_normalise(k), v, gates)
+        return MemoryInputs(tokens), tails
 
-    def prefix_inputs(  # type: ignore[override]
-        self, x: Float[Array, "b t d"], inputs: NeuralInputs, layout: Layout
-    ) -> NeuralInputs:
+    def prefix_inputs(
+        self, x: Float[Array, "b t d"], inputs: MemoryInputs, layout: Layout
+    ) -> MemoryInputs:
         k, v = self.encoder(x, layout)
-        return inputs._replace(key=l2_normalise(k), value=v)
+        tokens = inputs.tokens._replace(key=l2_normalise(k), value=v)
+        return inputs._replace(tokens=tokens)
 
     def output(
         self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
@@ -256,7 +258,8 @@ def _persistent(tokens: int, width: int, rngs: nnx.Rngs) -> nnx.Param | None:
 
 def _gate(width: int, heads: int, rngs: nnx.Rngs, *, start: float) -> nnx.Linear:
     """A map whose sigmoid is near sigmoid(start) at first."""
-    module = projection(width, heads, rngs, bias=True, gain=1 / math.sqrt(width))
+    gain = 1 / math.sqrt(width)
+    module = projection(width, heads, rngs, bias=True, gain=gain, per_memory=True)
     assert module.bias is not None
     module.bias[...] = jnp.full((heads,), start, jnp.float32)
     return module

@@ -15,10 +15,11 @@ from .layer_config import Family, RegisteredConfig
 from .ops.attention import attention
 from .ops.memory_network import Weights
 from .ops.normalisation import l2_normalise
+from .ops.recurrence import select
 from .ops.rotary import rotary
+from .ops.routing import move
 from .ops.visibility import ALWAYS_VISIBLE
-from .ops.windows import Part, move, window_scan
-from .ops.write_rule import select
+from .ops.windows import Part, window_scan
 from .projection import RMSNorm, merge_heads, output_gain, projection, split_heads
 from .titans_lmm import SMALL_MEMORY, TitansLMMConfig
 
@@ -233,12 +234,13 @@ class TitansMAC(MemoryLayer[SegmentState]):
         source = jnp.where(there, slots + first[:, None], -1)
         back = jnp.where(part.valid, slots - first[:, None], -1)
         m, memory = self.memory.sequence(
-            move(y, source, back), memory, Layout(None, length)
+            move(y, source, back[:, :, None]), memory, Layout(None, length)
         )
-        o = self._gated(y, move(m, back, source))
+        o = self._gated(y, move(m, back, source[:, :, None]))
         surprise = None
         if self.memory.reports_surprise:
-            surprise = move(self.memory.surprise.get_value(), back, source)
+            found = self.memory.surprise.get_value()
+            surprise = move(found, back, source[:, :, None])
             del self.memory.surprise
         return (memory, before, context), (o, surprise)
 

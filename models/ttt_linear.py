@@ -20,8 +20,10 @@ from .layer_checks import (
     resolve_head_size,
 )
 from .layer_config import Family, RegisteredConfig
-from .neural_memory_layer import NeuralInputs, NeuralMemoryLayer
+from .memory_inputs import MemoryInputs
+from .neural_memory_layer import NeuralMemoryLayer
 from .ops.memory_network import MemoryNetwork, SlowWeights
+from .ops.neural_memory import NeuralTokens
 from .ops.rotary import rotary
 from .ops.write_rule import WriteRule
 from .ops.write_schedule import Gates
@@ -96,7 +98,6 @@ class TTTLinearConfig(TTTConfig):
 class TTT(NeuralMemoryLayer):
     """See `TTTLinearConfig` and `TTTMLPConfig`."""
 
-    own = frozenset({"key", "value", "learning_rate"})
     has_momentum = False
 
     def __init__(
@@ -155,9 +156,9 @@ class TTT(NeuralMemoryLayer):
         modules = (self.query_convolution, self.key_convolution)
         return tuple(m.init_tail(batch_size) for m in modules if m is not None)
 
-    def inputs(  # type: ignore[override]
+    def inputs(
         self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
-    ) -> tuple[NeuralInputs, Tails]:
+    ) -> tuple[MemoryInputs, Tails]:
         q = self.query(x)
         k = q if self.key is None else self.key(x)
         tails = state.tails
@@ -174,7 +175,7 @@ class TTT(NeuralMemoryLayer):
         scale = 1 / (1 + jnp.arange(self.config.update_every, dtype=jnp.float32))
         scale = jnp.maximum(scale + self.step_scale[...], 0.0)[place]
         gates = Gates(rate, step_scale=jnp.broadcast_to(scale[..., None], rate.shape))
-        return NeuralInputs(q, k, v - k, gates, skip=q), tails
+        return MemoryInputs(NeuralTokens(q, k, v - k, gates), skip=q), tails
 
     def _placed(
         self, x: Float[Array, "b t f"], place: Int[Array, "b t"]

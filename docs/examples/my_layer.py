@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from memzoo.models.associative_memory import AssociativeMemory, QueryKeyValue
+from memzoo.models.associative_memory import MatrixMemory, QueryKeyValue
 from memzoo.models.layer_checks import resolve_head_size
 from memzoo.models.memory_inputs import MemoryInputs
+from memzoo.models.ops.scalar_decay import SCALAR_DECAY, ScalarDecayTokens
 from memzoo.models.projection import RMSNorm, merge_heads, output_gain, projection
-from memzoo.models.update_rules import SCALAR_DECAY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class MyLayerConfig:
         return MyLayer(self, width, rngs, depth)
 
 
-class MyLayer(AssociativeMemory):
+class MyLayer(MatrixMemory):
     """See `MyLayerConfig`."""
 
     rule = SCALAR_DECAY
@@ -57,7 +57,7 @@ class MyLayer(AssociativeMemory):
             config.convolution_size,
             rngs,
         )
-        self.decay = projection(width, heads, rngs)
+        self.decay = projection(width, heads, rngs, per_memory=True)
         self.norm = RMSNorm(size)
         self.output_projection = projection(width, width, rngs, gain=output_gain(depth))
 
@@ -72,8 +72,8 @@ class MyLayer(AssociativeMemory):
         keep = jax.nn.log_sigmoid(self.decay(x).astype(jnp.float32))
         log_decay = keep / self.config.life
         query = query * self.shape[1] ** -0.5
-        inputs = MemoryInputs(query, key, value, log_decay=log_decay)
-        return inputs, tails
+        tokens = ScalarDecayTokens(query, key, value, log_decay)
+        return MemoryInputs(tokens), tails
 
     def output(self, read, x):
         return self.output_projection(merge_heads(self.norm(read)))

@@ -13,52 +13,44 @@ Form = Literal["auto", "scan", "parallel"]
 # (memory, tokens, segment) -> (memory, outputs[, saved])
 Forward = Callable[..., tuple[Any, PyTree, PyTree]]
 Backward = Callable[..., tuple[Any, PyTree]]
-Body = Callable[[Memory, PyTree, Int[Array, "b c"] | None], tuple[Memory, PyTree]]
 
 
 def chunk_scan(
-    body: Body,
+    forward: Forward,
     memory: Memory,
-    tokens: PyTree,
-    *,
-    chunk_size: int,
-    reset: Bool[Array, "b t"] | None = None,
+    chunks: PyTree,
+    segments: Int[Array, "n b c"] | None,
     which: Int[Array, "b n"] | None = None,
 ) -> tuple[PyTree, Memory]:
-    """The outputs of all chunks, and the memory after the last.
+    """Return the outputs of all chunks and the memory after the last.
 
-    The body is rematerialised in the backward pass, so that only the memory at the
-    start of every chunk is kept: time and memory grow linearly with the length.
+    A chunk is computed again in the backward pass, so that only the memory at the
+    start of every chunk is stored: time and memory grow linearly with the length.
 
     Args:
-        body: `(memory, tokens, segment) -> (memory, outputs)`, where leaves of tokens
-            and outputs are `b c ...`, and `segment` (int32 `b c`, or None) counts the
-            document starts seen in the chunk; 0 continues the carried memory.
+        forward: `(memory, tokens, segment) -> (memory, outputs, saved)`, where leaves
+            of tokens and outputs are `b c ...`, and `segment` (int32 `b c`, or None)
+            counts the document starts in the chunk; 0 continues the carried memory.
         memory: any tree of arrays, before the first token.
-        tokens: any tree of arrays `b t ...`. A last chunk that is not full is padded
-            with zeros, which the body must take for tokens that change nothing.
-        chunk_size: tokens in a chunk, c.
-        reset: a document starts at this token.
-        which: the memory that each chunk reads and writes, where a row has several:
-            `memory` is then `b m ...`, and those that no chunk names stay as they are.
+        chunks: any tree of arrays `n b c ...`; see `split_chunks`.
+        segments: document starts of each chunk; see `split_segments`.
+        which: index of the memory that each chunk reads and writes, where a row has
+            several: `memory` is then `b m ...`, and the others stay as they are.
     """
-    chunks = split_chunks(tokens, chunk_size)
-    segments = None if reset is None else split_segments(reset, chunk_size)
 
     @jax.checkpoint
-    def checkpointed(memory: Memory, chunk: tuple[PyTree, Any]):
-        return body(memory, *chunk)
+    def checkpointed(memory: Memory, chunk: PyTree, segment: Array | None):
+        return forward(memory, chunk, segment)[:2]
 
     def choose(memory: Memory, inputs: tuple):
-        # Outside the checkpoint: of several memories, only the chunk's is kept.
-        *chunk, chosen = inputs
-        after, outputs = checkpointed(take_memory(memory, chosen), tuple(chunk))
+        # Outside the checkpoint: of several memories, only the chunk's is stored.
+        chunk, segment, chosen = inputs
+        after, outputs = checkpointed(take_memory(memory, chosen), chunk, segment)
         return put_memory(memory, chosen, after), outputs
 
     inputs = (chunks, segments, None if which is None else which.T)
     memory, outputs = jax.lax.scan(choose, memory, inputs)
-    time = jax.tree.leaves(tokens)[0].shape[1]
-    return merge_chunks(outputs, time), memory
+    return outputs, memory
 
 
 def chunk_scan_with_gradient(
@@ -144,12 +136,7 @@ def put_memory(
 
 
 def split_chunks(tokens: PyTree, chunk_size: int) -> PyTree:
-    """Every leaf `b t ...` as `n b c ...`, padded with zeros at the end.
-
-    Raises:
-        ValueError: the chunk size is not positive.
-    """
-    _check_chunk_size(chunk_size)
+    """Every leaf `b t ...` as `n b c ...`, padded with zeros at the end."""
 
     def split(x: Array) -> Array:
         batch, time = x.shape[:2]
@@ -179,16 +166,6 @@ def split_segments(reset: Bool[Array, "b t"], chunk_size: int) -> Int[Array, "n 
     return jnp.cumsum(split_chunks(reset, chunk_size), axis=2, dtype=jnp.int32)
 
 
-def check_chunks(which: Int[Array, "b n"] | None, time: int, chunk_size: int) -> None:
-    """Raise ValueError unless `which`, if given, names one memory a chunk."""
-    num_chunks = -(-time // chunk_size)
-    if which is not None and which.shape[1] != num_chunks:
-        raise ValueError(
-            f"which names the memories of {which.shape[1]} chunks; {time} tokens in "
-            f"chunks of {chunk_size} are {num_chunks}"
-        )
-
-
 def resolve_form(form: str) -> Literal["scan", "parallel"]:
     """The form to run here: a scan over whole chunks on a CPU, else the parallel form.
 
@@ -200,20 +177,3 @@ def resolve_form(form: str) -> Literal["scan", "parallel"]:
     if form not in ("scan", "parallel"):
         raise ValueError(f"form is {form!r}; choose auto, scan or parallel")
     return form
-
-
-def resolve_chunk_size(chunk_size: int | None, time: int) -> int:
-    """The chunk size to run here: fast on the backend unless given, at most `time`.
-
-    Raises:
-        ValueError: the chunk size is not positive.
-    """
-    if chunk_size is None:
-        chunk_size = 32 if jax.default_backend() == "cpu" else 64
-    _check_chunk_size(chunk_size)
-    return min(chunk_size, max(time, 1))
-
-
-def _check_chunk_size(chunk_size: int) -> None:
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size is {chunk_size}; give at least 1, or None")

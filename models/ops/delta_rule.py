@@ -2,155 +2,231 @@
 
 S'_t = a_t S_{t-1}, S_t = S'_t + b_t k_t (v_t - S'_t^T k_t)^T and o_t = S_t^T q_t, that
 is one gradient step of size b_t on 1/2 ||S^T k_t - v_t||^2 (arXiv 2102.11174 with
-a_t = 1, arXiv 2412.06464 with a_t a function of the input). The chunkwise form is that
-of arXiv 2406.06484.
+a_t = 1, arXiv 2412.06464 with a_t a function of the input). The chunk is that of
+arXiv 2406.06484. With S the memory before it, D, E, F and g the decays `within`,
+`carried`, `remaining` and `kept`, and b the write strengths:
+
+    W = (I + L)^-1 b (V - E K S), L = b strict(K K^T D)
+    O = E Q S + (Q K^T D) W
+    S' = g S + K^T F W
+
+The backward pass reads S, W and the inverse that the forward pass saved and computes
+the scores anew. Queries and keys are stacked wherever both meet the same factor.
 """
 
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from .chunk_decay import ChunkDecay, chunk_decay, keep, running_log_decay, scale
-from .chunk_scan import (
-    Form,
-    check_chunks,
-    chunk_scan_with_gradient,
-    merge_chunks,
-    put_memory,
-    resolve_chunk_size,
-    resolve_form,
-    split_chunks,
-    split_segments,
-    take_memory,
+from .chunk_decay import (
+    ChunkDecay,
+    chunk_decay,
+    keep,
+    log_decay_cotangent,
+    row_sum,
+    scale,
 )
-from .delta_rule_chunk import backward, forward
+from .chunk_scan import put_memory, take_memory
 from .matrix_product import matrix_product
+from .recurrence import Recurrence
 from .triangular import unit_lower_inverse
 
 
-def delta_rule_step(
-    q: Float[Array, "b h k"],
-    k: Float[Array, "b h k"],
-    v: Float[Array, "b h v"],
-    write_strength: Float[Array, "b h"],
-    log_decay: Float[Array, "b h"] | None,
-    memory: Float[Array, "b h k v"],
-) -> tuple[Float[Array, "b h v"], Float[Array, "b h k v"]]:
-    """The output of one token and the memory after it.
+class DeltaTokens(NamedTuple):
+    """Tokens of the delta rule.
 
-    Args:
-        q: query, scaled by the caller.
-        k: key, normalised by the caller.
-        v: value.
+    Attributes:
+        query: scaled by the caller.
+        key: normalised by the caller.
+        value: written at the key.
         write_strength: size of the gradient step; with keys of length 1 and no more
             than 2 the memory stays bounded.
-        log_decay: logarithm of the decay, finite and at most 0; None: no decay.
-        memory: before the token. Its type is that of all sums.
+        log_decay: logarithm of the decay, at most 0; None: no decay.
     """
-    query, key, value, strength = (
-        x.astype(memory.dtype) for x in (q, k, v, write_strength)
-    )
-    if log_decay is not None:
-        memory = memory * jnp.exp(log_decay.astype(memory.dtype))[..., None, None]
+
+    query: Float[Array, "b t h k"]
+    key: Float[Array, "b t h k"]
+    value: Float[Array, "b t h v"]
+    write_strength: Float[Array, "b t h"]
+    log_decay: Float[Array, "b t h"] | None = None
+
+
+def step(
+    token: DeltaTokens, memory: Float[Array, "b h k v"]
+) -> tuple[Float[Array, "b h v"], Float[Array, "b h k v"]]:
+    """Return the output of one token, whose axes lack t, and the memory after it."""
+    query, key, value, strength = (x.astype(memory.dtype) for x in token[:4])
+    if token.log_decay is not None:
+        decay = jnp.exp(token.log_decay.astype(memory.dtype))
+        memory = memory * decay[..., None, None]
     error = value - jnp.einsum("bhk,bhkv->bhv", key, memory)
     write = strength[..., None] * error
     memory = memory + key[..., :, None] * write[..., None, :]
-    return jnp.einsum("bhk,bhkv->bhv", query, memory).astype(v.dtype), memory
+    read = jnp.einsum("bhk,bhkv->bhv", query, memory)
+    return read.astype(token.value.dtype), memory
 
 
-def delta_rule_recurrent(
-    q: Float[Array, "b t h k"],
-    k: Float[Array, "b t h k"],
-    v: Float[Array, "b t h v"],
-    write_strength: Float[Array, "b t h"],
-    log_decay: Float[Array, "b t h"] | None,
+class Saved(NamedTuple):
+    """Arrays that the backward pass of a chunk reads."""
+
+    write: Float[Array, "b h c v"]
+    inverse: Float[Array, "b h c c"]
+
+
+class Chunk(NamedTuple):
+    """A chunk with its heads before its tokens.
+
+    `reads` holds the queries and below them the keys, `scores` their products with the
+    keys.
+    """
+
+    reads: Float[Array, "b h 2*c k"]
+    k: Float[Array, "b h c k"]
+    v: Float[Array, "b h c v"]
+    write_strength: Float[Array, "b h c"]
+    decay: ChunkDecay
+    scores: Float[Array, "b h 2*c c"]
+
+
+def chunk(
     memory: Float[Array, "b h k v"],
-    *,
-    reset: Bool[Array, "b t"] | None = None,
-) -> tuple[Float[Array, "b t h v"], Float[Array, "b h k v"]]:
-    """The outputs of a sequence and the memory after it, token by token.
+    tokens: DeltaTokens,
+    segment: Int[Array, "b c"] | None,
+) -> tuple[Float[Array, "b h k v"], Float[Array, "b c h v"], Saved]:
+    """Return the memory after a chunk, its outputs, and arrays for its gradient.
 
     Args:
-        q: queries, scaled by the caller.
-        k: keys, normalised by the caller.
-        v: values.
-        write_strength: as in `delta_rule_step`.
-        log_decay: as in `delta_rule_step`.
-        memory: before the first token.
-        reset: the memory is zero before this token.
+        memory: before the chunk.
+        tokens: of the chunk, `b c h ...`.
+        segment: document starts in the chunk.
     """
-
-    def body(memory: Array, token: tuple):
-        q, k, v, strength, log_decay, start = token
-        if start is not None:
-            memory = jnp.where(start[:, None, None, None], 0, memory)
-        o, memory = delta_rule_step(q, k, v, strength, log_decay, memory)
-        return memory, o
-
-    tokens = jax.tree.map(
-        lambda x: jnp.moveaxis(x, 1, 0), (q, k, v, write_strength, log_decay, reset)
+    part, dot = _prepare(memory, tokens, segment)
+    size, strength, decay = part.k.shape[2], part.write_strength, part.decay
+    erased = jnp.tril(part.scores[:, :, size:] * decay.within, -1)
+    inverse = unit_lower_inverse(scale(erased, strength))
+    carried = dot("bhik,bhkv->bhiv", part.reads, memory)
+    error = part.v - scale(carried[:, :, size:], decay.carried)
+    write = dot("bhij,bhjv->bhiv", inverse, scale(error, strength))
+    scores = part.scores[:, :, :size] * decay.within
+    o = scale(carried[:, :, :size], decay.carried)
+    o = o + dot("bhij,bhjv->bhiv", scores, write)
+    left = dot("bhjk,bhjv->bhkv", part.k, scale(write, decay.remaining))
+    return (
+        keep(memory, decay) + left,
+        _tokens_first(o, tokens[2]),
+        Saved(write, inverse),
     )
-    memory, o = jax.lax.scan(body, memory, tokens)
-    return jnp.moveaxis(o, 0, 1), memory
 
 
-def delta_rule_chunkwise(
-    q: Float[Array, "b t h k"],
-    k: Float[Array, "b t h k"],
-    v: Float[Array, "b t h v"],
-    write_strength: Float[Array, "b t h"],
-    log_decay: Float[Array, "b t h"] | None,
-    memory: Float[Array, "b *m h k v"],
-    *,
-    reset: Bool[Array, "b t"] | None = None,
-    chunk_size: int | None = None,
-    form: Form = "auto",
-    which: Int[Array, "b n"] | None = None,
-) -> tuple[Float[Array, "b t h v"], Float[Array, "b *m h k v"]]:
-    """What `delta_rule_recurrent` returns, by matrix products over chunks.
+def chunk_backward(
+    memory: Float[Array, "b h k v"],
+    tokens: DeltaTokens,
+    segment: Int[Array, "b c"] | None,
+    saved: Saved,
+    memory_cotangent: Float[Array, "b h k v"],
+    o_cotangent: Float[Array, "b c h v"],
+) -> tuple[Float[Array, "b h k v"], DeltaTokens]:
+    """Return the cotangents of the memory before a chunk and of its tokens.
 
     Args:
-        q: queries, scaled by the caller.
-        k: keys, normalised by the caller.
-        v: values.
-        write_strength: as in `delta_rule_step`.
-        log_decay: as in `delta_rule_step`.
-        memory: before the first token.
-        reset: the memory is zero before this token.
-        chunk_size: tokens in a chunk; changes the speed alone. None: by the backend.
-        form: `scan` does all the work inside a scan over chunks, `parallel` all that
-            does not need the memory before it. `auto`: by the backend. The gradient of
-            `scan` is written by hand, in reverse mode.
-        which: of several memories a row, `b m h k v`, the one that each chunk of
-            `chunk_size` tokens reads and writes; None: there is one, `b h k v`.
-
-    Raises:
-        ValueError: `which` does not name a memory for every chunk.
+        memory: before the chunk.
+        tokens: as in `chunk`.
+        segment: document starts in the chunk.
+        saved: by the forward pass.
+        memory_cotangent: of the memory after the chunk.
+        o_cotangent: of the outputs.
     """
-    time = q.shape[1]
-    chunk_size = resolve_chunk_size(chunk_size, time)
-    check_chunks(which, time, chunk_size)
-    *inputs, log_decay = split_chunks((q, k, v, write_strength, log_decay), chunk_size)
-    chunks = (*inputs, running_log_decay(log_decay, memory.dtype))
-    segments = None if reset is None else split_segments(reset, chunk_size)
-    if resolve_form(form) == "scan":
-        o, memory = chunk_scan_with_gradient(
-            forward, backward, memory, chunks, segments, which
+    part, dot = _prepare(memory, tokens, segment)
+    size, strength, decay = part.k.shape[2], part.write_strength, part.decay
+    write, inverse = saved
+    do = jnp.swapaxes(o_cotangent, 1, 2).astype(memory.dtype)
+    left = scale(dot("bhjk,bhkv->bhjv", part.k, memory_cotangent), decay.remaining)
+    scores = part.scores[:, :, :size] * decay.within
+    dwrite = dot("bhij,bhiv->bhjv", scores, do) + left
+    # Of the right-hand side of the triangular system, b (V - E K S).
+    dright = dot("bhij,bhiv->bhjv", inverse, dwrite)
+
+    dreads = jnp.concatenate([do, -dright], axis=2)
+    gates = jnp.concatenate([jnp.ones_like(strength), strength], axis=2)
+    carried = gates
+    if decay.carried is not None:
+        twice = jnp.concatenate([decay.carried, decay.carried], axis=2)
+        carried = gates * jnp.broadcast_to(twice, gates.shape)
+    pulled = dot("bhiv,bhkv->bhik", dreads, memory)
+    within = jnp.concatenate([decay.within, jnp.tril(decay.within, -1)], axis=2)
+    pairs = dot("bhiv,bhjv->bhij", dreads, write) * within
+    dscores = scale(pairs, gates)
+    dstacked = scale(pulled, carried) + dot("bhij,bhjk->bhik", dscores, part.k)
+    remaining = scale(write, decay.remaining)
+    dk = dot("bhij,bhik->bhjk", dscores, part.reads)
+    dk = dk + dot("bhjv,bhkv->bhjk", remaining, memory_cotangent)
+    dmemory = dot("bhik,bhiv->bhkv", part.reads, scale(dreads, carried))
+
+    from_memory = row_sum(pulled * part.reads)
+    pairs = pairs * part.scores
+    from_chunk = row_sum(pairs)
+    recalled = scale(from_memory[:, :, size:, None], decay.carried)[..., 0]
+    dstrength = row_sum(dright * part.v) + recalled + from_chunk[:, :, size:]
+    dlog_decay = None
+    if decay.kept is not None and tokens[4] is not None:
+        pairs, from_memory = scale(pairs, gates), from_memory * carried
+        dlog_decay = log_decay_cotangent(
+            pairs[:, :, :size] + pairs[:, :, size:],
+            from_memory[:, :, :size] + from_memory[:, :, size:],
+            row_sum(left * write),
+            row_sum(row_sum(memory * memory_cotangent)) * decay.kept,
         )
-    else:
-        o, memory = _all_chunks(chunks, segments, which, memory)
-    return merge_chunks(o, time), memory
+    cotangents = (
+        dstacked[:, :, :size],
+        dstacked[:, :, size:] + dk,
+        scale(dright, strength),
+        dstrength,
+        dlog_decay,
+    )
+    cotangents = DeltaTokens(
+        *(
+            None if x is None else _tokens_first(x, like)
+            for x, like in zip(cotangents, tokens, strict=True)
+        )
+    )
+    return keep(memory_cotangent, decay) + dmemory, cotangents
 
 
-def _all_chunks(
-    tokens: tuple,
+def _prepare(
+    memory: Float[Array, "b h k v"],
+    tokens: DeltaTokens,
+    segment: Int[Array, "b c"] | None,
+) -> tuple[Chunk, Any]:
+    dtype = memory.dtype
+    q, k, v, strength, log_decay = tokens
+    operand = jnp.result_type(q, k, v)
+    dot = partial(matrix_product, operand=operand, accumulate=dtype)
+    size = q.shape[1]
+    reads = jnp.swapaxes(jnp.concatenate([q, k], axis=1), 1, 2)
+    k, v, strength = reads[:, :, size:], jnp.swapaxes(v, 1, 2), strength.swapaxes(1, 2)
+    if log_decay is not None:
+        log_decay = jnp.swapaxes(log_decay, 1, 2)
+    decay = chunk_decay(log_decay, segment, shape=strength.shape, dtype=dtype)
+    scores = dot("bhik,bhjk->bhij", reads, k)
+    part = Chunk(reads, k, v.astype(dtype), strength.astype(dtype), decay, scores)
+    return part, dot
+
+
+def _tokens_first(x: Array, like: Array) -> Array:
+    return jnp.swapaxes(x, 1, 2).astype(like.dtype)
+
+
+def all_chunks(
+    tokens: DeltaTokens,
     segments: Int[Array, "n b c"] | None,
     which: Int[Array, "b n"] | None,
     memory: Float[Array, "b *m h k v"],
 ) -> tuple[Float[Array, "n b c h v"], Float[Array, "b *m h k v"]]:
+    """Return the outputs and the last memory, the scan left with what needs it."""
     q, k, v, strength, decay = _heads_first(tokens, segments, memory.dtype)
     operand = jnp.result_type(q, k, v)
     dot = partial(matrix_product, operand=operand, accumulate=memory.dtype)
@@ -181,12 +257,21 @@ def _all_chunks(
 
 
 def _heads_first(
-    tokens: tuple, segments: Int[Array, "n b c"] | None, dtype: DTypeLike
+    tokens: DeltaTokens, segments: Int[Array, "n b c"] | None, dtype: DTypeLike
 ) -> tuple[Array, Array, Array, Array, ChunkDecay]:
-    q, k, v, strength, running = tokens
+    q, k, v, strength, log_decay = tokens
     q, k, v = (jnp.swapaxes(x, 2, 3) for x in (q, k, v))
     strength = jnp.swapaxes(strength, 2, 3).astype(dtype)
-    if running is not None:
-        running = jnp.swapaxes(running, 2, 3)
-    decay = chunk_decay(running, segments, shape=strength.shape, dtype=dtype)
+    if log_decay is not None:
+        log_decay = jnp.swapaxes(log_decay, 2, 3)
+    decay = chunk_decay(log_decay, segments, shape=strength.shape, dtype=dtype)
     return q, k, v, strength, decay
+
+
+DELTA_RULE = Recurrence(
+    tokens=DeltaTokens,
+    step=step,
+    chunk=chunk,
+    chunk_backward=chunk_backward,
+    all_chunks=all_chunks,
+)

@@ -17,6 +17,7 @@ with S_0 and attention over the chunk's keys (docs/layers/titans_lmm.md).
 """
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,8 @@ from jaxtyping import Array, Bool, Float
 
 from .fast_gradients import keep_rows
 from .memory_network import MemoryNetwork, Plain, SlowWeights, Weights
-from .neural_memory_chunk import ChunkTokens, prepare_part, write_part
+from .neural_memory_chunk import prepare_part, write_part
+from .recurrence import select
 from .windows import window_scan
 from .write_rule import (
     NeuralMemory,
@@ -32,9 +34,24 @@ from .write_rule import (
     WriteRule,
     memory_type,
     open_window,
-    select,
 )
 from .write_schedule import Gates
+
+
+class NeuralTokens(NamedTuple):
+    """Tokens of a neural memory.
+
+    Attributes:
+        query: as the network takes it.
+        key: normalised by the caller.
+        value: the network's target at the key.
+        gates: sizes of the step, of the momentum and of forgetting.
+    """
+
+    query: Float[Array, "b t h k"]
+    key: Float[Array, "b t h k"]
+    value: Float[Array, "b t h v"]
+    gates: Gates
 
 
 def read_memory(
@@ -67,10 +84,7 @@ def surprise(
 
 
 def neural_memory_step(
-    q: Float[Array, "b h k"],
-    k: Float[Array, "b h k"],
-    v: Float[Array, "b h v"],
-    gates: Gates,
+    token: NeuralTokens,
     memory: NeuralMemory,
     *,
     network: MemoryNetwork,
@@ -81,10 +95,7 @@ def neural_memory_step(
     """What one token reads, and the memory after it.
 
     Args:
-        q: query.
-        k: key, normalised by the caller.
-        v: value.
-        gates: of the token, `b h`.
+        token: its arrays lack the axis t.
         memory: before the token. Its type is that of all sums.
         network: the map from keys to values whose weights are the memory.
         rule: of the writes.
@@ -99,9 +110,8 @@ def neural_memory_step(
             "this memory keeps no anchor and cannot be carried on; make the state with "
             "a max_length of at least 1"
         )
-    dtype, out = memory_type(memory), v.dtype
-    q, k, v = (x.astype(dtype) for x in (q, k, v))
-    gates = jax.tree.map(lambda g: g.astype(dtype), gates)
+    dtype, out = memory_type(memory), token.value.dtype
+    q, k, v, gates = jax.tree.map(lambda x: x.astype(dtype), token)
     place = memory.position % rule.update_every
     new = memory.weights if initial is None else initial.weights
     memory = open_window(memory, place == 0, rule, new)
@@ -206,10 +216,7 @@ def _apply(
 
 
 def neural_memory_recurrent(
-    q: Float[Array, "b t h k"],
-    k: Float[Array, "b t h k"],
-    v: Float[Array, "b t h v"],
-    gates: Gates,
+    tokens: NeuralTokens,
     memory: NeuralMemory,
     *,
     network: MemoryNetwork,
@@ -227,16 +234,16 @@ def neural_memory_recurrent(
         valid: real tokens; the others change nothing, and what they read is not told.
     """
     initial = memory if initial is None else initial
-    take = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), (q, k, v, gates))
+    take = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), tokens)
     masks = [None if m is None else jnp.moveaxis(m, 1, 0) for m in (reset, valid)]
 
     def one(memory: NeuralMemory, token: tuple) -> tuple[NeuralMemory, Array]:
-        (q, k, v, gates), begins, real = token
+        each, begins, real = token
         before = memory
         if begins is not None:
             memory = select(begins, initial, memory)
         read, memory = neural_memory_step(
-            q, k, v, gates, memory,
+            each, memory,
             network=network, rule=rule, slow=slow, initial=initial,
         )  # fmt: skip
         return memory if real is None else select(real, memory, before), read
@@ -246,10 +253,7 @@ def neural_memory_recurrent(
 
 
 def neural_memory_chunkwise(
-    q: Float[Array, "b t h k"],
-    k: Float[Array, "b t h k"],
-    v: Float[Array, "b t h v"],
-    gates: Gates,
+    tokens: NeuralTokens,
     memory: NeuralMemory,
     *,
     network: MemoryNetwork,
@@ -273,16 +277,19 @@ def neural_memory_chunkwise(
     """
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}; give at least 1, or None")
-    if q.shape[1] == 0:
-        return jnp.zeros_like(v), memory
+    time = tokens.query.shape[1]
+    if time == 0:
+        return jnp.zeros_like(tokens.value), memory
     chunk_size = chunk_size or max(16, min(rule.update_every, 64))
     aligned = memory.anchor is None and rule.update_every > 1
     if aligned and (reset is not None or chunk_size < rule.update_every):
         memory = memory._replace(anchor=memory.weights)
-    place, position = _places(memory.position, reset, valid, q.shape[1])
+    place, position = _places(memory.position, reset, valid, time)
     if rule.scale_by_place:
-        share = 1 / (1 + place % rule.update_every).astype(gates.learning_rate.dtype)
-        gates = gates._replace(learning_rate=gates.learning_rate * share[..., None])
+        rate = tokens.gates.learning_rate
+        share = 1 / (1 + place % rule.update_every).astype(rate.dtype)
+        gates = tokens.gates._replace(learning_rate=rate * share[..., None])
+        tokens = tokens._replace(gates=gates)
     body = partial(
         write_part,
         network=network,
@@ -293,7 +300,7 @@ def neural_memory_chunkwise(
     read, memory = window_scan(
         body,
         memory,
-        ChunkTokens(q, k, v, gates),
+        tokens,
         place=place,
         update_every=rule.update_every,
         chunk_size=chunk_size,

@@ -1,6 +1,6 @@
 """A part of a window in the dual form: no weights but the first and the last."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from .fast_gradients import over_rows, product, row_product, scale_rows
 from .memory_network import MemoryNetwork, Plain, Recording, SlowWeights, Weights
+from .recurrence import select
 from .windows import Part
 from .write_rule import (
     NeuralMemory,
@@ -16,24 +17,13 @@ from .write_rule import (
     WriteRule,
     memory_type,
     open_window,
-    select,
 )
 from .write_schedule import (
-    Gates,
     Schedule,
     before_the_write,
     titans_schedule,
     window_schedule,
 )
-
-
-class ChunkTokens(NamedTuple):
-    """Tokens of a part of a window; gates `b c h`."""
-
-    query: Float[Array, "b c h k"]
-    key: Float[Array, "b c h k"]
-    value: Float[Array, "b c h v"]
-    gates: Gates
 
 
 class Prepared(NamedTuple):
@@ -46,7 +36,7 @@ class Prepared(NamedTuple):
 
 
 def prepare_part(
-    tokens: ChunkTokens,
+    tokens: Any,
     part: Part,
     *,
     rule: WriteRule,

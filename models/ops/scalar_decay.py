@@ -2,144 +2,182 @@
 
 S_t = a_t S_{t-1} + k_t v_t^T and o_t = S_t^T q_t (arXiv 2006.16236 with a_t = 1,
 arXiv 2307.08621 with a constant a, arXiv 2405.21060 with a_t a function of the input).
+
+With S the memory before a chunk and D, E, F and g the decays `within`, `carried`,
+`remaining` and `kept`:
+
+    O = E Q S + (Q K^T D) V
+    S' = g S + K^T F V
+
+The backward pass reads the S that the forward pass saved and computes the scores anew.
 """
 
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from .chunk_decay import chunk_decay, keep, running_log_decay, scale
-from .chunk_scan import (
-    Form,
-    check_chunks,
-    chunk_scan_with_gradient,
-    merge_chunks,
-    put_memory,
-    resolve_chunk_size,
-    resolve_form,
-    split_chunks,
-    split_segments,
-    take_memory,
+from .chunk_decay import (
+    ChunkDecay,
+    chunk_decay,
+    keep,
+    log_decay_cotangent,
+    row_sum,
+    scale,
 )
+from .chunk_scan import put_memory, take_memory
 from .matrix_product import matrix_product
-from .scalar_decay_chunk import backward, forward
+from .recurrence import Recurrence
 
 
-def scalar_decay_step(
-    q: Float[Array, "b h k"],
-    k: Float[Array, "b h k"],
-    v: Float[Array, "b h v"],
-    log_decay: Float[Array, "b h"] | None,
-    memory: Float[Array, "b h k v"],
+class ScalarDecayTokens(NamedTuple):
+    """Tokens of linear attention with one decay a head.
+
+    Attributes:
+        query: scaled by the caller.
+        key: of any size.
+        value: written at the key.
+        log_decay: logarithm of the decay, at most 0; None: no decay.
+    """
+
+    query: Float[Array, "b t h k"]
+    key: Float[Array, "b t h k"]
+    value: Float[Array, "b t h v"]
+    log_decay: Float[Array, "b t h"] | None = None
+
+
+def step(
+    token: ScalarDecayTokens, memory: Float[Array, "b h k v"]
 ) -> tuple[Float[Array, "b h v"], Float[Array, "b h k v"]]:
-    """The output of one token and the memory after it.
-
-    Args:
-        q: query, scaled by the caller.
-        k: key.
-        v: value.
-        log_decay: logarithm of the decay, finite and at most 0; None: no decay.
-        memory: before the token. Its type is that of all sums.
-    """
-    query, key, value = (x.astype(memory.dtype) for x in (q, k, v))
-    if log_decay is not None:
-        memory = memory * jnp.exp(log_decay.astype(memory.dtype))[..., None, None]
+    """Return the output of one token, whose axes lack t, and the memory after it."""
+    query, key, value = (x.astype(memory.dtype) for x in token[:3])
+    if token.log_decay is not None:
+        decay = jnp.exp(token.log_decay.astype(memory.dtype))
+        memory = memory * decay[..., None, None]
     memory = memory + key[..., :, None] * value[..., None, :]
-    return jnp.einsum("bhk,bhkv->bhv", query, memory).astype(v.dtype), memory
+    read = jnp.einsum("bhk,bhkv->bhv", query, memory)
+    return read.astype(token.value.dtype), memory
 
 
-def scalar_decay_recurrent(
-    q: Float[Array, "b t h k"],
-    k: Float[Array, "b t h k"],
-    v: Float[Array, "b t h v"],
-    log_decay: Float[Array, "b t h"] | None,
+class Chunk(NamedTuple):
+    """A chunk with its heads before its tokens."""
+
+    q: Float[Array, "b h c k"]
+    k: Float[Array, "b h c k"]
+    v: Float[Array, "b h c v"]
+    decay: ChunkDecay
+    scores: Float[Array, "b h c c"]
+
+
+def chunk(
     memory: Float[Array, "b h k v"],
-    *,
-    reset: Bool[Array, "b t"] | None = None,
-) -> tuple[Float[Array, "b t h v"], Float[Array, "b h k v"]]:
-    """The outputs of a sequence and the memory after it, token by token.
+    tokens: ScalarDecayTokens,
+    segment: Int[Array, "b c"] | None,
+) -> tuple[Float[Array, "b h k v"], Float[Array, "b c h v"], tuple]:
+    """Return the memory after a chunk, its outputs, and scores and decays to save.
 
     Args:
-        q: queries, scaled by the caller.
-        k: keys.
-        v: values.
-        log_decay: as in `scalar_decay_step`.
-        memory: before the first token.
-        reset: the memory is zero before this token.
+        memory: before the chunk.
+        tokens: of the chunk, `b c h ...`.
+        segment: document starts in the chunk.
     """
-
-    def body(memory: Array, token: tuple):
-        q, k, v, log_decay, start = token
-        if start is not None:
-            memory = jnp.where(start[:, None, None, None], 0, memory)
-        o, memory = scalar_decay_step(q, k, v, log_decay, memory)
-        return memory, o
-
-    tokens = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), (q, k, v, log_decay, reset))
-    memory, o = jax.lax.scan(body, memory, tokens)
-    return jnp.moveaxis(o, 0, 1), memory
+    part, dot = _prepare(memory, tokens, segment)
+    decay = part.decay
+    o = scale(dot("bhik,bhkv->bhiv", part.q, memory), decay.carried)
+    o = o + dot("bhij,bhjv->bhiv", part.scores * decay.within, part.v)
+    left = dot("bhjk,bhjv->bhkv", part.k, scale(part.v, decay.remaining))
+    saved = (part.scores, decay)
+    return keep(memory, decay) + left, _tokens_first(o, tokens[2]), saved
 
 
-def scalar_decay_chunkwise(
-    q: Float[Array, "b t h k"],
-    k: Float[Array, "b t h k"],
-    v: Float[Array, "b t h v"],
-    log_decay: Float[Array, "b t h"] | None,
-    memory: Float[Array, "b *m h k v"],
-    *,
-    reset: Bool[Array, "b t"] | None = None,
-    chunk_size: int | None = None,
-    form: Form = "auto",
-    which: Int[Array, "b n"] | None = None,
-) -> tuple[Float[Array, "b t h v"], Float[Array, "b *m h k v"]]:
-    """What `scalar_decay_recurrent` returns, by matrix products over chunks.
+def chunk_backward(
+    memory: Float[Array, "b h k v"],
+    tokens: ScalarDecayTokens,
+    segment: Int[Array, "b c"] | None,
+    saved: tuple[Float[Array, "b h c c"], ChunkDecay],
+    memory_cotangent: Float[Array, "b h k v"],
+    o_cotangent: Float[Array, "b c h v"],
+) -> tuple[Float[Array, "b h k v"], ScalarDecayTokens]:
+    """Return the cotangents of the memory before a chunk and of its tokens.
 
     Args:
-        q: queries, scaled by the caller.
-        k: keys.
-        v: values.
-        log_decay: as in `scalar_decay_step`.
-        memory: before the first token.
-        reset: the memory is zero before this token.
-        chunk_size: tokens in a chunk; changes the speed alone. None: by the backend.
-        form: `scan` does all the work inside a scan over chunks, `parallel` all that
-            does not need the memory before it. `auto`: by the backend. The gradient of
-            `scan` is written by hand, in reverse mode.
-        which: of several memories a row, `b m h k v`, the one that each chunk of
-            `chunk_size` tokens reads and writes; None: there is one, `b h k v`.
-
-    Raises:
-        ValueError: `which` does not name a memory for every chunk.
+        memory: before the chunk.
+        tokens: as in `chunk`.
+        segment: document starts in the chunk.
+        saved: the scores and decays of the part.
+        memory_cotangent: of the memory after the chunk.
+        o_cotangent: of the outputs.
     """
-    time = q.shape[1]
-    chunk_size = resolve_chunk_size(chunk_size, time)
-    check_chunks(which, time, chunk_size)
-    *inputs, log_decay = split_chunks((q, k, v, log_decay), chunk_size)
-    chunks = (*inputs, running_log_decay(log_decay, memory.dtype))
-    segments = None if reset is None else split_segments(reset, chunk_size)
-    if resolve_form(form) == "scan":
-        o, memory = chunk_scan_with_gradient(
-            forward, backward, memory, chunks, segments, which
+    part, dot = _prepare(memory, tokens, segment, saved)
+    decay = part.decay
+    do = jnp.swapaxes(o_cotangent, 1, 2).astype(memory.dtype)
+    left = scale(dot("bhjk,bhkv->bhjv", part.k, memory_cotangent), decay.remaining)
+    dv = dot("bhij,bhiv->bhjv", part.scores * decay.within, do) + left
+    pulled = dot("bhiv,bhkv->bhik", do, memory)
+    dscores = dot("bhiv,bhjv->bhij", do, part.v) * decay.within
+    dq = scale(pulled, decay.carried) + dot("bhij,bhjk->bhik", dscores, part.k)
+    remaining = scale(part.v, decay.remaining)
+    dk = dot("bhij,bhik->bhjk", dscores, part.q)
+    dk = dk + dot("bhjv,bhkv->bhjk", remaining, memory_cotangent)
+    dmemory = dot("bhik,bhiv->bhkv", part.q, scale(do, decay.carried))
+    dlog_decay = None
+    given = tokens[3] is not None
+    if given and decay.carried is not None and decay.kept is not None:
+        dlog_decay = log_decay_cotangent(
+            dscores * part.scores,
+            row_sum(pulled * part.q) * decay.carried,
+            row_sum(left * part.v),
+            row_sum(row_sum(memory * memory_cotangent)) * decay.kept,
         )
-    else:
-        o, memory = _all_chunks(chunks, segments, which, memory)
-    return merge_chunks(o, time), memory
+    cotangents = ScalarDecayTokens(
+        *(
+            None if x is None else _tokens_first(x, like)
+            for x, like in zip((dq, dk, dv, dlog_decay), tokens, strict=True)
+        )
+    )
+    return keep(memory_cotangent, decay) + dmemory, cotangents
 
 
-def _all_chunks(
-    tokens: tuple,
+def _prepare(
+    memory: Float[Array, "b h k v"],
+    tokens: ScalarDecayTokens,
+    segment: Int[Array, "b c"] | None,
+    saved: tuple[Float[Array, "b h c c"], ChunkDecay] | None = None,
+) -> tuple[Chunk, Any]:
+    dtype = memory.dtype
+    q, k, v, log_decay = tokens
+    dot = partial(
+        matrix_product, operand=jnp.result_type(q, k, v), accumulate=memory.dtype
+    )
+    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
+    if saved is None:
+        if log_decay is not None:
+            log_decay = jnp.swapaxes(log_decay, 1, 2)
+        decay = chunk_decay(log_decay, segment, shape=q.shape[:3], dtype=dtype)
+        saved = (dot("bhik,bhjk->bhij", q, k), decay)
+    scores, decay = saved
+    return Chunk(q, k, v.astype(dtype), decay, scores), dot
+
+
+def _tokens_first(x: Array, like: Array) -> Array:
+    return jnp.swapaxes(x, 1, 2).astype(like.dtype)
+
+
+def all_chunks(
+    tokens: ScalarDecayTokens,
     segments: Int[Array, "n b c"] | None,
     which: Int[Array, "b n"] | None,
     memory: Float[Array, "b *m h k v"],
 ) -> tuple[Float[Array, "n b c h v"], Float[Array, "b *m h k v"]]:
+    """Return the outputs and the last memory, the scan left with what needs it."""
     dtype = memory.dtype
-    *inputs, running = tokens
+    *inputs, log_decay = tokens
     q, k, v = (jnp.swapaxes(x, 2, 3) for x in inputs)
-    if running is not None:
-        running = jnp.swapaxes(running, 2, 3)
-    decay = chunk_decay(running, segments, shape=q.shape[:4], dtype=dtype)
+    if log_decay is not None:
+        log_decay = jnp.swapaxes(log_decay, 2, 3)
+    decay = chunk_decay(log_decay, segments, shape=q.shape[:4], dtype=dtype)
     dot = partial(matrix_product, operand=jnp.result_type(q, k, v), accumulate=dtype)
     left = dot("nbhjk,nbhjv->nbhkv", k, scale(v.astype(dtype), decay.remaining))
 
@@ -155,3 +193,31 @@ def _all_chunks(
     o = scale(dot("nbhik,nbhkv->nbhiv", q, before), decay.carried)
     o = o + dot("nbhij,nbhjv->nbhiv", scores, v)
     return jnp.swapaxes(o, 2, 3).astype(v.dtype), memory
+
+
+def write_all(
+    tokens: ScalarDecayTokens, memory: Float[Array, "b h k v"]
+) -> Float[Array, "b h k v"]:
+    """Return the memory after a sequence that nobody reads, by one matrix product."""
+    _, k, v, log_decay = tokens
+    dtype = memory.dtype
+    operand = jnp.result_type(k, v)
+    if log_decay is not None:
+        # Sums from the end: what comes last decays least and must be exact.
+        later = jnp.pad(log_decay.astype(dtype)[:, 1:], ((0, 0), (0, 1), (0, 0)))
+        remaining = jax.lax.cumsum(later, axis=1, reverse=True)
+        v = scale(v.astype(dtype), jnp.exp(remaining))
+        kept = jnp.exp(jnp.sum(log_decay.astype(dtype), axis=1))
+        memory = memory * kept[..., None, None]
+    written = matrix_product("bthk,bthv->bhkv", k, v, operand=operand, accumulate=dtype)
+    return memory + written
+
+
+SCALAR_DECAY = Recurrence(
+    tokens=ScalarDecayTokens,
+    step=step,
+    chunk=chunk,
+    chunk_backward=chunk_backward,
+    all_chunks=all_chunks,
+    write_all=write_all,
+)

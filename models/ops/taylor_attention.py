@@ -5,143 +5,195 @@ phi(q) . phi(k) = 1 + s + s^2 / 2 with s = q . k (Based, arXiv 2402.18668; JRT, 
 2407.05483). The chunkwise form makes the features of one chunk at a time, and the
 scores inside a chunk from s alone: of queries and keys of 16 numbers, 16 products in
 place of 153.
+
+With S the memory before a chunk, phi the features, s = Q K^T and D the causal mask
+within a document:
+
+    O = phi(Q) S + ((1 + s + s^2 / 2) D) V
+    S' = S + phi(K)^T V
+
+A document start masks S for the tokens after it, and in S' all tokens before the last
+start. The backward pass makes features and scores anew.
 """
 
 from functools import partial
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float, Int
 
-from .chunk_scan import (
-    Form,
-    chunk_scan,
-    chunk_scan_with_gradient,
-    merge_chunks,
-    resolve_form,
-    split_chunks,
-    split_segments,
-)
+from . import scalar_decay
+from .chunk_decay import ChunkDecay, chunk_decay, keep, scale
+from .chunk_scan import chunk_scan, resolve_form, split_chunks
 from .feature_maps import taylor
 from .matrix_product import matrix_product
-from .scalar_decay import (
-    scalar_decay_chunkwise,
-    scalar_decay_recurrent,
-    scalar_decay_step,
-)
-from .scalar_decay_write import scalar_decay_write
-from .taylor_attention_chunk import backward, forward
-
-# Chunks are larger than those of other recurrent operations: the features that are made
-# a chunk at a time are many, and scores inside it cheap.
-_CHUNK_SIZE = 64
+from .recurrence import Recurrence
+from .scalar_decay import ScalarDecayTokens
 
 
-def taylor_attention_step(
-    q: Float[Array, "b h k"],
-    k: Float[Array, "b h k"],
-    v: Float[Array, "b h v"],
-    memory: Float[Array, "b h f v"],
+class TaylorTokens(NamedTuple):
+    """Tokens before the feature map; a token whose value is zero changes nothing.
+
+    Attributes:
+        query: scaled by the caller.
+        key: of few numbers, such as 16.
+        value: written at the features of the key.
+    """
+
+    query: Float[Array, "b t h k"]
+    key: Float[Array, "b t h k"]
+    value: Float[Array, "b t h v"]
+
+
+def _features(tokens: TaylorTokens) -> ScalarDecayTokens:
+    return ScalarDecayTokens(taylor(tokens.query), taylor(tokens.key), tokens.value)
+
+
+def step(
+    token: TaylorTokens, memory: Float[Array, "b h f v"]
 ) -> tuple[Float[Array, "b h v"], Float[Array, "b h f v"]]:
-    """The output of one token and the memory after it.
-
-    Args:
-        q: query, scaled by the caller.
-        k: key.
-        v: value.
-        memory: before the token; f is `taylor_size(k)`. Its type is that of all sums.
-    """
-    return scalar_decay_step(taylor(q), taylor(k), v, None, memory)
+    """Return the output of one token, whose axes lack t, and the memory after it."""
+    return scalar_decay.step(_features(token), memory)
 
 
-def taylor_attention_recurrent(
-    q: Float[Array, "b t h k"],
-    k: Float[Array, "b t h k"],
-    v: Float[Array, "b t h v"],
+class Chunk(NamedTuple):
+    """A chunk with its heads before its tokens."""
+
+    q: Float[Array, "b h c k"]
+    k: Float[Array, "b h c k"]
+    v: Float[Array, "b h c v"]
+    decay: ChunkDecay
+    scores: Float[Array, "b h c c"]
+    """s, before the kernel and the mask."""
+
+
+def chunk(
     memory: Float[Array, "b h f v"],
-    *,
-    reset: Bool[Array, "b t"] | None = None,
-) -> tuple[Float[Array, "b t h v"], Float[Array, "b h f v"]]:
-    """The outputs of a sequence and the memory after it, token by token.
+    tokens: TaylorTokens,
+    segment: Int[Array, "b c"] | None,
+) -> tuple[Float[Array, "b h f v"], Float[Array, "b c h v"], tuple]:
+    """Return the memory after a chunk and its outputs; nothing else is saved.
 
     Args:
-        q: queries, scaled by the caller.
-        k: keys.
-        v: values.
-        memory: before the first token.
-        reset: the memory is zero before this token.
+        memory: before the chunk.
+        tokens: of the chunk, `b c h ...`.
+        segment: document starts in the chunk.
     """
-    return scalar_decay_recurrent(taylor(q), taylor(k), v, None, memory, reset=reset)
+    part, dot = _prepare(memory, tokens, segment)
+    decay, s = part.decay, part.scores
+    o = scale(dot("bhif,bhfv->bhiv", taylor(part.q), memory), decay.carried)
+    o = o + dot("bhij,bhjv->bhiv", _kernel(s) * decay.within, part.v)
+    values = scale(part.v, decay.remaining)
+    left = dot("bhjf,bhjv->bhfv", taylor(part.k), values)
+    o = jnp.swapaxes(o, 1, 2).astype(tokens[2].dtype)
+    return keep(memory, decay) + left, o, ()
 
 
-def taylor_attention_chunkwise(
-    q: Float[Array, "b t h k"],
-    k: Float[Array, "b t h k"],
-    v: Float[Array, "b t h v"],
+def chunk_backward(
     memory: Float[Array, "b h f v"],
-    *,
-    reset: Bool[Array, "b t"] | None = None,
-    chunk_size: int | None = None,
-    form: Form = "auto",
-) -> tuple[Float[Array, "b t h v"], Float[Array, "b h f v"]]:
-    """What `taylor_attention_recurrent` returns, by matrix products over chunks.
-
-    A token whose value is zero changes nothing, whatever its key.
-
-    Args:
-        q: queries, scaled by the caller.
-        k: keys.
-        v: values.
-        memory: before the first token.
-        reset: the memory is zero before this token.
-        chunk_size: tokens in a chunk; changes the speed alone. None: chosen here.
-        form: `scan` does all the work inside a scan over chunks; `parallel` writes the
-            features out and does all that does not need the memory before it. `auto`:
-            by the backend. The gradient is written by hand, in reverse mode.
-    """
-    if resolve_form(form) == "parallel":
-        features = taylor(q), taylor(k)
-        return scalar_decay_chunkwise(
-            *features, v, None, memory, reset=reset, chunk_size=chunk_size, form=form
-        )
-    time = q.shape[1]
-    size = _resolve(chunk_size, time)
-    chunks = split_chunks((q, k, v), size)
-    segments = None if reset is None else split_segments(reset, size)
-    o, memory = chunk_scan_with_gradient(forward, backward, memory, chunks, segments)
-    return merge_chunks(o, time), memory
-
-
-def taylor_attention_write(
-    k: Float[Array, "b t h k"],
-    v: Float[Array, "b t h v"],
-    memory: Float[Array, "b h f v"],
-    *,
-    form: Form = "auto",
-) -> Float[Array, "b h f v"]:
-    """The memory after a sequence that nobody reads.
+    tokens: TaylorTokens,
+    segment: Int[Array, "b c"] | None,
+    saved: tuple,
+    memory_cotangent: Float[Array, "b h f v"],
+    o_cotangent: Float[Array, "b c h v"],
+) -> tuple[Float[Array, "b h f v"], TaylorTokens]:
+    """Return the cotangents of the memory before a chunk and of its tokens.
 
     Args:
-        k: keys.
-        v: values.
-        memory: before the first token.
-        form: as in `taylor_attention_chunkwise`.
+        memory: before the chunk.
+        tokens: as in `chunk`.
+        segment: document starts in the chunk.
+        saved: nothing.
+        memory_cotangent: of the memory after the chunk.
+        o_cotangent: of the outputs.
     """
-    if resolve_form(form) == "parallel":
-        return scalar_decay_write(taylor(k), v, None, memory)
-    dot = partial(
-        matrix_product, operand=jnp.result_type(k, v), accumulate=memory.dtype
+    del saved
+    part, dot = _prepare(memory, tokens, segment)
+    decay, s = part.decay, part.scores
+    do = jnp.swapaxes(o_cotangent, 1, 2).astype(memory.dtype)
+    carried = scale(do, decay.carried)
+    features_q, pull_q = jax.vjp(taylor, part.q)
+    features_k, pull_k = jax.vjp(taylor, part.k)
+    # Through the scores, and through the memory before and after the part.
+    ds = dot("bhiv,bhjv->bhij", do, part.v) * decay.within * (1 + s)
+    dq = dot("bhij,bhjk->bhik", ds, part.k)
+    dk = dot("bhij,bhik->bhjk", ds, part.q)
+    dfeatures_q = dot("bhiv,bhfv->bhif", carried, memory)
+    values = scale(part.v, decay.remaining)
+    dfeatures_k = dot("bhjv,bhfv->bhjf", values, memory_cotangent)
+    dq = dq + pull_q(dfeatures_q.astype(features_q.dtype))[0]
+    dk = dk + pull_k(dfeatures_k.astype(features_k.dtype))[0]
+    dv = dot("bhij,bhiv->bhjv", _kernel(s) * decay.within, do)
+    dv = dv + scale(
+        dot("bhjf,bhfv->bhjv", features_k, memory_cotangent), decay.remaining
     )
+    dmemory = dot("bhif,bhiv->bhfv", features_q, carried)
+    cotangents = TaylorTokens(
+        *(
+            jnp.swapaxes(x, 1, 2).astype(like.dtype)
+            for x, like in zip((dq, dk, dv), tokens, strict=True)
+        )
+    )
+    return keep(memory_cotangent, decay) + dmemory, cotangents
 
-    def body(
-        memory: Array, tokens: tuple, segment: Array | None
-    ) -> tuple[Array, tuple]:
+
+def _kernel(s: Float[Array, "b h c c"]) -> Float[Array, "b h c c"]:
+    """phi(q) . phi(k)."""
+    return 1 + s + 0.5 * s * s
+
+
+def _prepare(
+    memory: Float[Array, "b h f v"],
+    tokens: TaylorTokens,
+    segment: Int[Array, "b c"] | None,
+) -> tuple[Chunk, Any]:
+    dtype = memory.dtype
+    dot = partial(matrix_product, operand=jnp.result_type(*tokens), accumulate=dtype)
+    q, k, v = (jnp.swapaxes(x, 1, 2) for x in tokens)
+    decay = chunk_decay(None, segment, shape=q.shape[:3], dtype=dtype)
+    scores = dot("bhik,bhjk->bhij", q, k)
+    return Chunk(q, k, v.astype(dtype), decay, scores), dot
+
+
+def all_chunks(
+    tokens: TaylorTokens,
+    segments: Int[Array, "n b c"] | None,
+    which: Int[Array, "b n"] | None,
+    memory: Float[Array, "b *m h f v"],
+) -> tuple[Float[Array, "n b c h v"], Float[Array, "b *m h f v"]]:
+    """Return the outputs and the last memory, all features written out."""
+    return scalar_decay.all_chunks(_features(tokens), segments, which, memory)
+
+
+def write_all(
+    tokens: TaylorTokens, memory: Float[Array, "b h f v"]
+) -> Float[Array, "b h f v"]:
+    """Return the memory after a sequence that nobody reads."""
+    if resolve_form("auto") == "parallel":
+        return scalar_decay.write_all(_features(tokens), memory)
+    operand = jnp.result_type(tokens.key, tokens.value)
+    dot = partial(matrix_product, operand=operand, accumulate=memory.dtype)
+
+    def chunk(memory: Array, pair: tuple, segment: None) -> tuple[Array, tuple, tuple]:
         del segment
-        k, v = (jnp.swapaxes(x, 1, 2) for x in tokens)
-        return memory + dot("bhck,bhcv->bhkv", taylor(k), v), ()
+        k, v = (jnp.swapaxes(x, 1, 2) for x in pair)
+        return memory + dot("bhck,bhcv->bhkv", taylor(k), v), (), ()
 
-    size = _resolve(None, k.shape[1])
-    return chunk_scan(body, memory, (k, v), chunk_size=size)[1]
+    size = TAYLOR_ATTENTION.resolve_chunk_size(None, tokens.key.shape[1])
+    chunks = split_chunks((tokens.key, tokens.value), size)
+    return chunk_scan(chunk, memory, chunks, None)[1]
 
 
-def _resolve(chunk_size: int | None, time: int) -> int:
-    return min(_CHUNK_SIZE if chunk_size is None else chunk_size, max(time, 1))
+TAYLOR_ATTENTION = Recurrence(
+    tokens=TaylorTokens,
+    memory_axes="b h f v",
+    step=step,
+    chunk=chunk,
+    chunk_backward=chunk_backward,
+    all_chunks=all_chunks,
+    write_all=write_all,
+    # Larger than elsewhere: a chunk makes many features, and scores inside it are
+    # cheap.
+    chunk_size=(64, 64),
+)

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PyTree
 
+from .routing import move
+
 Carry = TypeVar("Carry")
 
 
@@ -173,7 +175,11 @@ def _round(
         ].set(jnp.arange(time, dtype=jnp.int32)[None, :], mode="drop")
 
     def place_slots(x: Array) -> Array:
-        x = _resized(x, slot, grid.slots) if straight else move(x, token, slot)
+        x = (
+            _resized(x, slot, grid.slots)
+            if straight
+            else move(x, token, slot[:, :, None])
+        )
         x = x.reshape(rows, grid.windows * grid.parts, grid.size, *x.shape[2:])
         x = jnp.moveaxis(x, 1, 0)
         each = grid.group * grid.parts
@@ -215,7 +221,7 @@ def _round(
         y = y.reshape(y.shape[0] * y.shape[1], *y.shape[2:])
         y = jnp.moveaxis(y, 0, 1)
         y = y.reshape(rows, grid.slots, *y.shape[3:])
-        return _resized(y, slot, time) if straight else move(y, slot, token)
+        return _resized(y, slot, time) if straight else move(y, slot, token[:, :, None])
 
     return jax.tree.map(take_tokens, outputs), carry
 
@@ -228,31 +234,3 @@ def _resized(x: Array, slot: Int[Array, "b t"], size: int) -> Array:
     x = jnp.pad(x, [(0, 0), (0, size - x.shape[1])] + [(0, 0)] * (x.ndim - 2))
     there = there.reshape(there.shape + (1,) * (x.ndim - 2))
     return jnp.where(there, x, jnp.zeros((), x.dtype))
-
-
-@jax.custom_vjp
-def move(x: Array, source: Int[Array, "b n"], destination: Int[Array, "b t"]) -> Array:
-    """`y[b, n] = x[b, source[b, n]]`, zero where the source is -1.
-
-    `destination` is the inverse map: the gradient is a move too, and no scatter.
-    """
-    return _take(x, source)
-
-
-def _take(x: Array, source: Array) -> Array:
-    ones = (1,) * (x.ndim - 2)
-    index = jnp.clip(source, 0).reshape(*source.shape, *ones)
-    y = jnp.take_along_axis(x, index, axis=1)
-    there = (source >= 0).reshape(*source.shape, *ones)
-    return jnp.where(there, y, jnp.zeros((), x.dtype))
-
-
-def _move(x: Array, source: Array, destination: Array) -> tuple[Array, Any]:
-    return _take(x, source), destination
-
-
-def _move_back(destination: Array, cotangent: Array) -> tuple[Array, None, None]:
-    return _take(cotangent, destination), None, None
-
-
-move.defvjp(_move, _move_back)

@@ -1,13 +1,14 @@
 """What a write to a neural memory is, and the memory that it changes."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .memory_network import MemoryNetwork, Weights
+from .recurrence import select
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,15 +134,6 @@ def open_window(
     if anchor is not None:
         anchor = select(rows, weights, anchor)
     return memory._replace(weights=weights, momentum=momentum, anchor=anchor)
-
-
-def select(rows: Bool[Array, "b"], chosen: Any, other: Any) -> Any:
-    """`chosen` in the given rows of the batch, `other` elsewhere."""
-
-    def pick(a: Array, b: Array) -> Array:
-        return jnp.where(rows.reshape(rows.shape + (1,) * (b.ndim - 1)), a, b)
-
-    return jax.tree.map(pick, chosen, other)
 
 
 def row_norms_of(weights: Weights, like: Weights) -> Weights:

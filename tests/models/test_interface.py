@@ -15,10 +15,10 @@ from memzoo.models.interface import (
     MemoryLayer,
     SequenceInfo,
     TokenInfo,
-    select_rows,
     state_bytes,
     state_spec,
 )
+from memzoo.models.ops.recurrence import select
 
 
 class SumState(NamedTuple):
@@ -39,10 +39,10 @@ class RunningSum(MemoryLayer[SumState]):
         for t in range(x.shape[1]):
             if layout.reset is not None:
                 fresh = self.init_state(x.shape[0], 0)
-                state = select_rows(layout.reset[:, t], fresh, state)
+                state = select(layout.reset[:, t], fresh, state)
             y, after = self.token(x[:, t], state)
             if layout.length is not None:
-                after = select_rows(t < layout.length, after, state)
+                after = select(t < layout.length, after, state)
             outputs.append(y)
             state = after
         return jnp.stack(outputs, axis=1), state
@@ -172,15 +172,6 @@ def test_positions_of_an_empty_call_are_those_carried():
     place, after = Layout().positions(jnp.array([3, 4]), 0)
     assert place.shape == (2, 0)
     np.testing.assert_array_equal(after, [3, 4])
-
-
-def test_select_rows_chooses_along_the_first_axis():
-    chosen = {"a": jnp.ones((2, 3, 4)), "b": jnp.ones((2,), jnp.int32)}
-    other = jax.tree.map(jnp.zeros_like, chosen)
-    picked = select_rows(jnp.array([False, True]), chosen, other)
-    np.testing.assert_array_equal(picked["a"][:, 0, 0], [0, 1])
-    np.testing.assert_array_equal(picked["b"], [0, 1])
-    assert picked["b"].dtype == jnp.int32
 
 
 def test_layers_refuse_nothing_unless_they_say_so():

@@ -7,10 +7,9 @@ import pytest
 from flax import nnx
 
 from memzoo.models.interface import Layout, Metric
-from memzoo.models.neural_memory_layer import NeuralInputs, reporting_surprise
+from memzoo.models.neural_memory_layer import reporting_surprise
 from memzoo.models.ops.neural_memory import surprise
-from memzoo.models.ops.write_rule import select
-from memzoo.models.ops.write_schedule import Gates
+from memzoo.models.ops.recurrence import select
 from memzoo.models.titans_lmm import TitansLMMConfig
 from memzoo.models.titans_mac import TitansMACConfig
 from memzoo.models.ttt_linear import TTTLinearConfig
@@ -21,14 +20,6 @@ def build(**fields):
         num_heads=2, memory_expansion=1, update_every=2, persistent_tokens=0, **fields
     )
     return config.build(8, nnx.Rngs(0), layer_index=0, depth=2)
-
-
-def test_tokens_that_do_not_count_are_marked():
-    heads = jnp.ones((1, 3, 2, 4))
-    inputs = NeuralInputs(heads, heads, heads, Gates(jnp.ones((1, 3, 2))))
-    assert inputs.only(None) is inputs
-    valid = jnp.array([[True, True, False]])
-    assert inputs.only(valid).valid is valid
 
 
 def test_rows_keep_the_norms_of_a_new_memory():
@@ -115,8 +106,8 @@ def test_surprise_is_the_loss_of_the_memory_before_the_write(config):
     @jax.jit
     def one(at, memory):
         loss = surprise(
-            at.key[:, 0],
-            at.value[:, 0],
+            at.tokens.key[:, 0],
+            at.tokens.value[:, 0],
             memory.weights,
             network=layer.network,
             slow=layer.slow_weights(),

@@ -7,6 +7,8 @@ from flax import nnx
 
 from memzoo.models.interface import Layout
 from memzoo.models.memory_inputs import MemoryInputs
+from memzoo.models.ops.delta_rule import DeltaTokens
+from memzoo.models.ops.recurrence import identity_tokens
 from memzoo.models.prefix import Encoder, insert_prefixes
 
 
@@ -20,10 +22,12 @@ def _insert(prefix, reset):
     time = len(prefix[0])
     prefix, reset = (jnp.asarray(x, bool) for x in (prefix, reset))
     own = _numbered(1, time)
-    inputs = MemoryInputs(own, own, own, own[..., 0], None)
+    inputs = MemoryInputs(DeltaTokens(own, own, own, own[..., 0]))
     ahead = _numbered(101, time)
-    written = MemoryInputs(own, ahead, ahead, ahead[..., 0], None).only(prefix)
-    return insert_prefixes(written, inputs, prefix, reset)
+    tokens = DeltaTokens(own, ahead, ahead, ahead[..., 0])
+    written = MemoryInputs(tokens)
+    longer, starts, place = insert_prefixes(written, inputs, prefix, reset)
+    return identity_tokens(longer.tokens, longer.valid), starts, place
 
 
 def test_every_prefix_stands_before_its_document():

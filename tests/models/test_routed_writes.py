@@ -14,9 +14,9 @@ from flax import nnx
 from memzoo.models.gated_delta_net import GatedDeltaNetConfig
 from memzoo.models.mamba2 import Mamba2Config
 from memzoo.models.memory_inputs import MemoryInputs
-from memzoo.models.ops.delta_rule import delta_rule_recurrent
+from memzoo.models.ops.delta_rule import DeltaTokens
 from memzoo.models.ops.routing import Routing, route, selected
-from memzoo.models.ops.scalar_decay import scalar_decay_recurrent
+from memzoo.models.ops.scalar_decay import ScalarDecayTokens
 from memzoo.models.routed_writes import (
     Copies,
     with_skip,
@@ -53,14 +53,13 @@ def _inputs(rule, time, own):
         return jnp.asarray(rng.standard_normal((BATCH, *lead, time, HEADS, *sizes)))
 
     key = draw(KEY)
-    return MemoryInputs(
-        query=draw(KEY, each=False),
-        key=key / jnp.linalg.norm(key, axis=-1, keepdims=True),
-        value=draw(VALUE),
-        write_strength=jax.nn.sigmoid(draw()) if rule == "delta" else None,
-        log_decay=-jnp.abs(draw()),
-        skip=draw(VALUE) if rule == "scalar" else None,
-    )
+    key = key / jnp.linalg.norm(key, axis=-1, keepdims=True)
+    query, value = draw(KEY, each=False), draw(VALUE)
+    if rule == "delta":
+        strength, log_decay = jax.nn.sigmoid(draw()), -jnp.abs(draw())
+        return MemoryInputs(DeltaTokens(query, key, value, strength, log_decay))
+    tokens = ScalarDecayTokens(query, key, value, -jnp.abs(draw()))
+    return MemoryInputs(tokens, skip=draw(VALUE))
 
 
 def _routing(kind, time):
@@ -81,13 +80,6 @@ def _reset(kind, time):
     # The last document of the second row is a single token.
     reset[1, time - 1] = True
     return reset
-
-
-def _recur(rule, inputs, memory, reset):
-    q, k, v, strength, decay, _ = inputs
-    if rule == "delta":
-        return delta_rule_recurrent(q, k, v, strength, decay, memory, reset=reset)
-    return scalar_decay_recurrent(q, k, v, decay, memory, reset=reset)
 
 
 def _queues(there, reset):
@@ -116,21 +108,20 @@ def _regrouped(rule, inputs, memories, routing, there, reset):
     """The same by the recurrence, over each memory's own tokens alone."""
     queue, real, starts, ended = _queues(np.asarray(there), reset)
     b, m, _ = np.ogrid[:BATCH, :MEMORIES, :1]
-    own = inputs.key.ndim == 5
+    own = inputs.tokens.key.ndim == 5
 
-    def regroup(name, a):
-        taken = a[b, m, queue] if own and name != "query" else a[b, queue]
+    def regroup(a, own=own):
+        taken = a[b, m, queue] if own else a[b, queue]
         mask = real.reshape(real.shape + (1,) * (taken.ndim - 3))
         return jnp.where(mask, taken, 0).reshape(BATCH * MEMORIES, *taken.shape[2:])
 
-    mine = {
-        n: None if a is None else regroup(n, a) for n, a in inputs._asdict().items()
-    }
+    mine = jax.tree.map(regroup, inputs.with_query(None))
+    mine = mine.with_query(regroup(inputs.query, own=False))
     rows = memories.reshape(BATCH * MEMORIES, *memories.shape[2:])
     starts = None if reset is None else jnp.asarray(starts.reshape(len(rows), -1))
-    read, after = _recur(rule, MemoryInputs(**mine), rows, starts)
-    if mine["skip"] is not None:
-        read = read + mine["skip"]
+    read, after = LAYERS[rule].rule.recurrent(mine.tokens, rows, reset=starts)
+    if mine.skip is not None:
+        read = read + mine.skip
     chosen, weight = (a[b, queue] for a in (routing.chosen, routing.weight))
     share = jnp.sum(jnp.where(chosen == m[..., None], weight, 0), axis=-1) * real
     read = read.reshape(*queue.shape, HEADS, VALUE) * share[..., None, None]
@@ -306,10 +297,11 @@ def test_later_tokens_move_no_bit_of_earlier_outputs(jit_as_users, form):
         # From here on all go to the first two memories, whose segments grow.
         other = np.array(logits)
         other[:, at:, :2] += 50
-        changed = inputs._replace(
-            key=inputs.key.at[:, :, at:].multiply(-2),
-            value=inputs.value.at[:, :, at:].add(3),
+        tokens = inputs.tokens._replace(
+            key=inputs.tokens.key.at[:, :, at:].multiply(-2),
+            value=inputs.tokens.value.at[:, :, at:].add(3),
         )
+        changed = inputs._replace(tokens=tokens)
         after = run(changed, jnp.asarray(other, jnp.float32))
         np.testing.assert_array_equal(after[:, :at], before[:, :at])
         assert not np.array_equal(after[:, at:], before[:, at:])
@@ -317,7 +309,7 @@ def test_later_tokens_move_no_bit_of_earlier_outputs(jit_as_users, form):
 
 def test_the_skip_is_added_in_float32():
     read = jnp.ones((1, 1, 1, 2), jnp.bfloat16)
-    inputs = MemoryInputs(read, read, read, skip=2 * read)
+    inputs = MemoryInputs(ScalarDecayTokens(read, read, read), skip=2 * read)
     assert with_skip(read, inputs).dtype == jnp.float32
     np.testing.assert_array_equal(with_skip(read, inputs), 3 * np.ones((1, 1, 1, 2)))
     np.testing.assert_array_equal(with_skip(read, inputs._replace(skip=None)), read)

@@ -11,7 +11,7 @@ from flax import nnx
 
 from memzoo.models.associative_memory import AssociativeState
 from memzoo.models.interface import Layout, SequenceInfo, state_bytes
-from memzoo.models.ops.neural_memory import neural_memory_recurrent
+from memzoo.models.ops.neural_memory import NeuralTokens, neural_memory_recurrent
 from memzoo.models.titans_lmm import TitansLMMConfig
 from memzoo.testing import check_layer
 
@@ -38,12 +38,12 @@ def test_gates_lie_where_the_paper_has_them():
     layer = build(max_learning_rate=0.3)
     x = 10 * jax.random.normal(jax.random.key(0), (2, 5, 16))
     inputs = inputs_of(layer, x)
-    rate, momentum, forget, _ = inputs.gates
+    rate, momentum, forget, _ = inputs.tokens.gates
     assert 0 <= rate.min() <= rate.max() <= 0.3
     assert 0 <= momentum.min() <= momentum.max() <= 1
     assert 0 <= forget.min() <= forget.max() <= 1
     assert forget.mean() < 0.2
-    for x in (inputs.query, inputs.key):
+    for x in (inputs.query, inputs.tokens.key):
         np.testing.assert_allclose(jnp.linalg.norm(x, axis=-1), 1.0, rtol=1e-3)
 
 
@@ -51,7 +51,7 @@ def test_gates_lie_where_the_paper_has_them():
 def test_a_gate_can_be_switched_off(gate):
     layer = build(**{gate: False})
     inputs = inputs_of(layer, jnp.ones((1, 2, 16)))
-    assert getattr(inputs.gates, gate) is None
+    assert getattr(inputs.tokens.gates, gate) is None
     assert (layer.init_state(1, 0).memory.momentum is None) == (gate == "momentum")
 
 
@@ -97,9 +97,9 @@ def test_a_read_writes_nothing_and_finds_what_was_written():
     _, memory = jax.jit(partial(layer.write_and_read, reset=None))(
         inputs, layer.init_memory(1)
     )
-    read = layer.read(inputs.key, memory)
-    before = layer.read(inputs.key, layer.init_memory(1))
-    off = [np.square(np.asarray(r - inputs.value)).sum() for r in (before, read)]
+    read = layer.read(inputs.tokens.key, memory)
+    before = layer.read(inputs.tokens.key, layer.init_memory(1))
+    off = [np.square(np.asarray(r - inputs.tokens.value)).sum() for r in (before, read)]
     assert off[1] < off[0]
 
 
@@ -138,13 +138,18 @@ def read_behind(layer, x, length):
     inputs = inputs_of(layer, x)
     keys, values = layer.encoder(x, Layout())
     unit = keys / jnp.sqrt(jnp.sum(keys**2, axis=-1, keepdims=True) + 1e-6)
-    streams = [(inputs.query, inputs.query), (unit, inputs.key), (values, inputs.value)]
+    streams = [
+        (inputs.query, inputs.query),
+        (unit, inputs.tokens.key),
+        (values, inputs.tokens.value),
+    ]
     q, k, v = (jnp.concatenate([a[:, :length], b], axis=1) for a, b in streams)
     gates = jax.tree.map(
-        lambda gate: jnp.concatenate([gate[:, :length], gate], axis=1), inputs.gates
+        lambda gate: jnp.concatenate([gate[:, :length], gate], axis=1),
+        inputs.tokens.gates,
     )
     read, memory = neural_memory_recurrent(
-        q, k, v, gates, layer.init_memory(1),
+        NeuralTokens(q, k, v, gates), layer.init_memory(1),
         network=layer.network, rule=layer.write_rule,
     )  # fmt: skip
     return layer.output(read[:, length:], x), memory

@@ -1,7 +1,6 @@
 """Cases shared by the tests of the recurrent ops."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -11,8 +10,6 @@ import pytest
 
 from memzoo.models.ops.write_rule import new_memory
 from memzoo.models.ops.write_schedule import Gates
-
-Op = Callable[..., tuple[jax.Array, jax.Array]]
 
 BATCH, HEADS, KEY, VALUE = 2, 2, 6, 5
 
@@ -63,33 +60,34 @@ def reset_of_kind(kind: str, time: int) -> np.ndarray | None:
 
 
 @pytest.fixture(scope="session")
-def make_inputs() -> Callable[..., dict[str, Any]]:
-    """Builds the arguments of a recurrent op, in float64."""
+def make_tokens() -> Callable[..., tuple[Any, jax.Array]]:
+    """Builds the tokens and the memory of a recurrence, in float64."""
 
     def make(
+        kind: Any,
+        sizes: tuple[int, ...],
         time: int,
         *,
         keys: str = "independent",
         decay: str = "mild",
-        write_strength: float | None = None,
+        strength: float = 1.0,
         seed: int = 0,
-    ) -> dict[str, Any]:
+    ) -> tuple[Any, jax.Array]:
+        """Tokens of a class, by the names of its fields."""
         rng = np.random.default_rng(seed)
-        inputs = {
-            "q": rng.standard_normal((BATCH, time, HEADS, KEY)),
-            "k": keys_of_kind(keys, rng, time),
-            "v": rng.standard_normal((BATCH, time, HEADS, VALUE)),
+        shape = (BATCH, time, HEADS)
+        strengths = rng.uniform(0.9 * strength, strength, size=shape)
+        strengths[:, ::2] = strength
+        fields = {
+            "query": rng.standard_normal((*shape, KEY)),
+            "key": keys_of_kind(keys, rng, time),
+            "value": rng.standard_normal((*shape, VALUE)),
+            "write_strength": strengths,
             "log_decay": log_decay_of_kind(decay, rng, time),
-            "memory": rng.standard_normal((BATCH, HEADS, KEY, VALUE)),
         }
-        if write_strength is not None:
-            low = 0.9 * write_strength
-            strengths = rng.uniform(low, write_strength, size=(BATCH, time, HEADS))
-            strengths[:, ::2] = write_strength
-            inputs["write_strength"] = strengths
-        return {
-            name: None if x is None else jnp.asarray(x) for name, x in inputs.items()
-        }
+        memory = rng.standard_normal((BATCH, HEADS, *sizes))
+        tokens = kind(**{name: fields[name] for name in kind._fields})
+        return jax.tree.map(jnp.asarray, (tokens, memory))
 
     return make
 
@@ -148,99 +146,5 @@ def make_reset() -> Callable[[str, int], jax.Array | None]:
     def make(kind: str, time: int) -> jax.Array | None:
         reset = reset_of_kind(kind, time)
         return None if reset is None else jnp.asarray(reset)
-
-    return make
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _values_and_gradients(
-    op: Op, options: tuple, inputs: dict, reset: Any, cotangents: tuple
-) -> tuple[Any, Any]:
-    run = partial(op, reset=reset, **dict(options))
-    values, pull = jax.vjp(lambda inputs: run(**inputs), inputs)
-    return values, pull(cotangents)[0]
-
-
-@pytest.fixture(scope="session")
-def assert_same() -> Callable[..., None]:
-    """Compares values and the gradient of every input of two ops, in float64."""
-
-    def compare(
-        reference: Op, fast: Op, inputs: dict, reset: Any = None, **options: Any
-    ) -> None:
-        rng = np.random.default_rng(1)
-        output, memory = jax.eval_shape(partial(reference, reset=reset), **inputs)
-        cotangents = tuple(
-            jnp.asarray(rng.standard_normal(x.shape)) for x in (output, memory)
-        )
-        expected = _values_and_gradients(reference, (), inputs, reset, cotangents)
-        given = tuple(sorted(options.items()))
-        found = _values_and_gradients(fast, given, inputs, reset, cotangents)
-        assert jax.tree.structure(found) == jax.tree.structure(expected)
-        for path, wanted in jax.tree.leaves_with_path(expected):
-            got = found
-            for key in path:
-                got = got[getattr(key, "key", getattr(key, "idx", None))]
-            size = np.max(np.abs(wanted), initial=0.0)
-            np.testing.assert_allclose(
-                got,
-                wanted,
-                rtol=1e-9,
-                atol=1e-9 * max(size, 1e-3),
-                err_msg=jax.tree_util.keystr(path),
-            )
-
-    return compare
-
-
-@pytest.fixture(scope="session")
-def assert_causal_in_every_bit() -> Callable[..., None]:
-    """Changes all tokens from some place on, and compares the outputs before it."""
-
-    def compare(run: Op, inputs: dict, other: dict, reset: Any) -> None:
-        inputs, other = jax.tree.map(np.asarray, (inputs, other))
-        o, _ = run(**inputs, reset=reset)
-        reset = np.asarray(reset)
-        place_of = np.arange(reset.shape[1])
-        for place in (1, 13, 20, 36):
-            changed = {
-                name: x
-                if name == "memory"
-                else np.concatenate([x[:, :place], other[name][:, place:]], axis=1)
-                for name, x in inputs.items()
-            }
-            o_changed, _ = run(
-                **changed, reset=np.where(place_of < place, reset, ~reset)
-            )
-            np.testing.assert_array_equal(
-                np.asarray(o)[:, :place], np.asarray(o_changed)[:, :place]
-            )
-
-    return compare
-
-
-@pytest.fixture(scope="session")
-def one_memory_at_a_time() -> Callable[..., Op]:
-    """Makes of a recurrent op one with several memories a row, chunk by chunk."""
-
-    def make(recurrent: Op, which: np.ndarray, chunk_size: int) -> Op:
-        def several(memory: Any, reset: Any = None, **tokens: Any) -> Any:
-            rows = []
-            for row, names in enumerate(which):
-                held, outputs = list(memory[row]), []
-                for chunk, name in enumerate(names):
-                    at = slice(chunk * chunk_size, (chunk + 1) * chunk_size)
-                    part = {
-                        key: None if x is None else x[row : row + 1, at]
-                        for key, x in tokens.items()
-                    }
-                    start = None if reset is None else reset[row : row + 1, at]
-                    o, after = recurrent(**part, memory=held[name][None], reset=start)
-                    held[name] = after[0]
-                    outputs.append(o)
-                rows.append((jnp.concatenate(outputs, axis=1)[0], jnp.stack(held)))
-            return tuple(jnp.stack(parts) for parts in zip(*rows, strict=True))
-
-        return several
 
     return make

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 
 from memzoo.models.ops.chunk_scan import (
-    check_chunks,
     chunk_scan,
     chunk_scan_with_gradient,
     merge_chunks,
     put_memory,
-    resolve_chunk_size,
     resolve_form,
     split_chunks,
     split_segments,
@@ -23,19 +21,26 @@ def _running_sum(memory, tokens, segment):
     """A memory that adds up its tokens from the last document start."""
     if segment is None:
         total = memory[:, None] + jnp.cumsum(tokens, axis=1)
-        return total[:, -1], total
+        return total[:, -1], total, ()
     same = segment[:, :, None] == segment[:, None, :]
     causal = jnp.tril(jnp.ones(same.shape, bool))
     total = jnp.sum(jnp.where(causal & same, tokens[:, None, :], 0), axis=2)
     total = total + jnp.where(segment == 0, memory[:, None], 0)
-    return total[:, -1], total
+    return total[:, -1], total, ()
+
+
+def _scan(start, tokens, reset=None, which=None):
+    segments = None if reset is None else split_segments(reset, 4)
+    chunks = split_chunks(tokens, 4)
+    total, memory = chunk_scan(_running_sum, start, chunks, segments, which)
+    return merge_chunks(total, tokens.shape[1]), memory
 
 
 @pytest.mark.parametrize("time", [0, 1, 3, 4, 5, 11])
 def test_scan_over_chunks_equals_one_pass(time):
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, 9, (2, time)), float)
     start = jnp.asarray([1.0, 2.0])
-    run = jax.jit(partial(chunk_scan, _running_sum, chunk_size=4))
+    run = jax.jit(_scan)
     total, memory = run(start, tokens)
     expected = np.asarray(start)[:, None] + np.cumsum(tokens, axis=1)
     np.testing.assert_allclose(total, expected)
@@ -45,7 +50,7 @@ def test_scan_over_chunks_equals_one_pass(time):
 def test_document_starts_forget_what_came_before():
     tokens = jnp.ones((2, 11))
     reset = jnp.zeros((2, 11), bool).at[0, 5].set(True).at[1, 0].set(True)
-    run = jax.jit(partial(chunk_scan, _running_sum, chunk_size=4))
+    run = jax.jit(_scan)
     total, memory = run(jnp.asarray([10.0, 10.0]), tokens, reset=reset)
     first = [11, 12, 13, 14, 15, 1, 2, 3, 4, 5, 6]
     np.testing.assert_allclose(total, [first, list(range(1, 12))])
@@ -54,7 +59,7 @@ def test_document_starts_forget_what_came_before():
 
 def test_gradients_pass_through_the_scan():
     def last(start, tokens):
-        return jnp.sum(chunk_scan(_running_sum, start, tokens, chunk_size=4)[0][:, -1])
+        return jnp.sum(_scan(start, tokens)[0][:, -1])
 
     start, tokens = jax.jit(jax.grad(last, (0, 1)))(jnp.ones(2), jnp.ones((2, 11)))
     np.testing.assert_allclose(start, 1)
@@ -66,10 +71,12 @@ def test_a_given_gradient_is_used_and_equals_autodiff(resets):
     """The body saves nothing of use, so that the check is of memory and cotangents."""
 
     def forward(memory, tokens, segment):
-        return *_running_sum(memory, tokens, segment), jnp.zeros(())
+        return *_running_sum(memory, tokens, segment)[:2], jnp.zeros(())
 
     def backward(memory, tokens, segment, saved, dmemory, doutput):
-        run = partial(_running_sum, segment=segment)
+        def run(memory, tokens):
+            return _running_sum(memory, tokens, segment)[:2]
+
         dmemory, dtokens = jax.vjp(run, memory, tokens)[1]((dmemory, doutput))
         return dmemory, dtokens + saved
 
@@ -78,9 +85,7 @@ def test_a_given_gradient_is_used_and_equals_autodiff(resets):
     reset = jnp.zeros((2, 11), bool).at[0, 6].set(True) if resets else None
 
     def plain(start, tokens):
-        total, memory = chunk_scan(
-            _running_sum, start, tokens, chunk_size=4, reset=reset
-        )
+        total, memory = _scan(start, tokens, reset)
         return jnp.sum(total**2 * weights) + jnp.sum(memory**3)
 
     def given(start, tokens):
@@ -114,17 +119,6 @@ def test_segments_count_document_starts_from_each_chunk_on():
     np.testing.assert_array_equal(segments, [[[0, 1, 1, 2]], [[1, 1, 1, 1]]])
 
 
-def test_chunk_size_is_at_most_the_length():
-    assert resolve_chunk_size(64, 5) == 5
-    assert resolve_chunk_size(4, 5) == 4
-    assert resolve_chunk_size(None, 10**6) >= 16
-
-
-def test_a_chunk_without_tokens_is_refused():
-    with pytest.raises(ValueError, match="chunk_size is 0; give at least 1"):
-        split_chunks(jnp.ones((1, 4)), 0)
-
-
 def test_unknown_form_is_refused():
     assert resolve_form("auto") in ("scan", "parallel")
     with pytest.raises(ValueError, match="form is 'fast'; choose auto, scan"):
@@ -140,7 +134,7 @@ def test_chunks_of_several_memories(x64):
 
     @jax.jit
     def run(start, tokens):
-        return chunk_scan(_running_sum, start, tokens, chunk_size=4, which=which)
+        return _scan(start, tokens, which=which)
 
     total, memory = run(start, tokens)
     held, wanted = np.array(start), np.zeros((2, 11))
@@ -166,10 +160,3 @@ def test_what_is_taken_can_be_put_back():
     np.testing.assert_array_equal(put[1], [[-6, -7], [8, 9], [10, 11]])
     assert take_memory(memories, None) is memories
     assert put_memory(memories, None, taken) is taken
-
-
-def test_every_chunk_needs_the_name_of_a_memory():
-    check_chunks(None, 9, 4)
-    check_chunks(jnp.zeros((1, 3), jnp.int32), 9, 4)
-    with pytest.raises(ValueError, match="memories of 2 chunks; 9 tokens in chunks"):
-        check_chunks(jnp.zeros((1, 2), jnp.int32), 9, 4)

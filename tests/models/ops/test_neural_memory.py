@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from memzoo.models.ops.delta_rule import delta_rule_recurrent
 from memzoo.models.ops.memory_network import MemoryNetwork
 from memzoo.models.ops.neural_memory import (
+    NeuralTokens,
     neural_memory_chunkwise,
     neural_memory_recurrent,
     neural_memory_step,
@@ -35,11 +35,14 @@ recurrent = jax.jit(neural_memory_recurrent, static_argnames=("network", "rule")
 
 def in_use(case, network, rule):
     """A memory in the middle of a window, with an anchor of its own."""
-    tokens = jax.tree.map(lambda x: x[:, :3], (case["q"], case["k"], case["v"]))
-    gates = jax.tree.map(lambda x: x[:, :3], case["gates"])
+    tokens = jax.tree.map(lambda x: x[:, :3], tokens_of(case))
     return recurrent(
-        *tokens, gates, case["initial"], network=network, rule=rule, slow=case["slow"]
+        tokens, case["initial"], network=network, rule=rule, slow=case["slow"]
     )[1]
+
+
+def tokens_of(case):
+    return NeuralTokens(case["q"], case["k"], case["v"], case["gates"])
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -52,9 +55,13 @@ def run(op, options, case, memory, masks):
     def total(case, floats):
         after = memory._replace(**floats)
         read, after = op(
-            case["q"], case["k"], case["v"], case["gates"], after,
-            slow=case["slow"], initial=case["initial"], **masks, **dict(options),
-        )  # fmt: skip
+            tokens_of(case),
+            after,
+            slow=case["slow"],
+            initial=case["initial"],
+            **masks,
+            **dict(options),
+        )
         mixed = jnp.sum(read * weights)
         for i, leaf in enumerate(jax.tree.leaves(after._replace(position=None))):
             mixed += jnp.sum(
@@ -228,7 +235,7 @@ def test_equations_of_the_paper_by_hand(x64, make_case, update_every):
     case = make_case(network, rule, 12)
     memory = case["initial"]
     read, after = chunkwise(
-        case["q"], case["k"], case["v"], case["gates"], memory,
+        tokens_of(case), memory,
         network=network, rule=rule,
     )  # fmt: skip
     for b, h in np.ndindex(BATCH, HEADS):
@@ -245,13 +252,11 @@ def test_without_momentum_and_forgetting_it_is_the_delta_rule(x64, make_case):
     network, rule = NETWORKS["linear"], WriteRule(update_every=1)
     case = make_case(network, rule, 14, momentum=False, forget=False)
     read, after = chunkwise(
-        case["q"], case["k"], case["v"], case["gates"], case["initial"],
-        network=network, rule=rule,
-    )  # fmt: skip
-    expected, memory = delta_rule_recurrent(
-        case["q"], case["k"], case["v"], 2 * case["gates"].learning_rate, None,
-        case["initial"].weights["kernel_0"],
-    )  # fmt: skip
+        tokens_of(case), case["initial"], network=network, rule=rule
+    )
+    strength = 2 * case["gates"].learning_rate
+    tokens = DeltaTokens(case["q"], case["k"], case["v"], strength)
+    expected, memory = DELTA_RULE.recurrent(tokens, case["initial"].weights["kernel_0"])
     np.testing.assert_allclose(read, expected, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(after.weights["kernel_0"], memory, rtol=1e-9)
 
@@ -261,9 +266,8 @@ def test_one_window_from_zero_is_linear_attention(x64, make_case):
     case = make_case(network, rule, 14, momentum=False, forget=False)
     memory = jax.tree.map(jnp.zeros_like, case["initial"])
     gates = Gates(jnp.ones_like(case["gates"].learning_rate))
-    read, _ = chunkwise(
-        case["q"], case["k"], case["v"], gates, memory, network=network, rule=rule
-    )
+    tokens = tokens_of(case)._replace(gates=gates)
+    read, _ = chunkwise(tokens, memory, network=network, rule=rule)
     scores = np.einsum("bthk,bshk->bhts", case["q"], case["k"]) * np.tri(14)
     expected = np.einsum("bhts,bshv->bthv", scores, case["v"])
     np.testing.assert_allclose(read, expected, rtol=1e-9, atol=1e-12)
@@ -275,8 +279,8 @@ def test_the_first_token_has_no_other_in_its_loss_window(x64, make_case):
     case = make_case(network, rule, 10)
     memory = new_memory(case["initial"].weights, network, wide, momentum=True)
     read = partial(recurrent, network=network)
-    one, _ = read(*(case[n] for n in "qkv"), case["gates"], case["initial"], rule=rule)
-    two, _ = read(*(case[n] for n in "qkv"), case["gates"], memory, rule=wide)
+    one, _ = read(tokens_of(case), case["initial"], rule=rule)
+    two, _ = read(tokens_of(case), memory, rule=wide)
     np.testing.assert_allclose(one[:, 0], two[:, 0], rtol=1e-12)
     assert np.abs(np.asarray(one - two)).max() > 1e-3
 
@@ -288,9 +292,8 @@ def test_ttt_as_its_authors_compute_it(x64, make_case):
     case = make_case(network, rule, 7, forget=False)
     gates, slow, memory = case["gates"], case["slow"], case["initial"]
     read, after = chunkwise(
-        case["q"], case["k"], case["v"], gates, memory,
-        network=network, rule=rule, slow=slow,
-    )  # fmt: skip
+        tokens_of(case), memory, network=network, rule=rule, slow=slow
+    )
     for b, h in np.ndindex(BATCH, HEADS):
         q, k, v = (jnp.asarray(case[n])[b, :, h] for n in "qkv")
         weight, bias = (memory.weights[n][b, h] for n in ("kernel_0", "kernel_0_bias"))
@@ -318,9 +321,8 @@ def test_step_is_one_gradient_of_the_printed_loss(x64, make_case):
     token = {n: case[n][:, 0] for n in "qkv"}
     gates = jax.tree.map(lambda g: g[:, 0], case["gates"])
     memory = case["initial"]
-    _, after = neural_memory_step(
-        *token.values(), gates, memory, network=network, rule=rule
-    )
+    tokens = NeuralTokens(*token.values(), gates)
+    _, after = neural_memory_step(tokens, memory, network=network, rule=rule)
 
     def loss(weights):
         read = read_memory(case["k"], weights, network=network)
@@ -342,9 +344,9 @@ def test_later_tokens_change_no_bit_of_earlier_outputs(make_case, jit_as_users):
     case = jax.tree.map(lambda x: x.astype(jnp.float32), case)
     memory = new_memory(case["initial"].weights, network, rule, momentum=True)
     call = jit_as_users(partial(chunkwise, network=network, rule=rule))
-    tokens = [case[n] for n in "qkv"]
-    before, _ = call(*tokens, case["gates"], memory)
-    changed = [x.at[:, 11:].multiply(-3.0) for x in tokens]
-    after, _ = call(*changed, case["gates"], memory)
+    tokens = tokens_of(case)
+    before, _ = call(tokens, memory)
+    changed = [x.at[:, 11:].multiply(-3.0) for x in tokens[:3]]
+    after, _ = call(NeuralTokens(*changed, case["gates"]), memory)
     np.testing.assert_array_equal(before[:, :11], after[:, :11])
     assert not np.array_equal(before[:, 11:], after[:, 11:])

@@ -9,6 +9,7 @@ import pytest
 
 from memzoo.models.ops.memory_network import MemoryNetwork, Plain
 from memzoo.models.ops.neural_memory import (
+    NeuralTokens,
     neural_memory_chunkwise,
     neural_memory_step,
 )
@@ -65,7 +66,7 @@ def test_a_chunk_of_no_tokens_is_refused():
     memory = new_memory(weights, network, rule, momentum=False)
     with pytest.raises(ValueError, match="chunk_size is 0; give at least 1"):
         neural_memory_chunkwise(
-            heads, heads, heads, Gates(jnp.ones((1, 2, 1))), memory,
+            NeuralTokens(heads, heads, heads, Gates(jnp.ones((1, 2, 1)))), memory,
             network=network, rule=rule, chunk_size=0,
         )  # fmt: skip
 
@@ -92,10 +93,15 @@ def test_a_memory_that_is_not_carried_reads_the_same(x64, chunk_size, schedule):
         new = partial(new_memory, weights, network, rule, momentum=True)
         return jax.jit(
             lambda: neural_memory_chunkwise(
-                q, k, v, gates, new(carried=carried), network=network, rule=rule,
-                initial=new(), reset=reset, chunk_size=chunk_size,
+                NeuralTokens(q, k, v, gates),
+                new(carried=carried),
+                network=network,
+                rule=rule,
+                initial=new(),
+                reset=reset,
+                chunk_size=chunk_size,
             )
-        )()  # fmt: skip
+        )()
 
     for documents in (None, reset):
         one, first = run(True, documents)
@@ -112,6 +118,6 @@ def test_a_memory_that_is_not_carried_takes_no_step():
     memory = new_memory(weights, network, rule, momentum=False, carried=False)
     with pytest.raises(ValueError, match="make the state with a max_length of at"):
         neural_memory_step(
-            heads, heads, heads, Gates(jnp.ones((1, 1))), memory,
+            NeuralTokens(heads, heads, heads, Gates(jnp.ones((1, 1)))), memory,
             network=network, rule=rule,
         )  # fmt: skip

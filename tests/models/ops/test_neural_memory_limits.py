@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from memzoo.models.ops.memory_network import MemoryNetwork
-from memzoo.models.ops.neural_memory import neural_memory_chunkwise
+from memzoo.models.ops.neural_memory import NeuralTokens, neural_memory_chunkwise
 from memzoo.models.ops.write_rule import WriteRule, new_memory
 from memzoo.models.ops.write_schedule import Gates
 
@@ -46,7 +46,7 @@ def test_equal_keys_and_gates_at_their_ends_stay_finite(time, clip):
     def total(tokens, gates, weights):
         memory = new_memory(weights, NETWORK, rule, momentum=True)
         read, after = neural_memory_chunkwise(
-            *tokens, gates, memory, network=NETWORK, rule=rule
+            NeuralTokens(*tokens, gates), memory, network=NETWORK, rule=rule
         )
         assert read.dtype == jnp.bfloat16
         kept = sum(jnp.sum(jnp.square(w)) for w in after.weights.values())

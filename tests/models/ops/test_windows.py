@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from memzoo.models.ops.windows import move, window_scan
+from memzoo.models.ops.windows import window_scan
 
 
 def body(carry, tokens, part):
@@ -125,17 +125,3 @@ def test_the_gradient_goes_through_every_scan(x64):
 
     found, wanted = (jax.jit(jax.grad(f))(x) for f in (total, plain))
     np.testing.assert_allclose(found, wanted, rtol=1e-9)
-
-
-def test_a_move_and_the_way_back(x64):
-    source = jnp.array([[2, -1, 0], [1, 2, -1]])
-    destination = jnp.array([[2, -1, 0], [-1, 0, 1]])
-    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 4)))
-    y = move(x, source, destination)
-    np.testing.assert_array_equal(y[0], jnp.stack([x[0, 2], 0 * x[0, 0], x[0, 0]]))
-    np.testing.assert_array_equal(move(y, destination, source)[1, 1:], x[1, 1:])
-    weight = jnp.cos(jnp.arange(y.size)).reshape(y.shape)
-    moved = jax.grad(lambda x: jnp.sum(move(x, source, destination) * weight))
-    gradient = jax.jit(moved)(x)
-    np.testing.assert_array_equal(gradient[0, 2], weight[0, 0])
-    np.testing.assert_array_equal(gradient[0, 1], jnp.zeros(4))

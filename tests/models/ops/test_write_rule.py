@@ -9,7 +9,6 @@ from memzoo.models.ops.write_rule import (
     new_memory,
     open_window,
     row_norms_of,
-    select,
 )
 
 NETWORK = MemoryNetwork(depth=1, key_size=3, value_size=2, hidden_size=1)
@@ -56,11 +55,6 @@ def test_rows_get_the_norms_of_others():
     np.testing.assert_allclose(np.linalg.norm(given, axis=-1), wanted, rtol=1e-5)
     direction = np.asarray(one["a"]) / np.linalg.norm(one["a"], axis=-1, keepdims=True)
     np.testing.assert_allclose(given, direction * wanted[..., None], rtol=1e-5)
-
-
-def test_select_takes_rows():
-    chosen = select(jnp.array([True, False]), jnp.ones((2, 3)), jnp.zeros((2, 3)))
-    np.testing.assert_array_equal(chosen, [[1, 1, 1], [0, 0, 0]])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,62 @@
+"""Lengths of named axes, checked against the annotations of an operation's tokens."""
+
+import typing
+from functools import lru_cache
+from typing import Any
+
+import jax
+from jaxtyping import PyTree
+
+
+def check_axes(
+    kind: type,
+    tokens: Any,
+    memory_axes: PyTree[str],
+    memory: Any,
+    several: bool = False,
+) -> None:
+    """Raise ValueError unless every axis has one length throughout.
+
+    Args:
+        kind: class of the tokens; its annotations name the axes of every field.
+        tokens: of the call; fields that are None are not looked at.
+        memory_axes: names of the memory's axes, a string for each of its arrays.
+        memory: of the call.
+        several: whether the memory has an axis `m` after `b`.
+    """
+    arrays = {
+        name: (axes, getattr(tokens, name)) for name, axes in _axes_of(kind).items()
+    }
+    for path, axes in jax.tree_util.tree_leaves_with_path(memory_axes):
+        name = "memory" + jax.tree_util.keystr(path)
+        held = memory
+        for key in path:
+            held = getattr(held, key.name) if hasattr(key, "name") else held[key.idx]
+        arrays[name] = (axes.replace("b ", "b m ", 1) if several else axes, held)
+    lengths: dict[str, tuple[int, str]] = {}
+    for name, (axes, array) in arrays.items():
+        if array is None:
+            continue
+        names = axes.split()
+        if array.ndim != len(names):
+            raise ValueError(
+                f"{name} has shape {array.shape}; give it the axes `{axes}`"
+            )
+        for axis, length in zip(names, array.shape, strict=True):
+            known, first = lengths.setdefault(axis, (length, name))
+            if known != length:
+                raise ValueError(
+                    f"axis {axis} is {length} in {name} {array.shape} and {known} in "
+                    f"{first}; {name} has the axes `{axes}`, so check their order"
+                )
+
+
+@lru_cache(maxsize=64)
+def _axes_of(kind: type) -> dict[str, str]:
+    """Names of the axes of every field, from its jaxtyping annotation."""
+    found = {}
+    for name, hint in typing.get_type_hints(kind).items():
+        for each in (hint, *typing.get_args(hint)):
+            if hasattr(each, "dim_str"):
+                found[name] = each.dim_str
+    return found

@@ -1,0 +1,198 @@
+"""One protocol for memories that are written and read token by token.
+
+An operation supplies its mathematics: a token, a `step`, and one chunk by matrix
+products. The token-by-token reference and the chunkwise form are written once, here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from .axes import check_axes
+from .chunk_scan import (
+    Backward,
+    Form,
+    Forward,
+    chunk_scan,
+    chunk_scan_with_gradient,
+    merge_chunks,
+    resolve_form,
+    split_chunks,
+    split_segments,
+)
+
+Tokens = TypeVar("Tokens", bound=tuple)
+Memory = TypeVar("Memory")
+Several = Int[Array, "b n"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recurrence(Generic[Tokens, Memory]):
+    """An operation on a memory, in all its forms.
+
+    A token of zeros, its query apart, must leave the memory bit for bit: padding is
+    made of such tokens.
+
+    Attributes:
+        tokens: the NamedTuple of arrays `b t ...` that the operation takes. Its fields
+            name their axes as jaxtyping does; the first is `query`.
+        memory_axes: axes of the memory, or a tree of them.
+        step: (tokens without their axis t, memory) -> (output, memory).
+        chunk: (memory, tokens `b c ...`, segment) -> (memory, outputs, saved); see
+            `chunk_scan_with_gradient`.
+        chunk_backward: the gradient of `chunk`, by hand. None: by autodiff through the
+            chunk, which is computed again.
+        all_chunks: (tokens `n b c ...`, segments, which, memory) -> (outputs, memory),
+            everything that needs no memory done before the scan. None: no such form.
+        write_all: (tokens, memory) -> memory, where that is faster than reading too.
+        chunk_size: tokens in a chunk on a CPU, and elsewhere.
+    """
+
+    tokens: type[Tokens]
+    memory_axes: PyTree[str] = "b h k v"
+    step: Callable[[Tokens, Memory], tuple[Array, Memory]]
+    chunk: Forward
+    chunk_backward: Backward | None = None
+    all_chunks: Callable[..., tuple[Array, Memory]] | None = None
+    write_all: Callable[[Tokens, Memory], Memory] | None = None
+    chunk_size: tuple[int, int] = (32, 64)
+
+    def token(
+        self, tokens: Tokens, memory: Memory
+    ) -> tuple[Float[Array, "b 1 h v"], Memory]:
+        """Write and read one token a row, t = 1, in the recurrent form."""
+        output, memory = self.step(jax.tree.map(lambda x: x[:, 0], tokens), memory)
+        return output[:, None], memory
+
+    def recurrent(
+        self,
+        tokens: Tokens,
+        memory: Memory,
+        *,
+        reset: Bool[Array, "b t"] | None = None,
+    ) -> tuple[Float[Array, "b t h v"], Memory]:
+        """Write and read token by token: a scan of `step`, the reference.
+
+        Args:
+            tokens: of the sequence, `b t ...`.
+            memory: before the first token. Its type is that of all sums.
+            reset: the memory is zero before this token.
+
+        Returns:
+            The outputs, and the memory after the last token.
+
+        Raises:
+            ValueError: an axis of the tokens or of the memory has another length than
+                the operation needs.
+        """
+        check_axes(self.tokens, tokens, self.memory_axes, memory)
+
+        def body(memory: Memory, inputs: tuple) -> tuple[Memory, Array]:
+            token, start = inputs
+            if start is not None:
+                memory = select(start, jax.tree.map(jnp.zeros_like, memory), memory)
+            output, memory = self.step(token, memory)
+            return memory, output
+
+        time_first = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), (tokens, reset))
+        memory, outputs = jax.lax.scan(body, memory, time_first)
+        return jnp.moveaxis(outputs, 0, 1), memory
+
+    def chunkwise(
+        self,
+        tokens: Tokens,
+        memory: Memory,
+        *,
+        reset: Bool[Array, "b t"] | None = None,
+        valid: Bool[Array, "b t"] | None = None,
+        chunk_size: int | None = None,
+        form: Form = "auto",
+        which: Several | None = None,
+    ) -> tuple[Float[Array, "b t h v"], Memory]:
+        """Return what `recurrent` returns, by matrix products over chunks.
+
+        Args:
+            tokens: of the sequence, `b t ...`.
+            memory: before the first token. Its type is that of all sums.
+            reset: the memory is zero before this token.
+            valid: real tokens; the others leave the memory as it is.
+            chunk_size: tokens in a chunk; changes the speed alone. None: by the
+                backend.
+            form: `scan` does all the work inside a scan over chunks; `parallel` does
+                first all that needs no memory. `auto`: by the backend.
+            which: index of the memory that each chunk reads and writes, where a row
+                has several: `memory` is then `b m ...`, and `chunk_size` is given.
+
+        Raises:
+            ValueError: an axis of the tokens or of the memory has another length than
+                the operation needs; `which` does not name a memory for every chunk.
+        """
+        check_axes(self.tokens, tokens, self.memory_axes, memory, which is not None)
+        if valid is not None:
+            tokens = identity_tokens(tokens, valid)
+        time = tokens[0].shape[1]
+        size = self.resolve_chunk_size(chunk_size, time)
+        _check_chunks(which, time, size)
+        chunks = split_chunks(tokens, size)
+        segments = None if reset is None else split_segments(reset, size)
+        if resolve_form(form) == "parallel" and self.all_chunks is not None:
+            outputs, memory = self.all_chunks(chunks, segments, which, memory)
+        elif self.chunk_backward is not None:
+            outputs, memory = chunk_scan_with_gradient(
+                self.chunk, self.chunk_backward, memory, chunks, segments, which
+            )
+        else:
+            outputs, memory = chunk_scan(self.chunk, memory, chunks, segments, which)
+        return merge_chunks(outputs, time), memory
+
+    def write(
+        self, tokens: Tokens, memory: Memory, *, chunk_size: int | None = None
+    ) -> Memory:
+        """Return the memory after a sequence whose outputs nobody reads."""
+        if self.write_all is not None:
+            check_axes(self.tokens, tokens, self.memory_axes, memory)
+            return self.write_all(tokens, memory)
+        return self.chunkwise(tokens, memory, chunk_size=chunk_size)[1]
+
+    def resolve_chunk_size(self, chunk_size: int | None, time: int) -> int:
+        """Return the chunk size to run here, at most `time`.
+
+        Raises:
+            ValueError: the chunk size is not positive.
+        """
+        if chunk_size is None:
+            chunk_size = self.chunk_size[jax.default_backend() != "cpu"]
+        if chunk_size < 1:
+            raise ValueError(f"chunk_size is {chunk_size}; give at least 1, or None")
+        return min(chunk_size, max(time, 1))
+
+
+def identity_tokens(tokens: Tokens, valid: Bool[Array, "b t"]) -> Tokens:
+    """Return the tokens with zeros where `valid` is false; zeros change no memory."""
+
+    def keep(x: Array) -> Array:
+        return jnp.where(_rows(valid, x), x, jnp.zeros_like(x))
+
+    return jax.tree.map(keep, tokens)
+
+
+def select(rows: Bool[Array, "*axes"], chosen: Any, other: Any) -> Any:
+    """Return `chosen` where the mask over the first axes is true, `other` elsewhere."""
+    return jax.tree.map(lambda a, b: jnp.where(_rows(rows, b), a, b), chosen, other)
+
+
+def _rows(mask: Array, x: Array) -> Array:
+    return mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
+
+
+def _check_chunks(which: Several | None, time: int, chunk_size: int) -> None:
+    num_chunks = -(-time // chunk_size)
+    if which is not None and which.shape[1] != num_chunks:
+        raise ValueError(
+            f"which names the memories of {which.shape[1]} chunks; {time} tokens in "
+            f"chunks of {chunk_size} are {num_chunks}"
+        )

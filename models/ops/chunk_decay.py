@@ -27,38 +27,49 @@ class ChunkDecay(NamedTuple):
     kept: Float[Array, "*#axes"] | None
 
 
-def running_log_decay(
-    log_decay: Float[Array, "n b c h"] | None, dtype: DTypeLike
-) -> Float[Array, "n b c h"] | None:
-    """The logarithm of the decay from the start of each chunk to each token."""
-    if log_decay is None:
-        return None
-    return jnp.cumsum(log_decay.astype(dtype), axis=2)
+# Below it every decay is exactly zero, in float64 too.
+_LEAST_LOG_DECAY = -1e4
+
+
+def segment_sums(x: Float[Array, "*axes c"]) -> Float[Array, "*axes c c"]:
+    """Sums of `x` after token j (last axis) up to token i, zero for j >= i.
+
+    Each sum adds only the terms of its own segment, as a product with a mask. A
+    difference of two running sums would lose the digits that a large term before the
+    segment takes. The gradient adds each term's segments alone, for the same reason.
+
+    Args:
+        x: finite.
+    """
+    size = x.shape[-1]
+    up_to = _constant(np.tri(size, dtype=bool), x.ndim + 1)
+    rows = jnp.where(up_to, x[..., None, :], 0)
+    after = jnp.asarray(np.tri(size, k=-1), x.dtype)
+    return jnp.einsum("...ir,rj->...ij", rows, after, precision="highest")
 
 
 def chunk_decay(
-    running: Float[Array, "*axes h c"] | None,
+    log_decay: Float[Array, "*axes h c"] | None,
     segment: Int[Array, "*axes c"] | None,
     *,
     shape: tuple[int, ...],
     dtype: DTypeLike,
 ) -> ChunkDecay:
-    """The decays of a chunk from its running decay.
+    """The decays of a chunk from the decay of each token.
 
-    Differences of the running decay are masked before the exponential, so that nothing
-    overflows, in the gradient neither. A document start masks exactly, by its segment.
+    Every decay is the exponential of a sum over the tokens between, which is at most
+    0: nothing overflows. A document start masks exactly, by its segment.
 
     Args:
-        running: logarithm of the decay up to token i, as `running_log_decay` returns
-            it; finite and falling. None: no decay.
+        log_decay: logarithm of each token's decay, at most 0; minus infinity erases
+            the memory. None: no decay.
         segment: document starts seen in the chunk, 0 for the carried document. Shared
             by the heads.
-        shape: of `running`, given or not: axes, heads, tokens in the chunk.
+        shape: of `log_decay`, given or not: axes, heads, tokens in the chunk.
         dtype: of the decays.
     """
     size = shape[-1]
-    causal = np.tril(np.ones((size, size), bool))
-    mask = jnp.asarray(causal.reshape((1,) * (len(shape) - 1) + causal.shape))
+    mask = _constant(np.tri(size, dtype=bool), len(shape) + 1)
     carries = remains = keeps = None
     if segment is not None:
         segment = segment[..., None, :]
@@ -67,40 +78,49 @@ def chunk_decay(
         carries = segment == 0
         remains = segment == segment[..., -1:]
         keeps = segment[..., -1] == 0
-    if running is None:
+    if log_decay is None:
         within = mask.astype(dtype)
         return ChunkDecay(within, *_as(dtype, carries, remains, keeps))
-    difference = running[..., :, None] - running[..., None, :]
-    mask = jnp.broadcast_to(mask, difference.shape)
-    within = jnp.where(mask, jnp.exp(jnp.where(mask, difference, 0)), 0)
-    last = running[..., -1:]
+    # Finite, so that the masks' zeros remove it exactly.
+    log_decay = jnp.maximum(log_decay.astype(dtype), _LEAST_LOG_DECAY)
+    sums = segment_sums(log_decay)
+    within = _masked(mask, jnp.exp(sums))
+    carried = jnp.exp(sums[..., 0] + log_decay[..., :1])
     return ChunkDecay(
         within,
-        _masked(carries, jnp.exp(running)),
-        _masked(remains, jnp.exp(last - running)),
-        _masked(keeps, jnp.exp(last[..., 0])),
+        _masked(carries, carried),
+        within[..., -1, :],
+        _masked(keeps, carried[..., -1]),
     )
 
 
-def running_cotangent(
-    rises: Float[Array, "b h c"],
-    falls: Float[Array, "b h c"],
+def log_decay_cotangent(
+    pairs: Float[Array, "b h c c"],
+    carried: Float[Array, "b h c"],
     remained: Float[Array, "b h c"],
     kept: Float[Array, "b h"],
 ) -> Float[Array, "b h c"]:
-    """The cotangent of a chunk's running decay.
+    """The cotangent of the log decay of each token.
 
-    The running decay of a token multiplies what the token reads and divides what it
-    writes; that of the last token also multiplies the memory handed on.
+    A token's decay enters every decay from before it to itself or later. Only the
+    contributions of those are added: nothing cancels, as in `segment_sums`.
 
     Args:
-        rises: what the reads of each token contribute.
-        falls: what the reads of each token's write contribute.
-        remained: what the last memory contributes through each token's write.
-        kept: what the last memory contributes through the first.
+        pairs: what each decay `within` contributes: its cotangent times itself.
+        carried: what each decay `carried` contributes.
+        remained: what each decay `remaining` contributes.
+        kept: what the decay `kept` contributes.
     """
-    total = rises - falls - remained
-    return total.at[:, :, -1].add(row_sum(remained) + kept)
+    size, axes = pairs.shape[-1], pairs.ndim
+    last = np.arange(size) == size - 1
+    remained = jnp.where(_constant(last[:, None], axes), remained[..., None, :], 0)
+    carried = carried + jnp.where(_constant(last, axes - 1), kept[..., None], 0)
+    before = jnp.asarray(np.tri(size, k=-1).T, pairs.dtype)
+    over = jnp.einsum("...ij,jr->...ir", pairs + remained, before, precision="highest")
+    up_to = _constant(np.tri(size, dtype=bool), axes)
+    over = jnp.where(up_to, over + carried[..., None], 0)
+    ones = jnp.ones(size, over.dtype)
+    return jnp.einsum("...ir,i->...r", over, ones, precision="highest")
 
 
 def scale(
@@ -125,13 +145,6 @@ def row_sum(x: Float[Array, "*axes c"]) -> Float[Array, "*axes"]:
     return jnp.einsum("...c,c->...", x, jnp.ones(x.shape[-1], x.dtype))
 
 
-def column_sum(
-    x: Float[Array, "*axes i c"], weights: Float[Array, "*axes i"]
-) -> Float[Array, "*axes c"]:
-    """Weighted sums over the last axis but one."""
-    return jnp.einsum("...ic,...i->...c", x, weights)
-
-
 def _as(dtype: DTypeLike, *masks: Bool[Array, "..."] | None) -> list[Array | None]:
     return [None if mask is None else mask.astype(dtype) for mask in masks]
 
@@ -140,3 +153,8 @@ def _masked(mask: Bool[Array, "..."] | None, factor: Float[Array, "..."]) -> Arr
     if mask is None:
         return factor
     return jnp.where(jnp.broadcast_to(mask, factor.shape), factor, 0)
+
+
+def _constant(mask: Bool[np.ndarray, "..."], axes: int) -> Bool[Array, "..."]:
+    """The mask with axes of length 1 before its own, as many as are missing."""
+    return jnp.asarray(mask.reshape((1,) * (axes - mask.ndim) + mask.shape))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from .chunk_decay import ChunkDecay, chunk_decay, keep, running_log_decay, scale
+from .chunk_decay import ChunkDecay, chunk_decay, keep, scale
 from .chunk_scan import (
     Form,
     check_chunks,
@@ -47,7 +47,8 @@ def delta_rule_step(
         v: value.
         write_strength: size of the gradient step; with keys of length 1 and no more
             than 2 the memory stays bounded.
-        log_decay: logarithm of the decay, finite and at most 0; None: no decay.
+        log_decay: logarithm of the decay, at most 0; minus infinity erases the memory.
+            None: no decay.
         memory: before the token. Its type is that of all sums.
     """
     query, key, value, strength = (
@@ -133,8 +134,7 @@ def delta_rule_chunkwise(
     time = q.shape[1]
     chunk_size = resolve_chunk_size(chunk_size, time)
     check_chunks(which, time, chunk_size)
-    *inputs, log_decay = split_chunks((q, k, v, write_strength, log_decay), chunk_size)
-    chunks = (*inputs, running_log_decay(log_decay, memory.dtype))
+    chunks = split_chunks((q, k, v, write_strength, log_decay), chunk_size)
     segments = None if reset is None else split_segments(reset, chunk_size)
     if resolve_form(form) == "scan":
         o, memory = chunk_scan_with_gradient(
@@ -183,10 +183,10 @@ def _all_chunks(
 def _heads_first(
     tokens: tuple, segments: Int[Array, "n b c"] | None, dtype: DTypeLike
 ) -> tuple[Array, Array, Array, Array, ChunkDecay]:
-    q, k, v, strength, running = tokens
+    q, k, v, strength, log_decay = tokens
     q, k, v = (jnp.swapaxes(x, 2, 3) for x in (q, k, v))
     strength = jnp.swapaxes(strength, 2, 3).astype(dtype)
-    if running is not None:
-        running = jnp.swapaxes(running, 2, 3)
-    decay = chunk_decay(running, segments, shape=strength.shape, dtype=dtype)
+    if log_decay is not None:
+        log_decay = jnp.swapaxes(log_decay, 2, 3)
+    decay = chunk_decay(log_decay, segments, shape=strength.shape, dtype=dtype)
     return q, k, v, strength, decay

@@ -20,10 +20,9 @@ from jaxtyping import Array, Float, Int
 from .chunk_decay import (
     ChunkDecay,
     chunk_decay,
-    column_sum,
     keep,
+    log_decay_cotangent,
     row_sum,
-    running_cotangent,
     scale,
 )
 from .matrix_product import matrix_product
@@ -61,7 +60,7 @@ def forward(
 
     Args:
         memory: before the chunk.
-        tokens: q, k, v, write strength and running log decay (or None), `b c h ...`.
+        tokens: q, k, v, write strength and log decay (or None), `b c h ...`.
         segment: document starts seen in the chunk.
     """
     chunk, dot = _prepare(memory, tokens, segment)
@@ -131,12 +130,12 @@ def backward(
     from_chunk = row_sum(pairs)
     recalled = scale(from_memory[:, :, size:, None], decay.carried)[..., 0]
     dstrength = row_sum(dright * chunk.v) + recalled + from_chunk[:, :, size:]
-    drunning = None
+    dlog_decay = None
     if decay.kept is not None and tokens[4] is not None:
-        rises = from_memory * carried + from_chunk * gates
-        drunning = running_cotangent(
-            rises[:, :, :size] + rises[:, :, size:],
-            column_sum(pairs, gates),
+        pairs, from_memory = scale(pairs, gates), from_memory * carried
+        dlog_decay = log_decay_cotangent(
+            pairs[:, :, :size] + pairs[:, :, size:],
+            from_memory[:, :, :size] + from_memory[:, :, size:],
             row_sum(left * write),
             row_sum(row_sum(memory * memory_cotangent)) * decay.kept,
         )
@@ -145,7 +144,7 @@ def backward(
         dstacked[:, :, size:] + dk,
         scale(dright, strength),
         dstrength,
-        drunning,
+        dlog_decay,
     )
     cotangents = tuple(
         None if x is None else _tokens_first(x, like)
@@ -158,15 +157,15 @@ def _prepare(
     memory: Float[Array, "b h k v"], tokens: tuple, segment: Int[Array, "b c"] | None
 ) -> tuple[Chunk, Any]:
     dtype = memory.dtype
-    q, k, v, strength, running = tokens
+    q, k, v, strength, log_decay = tokens
     operand = jnp.result_type(q, k, v)
     dot = partial(matrix_product, operand=operand, accumulate=dtype)
     size = q.shape[1]
     reads = jnp.swapaxes(jnp.concatenate([q, k], axis=1), 1, 2)
     k, v, strength = reads[:, :, size:], jnp.swapaxes(v, 1, 2), strength.swapaxes(1, 2)
-    if running is not None:
-        running = jnp.swapaxes(running, 1, 2)
-    decay = chunk_decay(running, segment, shape=strength.shape, dtype=dtype)
+    if log_decay is not None:
+        log_decay = jnp.swapaxes(log_decay, 1, 2)
+    decay = chunk_decay(log_decay, segment, shape=strength.shape, dtype=dtype)
     scores = dot("bhik,bhjk->bhij", reads, k)
     chunk = Chunk(reads, k, v.astype(dtype), strength.astype(dtype), decay, scores)
     return chunk, dot

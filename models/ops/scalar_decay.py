@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .chunk_decay import chunk_decay, keep, running_log_decay, scale
+from .chunk_decay import chunk_decay, keep, scale
 from .chunk_scan import (
     Form,
     check_chunks,
@@ -40,7 +40,8 @@ def scalar_decay_step(
         q: query, scaled by the caller.
         k: key.
         v: value.
-        log_decay: logarithm of the decay, finite and at most 0; None: no decay.
+        log_decay: logarithm of the decay, at most 0; minus infinity erases the memory.
+            None: no decay.
         memory: before the token. Its type is that of all sums.
     """
     query, key, value = (x.astype(memory.dtype) for x in (q, k, v))
@@ -116,8 +117,7 @@ def scalar_decay_chunkwise(
     time = q.shape[1]
     chunk_size = resolve_chunk_size(chunk_size, time)
     check_chunks(which, time, chunk_size)
-    *inputs, log_decay = split_chunks((q, k, v, log_decay), chunk_size)
-    chunks = (*inputs, running_log_decay(log_decay, memory.dtype))
+    chunks = split_chunks((q, k, v, log_decay), chunk_size)
     segments = None if reset is None else split_segments(reset, chunk_size)
     if resolve_form(form) == "scan":
         o, memory = chunk_scan_with_gradient(
@@ -135,11 +135,11 @@ def _all_chunks(
     memory: Float[Array, "b *m h k v"],
 ) -> tuple[Float[Array, "n b c h v"], Float[Array, "b *m h k v"]]:
     dtype = memory.dtype
-    *inputs, running = tokens
+    *inputs, log_decay = tokens
     q, k, v = (jnp.swapaxes(x, 2, 3) for x in inputs)
-    if running is not None:
-        running = jnp.swapaxes(running, 2, 3)
-    decay = chunk_decay(running, segments, shape=q.shape[:4], dtype=dtype)
+    if log_decay is not None:
+        log_decay = jnp.swapaxes(log_decay, 2, 3)
+    decay = chunk_decay(log_decay, segments, shape=q.shape[:4], dtype=dtype)
     dot = partial(matrix_product, operand=jnp.result_type(q, k, v), accumulate=dtype)
     left = dot("nbhjk,nbhjv->nbhkv", k, scale(v.astype(dtype), decay.remaining))
 

@@ -18,10 +18,9 @@ from jaxtyping import Array, Float, Int
 from .chunk_decay import (
     ChunkDecay,
     chunk_decay,
-    column_sum,
     keep,
+    log_decay_cotangent,
     row_sum,
-    running_cotangent,
     scale,
 )
 from .matrix_product import matrix_product
@@ -46,7 +45,7 @@ def forward(
 
     Args:
         memory: before the chunk.
-        tokens: q, k, v and running log decay (or None), `b c h ...`.
+        tokens: q, k, v and log decay (or None), `b c h ...`.
         segment: document starts seen in the chunk.
     """
     chunk, dot = _prepare(memory, tokens, segment)
@@ -88,19 +87,18 @@ def backward(
     dk = dot("bhij,bhik->bhjk", dscores, chunk.q)
     dk = dk + dot("bhjv,bhkv->bhjk", remaining, memory_cotangent)
     dmemory = dot("bhik,bhiv->bhkv", chunk.q, scale(do, decay.carried))
-    drunning = None
+    dlog_decay = None
     given = tokens[3] is not None
     if given and decay.carried is not None and decay.kept is not None:
-        pairs = dscores * chunk.scores
-        drunning = running_cotangent(
-            row_sum(pulled * chunk.q) * decay.carried + row_sum(pairs),
-            column_sum(pairs, jnp.ones_like(pairs[..., 0])),
+        dlog_decay = log_decay_cotangent(
+            dscores * chunk.scores,
+            row_sum(pulled * chunk.q) * decay.carried,
             row_sum(left * chunk.v),
             row_sum(row_sum(memory * memory_cotangent)) * decay.kept,
         )
     cotangents = tuple(
         None if x is None else _tokens_first(x, like)
-        for x, like in zip((dq, dk, dv, drunning), tokens, strict=True)
+        for x, like in zip((dq, dk, dv, dlog_decay), tokens, strict=True)
     )
     return keep(memory_cotangent, decay) + dmemory, cotangents
 
@@ -112,15 +110,15 @@ def _prepare(
     saved: tuple[Float[Array, "b h c c"], ChunkDecay] | None = None,
 ) -> tuple[Chunk, Any]:
     dtype = memory.dtype
-    q, k, v, running = tokens
+    q, k, v, log_decay = tokens
     dot = partial(
         matrix_product, operand=jnp.result_type(q, k, v), accumulate=memory.dtype
     )
     q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
     if saved is None:
-        if running is not None:
-            running = jnp.swapaxes(running, 1, 2)
-        decay = chunk_decay(running, segment, shape=q.shape[:3], dtype=dtype)
+        if log_decay is not None:
+            log_decay = jnp.swapaxes(log_decay, 1, 2)
+        decay = chunk_decay(log_decay, segment, shape=q.shape[:3], dtype=dtype)
         saved = (dot("bhik,bhjk->bhij", q, k), decay)
     scores, decay = saved
     return Chunk(q, k, v.astype(dtype), decay, scores), dot

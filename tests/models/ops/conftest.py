@@ -194,6 +194,54 @@ def assert_same() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
+def assert_digits() -> Callable[..., None]:
+    """Compares two ops where some decays are strong, in float32 and in float64.
+
+    The bounds are shares of an array's largest entry: some sixteen and fifty roundings,
+    for the sums over tokens round too. A decay that loses digits is off by 2e-5 and
+    more where a log decay is -80.
+    """
+
+    def compare(reference: Op, fast: Op, inputs: dict, **options: Any) -> None:
+        rng = np.random.default_rng(2)
+        given = tuple(sorted(options.items()))
+        for dtype, bound in ((np.float32, 2e-6), (np.float64, 1e-14)):
+            narrow = {name: np.asarray(x, dtype) for name, x in inputs.items()}
+            output, memory = jax.eval_shape(reference, **narrow)
+            cotangents = tuple(
+                rng.standard_normal(x.shape).astype(dtype) for x in (output, memory)
+            )
+            hit = rng.uniform(size=narrow["log_decay"].shape) < 0.3
+            for strong in (-1.0, -80.0, -800.0, -1e4, -np.inf):
+                decay = np.where(hit, dtype(strong), narrow["log_decay"])
+                tokens = {**narrow, "log_decay": decay}
+                wide = jax.tree.map(np.float64, (tokens, cotangents))
+                expected = _values_and_gradients(reference, (), wide[0], None, wide[1])
+                found = _values_and_gradients(fast, given, tokens, None, cotangents)
+                # A decay is a rate times what a token gives: the rate's gradient.
+                rate = np.where(np.isfinite(decay), decay, 0)
+                rates = [
+                    np.sum(rate * np.asarray(gradients["log_decay"]), axis=1)
+                    for _, gradients in (found, expected)
+                ]
+                pairs = zip(
+                    jax.tree.leaves((found, rates[0])),
+                    jax.tree.leaves((expected, rates[1])),
+                    strict=True,
+                )
+                for number, (got, wanted) in enumerate(pairs):
+                    np.testing.assert_allclose(
+                        got,
+                        wanted,
+                        rtol=0,
+                        atol=bound * np.max(np.abs(wanted)),
+                        err_msg=f"{dtype.__name__}, {strong}, array {number}",
+                    )
+
+    return compare
+
+
+@pytest.fixture(scope="session")
 def assert_causal_in_every_bit() -> Callable[..., None]:
     """Changes all tokens from some place on, and compares the outputs before it."""
 

@@ -191,6 +191,17 @@ def test_outputs_do_not_depend_on_later_inputs_in_any_bit(
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_no_digits_are_lost_after_a_strong_decay(x64, make_inputs, assert_digits, form):
+    assert_digits(
+        delta_rule_recurrent,
+        delta_rule_chunkwise,
+        make_inputs(50, write_strength=1.0),
+        chunk_size=32,
+        form=form,
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_bfloat16_stays_close_to_float64(form):
     rng = np.random.default_rng(0)
     shape = (1, 128, 2, 16)

@@ -12,9 +12,9 @@ def test_backward_equals_autodiff_of_forward(
     x64, make_inputs, make_reset, decays, resets
 ):
     inputs = make_inputs(8)
-    running = jnp.cumsum(inputs["log_decay"], axis=1) if decays else None
+    log_decay = inputs["log_decay"] if decays else None
     memory = inputs["memory"]
-    tokens = (inputs["q"], inputs["k"], inputs["v"], running)
+    tokens = (inputs["q"], inputs["k"], inputs["v"], log_decay)
     segment = jnp.cumsum(make_reset("inside", 8), axis=1, dtype=jnp.int32)
     segment = segment if resets else None
     rng = np.random.default_rng(1)

@@ -39,6 +39,21 @@ def test_the_memory_and_its_gradients_are_those_of_the_recurrence(
         np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-9 * size)
 
 
+def _last_of_recurrence(q, k, v, log_decay, memory, reset=None):
+    memory = scalar_decay_recurrent(q, k, v, log_decay, memory, reset=reset)[1]
+    return memory, memory
+
+
+def _at_once(q, k, v, log_decay, memory, reset=None):
+    del q, reset
+    memory = scalar_decay_write(k, v, log_decay, memory)
+    return memory, memory
+
+
+def test_no_digits_are_lost_after_a_strong_decay(x64, make_inputs, assert_digits):
+    assert_digits(_last_of_recurrence, _at_once, make_inputs(20))
+
+
 def test_no_decay_is_a_sum_of_outer_products(x64, make_inputs):
     inputs = make_inputs(5, decay="none")
     del inputs["q"]

@@ -39,7 +39,9 @@ class MqarConfig:
             `num_pairs[i % len(num_pairs)]` pairs, and missing targets weigh 0.
         filler: what stands at the other places behind the pairs: token 0 or, drawn
             uniformly, any token (which may be a key or a value of this very row).
-        power: 0.01 puts most queries soon after the pairs, 1 spreads them evenly.
+        power: 0.01 puts most queries soon after the pairs, 1 spreads them evenly. Where
+            there are as many queries as slots, as with the default 16 pairs in 64
+            tokens, every slot holds a query: `power` then decides their order alone.
         seed: decides every draw. Splits draw from streams of their own; in a very
             small vocabulary two of their rows may still be equal by chance.
         num_passes: how often the block of pairs is written.
@@ -49,8 +51,9 @@ class MqarConfig:
         num_examples: rows of the training split, in another order in every epoch;
             `None`: no row comes twice. The other splits never repeat a row.
 
-    Differs from Zoology's generator in: the filler is seeded too; `num_passes` above 1
-    works; `num_queries`; labels are sparse; rows are shuffled.
+    Differs from Zoology's generator in: the defaults (blank filler, a vocabulary of
+    1024 and 16 pairs; Zoology: random filler, 8192 and 8); the filler is seeded too;
+    `num_passes` above 1 works; `num_queries`; labels are sparse; rows are shuffled.
     """
 
     task_name: ClassVar[str] = "mqar"

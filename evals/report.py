@@ -24,8 +24,9 @@ CurveKey = tuple[str, Setting]
 
 _NOTES = (
     "micro-MQAR: the task of Zoology (arXiv 2312.04927) with a smaller vocabulary, "
-    "shorter sequences and models, and fewer steps than published. Compare layers on "
-    "this page with each other, not with numbers from papers.",
+    "blank filler by default (published: random), shorter sequences and models, and "
+    "fewer steps than published. Compare layers on this page with each other, not with "
+    "numbers from papers.",
     "Every layer stands in the same model: same width and depth, the same short "
     "convolution on queries, keys and values, no MLP.",
     "Accuracy is the share of queries answered right, on sequences that were never "

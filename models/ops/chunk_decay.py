@@ -42,7 +42,8 @@ def segment_sums(x: Float[Array, "*axes c"]) -> Float[Array, "*axes c c"]:
         x: finite.
     """
     size = x.shape[-1]
-    rows = x[..., None, :] * _up_to(x)
+    up_to = _constant(np.tri(size, dtype=bool), x.ndim + 1)
+    rows = jnp.where(up_to, x[..., None, :], 0)
     after = jnp.asarray(np.tri(size, k=-1), x.dtype)
     return jnp.einsum("...ir,rj->...ij", rows, after, precision="highest")
 
@@ -68,8 +69,7 @@ def chunk_decay(
         dtype: of the decays.
     """
     size = shape[-1]
-    causal = np.tril(np.ones((size, size), bool))
-    mask = jnp.asarray(causal.reshape((1,) * (len(shape) - 1) + causal.shape))
+    mask = _constant(np.tri(size, dtype=bool), len(shape) + 1)
     carries = remains = keeps = None
     if segment is not None:
         segment = segment[..., None, :]
@@ -111,14 +111,16 @@ def log_decay_cotangent(
         remained: what each decay `remaining` contributes.
         kept: what the decay `kept` contributes.
     """
-    size = pairs.shape[-1]
-    last = jnp.asarray(np.arange(size) == size - 1, pairs.dtype)
-    pairs = pairs + last[:, None] * remained[..., None, :]
-    carried = carried + last * kept[..., None]
+    size, axes = pairs.shape[-1], pairs.ndim
+    last = np.arange(size) == size - 1
+    remained = jnp.where(_constant(last[:, None], axes), remained[..., None, :], 0)
+    carried = carried + jnp.where(_constant(last, axes - 1), kept[..., None], 0)
     before = jnp.asarray(np.tri(size, k=-1).T, pairs.dtype)
-    over = jnp.einsum("...ij,jr->...ir", pairs, before, precision="highest")
-    over = (over + carried[..., None]) * _up_to(carried)
-    return column_sum(over, jnp.ones_like(carried))
+    over = jnp.einsum("...ij,jr->...ir", pairs + remained, before, precision="highest")
+    up_to = _constant(np.tri(size, dtype=bool), axes)
+    over = jnp.where(up_to, over + carried[..., None], 0)
+    ones = jnp.ones(size, over.dtype)
+    return jnp.einsum("...ir,i->...r", over, ones, precision="highest")
 
 
 def scale(
@@ -143,13 +145,6 @@ def row_sum(x: Float[Array, "*axes c"]) -> Float[Array, "*axes"]:
     return jnp.einsum("...c,c->...", x, jnp.ones(x.shape[-1], x.dtype))
 
 
-def column_sum(
-    x: Float[Array, "*axes i c"], weights: Float[Array, "*axes i"]
-) -> Float[Array, "*axes c"]:
-    """Weighted sums over the last axis but one."""
-    return jnp.einsum("...ic,...i->...c", x, weights)
-
-
 def _as(dtype: DTypeLike, *masks: Bool[Array, "..."] | None) -> list[Array | None]:
     return [None if mask is None else mask.astype(dtype) for mask in masks]
 
@@ -160,7 +155,6 @@ def _masked(mask: Bool[Array, "..."] | None, factor: Float[Array, "..."]) -> Arr
     return jnp.where(jnp.broadcast_to(mask, factor.shape), factor, 0)
 
 
-def _up_to(x: Float[Array, "*axes c"]) -> Float[Array, "*#axes c c"]:
-    """One where the last axis is at most the one before it."""
-    mask = np.tri(x.shape[-1])
-    return jnp.asarray(mask.reshape((1,) * (x.ndim - 1) + mask.shape), x.dtype)
+def _constant(mask: Bool[np.ndarray, "..."], axes: int) -> Bool[Array, "..."]:
+    """The mask with axes of length 1 before its own, as many as are missing."""
+    return jnp.asarray(mask.reshape((1,) * (axes - mask.ndim) + mask.shape))

@@ -45,7 +45,8 @@ class DeltaTokens(NamedTuple):
         value: written at the key.
         write_strength: size of the gradient step; with keys of length 1 and no more
             than 2 the memory stays bounded.
-        log_decay: logarithm of the decay, at most 0; None: no decay.
+        log_decay: logarithm of the decay, at most 0; minus infinity erases the memory.
+            None: no decay.
     """
 
     query: Float[Array, "b t h k"]

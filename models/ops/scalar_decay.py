@@ -39,7 +39,8 @@ class ScalarDecayTokens(NamedTuple):
         query: scaled by the caller.
         key: of any size.
         value: written at the key.
-        log_decay: logarithm of the decay, at most 0; None: no decay.
+        log_decay: logarithm of the decay, at most 0; minus infinity erases the memory.
+            None: no decay.
     """
 
     query: Float[Array, "b t h k"]

@@ -117,6 +117,21 @@ def test_first_two_slots_have_their_probabilities(power: float):
     assert np.abs(found.sum(1) - weight).max() < 4.5 * np.sqrt(0.25 / rows)
 
 
+def test_the_docstring_gives_the_defaults_that_differ():
+    """Zoology's defaults are its own: random filler, 8192 tokens, 8 pairs."""
+    config, text = MqarConfig(), " ".join((MqarConfig.__doc__ or "").split())
+    ours = f"{config.filler} filler, a vocabulary of {config.vocab_size} and "
+    ours += f"{config.num_pairs} pairs"
+    assert f"{ours}; Zoology: random filler, 8192 and 8" in text
+
+
+def test_as_many_queries_as_slots_leave_power_their_order_alone():
+    rows = [drawn_slots(MqarConfig(power=power), 50) for power in (0.01, 1.0)]
+    for slots in rows:
+        np.testing.assert_array_equal(np.sort(slots), np.tile(np.arange(16), (50, 1)))
+    assert (rows[0] != rows[1]).any()
+
+
 def test_slots_are_included_as_often_as_by_successive_sampling():
     config = MqarConfig(length=64, num_pairs=8)
     rows, space = 6_000, 24

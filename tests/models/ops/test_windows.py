@@ -104,6 +104,23 @@ def test_documents_of_any_length(every):
     np.testing.assert_allclose(np.stack(after, 1), ends, rtol=1e-5, atol=1e-5)
 
 
+def test_every_number_of_windows():
+    """A scan holds 10 windows here: 11, 21 and 31 need another scan for one window."""
+    x = np.random.default_rng(0).standard_normal((2, 41)).astype(np.float32)
+    run = jax.jit(partial(window_scan, body, update_every=8, chunk_size=8))
+    carry = (jnp.zeros(2), jnp.zeros(2, jnp.int32))
+    for number in range(1, 42):
+        length = [number, (number + 1) // 2]
+        valid = np.arange(41)[None] < np.asarray(length)[:, None]
+        out, after = run(
+            carry, x, place=np.zeros((2, 41), np.int32), reset=valid, valid=valid
+        )
+        np.testing.assert_array_equal(out[..., 0], np.where(valid, x, 0))
+        np.testing.assert_array_equal(out[..., 1], valid)
+        last = x[[0, 1], np.asarray(length) - 1]
+        np.testing.assert_array_equal(after, [last, [1, 1]])
+
+
 def test_the_gradient_goes_through_every_scan(x64):
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 40)))
     reset = jnp.zeros((2, 40), bool).at[0, ::2].set(True).at[1, 7].set(True)

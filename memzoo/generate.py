@@ -50,6 +50,8 @@ class GenerateOptions:
     the prompt follows it."""
     checkpoint: int | None = None
     """Step of the checkpoint; None: the newest."""
+    trust: bool = False
+    """Run the code of modules outside memzoo that the run's config.json names."""
 
     def __post_init__(self) -> None:
         if self.tokens < 1:
@@ -174,7 +176,7 @@ def generate_command(run: Path, options: GenerateOptions) -> int:
     """Print what a run generates, as it comes."""
     from .train.runs import load_run
 
-    loaded = load_run(run, options.checkpoint, report=_say)
+    loaded = load_run(run, options.checkpoint, report=_say, trust=options.trust)
     task = loaded.config.task
     is_text = task.chance is None
     prompt = _text_prompt(options.prompt) if is_text else _token_prompt(options.prompt)

@@ -76,8 +76,8 @@ def check_config(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
     now = {k: v for k, v in present.items() if k not in FREE_FIELDS}
     for where, old, new in _differences(before, now, ""):
         raise MemzooError(
-            f"the run was started with {where} = {old!r} and the config now says "
-            f"{new!r}; give the old value, or start a new run"
+            f"the run was started with {where} = {_short(old)} and the config now says "
+            f"{_short(new)}; give the old value, or start a new run"
         )
 
 
@@ -106,13 +106,20 @@ def check_same_config(
         ]
     if found:
         said = ", ".join(
-            f"{where} was {old!r} and is {new!r}" for where, old, new in found[:3]
+            f"{where} was {_short(old)} and is {_short(new)}"
+            for where, old, new in found[:3]
         )
         more = f", and {len(found) - 3} more" if len(found) > 3 else ""
         raise CheckpointError(
             f"{path} does not fit the checkpoint: {said}{more}; restore it: to measure "
             "something else, use the options of the command"
         )
+
+
+def _short(value: Any) -> str:
+    """A value for a message of one line: it may be the whole pattern of a model."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _completed(saved: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -44,9 +44,9 @@ def outside_class(name: str, where: str) -> Any:
     module, _, attributes = name.partition(":")
     if module not in sys.modules:
         raise ValueError(
-            f"{where} is of type {name}, outside memzoo: to load it runs the code of "
-            f"the module {module}; add --trust if you trust that code (Python: import "
-            "the module first)"
+            f"{where} is of type {name}, which memzoo does not have: to load it runs "
+            f"the code of the module {module}; add --trust if you trust that code "
+            "(Python: import the module first)"
         )
     kind: Any = sys.modules[module]
     for attribute in attributes.split("."):
@@ -75,6 +75,11 @@ def is_outside(name: str) -> bool:
     return name.count(":") == 1 and all(part.isidentifier() for part in parts)
 
 
+def names_outside(value: Any) -> bool:
+    """Return whether a JSON value names a class outside memzoo."""
+    return next(_outside_names(value, ""), None) is not None
+
+
 def find_modules_here() -> None:
     """Let modules be imported from the current folder: after all others.
 
@@ -93,4 +98,6 @@ def _outside_names(value: Any, where: str) -> Iterator[tuple[str, str]]:
     items = value.items() if isinstance(value, dict) else ()
     items = enumerate(value) if isinstance(value, list) else items
     for key, item in items:
-        yield from _outside_names(item, f"{where}.{key}")
+        # Keys that are no names could break the line of a message.
+        inner = key if str(key).isalnum() or str(key).isidentifier() else repr(key)
+        yield from _outside_names(item, f"{where}.{inner}")

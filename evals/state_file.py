@@ -77,10 +77,15 @@ def check_place(path: Path) -> None:
         _temporary(path).unlink()
 
 
-def load_state(path: Path, model: LanguageModel) -> tuple[Carried, dict[str, Any]]:
+def load_state(
+    path: Path, model: LanguageModel, vocab_size: int | None = None
+) -> tuple[Carried, dict[str, Any]]:
     """The state at `path`, and what was said about its model.
 
     Nothing in the file is run: it holds arrays and JSON, and is read without pickle.
+
+    Args:
+        vocab_size: tokens that there are; `None`: the model's, which may be padded.
 
     Raises:
         MemzooError: it is no such file, or does not fit the model.
@@ -88,10 +93,11 @@ def load_state(path: Path, model: LanguageModel) -> tuple[Carried, dict[str, Any
         NonFiniteError: the state is not finite.
     """
     about, arrays = _read(path)
-    if about["token"] >= model.config.vocab_size:
+    known = model.config.vocab_size if vocab_size is None else vocab_size
+    if about["token"] >= known:
         raise MemzooError(
             f"{path} does not fit the model: its last token is {about['token']} and "
-            f"the vocabulary has {model.config.vocab_size}"
+            f"the vocabulary has {known}; give a state of this run"
         )
     graphdef, parameters = nnx.split(model)
     slots = allocated(model, about["capacity"])

@@ -148,7 +148,9 @@ def _start(loaded: LoadedRun, options: StreamOptions, said: list[str]) -> Carrie
     model: LanguageModel = loaded.model
     if options.load_state is None:
         return begin(model, BEGIN, options.capacity or loaded.config.task.length)
-    carried, about = load_state(options.load_state, model)
+    carried, about = load_state(
+        options.load_state, model, loaded.config.task.vocab_size
+    )
     said.append(
         f"went on from {options.load_state}, behind {carried.read:,} bytes that step "
         f"{about.get('checkpoint_step')} of {about.get('run')} had read"

@@ -139,7 +139,9 @@ def _run_folder(argument: str) -> Path:
 
 
 def _train(arguments: list[str]) -> int:
+    from .configs.outside import names_outside
     from .configs.resolve import resolve
+    from .configs.serialise import to_json
 
     argument, rest = _split_first(arguments, "train", "CONFIG")
     # Help is the same for every preset; show it on the first.
@@ -166,7 +168,7 @@ def _train(arguments: list[str]) -> int:
         run = Path(argument)
     command = ["memzoo", "train", *arguments]
     result = train(experiment, run, progress=options.progress, command=command)
-    _say_result(result, run, options.json)
+    _say_result(result, run, options.json, names_outside(to_json(experiment)))
     return result.exit_code
 
 
@@ -195,8 +197,12 @@ def _join_devices(options: TrainOptions) -> None:
         ) from error
 
 
-def _say_result(result: object, run: Path, as_json: bool) -> None:
-    """One line, or one object, about a finished run."""
+def _say_result(result: object, run: Path, as_json: bool, outside: bool) -> None:
+    """One line, or one object, about a finished run.
+
+    Args:
+        outside: its config names classes outside memzoo.
+    """
     evaluation = getattr(result, "evaluation", None) or {}
     step, status = getattr(result, "step", 0), getattr(result, "status", "")
     if as_json:
@@ -228,7 +234,7 @@ def _say_result(result: object, run: Path, as_json: bool) -> None:
     if status == "preempted":
         print("the same command goes on from there")
     else:
-        print(f"look closer: memzoo eval {run}")
+        print(f"look closer: memzoo eval {run}{' --trust' if outside else ''}")
 
 
 def _list(arguments: list[str]) -> int:

@@ -196,7 +196,7 @@ def generate_command(run: Path, options: GenerateOptions) -> int:
     carried = None
     if options.load_state is not None:
         check_bytes(task)
-        carried, _ = load_state(options.load_state, loaded.model)
+        carried, _ = load_state(options.load_state, loaded.model, task.vocab_size)
         prompt[0] = carried.token
     stream = generate(
         loaded.model,

@@ -8,6 +8,7 @@ from memzoo.configs.outside import (
     find_modules_here,
     import_outside,
     is_outside,
+    names_outside,
     outside_class,
 )
 
@@ -41,7 +42,7 @@ def here(tmp_path, monkeypatch):
 
 def test_a_class_is_found_once_its_module_is_loaded(here):
     (here / "outside_layer.py").write_text(LAYER)
-    with pytest.raises(ValueError, match=r"^here is of type outside_layer:Config, out"):
+    with pytest.raises(ValueError, match=r"^here is of type outside_layer:Config, whi"):
         outside_class("outside_layer:Config", "here")
     assert "outside_layer" not in sys.modules and "" not in sys.path
     import_outside([{"a": {"type": "outside_layer:Config"}}], "here")
@@ -89,6 +90,11 @@ def test_whatever_a_module_raises_is_one_line(here, body, reason):
     assert "\n" not in line
 
 
+def test_a_key_does_not_break_the_line(here):
+    with pytest.raises(ValueError, match=r"^config.'a\\nb'.0 is of type no_such:X"):
+        import_outside({"a\nb": [{"type": "no_such:X"}]}, "config")
+
+
 def test_an_interruption_of_an_import_goes_on(here):
     (here / "outside_wrong.py").write_text("raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
@@ -112,6 +118,11 @@ def test_an_interruption_of_an_import_goes_on(here):
 )
 def test_types_outside_have_one_form(name, outside):
     assert is_outside(name) is outside
+
+
+def test_a_value_says_whether_it_names_any():
+    assert names_outside({"task": {"type": "mqar"}, "layers": [{"type": "a:X"}]})
+    assert not names_outside({"task": {"type": "mqar"}, "name": "a:X"})
 
 
 def test_the_current_folder_comes_last_and_once():

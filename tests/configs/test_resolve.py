@@ -189,7 +189,7 @@ def test_a_class_outside_needs_trust(write, monkeypatch, tmp_path):
     content["config"]["task"]["type"] = "own_task:Task"
     path = write("config.json", json.dumps(content))
     line = refusal(path)
-    assert line.startswith(f"{path}: config.task is of type own_task:Task, outside mem")
+    assert line.startswith(f"{path}: config.task is of type own_task:Task, which mem")
     assert "add --trust if you trust that code" in line
     # Trusted, it is imported: from the current folder, last of all.
     with pytest.raises(MemzooError, match=r"cannot be imported \(SystemExit: 0\)"):

@@ -139,14 +139,14 @@ REFUSED = [
     (
         (*IN_LAYER, "type"),
         "nosuch:Layer",
-        f"^{LAYER} is of type nosuch:Layer, outside memzoo: .* add --trust if you",
+        f"^{LAYER} is of type nosuch:Layer, which memzoo does not have: .* --trust",
     ),
     ((*IN_LAYER, "type"), "json:Nothing", "and the module json has no Nothing; use"),
     ((*IN_LAYER, "type"), "json:loads", "is of type json:loads, which is no config; "),
     ((*IN_LAYER, "type"), ":X", "is of unknown type ':X'; known: "),
     ((*IN_LAYER, "type"), "a\nb:X", r"is of unknown type 'a\\nb:X'; known: "),
-    (("task", "type"), "nosuch:Task", "^config.task is of type nosuch:Task, outside"),
-    (("optimizer", "type"), "nosuch:O", "^config.optimizer is of type nosuch:O, outs"),
+    (("task", "type"), "nosuch:Task", "^config.task is of type nosuch:Task, which m"),
+    (("optimizer", "type"), "nosuch:O", "^config.optimizer is of type nosuch:O, whic"),
 ]
 
 

@@ -154,6 +154,10 @@ def test_a_token_is_of_the_vocabulary(model, read, tmp_path):
     save_state(path, read.carried._replace(token=16))
     line = "does not fit the model: its last token is 16 and the vocabulary has 16"
     assert refusal(path, model, MemzooError, line) == 2
+    save_state(path, read.carried._replace(token=12))
+    assert load_state(path, model, 13)[0].token == 12
+    with pytest.raises(MemzooError, match="last token is 12 and the vocabulary has 12"):
+        load_state(path, model, 12)
 
 
 KERNEL = "groups/0/blocks/0/memory/weights/kernel_0"

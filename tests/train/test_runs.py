@@ -259,7 +259,9 @@ def test_a_class_outside_memzoo_needs_trust(run_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(runs.sys, "path", [*runs.sys.path, str(tmp_path)])
     (tmp_path / "ends_it.py").write_text("raise SystemExit(0)")
     changed(run_dir, (*IN_LAYER, "type"), "ends_it:X", checksum=True)
-    with pytest.raises(CheckpointError, match=r"ends_it:X, outside memzoo: .* --trust"):
+    with pytest.raises(
+        CheckpointError, match=r"ends_it:X, which memzoo does .* --trust"
+    ):
         load_run(run_dir)
     with pytest.raises(CheckpointError, match=r"imported \(SystemExit: 0\); run in"):
         load_run(run_dir, trust=True)

@@ -38,6 +38,9 @@ def load_record(path: Path, failure: type[MemzooError] = MemzooError) -> dict[st
         )
     if "config" not in record:
         raise failure(f"{path} lacks the field 'config'; give a run's config.json")
+    if not isinstance(record["config"], dict):
+        said = repr(record["config"])[:60]
+        raise failure(f"{path}: config is {said}; it must be an object")
     return record
 
 

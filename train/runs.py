@@ -69,17 +69,13 @@ def write_record(
 
 
 def read_record(run_dir: Path) -> dict[str, Any] | None:
-    """What config.json says; `None` where there is none.
+    """What config.json says, as it is; `None` where there is none.
 
     Raises:
-        CheckpointError: it is damaged, or has changed since it was written.
+        CheckpointError: it is no record of a run.
     """
     path = run_dir / CONFIG
-    if not path.is_file():
-        return None
-    record = load_record(path, CheckpointError)
-    check_unchanged(path, record, CheckpointError)
-    return record
+    return load_record(path, CheckpointError) if path.is_file() else None
 
 
 def load_run(
@@ -109,9 +105,9 @@ def load_run(
     """
     run_dir = Path(run_dir)
     path = run_dir / CONFIG
-    if not path.is_file():
+    record = read_record(run_dir)
+    if record is None:
         raise CheckpointError(f"{run_dir} is not a run: {_neighbours(run_dir)}")
-    record = load_record(path, CheckpointError)
     try:
         config = from_json(record["config"], trust=trust)
     except ValueError as error:

@@ -34,8 +34,11 @@ def test_a_changed_config_is_noticed(tmp_path):
             check_unchanged(tmp_path, record, CheckpointError)
 
 
+NO_CONFIG = b'{"schema": 1, "config": [3]}'
+
+
 @pytest.mark.parametrize("failure", [MemzooError, CheckpointError])
-@pytest.mark.parametrize("content", [b"", b"\xff", b"[" * 9999, b"3", b"{}"])
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[" * 9999, b"3", b"{}", NO_CONFIG])
 def test_what_is_no_record_is_refused(tmp_path, content, failure):
     path = tmp_path / "config.json"
     path.write_bytes(content)
@@ -46,5 +49,5 @@ def test_what_is_no_record_is_refused(tmp_path, content, failure):
 
 def test_a_record_comes_back(tmp_path):
     path = tmp_path / "config.json"
-    path.write_text('{"schema": 1, "config": 7}')
-    assert load_record(path) == {"schema": 1, "config": 7}
+    path.write_text('{"schema": 1, "config": {"a": 7}}')
+    assert load_record(path) == {"schema": 1, "config": {"a": 7}}

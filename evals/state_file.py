@@ -137,9 +137,8 @@ def named(state: Any) -> dict[str, Any]:
 def _content(path: Path) -> bytes:
     """The bytes of a file; a pipe or a device may have no end."""
     try:
-        with path.open("rb") as file:
-            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return file.read()
+        if stat.S_ISREG(path.stat().st_mode) or path.is_dir():
+            return path.read_bytes()
     except OSError as error:
         raise MemzooError(
             f"cannot read {path}: {error.strerror or error}; give a file that "
@@ -193,6 +192,8 @@ def _arrays(content: bytes) -> dict[str, np.ndarray]:
             if member.compress_type != zipfile.ZIP_STORED:
                 raise ValueError(f"{member.filename!r} is compressed")
             name = member.filename.removesuffix(".npy")
+            if not name.isprintable():
+                raise ValueError(f"an array is called {name[:60]!r}")
             arrays[name] = _array(archive.read(member))
     return arrays
 

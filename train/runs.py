@@ -118,10 +118,7 @@ def load_run(
         directory = run_dir / CHECKPOINTS
         try:
             manifest, _ = read_manifest(directory, candidate)
-            # The fields that differ say more than the checksum: they come first.
-            intact = fits_checksum(record)
-            check_same_config(path, manifest["config"], config, intact=intact)
-            check_unchanged(path, record, CheckpointError)
+            _check_record(path, record, config, manifest["config"])
             model = _load_model(directory, candidate, config, mesh, manifest)
         except DamagedError as error:
             reasons.append(f"checkpoint {candidate} of {run_dir} is damaged: {error}")
@@ -140,6 +137,18 @@ def load_run(
             "train again"
         )
     )
+
+
+def _check_record(
+    path: Path,
+    record: Mapping[str, Any],
+    config: ExperimentConfig,
+    saved: Mapping[str, Any],
+) -> None:
+    """Raise CheckpointError where config.json is not what the checkpoint holds."""
+    # The fields that differ say more than the checksum: they come first.
+    check_same_config(path, saved, config, intact=fits_checksum(record))
+    check_unchanged(path, record, CheckpointError)
 
 
 def _load_model(

@@ -1,6 +1,7 @@
 """A document's state on disk."""
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -87,6 +88,11 @@ def test_what_is_no_state_is_refused(model, read, tmp_path):
         load_state(tmp_path, model)
     with pytest.raises(MemzooError, match="/dev/null is no file; give one that --save"):
         load_state(Path("/dev/null"), model)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(
+        MemzooError, match="pipe is no file; give one that --save-state"
+    ):
+        load_state(tmp_path / "pipe", model)
     line = r"state.npz is not a state that `memzoo eval --stream --save-state` writes; "
     for content in (b"", b"no archive", b"\x80 a pickle"):
         path.write_bytes(content)
@@ -196,6 +202,9 @@ def test_arrays_are_as_long_as_they_say(model, read, tmp_path):
     save_state(path, read.carried)
     rewritten(path, write=np.savez_compressed)
     refusal(path, model, CheckpointError, "is damaged .'about.npy' is compressed.; ")
+    save_state(path, read.carried)
+    rewritten(path, arrays={"a\n\x1b[31m": np.zeros(2)})
+    refusal(path, model, CheckpointError, "is damaged .an array is called 'a.n.x1b")
     rewritten_with = np.array([{}], dtype=object)
     save_state(path, read.carried)
     rewritten(path, arrays={KERNEL: rewritten_with})

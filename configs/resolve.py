@@ -1,7 +1,6 @@
 """From CONFIG on the command line to an experiment."""
 
 import importlib.util
-import json
 import sys
 import traceback
 from pathlib import Path
@@ -9,19 +8,22 @@ from types import ModuleType
 
 from .errors import MemzooError
 from .experiment import ExperimentConfig
+from .outside import find_modules_here
 from .presets import PRESETS
-from .serialise import SCHEMA, from_json, near
+from .record import check_unchanged, load_record
+from .serialise import from_json, near
 
 
-def resolve(argument: str) -> ExperimentConfig:
+def resolve(argument: str, *, trust: bool = False) -> ExperimentConfig:
     """The experiment that CONFIG names.
 
     Args:
         argument: a preset; a Python file with an `ExperimentConfig` called `config`;
             a run's config.json, or the run's folder.
+        trust: import the modules of classes outside memzoo that a config.json names.
 
     Raises:
-        MemzooError: there is no such experiment, or it is not valid.
+        MemzooError: there is no such experiment, it is not valid, or it needs trust.
     """
     if argument in PRESETS:
         return PRESETS[argument]()
@@ -31,7 +33,7 @@ def resolve(argument: str) -> ExperimentConfig:
     if path.suffix == ".py":
         return _from_python(path)
     if path.suffix == ".json":
-        return read_config_json(path)
+        return read_config_json(path, trust=trust)
     hint = near(argument, PRESETS)
     if not hint.endswith("?"):
         hint += "; `memzoo list` shows the presets"
@@ -40,37 +42,29 @@ def resolve(argument: str) -> ExperimentConfig:
     )
 
 
-def read_config_json(path: Path) -> ExperimentConfig:
+def read_config_json(path: Path, *, trust: bool = False) -> ExperimentConfig:
     """The experiment in a run's config.json.
 
+    Args:
+        trust: import the modules of classes outside memzoo that it names.
+
     Raises:
-        MemzooError: the file is missing, cut off, or holds no valid experiment.
+        MemzooError: the file is missing, cut off, changed, or holds no valid
+            experiment, or one that needs trust.
     """
     if not path.exists():
         raise MemzooError(
             f"{path} does not exist; give a run's folder or its config.json"
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        record = load_record(path)
     except OSError as error:
         raise MemzooError(
             f"{path} cannot be read ({error.strerror}); mend its permissions"
         ) from error
-    except (ValueError, RecursionError) as error:
-        raise MemzooError(
-            f"{path} is not JSON ({error}); restore it or start a new run"
-        ) from error
-    if not isinstance(content, dict):
-        raise MemzooError(f"{path} holds no JSON object; give a run's config.json")
-    if content.get("schema") != SCHEMA:
-        raise MemzooError(
-            f"{path} has schema {content.get('schema')!r} and this memzoo reads "
-            f"{SCHEMA}; use the version of memzoo that wrote it"
-        )
-    if "config" not in content:
-        raise MemzooError(f"{path} lacks the field 'config'; give a run's config.json")
+    check_unchanged(path, record)
     try:
-        return from_json(content["config"])
+        return from_json(record["config"], trust=trust)
     except ValueError as error:
         raise MemzooError(f"{path}: {error}") from error
 
@@ -80,7 +74,9 @@ def _from_python(path: Path) -> ExperimentConfig:
     if callable(config):
         try:
             config = config()
-        except Exception as error:  # whatever a user's function raises
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a user's function may raise anything
             raise MemzooError(
                 f"{_line_of(path, error)} config() fails: {_reason(error)}"
             ) from error
@@ -106,6 +102,7 @@ def load_python(path: Path) -> ModuleType:
     # config.json stores classes of this file as `module:Class`.
     if folder not in sys.path:
         sys.path.insert(0, folder)
+    find_modules_here()
     if name in sys.modules:
         known = getattr(sys.modules[name], "__file__", None)
         if known is None or Path(known).resolve() != path.resolve():
@@ -121,7 +118,9 @@ def load_python(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a user's file may raise anything
         del sys.modules[name]
         raise MemzooError(
             f"{_line_of(path, error)} does not import: {_reason(error)}"

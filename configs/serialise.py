@@ -2,9 +2,7 @@
 
 import dataclasses
 import difflib
-import importlib
 import inspect
-import operator
 import types
 import typing
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 from ..data import TASKS
 from ..models import LAYERS, LayerConfig
 from .experiment import ExperimentConfig
+from .outside import import_outside, is_outside, outside_class
 
 SCHEMA = 1
 
@@ -25,14 +24,24 @@ def to_json(config: ExperimentConfig) -> dict[str, Any]:
     return _encode(config)
 
 
-def from_json(value: Any) -> ExperimentConfig:
+def from_json(value: Any, *, trust: bool = False) -> ExperimentConfig:
     """The experiment that `to_json` wrote.
+
+    Args:
+        trust: import the modules of classes outside memzoo that it names, which runs
+            their code. Otherwise such a class is found where its module is loaded.
 
     Raises:
         ValueError: a field is unknown, missing, of the wrong type or refused by its
-            config; the message names the field.
+            config, or a class is outside memzoo and not loaded; the message names the
+            field.
     """
-    config = _decode(value, ExperimentConfig, "config")
+    try:
+        if trust:
+            import_outside(value, "config")
+        config = _decode(value, ExperimentConfig, "config")
+    except RecursionError as error:
+        raise ValueError("config is nested too deep; restore it") from error
     assert isinstance(config, ExperimentConfig)
     return config
 
@@ -151,30 +160,16 @@ def resolve_type(name: Any, where: str) -> Any:
     """The config class of a registered layer or task, or of `module:Class`.
 
     Raises:
-        ValueError: nothing has this name, or it is no config.
+        ValueError: nothing that is loaded has this name, or it is no config.
     """
     known = {**LAYERS, **TASKS}
     if not isinstance(name, str):
         raise _wrong(name, "the name of a layer or task", f"{where}.type")
     if name in known:
         return known[name]
-    module, colon, attribute = name.partition(":")
-    if not colon:
+    if not is_outside(name):
         raise ValueError(f"{where} is of unknown type {name!r}{near(name, known)}")
-    try:
-        kind = operator.attrgetter(attribute)(importlib.import_module(module))
-    except Exception as error:  # a user's module may raise anything
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"{where} is of type {name}, which cannot be imported ({reason}); run in "
-            "the folder that holds the module, or put that on PYTHONPATH"
-        ) from error
-    if not (dataclasses.is_dataclass(kind) and hasattr(kind, "build")):
-        raise ValueError(
-            f"{where} is of type {name}, which is no config; name a dataclass with "
-            "`build`"
-        )
-    return kind
+    return outside_class(name, where)
 
 
 def near(name: str, known: Any) -> str:

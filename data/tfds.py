@@ -2,8 +2,10 @@
 
 import contextlib
 import functools
+import json
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -199,10 +201,49 @@ def _require(name: str, there: list[str], what: str, remedy: str) -> None:
 
 
 def _builder(folder: str) -> Any:
-    """Tensorflow Datasets' reader of a data set's folder."""
+    """Tensorflow Datasets' reader of a data set's folder.
+
+    Raises:
+        DataError: its features would run code of other modules.
+    """
     import tensorflow_datasets as tfds
 
+    _check_classes(Path(folder) / "features.json")
     return tfds.builder_from_directory(folder)
+
+
+def _check_classes(path: Path) -> None:
+    """Raise DataError where a features.json names classes that are not TFDS's own.
+
+    TFDS imports the module of every class that it names, and the folder may come from
+    anyone.
+    """
+    if not path.is_file():
+        return
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(
+            f"{path} is not JSON ({error}); prepare the data set again"
+        ) from error
+    for name in _class_names(content):
+        if not name.startswith("tensorflow_datasets."):
+            raise DataError(
+                f"{path} names the class {name!r}, and to read it would run its code; "
+                "prepare the data set with features of TFDS alone"
+            )
+
+
+def _class_names(value: Any) -> Iterator[str]:
+    """Yield every class that a features.json names, in each of its forms."""
+    items = value.items() if isinstance(value, dict) else ()
+    items = enumerate(value) if isinstance(value, list) else items
+    for key, item in items:
+        if isinstance(item, str):
+            if key in ("type", "pythonClassName", "python_class_name"):
+                yield item
+        else:
+            yield from _class_names(item)
 
 
 def _base(split: str) -> str:

@@ -35,6 +35,8 @@ class EvalConfig:
     """Folder of a run."""
     checkpoint: int | None = None
     """Step of the checkpoint; None: the newest that is intact."""
+    trust: bool = False
+    """Run the code of modules outside memzoo that the run's config.json names."""
     split: Split = "validation"
     """Part of the data that is read; no part but train was trained on."""
     examples: int | None = None
@@ -144,13 +146,13 @@ def _measure_or_stream(
 ) -> tuple[list[ResultRow], StreamReport | None]:
     if config.streaming.stream is None:
         return _measure(config, report), None
-    loaded = load_run(config.run, config.checkpoint, report=report)
+    loaded = load_run(config.run, config.checkpoint, report=report, trust=config.trust)
     streamed = stream_run(config.run, loaded, config.streaming, config.split)
     return streamed.rows, streamed
 
 
 def _measure(config: EvalConfig, report: Report | None) -> list[ResultRow]:
-    loaded = load_run(config.run, config.checkpoint, report=report)
+    loaded = load_run(config.run, config.checkpoint, report=report, trust=config.trust)
     experiment = loaded.config
     if config.repeat_context is not None:
         task = repeat_context(

@@ -1,8 +1,14 @@
 """A document's state on disk: one .npz file, an array for every path of the state."""
 
+import errno
+import hashlib
+import io
 import json
+import math
 import os
+import stat
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +16,22 @@ import jax
 import numpy as np
 from flax import nnx
 
-from ..configs.errors import MemzooError
+from ..configs.errors import CheckpointError, MemzooError, NonFiniteError
+from ..configs.record import checksum
 from ..models.language_model import LanguageModel
 from ..train.writing import explained
-from .stream import Carried, allocated
+from .stream import MOST_TOKENS, Carried, allocated
 
 # The entry that holds what is no array, as JSON.
 ABOUT = "about"
 SCHEMA = 1
+# Whole numbers in it, with the least and the most that they can be.
+_NUMBERS = {
+    "token": (0, 2**31 - 1),
+    "read": (0, MOST_TOKENS),
+    "capacity": (1, MOST_TOKENS),
+}
+_AGAIN = "save the state again"
 
 
 def save_state(path: Path, carried: Carried, **about: Any) -> None:
@@ -32,16 +46,19 @@ def save_state(path: Path, carried: Carried, **about: Any) -> None:
         about: of the model, for people: JSON values.
 
     Raises:
+        NonFiniteError: the state is not finite; nothing is written.
         SaveError: it cannot be written.
     """
+    arrays = {name: np.asarray(leaf) for name, leaf in named(carried.state).items()}
+    _check_finite(path, arrays)
     record = about | {
         "schema": SCHEMA,
         "token": carried.token,
         "read": carried.read,
         "capacity": carried.capacity,
     }
-    arrays = {name: np.asarray(leaf) for name, leaf in named(carried.state).items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    record["checksum"] = _checksum(record, arrays)
+    temporary = _temporary(path)
     with explained(path):
         try:
             with temporary.open("wb") as file:
@@ -51,13 +68,37 @@ def save_state(path: Path, carried: Carried, **about: Any) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def load_state(path: Path, model: LanguageModel) -> tuple[Carried, dict[str, Any]]:
+def check_place(path: Path) -> None:
+    """Raise SaveError where `path` cannot be written, before the state is computed."""
+    with explained(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        _temporary(path).touch()
+        _temporary(path).unlink()
+
+
+def load_state(
+    path: Path, model: LanguageModel, vocab_size: int | None = None
+) -> tuple[Carried, dict[str, Any]]:
     """The state at `path`, and what was said about its model.
+
+    Nothing in the file is run: it holds arrays and JSON, and is read without pickle.
+
+    Args:
+        vocab_size: tokens that there are; `None`: the model's, which may be padded.
 
     Raises:
         MemzooError: it is no such file, or does not fit the model.
+        CheckpointError: the file is damaged.
+        NonFiniteError: the state is not finite.
     """
     about, arrays = _read(path)
+    known = model.config.vocab_size if vocab_size is None else vocab_size
+    if about["token"] >= known:
+        raise MemzooError(
+            f"{path} does not fit the model: its last token is {about['token']} and "
+            f"the vocabulary has {known}; give a state of this run"
+        )
     graphdef, parameters = nnx.split(model)
     slots = allocated(model, about["capacity"])
     template = jax.eval_shape(
@@ -71,12 +112,14 @@ def load_state(path: Path, model: LanguageModel) -> tuple[Carried, dict[str, Any
             raise MemzooError(
                 f"{path} does not fit the model: only {has} has {name}; {origin}"
             )
+        arrays[name] = _typed(arrays[name], wanted[name].dtype)
         here, there = wanted[name], arrays[name]
         if (here.shape, here.dtype) != (there.shape, there.dtype):
             raise MemzooError(
                 f"{path} does not fit the model: {name} is {_kind(there)} in the file "
                 f"and {_kind(here)} in the model; {origin}"
             )
+    _check_finite(path, arrays)
     leaves = [jax.numpy.asarray(arrays[name]) for name in wanted]
     state = jax.tree.unflatten(jax.tree.structure(template), leaves)
     return Carried(state, about["token"], about["read"], about["capacity"]), about
@@ -91,32 +134,133 @@ def named(state: Any) -> dict[str, Any]:
     return names
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _content(path: Path) -> bytes:
+    """The bytes of a file; a pipe or a device may have no end."""
     try:
-        with path.open("rb") as data, np.load(data, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        about = json.loads(str(arrays.pop(ABOUT)))
-        schema = about["schema"]
-        counts = [about[name] for name in ("token", "read", "capacity")]
-        if not all(type(n) is int for n in counts):
-            raise ValueError("a count is no whole number")
+        if stat.S_ISREG(path.stat().st_mode) or path.is_dir():
+            return path.read_bytes()
     except OSError as error:
         raise MemzooError(
             f"cannot read {path}: {error.strerror or error}; give a file that "
             "--save-state wrote"
         ) from error
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        # What numpy says of a foreign file is advice on reading it all the same.
+    raise MemzooError(f"{path} is no file; give one that --save-state wrote")
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What the file holds, as it was written."""
+    content = _content(path)
+    foreign = MemzooError(
+        f"{path} is not a state that `memzoo eval --stream --save-state` writes; "
+        "give a file that it wrote"
+    )
+    if not content.startswith(b"PK"):
+        raise foreign
+    try:
+        arrays = _arrays(content)
+        about = json.loads(str(arrays.pop(ABOUT))) if ABOUT in arrays else None
+    except MemoryError:
+        raise
+    # For bytes that are not theirs, zipfile and numpy raise some ten kinds of errors.
+    except Exception as error:
+        said = " ".join(str(error).split())[:160] or type(error).__name__
+        raise CheckpointError(f"{path} is damaged ({said}); {_AGAIN}") from error
+    if not isinstance(about, dict):
+        raise foreign
+    if about.get("schema") != SCHEMA:
         raise MemzooError(
-            f"{path} is not a state that `memzoo eval --stream --save-state` writes; "
-            "give a file that it wrote"
-        ) from error
-    if schema != SCHEMA:
-        raise MemzooError(
-            f"{path} has schema {schema} and this memzoo reads {SCHEMA}; use the "
-            "version of memzoo that wrote it"
+            f"{path} has schema {about.get('schema')!r} and this memzoo reads "
+            f"{SCHEMA}; use the version of memzoo that wrote it"
+        )
+    _check_about(path, about)
+    # Files of older versions have no checksum.
+    if about.pop("checksum", ...) not in (..., _checksum(about, arrays)):
+        raise CheckpointError(
+            f"{path} is damaged: its content does not fit its checksum; {_AGAIN}"
         )
     return about, arrays
+
+
+def _arrays(content: bytes) -> dict[str, np.ndarray]:
+    """The arrays of an archive that `numpy.savez` wrote, by name.
+
+    Memory stays within that of the file, whatever sizes it tells of.
+    """
+    arrays = {}
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"{member.filename!r} is compressed")
+            name = member.filename.removesuffix(".npy")
+            if not name.isprintable():
+                raise ValueError(f"an array is called {name[:60]!r}")
+            arrays[name] = _array(archive.read(member))
+    return arrays
+
+
+def _array(content: bytes) -> np.ndarray:
+    """The array of an .npy file; `numpy.load` would allocate what its header says."""
+    file = io.BytesIO(content)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("an array is of another version")
+    shape, transposed, dtype = np.lib.format.read_array_header_1_0(file)
+    rest = content[file.tell() :]
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(rest):
+        raise ValueError("an array is not as long as its header says")
+    return np.ndarray(shape, dtype, rest, order="F" if transposed else "C")
+
+
+def _check_about(path: Path, about: Mapping[str, Any]) -> None:
+    """Raise CheckpointError where a field is not of its type or out of its range."""
+    step = {"checkpoint_step": (0, 2**63)} if "checkpoint_step" in about else {}
+    for name, (least, most) in (_NUMBERS | step).items():
+        value = about.get(name)
+        if type(value) is not int or not least <= value <= most:
+            raise _wrong(path, name, value, f"a whole number from {least} to {most}")
+    for name in ("layer", "run"):
+        value = about.get(name, "")
+        if not isinstance(value, str) or not value.isprintable() or len(value) > 1000:
+            raise _wrong(path, name, value, "a name")
+
+
+def _wrong(path: Path, name: str, value: Any, right: str) -> CheckpointError:
+    said = repr(value)[:60]
+    return CheckpointError(
+        f"{path} is damaged: {name} is {said} and must be {right}; {_AGAIN}"
+    )
+
+
+def _check_finite(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise NonFiniteError where an array is not finite."""
+    for name, array in arrays.items():
+        if not np.issubdtype(array.dtype, np.integer) and not np.isfinite(array).all():
+            raise NonFiniteError(
+                f"{path}: {name} of the state is not finite, the memory has diverged; "
+                "read less of the document, or lower the inner learning rate that "
+                "`memzoo describe` warns of"
+            )
+
+
+def _checksum(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of everything that the file holds."""
+    digest = hashlib.sha256(checksum(about).encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        kind = [name, array.dtype.kind, array.dtype.itemsize, *array.shape]
+        digest.update(json.dumps(kind).encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _typed(array: np.ndarray, dtype: Any) -> np.ndarray:
+    """The array as it was saved: .npy files know bfloat16 as two bytes without type."""
+    if (array.dtype.kind, array.dtype.itemsize) == ("V", dtype.itemsize):
+        return array.view(dtype)
+    return array
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}")
 
 
 def _word(key: Any) -> str:

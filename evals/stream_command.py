@@ -13,7 +13,7 @@ from ..train.runs import LoadedRun
 from .document import Document, check_bytes, of_files, of_task
 from .recall import Row
 from .results import ResultRow, layer_name, result_rows
-from .state_file import load_state, save_state
+from .state_file import check_place, load_state, save_state
 from .stream import Carried, Streamed, begin, stream
 from .stream_page import PAGE, write_stream_page
 from .stream_show import StreamScreen, summary
@@ -93,12 +93,15 @@ def stream_run(
 
     Raises:
         MemzooError: the document does not fit, is empty, or the run reads no bytes.
+        NonFiniteError: a loss or the state is not finite.
         SaveError: the state cannot be written.
         DataError: the data is not there.
         OSError: a file is not there.
     """
     experiment, model = loaded.config, loaded.model
     check_bytes(experiment.task)
+    if options.save_state is not None:
+        check_place(options.save_state)
     said = []
     carried = _start(loaded, options, said)
     before = carried.read
@@ -145,7 +148,9 @@ def _start(loaded: LoadedRun, options: StreamOptions, said: list[str]) -> Carrie
     model: LanguageModel = loaded.model
     if options.load_state is None:
         return begin(model, BEGIN, options.capacity or loaded.config.task.length)
-    carried, about = load_state(options.load_state, model)
+    carried, about = load_state(
+        options.load_state, model, loaded.config.task.vocab_size
+    )
     said.append(
         f"went on from {options.load_state}, behind {carried.read:,} bytes that step "
         f"{about.get('checkpoint_step')} of {about.get('run')} had read"

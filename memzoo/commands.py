@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -12,15 +13,12 @@ import tyro
 
 from .configs.errors import CheckpointError, MemzooError
 from .configs.experiment import ExperimentConfig
-from .parsing import parse, wants_help
+from .parsing import HelpShown, parse, wants_help
 from .train.allocator import keep_freed_memory
 
 
 def run_command(name: str, arguments: list[str]) -> int:
     """Run a command; errors that the user can mend end it with one line."""
-    if "" not in sys.path:
-        # Layers of one's own, `module:Class` in config.json, may lie where one works.
-        sys.path.append("")
     keep_freed_memory()
     try:
         return _COMMANDS[name](arguments)
@@ -33,8 +31,18 @@ def run_command(name: str, arguments: list[str]) -> int:
         # What configs, layers and data refuse; anything else is ours to mend.
         print(f"memzoo: {error}", file=sys.stderr)
         return 2
+    except HelpShown:
+        return 0
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 0
+        # Nothing of ours calls it. A layer or task of the user's may, and what it
+        # ended would else pass for done.
+        *_, frame = traceback.extract_tb(stop.__traceback__)
+        print(
+            f"memzoo: {name} was ended by sys.exit({stop.code!r}) in {frame.filename}, "
+            f"line {frame.lineno}; raise an error there, or leave it out",
+            file=sys.stderr,
+        )
+        return stop.code if isinstance(stop.code, int) and stop.code else 1
     except BrokenPipeError:
         # The reader of our output left (`memzoo list | head`); Python would say so
         # once more on its way out.
@@ -75,6 +83,8 @@ class TrainOptions:
     """Pretrain CONFIG, or resume the run where it stopped."""
 
     experiment: Annotated[ExperimentConfig, tyro.conf.arg(name="")]
+    trust: bool = False
+    """Run the code of modules outside memzoo that a config.json names."""
     repeat_context: int | None = None
     """Times that every row is read before it is answered; None: as CONFIG says."""
     repeat_question: bool = True
@@ -105,6 +115,12 @@ def _split_first(arguments: list[str], command: str, what: str) -> tuple[str, li
     raise MemzooError(f"{command} needs a {what} as its first word; {remedy}")
 
 
+def _trusts(words: list[str]) -> bool:
+    """Whether `--trust` is among them: CONFIG is read before its flags can be."""
+    given = [word for word in words if word in ("--trust", "--no-trust")]
+    return given[-1:] == ["--trust"]
+
+
 def _run_folder(argument: str) -> Path:
     """RUN as a folder; its config.json stands for it.
 
@@ -123,11 +139,13 @@ def _run_folder(argument: str) -> Path:
 
 
 def _train(arguments: list[str]) -> int:
+    from .configs.outside import names_outside
     from .configs.resolve import resolve
+    from .configs.serialise import to_json
 
     argument, rest = _split_first(arguments, "train", "CONFIG")
     # Help is the same for every preset; show it on the first.
-    given = resolve(argument or "mqar-gated-delta-net")
+    given = resolve(argument or "mqar-gated-delta-net", trust=_trusts(rest))
     options = parse(
         TrainOptions,
         rest,
@@ -150,7 +168,7 @@ def _train(arguments: list[str]) -> int:
         run = Path(argument)
     command = ["memzoo", "train", *arguments]
     result = train(experiment, run, progress=options.progress, command=command)
-    _say_result(result, run, options.json)
+    _say_result(result, run, options.json, names_outside(to_json(experiment)))
     return result.exit_code
 
 
@@ -179,8 +197,12 @@ def _join_devices(options: TrainOptions) -> None:
         ) from error
 
 
-def _say_result(result: object, run: Path, as_json: bool) -> None:
-    """One line, or one object, about a finished run."""
+def _say_result(result: object, run: Path, as_json: bool, outside: bool) -> None:
+    """One line, or one object, about a finished run.
+
+    Args:
+        outside: its config names classes outside memzoo.
+    """
     evaluation = getattr(result, "evaluation", None) or {}
     step, status = getattr(result, "step", 0), getattr(result, "status", "")
     if as_json:
@@ -212,7 +234,7 @@ def _say_result(result: object, run: Path, as_json: bool) -> None:
     if status == "preempted":
         print("the same command goes on from there")
     else:
-        print(f"look closer: memzoo eval {run}")
+        print(f"look closer: memzoo eval {run}{' --trust' if outside else ''}")
 
 
 def _list(arguments: list[str]) -> int:
@@ -226,7 +248,7 @@ def _describe(arguments: list[str]) -> int:
     from .describe import DescribeOptions, show_description
 
     argument, rest = _split_first(arguments, "describe", "CONFIG")
-    experiment = resolve(argument or "mqar-gated-delta-net")
+    experiment = resolve(argument or "mqar-gated-delta-net", trust=_trusts(rest))
     options = parse(
         DescribeOptions,
         rest,

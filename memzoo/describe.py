@@ -31,6 +31,8 @@ class DescribeOptions:
     """Parameters, state bytes, FLOPs a token and a memory estimate of CONFIG."""
 
     experiment: Annotated[ExperimentConfig, tyro.conf.arg(name="")]
+    trust: bool = False
+    """Run the code of modules outside memzoo that a config.json names."""
     json: bool = False
     """Print JSON."""
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from .configs.errors import MemzooError
+from .configs.errors import MemzooError, NonFiniteError
 from .data.prefix import PrefixConfig
 from .evals.document import check_bytes
 from .evals.state_file import load_state
@@ -24,6 +24,8 @@ from .models.language_model import LanguageModel
 
 # Byte tokenizers put the beginning of a document after the 256 bytes.
 BEGIN = 256
+# Stands for a token whose scores are not finite.
+_NOT_FINITE = -1
 # Positions are counted in 32 bits.
 MOST_TOKENS = 10**9
 
@@ -50,6 +52,8 @@ class GenerateOptions:
     the prompt follows it."""
     checkpoint: int | None = None
     """Step of the checkpoint; None: the newest."""
+    trust: bool = False
+    """Run the code of modules outside memzoo that the run's config.json names."""
 
     def __post_init__(self) -> None:
         if self.tokens < 1:
@@ -100,6 +104,7 @@ def generate(
     Raises:
         MemzooError: a token of the prompt is not in the vocabulary, no layer accepts a
             prefix, or the state that is carried has no room.
+        NonFiniteError: while it streams, where a token's scores are not finite.
     """
     if prefix and not model.stack.accepts_prefix:
         raise MemzooError("no layer of the model accepts a prefix; choose --prefix no")
@@ -112,7 +117,10 @@ def generate(
 
     def choose(logits: jax.Array, index: jax.Array) -> jax.Array:
         key = jax.random.fold_in(jax.random.key(seed), index)
-        return _chosen(logits[:, :known], temperature, top_k, key)
+        logits = logits[:, :known]
+        finite = jnp.all(jnp.isfinite(logits), axis=-1)
+        token = _chosen(logits, temperature, top_k, key)
+        return jnp.where(finite, token, _NOT_FINITE)
 
     # What is refused is refused here, before anything is put out.
     return _stream(model, prompt, state, tokens, prefix, jax.jit(choose))
@@ -144,7 +152,14 @@ def _stream(
         if token is not None:
             logits, state = step(arrays, token, state)
         token = choose(logits, jnp.uint32(index)).astype(jnp.int32)
-        yield int(token[0])
+        number = int(token[0])
+        if number == _NOT_FINITE:
+            raise NonFiniteError(
+                f"the scores of token {index + 1} are not finite, the memory or the "
+                "model has diverged; give a shorter prompt, another --checkpoint or "
+                "another state"
+            )
+        yield number
 
 
 def _check_prompt(prompt: list[int], known: int) -> None:
@@ -174,14 +189,14 @@ def generate_command(run: Path, options: GenerateOptions) -> int:
     """Print what a run generates, as it comes."""
     from .train.runs import load_run
 
-    loaded = load_run(run, options.checkpoint, report=_say)
+    loaded = load_run(run, options.checkpoint, report=_say, trust=options.trust)
     task = loaded.config.task
     is_text = task.chance is None
     prompt = _text_prompt(options.prompt) if is_text else _token_prompt(options.prompt)
     carried = None
     if options.load_state is not None:
         check_bytes(task)
-        carried, _ = load_state(options.load_state, loaded.model)
+        carried, _ = load_state(options.load_state, loaded.model, task.vocab_size)
         prompt[0] = carried.token
     stream = generate(
         loaded.model,
@@ -201,9 +216,13 @@ def generate_command(run: Path, options: GenerateOptions) -> int:
         carried=carried,
     )
     pieces = _text(options.prompt, stream) if is_text else _numbers(stream)
-    for piece in pieces:
-        sys.stdout.write(piece)
-        sys.stdout.flush()
+    try:
+        for piece in pieces:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    except NonFiniteError:
+        print(flush=True)  # the error stands on a line of its own
+        raise
     print()
     return 0
 

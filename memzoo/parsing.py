@@ -14,6 +14,10 @@ from .configs.errors import MemzooError
 Options = TypeVar("Options")
 
 
+class HelpShown(SystemExit):
+    """Help was asked for, and is printed: there is nothing else to do."""
+
+
 def parse(
     kind: type[Options],
     arguments: list[str],
@@ -29,13 +33,16 @@ def parse(
 
     Raises:
         MemzooError: an unknown flag, a wrong type, or a value that a config refuses.
-        SystemExit: help was asked for; it was printed.
+        HelpShown: help was asked for; it was printed.
     """
     settings: dict[str, Any] = {"args": arguments, "prog": f"memzoo {command}"}
     if default is not None:
         settings |= {"default": default, "config": (tyro.conf.AvoidSubcommands,)}
     if wants_help(arguments):
-        return tyro.cli(kind, **settings)
+        try:
+            return tyro.cli(kind, **settings)
+        except SystemExit as stop:
+            raise HelpShown(stop.code) from None
     said = io.StringIO()
     try:
         with (
@@ -48,7 +55,7 @@ def parse(
         raise MemzooError(str(error)) from error
     except SystemExit as stop:
         if not stop.code:
-            raise
+            raise HelpShown(stop.code) from None
         line = one_line(said.getvalue(), arguments, command)
         if "belongs to no option" in line:
             line = _switch_given_a_value(kind, settings) or line

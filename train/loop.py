@@ -9,6 +9,7 @@ import jax
 
 from ..configs.errors import MemzooError
 from ..configs.experiment import ExperimentConfig
+from ..configs.record import fits_checksum
 from ..configs.serialise import to_json
 from ..data.pipeline import Pipeline
 from .checkpoint import Checkpoints, Restored, restore_newest, saved_steps
@@ -17,7 +18,7 @@ from .manifest import check_config
 from .metrics import RunLog
 from .program import Program, make_program
 from .progress import Screen
-from .runs import CHECKPOINTS, read_record, write_record
+from .runs import CHECKPOINTS, CONFIG, read_record, write_record
 from .session import Evaluate, OnLog, Session, TrainResult
 from .sharding import make_mesh
 from .signals import StopSignals
@@ -113,7 +114,12 @@ def _restore(
     """The state to go on from; `None` for a new run."""
     record = read_record(run_dir)
     present = to_json(config)
-    if record is not None and saved_steps(run_dir / CHECKPOINTS):
+    if record is not None and not fits_checksum(record):
+        # The checkpoints know what the run was started with.
+        screen.say(
+            f"{run_dir / CONFIG} has changed since memzoo wrote it: written anew"
+        )
+    elif record is not None and saved_steps(run_dir / CHECKPOINTS):
         check_config(record["config"], present)
     restored = restore_newest(
         run_dir / CHECKPOINTS,

@@ -1,11 +1,14 @@
 """What a checkpoint says of itself: digests, data and config, under a checksum."""
 
-import hashlib
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ..configs.errors import CheckpointError, MemzooError
+from ..configs.experiment import ExperimentConfig
+from ..configs.record import checksum
 from ..configs.serialise import from_json, to_json
 from .digest import Digest
 
@@ -62,27 +65,81 @@ def unpack(metadata: Any) -> dict[str, Any]:
     return manifest
 
 
-def checksum(value: Any) -> str:
-    """SHA-256 of a JSON value, whatever the order of its keys."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def check_config(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
     """A run may be continued with this config.
 
     Raises:
         MemzooError: names the first field that differs, with both values.
     """
-    # Fields that are younger than the run have their defaults.
-    saved = to_json(from_json(dict(saved)))
+    saved = _completed(saved)
     before = {k: v for k, v in saved.items() if k not in FREE_FIELDS}
     now = {k: v for k, v in present.items() if k not in FREE_FIELDS}
     for where, old, new in _differences(before, now, ""):
         raise MemzooError(
-            f"the run was started with {where} = {old!r} and the config now says "
-            f"{new!r}; give the old value, or start a new run"
+            f"the run was started with {where} = {_short(old)} and the config now says "
+            f"{_short(new)}; give the old value, or start a new run"
         )
+
+
+def check_same_config(
+    path: Path, saved: Mapping[str, Any], config: ExperimentConfig, *, intact: bool
+) -> None:
+    """Refuse a config.json that tells of another model or data than its checkpoint.
+
+    Args:
+        path: of the config.json, for the message.
+        saved: the config in the checkpoint's manifest.
+        config: the one in config.json.
+        intact: it fits its own checksum. Then what a continuation may change may
+            differ, but not the data.
+
+    Raises:
+        CheckpointError: names the fields that differ, the first three with values.
+    """
+    fields, places = FREE_FIELDS - {"task"}, set(_places(config.task, "task"))
+    found = list(_differences(_completed(saved), to_json(config), ""))
+    if intact:
+        found = [
+            (where, old, new)
+            for where, old, new in found
+            if where not in places and where.partition(".")[0] not in fields
+        ]
+    if found:
+        said = ", ".join(
+            f"{where} was {_short(old)} and is {_short(new)}"
+            for where, old, new in found[:3]
+        )
+        more = f", and {len(found) - 3} more" if len(found) > 3 else ""
+        raise CheckpointError(
+            f"{path} does not fit the checkpoint: {said}{more}; restore it: to measure "
+            "something else, use the options of the command"
+        )
+
+
+def _short(value: Any) -> str:
+    """A value for a message of one line: it may be the whole pattern of a model."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _completed(saved: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The saved config, with defaults for fields that are younger than the run."""
+    try:
+        return to_json(from_json(dict(saved)))
+    except ValueError:
+        # It names a class that is not loaded, or what is refused by now: it differs
+        # from every config that is there, and where is for the caller to find.
+        return saved
+
+
+def _places(task: Any, where: str) -> Iterator[str]:
+    """Fields of a task that change none of the rows, such as the path of a folder."""
+    for field in dataclasses.fields(task):
+        inner = getattr(task, field.name)
+        if dataclasses.is_dataclass(inner):
+            yield from _places(inner, f"{where}.{field.name}")
+        elif not field.metadata.get("changes_data", True):
+            yield f"{where}.{field.name}"
 
 
 def check_data(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,10 +15,11 @@ from flax import nnx
 
 from ..configs.errors import CheckpointError
 from ..configs.experiment import ExperimentConfig, MeshConfig
+from ..configs.record import check_unchanged, checksum, fits_checksum, load_record
 from ..configs.serialise import SCHEMA, from_json, to_json
 from ..models.language_model import LanguageModel
 from .checkpoint import Report, load_arrays, read_manifest, saved_steps
-from .manifest import DamagedError
+from .manifest import DamagedError, check_same_config
 from .sharding import make_mesh, tree_sharding
 from .state import Template, make_template
 from .writing import explained, replace_text
@@ -53,6 +54,7 @@ def write_record(
         return
     with explained(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
+    encoded = to_json(config)
     record = {
         "schema": SCHEMA,
         "status": status,
@@ -60,34 +62,20 @@ def write_record(
         "versions": {name: version(name) for name in ("memzoo", "jax", "flax", "optax")}
         | {"python": platform.python_version()},
         "commit": _commit(),
-        "config": to_json(config),
+        "checksum": checksum(encoded),
+        "config": encoded,
     }
     replace_text(run_dir / CONFIG, json.dumps(record, indent=2) + "\n")
 
 
 def read_record(run_dir: Path) -> dict[str, Any] | None:
-    """What config.json says; `None` where there is none.
+    """What config.json says, as it is; `None` where there is none.
 
     Raises:
-        CheckpointError: it cannot be read.
+        CheckpointError: it is no record of a run.
     """
     path = run_dir / CONFIG
-    if not path.is_file():
-        return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        schema = record["schema"]
-        record["config"]["model"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} is not the config.json of a run ({error}); restore it from a copy"
-        ) from error
-    if schema != SCHEMA:
-        raise CheckpointError(
-            f"{path} has schema {schema} and this memzoo reads {SCHEMA}; use the "
-            "version of memzoo that wrote it"
-        )
-    return record
+    return load_record(path, CheckpointError) if path.is_file() else None
 
 
 def load_run(
@@ -96,6 +84,7 @@ def load_run(
     *,
     mesh: MeshConfig | None = None,
     report: Report | None = None,
+    trust: bool = False,
 ) -> LoadedRun:
     """The model of a run as a checkpoint holds it, verified by its digests.
 
@@ -107,35 +96,36 @@ def load_run(
         mesh: spreads the model over devices; `None`: it lies on one.
         report: called with a line for every damaged checkpoint that is skipped for
             an intact one.
+        trust: import the modules of classes outside memzoo that config.json names,
+            which runs their code. Modules that are loaded need none.
 
     Raises:
-        CheckpointError: there is no such run, no such step, or no intact checkpoint.
+        CheckpointError: there is no such run, no such step, or no intact checkpoint;
+            or config.json is not what the checkpoint was made with, or needs trust.
     """
     run_dir = Path(run_dir)
+    path = run_dir / CONFIG
     record = read_record(run_dir)
     if record is None:
         raise CheckpointError(f"{run_dir} is not a run: {_neighbours(run_dir)}")
     try:
-        config = from_json(record["config"])
+        config = from_json(record["config"], trust=trust)
     except ValueError as error:
-        raise CheckpointError(f"{run_dir / CONFIG}: {error}") from error
-    steps = _saved(run_dir, step, record["status"])
-    template = make_template(lambda key: config.model.build(nnx.Rngs(key)))
-    specs = _model_specs(template, mesh)
+        raise CheckpointError(f"{path}: {error}") from error
+    steps = _saved(run_dir, step, record.get("status"))
     reasons = []
     for candidate in steps if step is None else [step]:
         directory = run_dir / CHECKPOINTS
         try:
             manifest, _ = read_manifest(directory, candidate)
-            arrays = load_arrays(directory, candidate, specs, manifest)
+            _check_record(path, record, config, manifest["config"])
+            model = _load_model(directory, candidate, config, mesh, manifest)
         except DamagedError as error:
             reasons.append(f"checkpoint {candidate} of {run_dir} is damaged: {error}")
             continue
         if report is not None:
             for line in reasons:
                 report(line)
-        model = template.merge(arrays["params"], arrays["rest"])
-        assert isinstance(model, LanguageModel)
         return LoadedRun(config, model, candidate)
     others = [str(s) for s in sorted(steps) if s != step]
     raise CheckpointError(
@@ -149,7 +139,34 @@ def load_run(
     )
 
 
-def _saved(run_dir: Path, step: int | None, status: str) -> list[int]:
+def _check_record(
+    path: Path,
+    record: Mapping[str, Any],
+    config: ExperimentConfig,
+    saved: Mapping[str, Any],
+) -> None:
+    """Raise CheckpointError where config.json is not what the checkpoint holds."""
+    # The fields that differ say more than the checksum: they come first.
+    check_same_config(path, saved, config, intact=fits_checksum(record))
+    check_unchanged(path, record, CheckpointError)
+
+
+def _load_model(
+    directory: Path,
+    step: int,
+    config: ExperimentConfig,
+    mesh: MeshConfig | None,
+    manifest: Mapping[str, Any],
+) -> LanguageModel:
+    """The model that checkpoint `step` holds; raises as `load_arrays` does."""
+    template = make_template(lambda key: config.model.build(nnx.Rngs(key)))
+    arrays = load_arrays(directory, step, _model_specs(template, mesh), manifest)
+    model = template.merge(arrays["params"], arrays["rest"])
+    assert isinstance(model, LanguageModel)
+    return model
+
+
+def _saved(run_dir: Path, step: int | None, status: object) -> list[int]:
     """Steps of the run's checkpoints, newest first; the one asked for is among them.
 
     Raises:

@@ -110,6 +110,7 @@ def test_missing_files(tmp_path):
             "def config(a): pass",
             " config() fails: TypeError: config() missing 1 requir",
         ),
+        ("import sys\nconfig = sys.exit", " config() fails: SystemExit: "),
         (
             "from memzoo.configs.experiment import OptimizerConfig\n"
             "config = lambda: OptimizerConfig(beta1=3.0)",
@@ -151,6 +152,7 @@ def test_load_python_twice_is_one_module(write):
         (record(schema=2), " has schema 2 and this memzoo reads 1; use the version"),
         ("{}", " has schema None and this memzoo reads 1"),
         ('{"schema": 1}', " lacks the field 'config'; give a run's config.json"),
+        (record(checksum="00"), " has changed since memzoo wrote it: its config does"),
         (record(config=[]), ": config is []; it must be an object"),
         (record(config={"name": "x"}), ": config lacks the field 'model'; add it"),
     ],
@@ -178,3 +180,18 @@ def test_a_file_that_may_not_be_read(write, monkeypatch):
     assert refusal(path) == (
         f"{path} cannot be read (Permission denied); mend its permissions"
     )
+
+
+def test_a_class_outside_needs_trust(write, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    write("own_task.py", "raise SystemExit(0)")
+    content = json.loads(record())
+    content["config"]["task"]["type"] = "own_task:Task"
+    path = write("config.json", json.dumps(content))
+    line = refusal(path)
+    assert line.startswith(f"{path}: config.task is of type own_task:Task, which mem")
+    assert "add --trust if you trust that code" in line
+    # Trusted, it is imported: from the current folder, last of all.
+    with pytest.raises(MemzooError, match=r"cannot be imported \(SystemExit: 0\)"):
+        resolve(str(path), trust=True)
+    assert sys.path[-1] == ""

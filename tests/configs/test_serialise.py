@@ -139,10 +139,14 @@ REFUSED = [
     (
         (*IN_LAYER, "type"),
         "nosuch:Layer",
-        f"^{LAYER} is of type nosuch:Layer, which ca",
+        f"^{LAYER} is of type nosuch:Layer, which memzoo does not have: .* --trust",
     ),
-    ((*IN_LAYER, "type"), "json:Nothing", "cannot be imported .*; run in the folder"),
+    ((*IN_LAYER, "type"), "json:Nothing", "and the module json has no Nothing; use"),
     ((*IN_LAYER, "type"), "json:loads", "is of type json:loads, which is no config; "),
+    ((*IN_LAYER, "type"), ":X", "is of unknown type ':X'; known: "),
+    ((*IN_LAYER, "type"), "a\nb:X", r"is of unknown type 'a\\nb:X'; known: "),
+    (("task", "type"), "nosuch:Task", "^config.task is of type nosuch:Task, which m"),
+    (("optimizer", "type"), "nosuch:O", "^config.optimizer is of type nosuch:O, whic"),
 ]
 
 
@@ -173,6 +177,15 @@ def test_no_damage_is_any_other_error(value, new):
             refused += 1
             assert str(error).startswith("config") and "\n" not in str(error)
     assert refused > 20
+
+
+def test_what_is_nested_too_deep_is_refused(value):
+    layer = {"type": "attention"}
+    for _ in range(2000):
+        layer = {"type": "mixture_of_memories", "memory": layer}
+    for trust in (False, True):
+        with pytest.raises(ValueError, match=r"^config is nested too deep; re"):
+            from_json(damage(value, IN_LAYER, layer), trust=trust)
 
 
 @pytest.mark.parametrize("new", [None, [], "x", 3])

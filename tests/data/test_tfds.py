@@ -167,6 +167,30 @@ def test_files_that_need_tensorflow_are_refused(data_dir: str, tmp_path: Path):
         TfdsConfig(name="old", data_dir=str(tmp_path)).build("train")
 
 
+@pytest.mark.parametrize("key", ["pythonClassName", "python_class_name", "type"])
+def test_a_data_set_runs_no_code_of_its_own(
+    data_dir: str, tmp_path: Path, monkeypatch, key: str
+):
+    """TFDS would import the module of the class that features.json names."""
+    shutil.copytree(data_dir, tmp_path / "sets")
+    (path,) = (tmp_path / "sets").rglob("features.json")
+    text = "tensorflow_datasets.core.features.text_feature.Text"
+    content = path.read_text()
+    assert f'"pythonClassName": "{text}"' in content
+    path.write_text(
+        content.replace(f'"pythonClassName": "{text}"', f'"{key}": "own_feature.Text"')
+    )
+    (tmp_path / "own_feature.py").write_text("raise AssertionError('it ran')")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = TfdsConfig(name="text_folder", data_dir=str(tmp_path / "sets"))
+    for read in (config.content, lambda: config.build("train")):
+        with pytest.raises(DataError, match=r"names the class 'own_feature.Text', and"):
+            read()
+    path.write_text("{")
+    with pytest.raises(DataError, match=r"features.json is not JSON .*; prepare the"):
+        config.content()
+
+
 def test_nothing_is_built_over_a_data_set(texts: Path, data_dir: str):
     with pytest.raises(DataError, match="is there already; remove it, or name another"):
         build_folder_dataset(texts, data_dir)

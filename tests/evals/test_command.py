@@ -33,7 +33,7 @@ def loads(bigram, monkeypatch):
     """Which checkpoints were asked for; step 20 is the newest."""
     asked = []
 
-    def load_run(run_dir, step=None, *, report=None):
+    def load_run(run_dir, step=None, *, report=None, trust=False):
         asked.append((run_dir, step))
         experiment = SMALL.experiment(SMALL.jobs()[0])
         model = bigram(32, step or 20)

@@ -11,7 +11,7 @@ from memzoo.configs.errors import MemzooError
 from memzoo.configs.experiment import ExperimentConfig
 from memzoo.data.mqar import MqarConfig
 from memzoo.data.text import FolderConfig
-from memzoo.evals import command
+from memzoo.evals import command, stream_command
 from memzoo.evals.command import EvalConfig, evaluate_run
 from memzoo.evals.results import read_results
 from memzoo.evals.stream_command import StreamOptions
@@ -107,6 +107,13 @@ def test_the_state_is_saved_and_goes_on(run_with, capsys):
         np.testing.assert_allclose(mean, value, rtol=1e-4)
     rows = read_results(run / "results.json")
     assert [r["setting"] for r in rows if r["setting"].get("read_before") == 25]
+
+
+def test_a_place_for_the_state_is_looked_for_before_reading(run_with, monkeypatch):
+    run = run_with()
+    monkeypatch.setattr(stream_command, "stream", lambda *_, **__: pytest.fail("read"))
+    with pytest.raises(SaveError, match=r"cannot write .*/none/s.npz: No such file"):
+        streamed(run, "a.txt", save_state=run / "none" / "s.npz")
 
 
 def test_the_runs_own_text_is_the_default(run_with, capsys):

@@ -1,11 +1,12 @@
 """Tokens from a model, one by one."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from memzoo.configs.errors import MemzooError
+from memzoo.configs.errors import MemzooError, NonFiniteError
 from memzoo.configs.experiment import ExperimentConfig
 from memzoo.data.text import TextConfig
 from memzoo.evals.state_file import save_state
@@ -167,6 +168,23 @@ def test_a_document_that_was_read_goes_on(model):
         made(model, PROMPT[4:], carried=carried, tokens=16)
 
 
+def diverged(model, prompt):
+    """A document whose memory is no longer finite."""
+    carried = begin(model, prompt[0], 20)
+    state = jax.tree.map(
+        lambda a: a * jnp.nan if a.dtype == jnp.float32 else a, carried.state
+    )
+    return carried._replace(state=state)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_scores_that_are_not_finite_end_it(model, temperature):
+    options = {"temperature": temperature, "top_k": 3}
+    with pytest.raises(NonFiniteError, match="scores of token 1 are not finite") as end:
+        made(model, carried=diverged(model, PROMPT), **options)
+    assert end.value.exit_code == 3
+
+
 def test_text_goes_on_from_a_file(monkeypatch, tmp_path, capsys):
     layer = LinearAttentionConfig(num_heads=1)
     config = ExperimentConfig(
@@ -190,5 +208,11 @@ def test_text_goes_on_from_a_file(monkeypatch, tmp_path, capsys):
         assert generate_command(tmp_path, options) == 0
         said.append(capsys.readouterr().out)
     assert said[0] == "def f(" + said[1]
+    # What was put out before an error keeps a line of its own.
+    found = (diverged(text, [BEGIN]), {})
+    monkeypatch.setattr("memzoo.generate.load_state", lambda *_: found)
+    with pytest.raises(NonFiniteError, match="scores of token 1 are not finite"):
+        generate_command(tmp_path, options)
+    assert capsys.readouterr() == ("x\n", "")
     with pytest.raises(ValueError, match="prefix is yes; a prefix begins a document"):
         GenerateOptions(load_state=tmp_path / "s", prefix="yes")

@@ -83,14 +83,19 @@ def test_the_experiment_of_the_documentation(tmp_path):
     done = run("train", EXAMPLES / "my_experiment.py", *sizes, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("runs/my-experiment: done at step 5; ")
+    last = done.stdout.splitlines()[-1]
+    assert last == "look closer: memzoo eval runs/my-experiment --trust"
     record = (tmp_path / "runs/my-experiment/config.json").read_text()
     assert '"type": "my_layer:MyLayerConfig"' in record
+    # Its code is run where that is asked for.
     lost = run("eval", "runs/my-experiment", cwd=tmp_path)
     assert (lost.returncode, lost.stdout) == (4, "")
     assert lost.stderr.count("\n") == 1
-    assert "my_layer:MyLayerConfig, which cannot be imported" in lost.stderr
-    # Beside its module, as the message says.
-    found = run("eval", tmp_path / "runs/my-experiment", "--json", cwd=EXAMPLES)
+    assert "my_layer:MyLayerConfig, which memzoo does not have" in lost.stderr
+    assert "add --trust" in lost.stderr
+    # Beside its module, where it can be found.
+    words = ["eval", tmp_path / "runs/my-experiment", "--trust", "--json"]
+    found = run(*words, cwd=EXAMPLES)
     assert found.returncode == 0, found.stderr
     assert '"layer": "my_layer:MyLayerConfig+attention"' in found.stdout
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import signal
 
 import numpy as np
@@ -61,6 +62,7 @@ def test_what_a_run_leaves_behind(unbroken, content, record):
         "command",
         "versions",
         "commit",
+        "checksum",
         "config",
     }
     names = {path.name for path in unbroken.iterdir()}
@@ -161,6 +163,19 @@ def test_a_run_without_a_checkpoint_takes_another_config(
     said = "no checkpoint yet: starting at step 0 anew, with the new config"
     assert said in capsys.readouterr().err
     assert content(run_dir) == content(unbroken)
+    assert record(run_dir)["config"] == record(unbroken)["config"]
+
+
+def test_a_changed_config_json_is_written_anew(
+    unbroken, small, tmp_path, capsys, quick_train, record
+):
+    """Training knows its config, and the checkpoint the run's."""
+    run_dir = shutil.copytree(unbroken, tmp_path / "run")
+    found = record(unbroken)
+    found["config"]["model"]["norm_epsilon"] = 0.5
+    (run_dir / "config.json").write_text(json.dumps(found))
+    assert quick_train(small(), run_dir).step == 20
+    assert "config.json has changed since memzoo wrote it" in capsys.readouterr().err
     assert record(run_dir)["config"] == record(unbroken)["config"]
 
 

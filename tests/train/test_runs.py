@@ -15,6 +15,7 @@ from memzoo.configs.experiment import MeshConfig
 from memzoo.models.language_model import LanguageModel
 from memzoo.train import runs
 from memzoo.train.checkpoint import Checkpoints
+from memzoo.train.manifest import FREE_FIELDS
 from memzoo.train.runs import load_run, read_record, write_record
 from memzoo.train.state import by_path
 
@@ -156,5 +157,116 @@ def test_a_record_that_cannot_be_read(run_dir):
     with pytest.raises(CheckpointError, match="has schema 9 and this memzoo reads 1"):
         load_run(run_dir)
     path.write_text("{")
-    with pytest.raises(CheckpointError, match=r"is not the config.json of a run"):
+    with pytest.raises(CheckpointError, match=r"config.json is not JSON .*; restore"):
         load_run(run_dir)
+
+
+def changed(run_dir, path, new, *, checksum):
+    """config.json says something else; with `checksum` as if it had been written so."""
+    file = run_dir / "config.json"
+    record = json.loads(file.read_text())
+    *inner, last = path
+    place = record["config"]
+    for key in inner:
+        place = place[key]
+    place[last] = new
+    if checksum is None:
+        del record["checksum"]
+    elif checksum:
+        record["checksum"] = runs.checksum(record["config"])
+    file.write_text(json.dumps(record))
+
+
+IN_LAYER = ("model", "pattern", 0, "layers", 0)
+
+
+@pytest.mark.parametrize("checksum", [False, True, None])
+@pytest.mark.parametrize(
+    ("path", "new", "field"),
+    [
+        (("model", "norm_epsilon"), 0.5, "model.norm_epsilon was 1e-0. and is 0.5"),
+        (
+            (*IN_LAYER, "num_heads"),
+            1,
+            "model.pattern.0.layers.0.num_heads was 2 and is",
+        ),
+        (
+            ("model", "pattern", 0, "repeats"),
+            3,
+            "model.pattern.0.repeats was 2 and is 3",
+        ),
+        (("task", "length"), 18, "task.length was 16 and is 18"),
+        (("task", "seed"), 2, "task.seed was 0 and is 2"),
+        (("seed",), 3, "seed was 0 and is 3"),
+        (("batch_size",), 16, "batch_size was 8 and is 16"),
+    ],
+)
+def test_a_config_that_is_not_the_checkpoints(run_dir, path, new, field, checksum):
+    """Whatever its checksum says: the checkpoint knows what it was made with."""
+    changed(run_dir, path, new, checksum=checksum)
+    with pytest.raises(CheckpointError, match=field) as caught:
+        load_run(run_dir)
+    assert "config.json does not fit the checkpoint: " in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_what_a_continuation_may_change_is_guarded_by_the_checksum(run_dir, small):
+    changed(run_dir, ("evaluation_examples",), 9, checksum=True)
+    assert load_run(run_dir).config == small(evaluation_examples=9)
+    changed(run_dir, ("evaluation_examples",), 10, checksum=False)
+    with pytest.raises(CheckpointError, match="evaluation_examples was 8 and is 10; r"):
+        load_run(run_dir)
+    changed(run_dir, ("evaluation_examples",), 11, checksum=None)
+    assert load_run(run_dir).config == small(evaluation_examples=11)
+
+
+def test_a_checksum_that_is_not_the_configs(run_dir):
+    file = run_dir / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"checksum": "00"}))
+    with pytest.raises(CheckpointError, match="has changed since memzoo wrote it: its"):
+        load_run(run_dir)
+
+
+@pytest.mark.parametrize("guarded", [True, False], ids=["", "before checksums"])
+def test_no_flip_of_a_bit_loads_another_config(run_dir, small, monkeypatch, guarded):
+    """Refused, or as before; what a continuation may change needs the checksum."""
+    file = run_dir / "config.json"
+    record = json.loads(file.read_text())
+    if not guarded:
+        del record["checksum"]
+        file.write_text(json.dumps(record, indent=2))
+    manifest = runs.read_manifest(run_dir / "checkpoints", 7)
+    model = load_run(run_dir).model
+    monkeypatch.setattr(runs, "read_manifest", lambda *_: manifest)
+    monkeypatch.setattr(runs, "_load_model", lambda *_: model)
+    content = file.read_bytes()
+    free = dict.fromkeys(FREE_FIELDS - {"task"})
+    refused = 0
+    for bit in range(0, 8 * len(content), 29):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(flipped)
+        try:
+            config = load_run(run_dir).config
+        except CheckpointError as error:
+            refused += 1
+            assert "\n" not in str(error)
+            continue
+        expected = small()
+        if not guarded:
+            names = {name: getattr(config, name) for name in free}
+            expected = small(**names)
+        assert config == expected, bit
+    assert refused > 300
+
+
+def test_a_class_outside_memzoo_needs_trust(run_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs.sys, "path", [*runs.sys.path, str(tmp_path)])
+    (tmp_path / "ends_it.py").write_text("raise SystemExit(0)")
+    changed(run_dir, (*IN_LAYER, "type"), "ends_it:X", checksum=True)
+    with pytest.raises(
+        CheckpointError, match=r"ends_it:X, which memzoo does .* --trust"
+    ):
+        load_run(run_dir)
+    with pytest.raises(CheckpointError, match=r"imported \(SystemExit: 0\); run in"):
+        load_run(run_dir, trust=True)

@@ -1,0 +1,103 @@
+"""Classes outside memzoo that a config.json names, as `module:Class`.
+
+To import a module is to run its code. A config.json may come from anyone, so nothing is
+imported for it unless the user says so; a module that is loaded already runs no more.
+"""
+
+import dataclasses
+import importlib
+import inspect
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+
+def import_outside(value: Any, where: str) -> None:
+    """Import the modules of all classes that a JSON value names.
+
+    Raises:
+        ValueError: one cannot be imported; the message names its place.
+    """
+    for place, name in _outside_names(value, where):
+        module = name.partition(":")[0]
+        find_modules_here()
+        try:
+            importlib.import_module(module)
+        except KeyboardInterrupt:
+            raise
+        # A module may raise anything, `SystemExit` too, which would end the command as
+        # if it had done its work.
+        except BaseException as error:
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ValueError(
+                f"{place} is of type {name}, which cannot be imported ({said}); run in "
+                "the folder that holds the module, or put that on PYTHONPATH"
+            ) from error
+
+
+def outside_class(name: str, where: str) -> Any:
+    """Return the config class `module:Class` of a module that is loaded.
+
+    Raises:
+        ValueError: its module is not loaded, lacks it, or it is no config.
+    """
+    module, _, attributes = name.partition(":")
+    if module not in sys.modules:
+        raise ValueError(
+            f"{where} is of type {name}, which memzoo does not have: to load it runs "
+            f"the code of the module {module}; add --trust if you trust that code "
+            "(Python: import the module first)"
+        )
+    kind: Any = sys.modules[module]
+    for attribute in attributes.split("."):
+        # A plain `getattr` could run code: modules may define `__getattr__`.
+        kind = inspect.getattr_static(kind, attribute, None)
+    if kind is None:
+        raise ValueError(
+            f"{where} is of type {name}, and the module {module} has no {attributes}; "
+            "use the version of it that the run was made with"
+        )
+    if not (
+        isinstance(kind, type)
+        and dataclasses.is_dataclass(kind)
+        and hasattr(kind, "build")
+    ):
+        raise ValueError(
+            f"{where} is of type {name}, which is no config; name a dataclass with "
+            "`build`"
+        )
+    return kind
+
+
+def is_outside(name: str) -> bool:
+    """Return whether a type has the form `module:Class`."""
+    parts = name.replace(":", ".", 1).split(".")
+    return name.count(":") == 1 and all(part.isidentifier() for part in parts)
+
+
+def names_outside(value: Any) -> bool:
+    """Return whether a JSON value names a class outside memzoo."""
+    return next(_outside_names(value, ""), None) is not None
+
+
+def find_modules_here() -> None:
+    """Let modules be imported from the current folder: after all others.
+
+    Only code that the user trusts may come from there.
+    """
+    if "" not in sys.path:
+        sys.path.append("")
+
+
+def _outside_names(value: Any, where: str) -> Iterator[tuple[str, str]]:
+    """Yield the place and the name of every type that is outside."""
+    if isinstance(value, dict):
+        name = value.get("type")
+        if isinstance(name, str) and is_outside(name):
+            yield where, name
+    items = value.items() if isinstance(value, dict) else ()
+    items = enumerate(value) if isinstance(value, list) else items
+    for key, item in items:
+        # Keys that are no names could break the line of a message.
+        inner = key if str(key).isalnum() or str(key).isidentifier() else repr(key)
+        yield from _outside_names(item, f"{where}.{inner}")

@@ -1,0 +1,131 @@
+"""Classes outside memzoo: whose code is run, and when."""
+
+import sys
+
+import pytest
+
+from memzoo.configs.outside import (
+    find_modules_here,
+    import_outside,
+    is_outside,
+    names_outside,
+    outside_class,
+)
+
+LAYER = """
+import dataclasses
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    def build(self, width, rngs, *, layer_index, depth): ...
+
+    class Inner:
+        pass
+
+def __getattr__(name):
+    raise AssertionError("code of the module is run")
+
+other = 3
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """The current folder, whose modules are forgotten after a test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_a_class_is_found_once_its_module_is_loaded(here):
+    (here / "outside_layer.py").write_text(LAYER)
+    with pytest.raises(ValueError, match=r"^here is of type outside_layer:Config, whi"):
+        outside_class("outside_layer:Config", "here")
+    assert "outside_layer" not in sys.modules and "" not in sys.path
+    import_outside([{"a": {"type": "outside_layer:Config"}}], "here")
+    kind = outside_class("outside_layer:Config", "here")
+    assert kind is sys.modules["outside_layer"].Config
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Nothing", "the module outside_layer has no Nothing; use the version of it"),
+        ("Config.Nothing", "the module outside_layer has no Config.Nothing; use"),
+        ("Config.Inner", "Config.Inner, which is no config; name a dataclass with"),
+        ("other", "outside_layer:other, which is no config"),
+        ("other.real", "outside_layer:other.real, which is no config"),
+    ],
+)
+def test_what_is_no_config_is_refused_and_no_code_is_run(here, name, message):
+    (here / "outside_layer.py").write_text(LAYER)
+    import_outside({"type": "outside_layer:Config"}, "here")
+    with pytest.raises(ValueError, match=message):
+        outside_class(f"outside_layer:{name}", "here")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("raise SystemExit(0)", "SystemExit: 0"),
+        ("import sys; sys.exit()", "SystemExit:"),
+        ("class End(BaseException): ...\nraise End('now')", "End: now"),
+        ("raise ValueError('two\\nlines')", "ValueError: two lines"),
+        ("def (", "SyntaxError: invalid syntax"),
+        ("import nosuchmodule", "ModuleNotFoundError: No module named 'nosuchmodule'"),
+    ],
+)
+def test_whatever_a_module_raises_is_one_line(here, body, reason):
+    (here / "outside_wrong.py").write_text(body)
+    with pytest.raises(ValueError, match="run in the folder that") as caught:
+        import_outside({"layers": [{"type": "outside_wrong:X"}]}, "config")
+    line = str(caught.value)
+    assert line.startswith(
+        "config.layers.0 is of type outside_wrong:X, which cannot be imported ("
+        + reason
+    )
+    assert "\n" not in line
+
+
+def test_a_key_does_not_break_the_line(here):
+    with pytest.raises(ValueError, match=r"^config.'a\\nb'.0 is of type no_such:X"):
+        import_outside({"a\nb": [{"type": "no_such:X"}]}, "config")
+
+
+def test_an_interruption_of_an_import_goes_on(here):
+    (here / "outside_wrong.py").write_text("raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        import_outside({"type": "outside_wrong:X"}, "config")
+
+
+@pytest.mark.parametrize(
+    ("name", "outside"),
+    [
+        ("a:X", True),
+        ("a.b:X.Y", True),
+        ("attention", False),
+        (":X", False),
+        ("a:", False),
+        (".a:X", False),
+        ("a:b:X", False),
+        ("a b:X", False),
+        ("a\n:X", False),
+        ("../a:X", False),
+    ],
+)
+def test_types_outside_have_one_form(name, outside):
+    assert is_outside(name) is outside
+
+
+def test_a_value_says_whether_it_names_any():
+    assert names_outside({"task": {"type": "mqar"}, "layers": [{"type": "a:X"}]})
+    assert not names_outside({"task": {"type": "mqar"}, "name": "a:X"})
+
+
+def test_the_current_folder_comes_last_and_once():
+    find_modules_here()
+    find_modules_here()
+    assert sys.path[-1] == "" and sys.path.count("") == 1

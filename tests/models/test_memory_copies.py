@@ -1,5 +1,7 @@
 """Copies of a memory: their own maps stacked, everything else once."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -95,13 +97,10 @@ def test_inputs_of_copies_are_those_of_each(config):
 
     (inputs, after), separately = together_and_alone(x, tails)
     for index, (wanted, last) in enumerate(separately):
-        for name, a in wanted._asdict().items():
-            found = getattr(inputs, name)
-            if a is None:
-                assert found is None
-                continue
-            found = found if name == "query" else found[:, index]
-            np.testing.assert_allclose(found, a, rtol=1e-5, atol=1e-6)
+        near = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+        near(inputs.query, wanted.query)
+        found = jax.tree.map(lambda a, i=index: a[:, i], inputs.with_query(None))
+        jax.tree.map(near, found, wanted.with_query(None))
         for tail, axis, a in zip(after, axes, last, strict=True):
             found = mine(tail, axis, index)
             np.testing.assert_allclose(found, a, rtol=1e-5, atol=1e-6)
@@ -165,9 +164,6 @@ def test_inputs_of_slots_are_those_of_their_tokens_and_copies(config):
     found = inputs_of_slots(stacked, x[row, token], place, which)
     assert found.query is None
     copy = np.repeat(which, 3, axis=1)
-    for name, a in everywhere._asdict().items():
-        if name != "query" and a is not None:
-            wanted = a[row, copy, token]
-            np.testing.assert_allclose(
-                getattr(found, name), wanted, rtol=1e-5, atol=1e-6
-            )
+    wanted = jax.tree.map(lambda a: a[row, copy, token], everywhere.with_query(None))
+    near = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(near, found, wanted)

@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from .agreement import BrokenLaw, equal, near
+from .capacity_laws import check_room
 from .models.interface import (
     MemoryLayer,
     SequenceInfo,
@@ -77,6 +78,7 @@ def laws(config: Any, *, width: int = 32) -> Iterator[LawResult]:
         "any split equals the whole": _parts_equal_whole,
         "no output depends on a later input": _causality,
         "the state keeps its shapes and types, and grows as declared": _state_shape,
+        "a state answers exactly or says that it has no room": check_room,
         "packed documents equal separate runs": _documents,
         "padding leaves the state bit for bit": _padding,
         "every parameter gets a finite gradient that is not zero": _gradients,

@@ -171,16 +171,10 @@ class Attention(MemoryLayer[AttentionState]):
         fresh = self.init_state(rows.shape[0], 0)._replace(cache=state.cache)
         return self.choose_rows(rows, fresh, state)
 
-    def check_capacity(self, state: AttentionState, time: int, name: str) -> None:
+    def capacity(self, state: AttentionState) -> int | None:
         slots = state.cache.key.shape[-3]
-        longest = int(jnp.max(state.position)) + time
-        full = self.window is None or slots < self.window
-        if full and longest > slots:
-            raise ValueError(
-                f"{name}: the document would reach {longest} tokens, but its state "
-                f"was allocated for {slots}; give init_state a max_length of at least "
-                f"{longest}"
-            )
+        turns_over = self.window is not None and slots >= self.window
+        return None if turns_over else slots
 
     def _heads(
         self,

@@ -1,0 +1,1 @@
+../../memzoo/capacity_laws.py

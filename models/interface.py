@@ -319,8 +319,11 @@ def _places_without_room(
     if capacity:
         without = place >= capacity
     else:
-        # Nothing was kept of a document that began before the call.
-        without = place > jnp.arange(time, dtype=jnp.int32)[None, :]
+        # Nothing was kept of a document that began before the call. XLA can tell that
+        # a new state has none: training pays nothing for this.
+        number = layout.segments(time)
+        goes_on = jnp.ones(place.shape, bool) if number is None else number == 0
+        without = jnp.logical_and((position > 0)[:, None], goes_on)
     valid = layout.valid(time)
     return (without if valid is None else jnp.logical_and(without, valid)), place
 

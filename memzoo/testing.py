@@ -24,6 +24,7 @@ __all__ = ["BUILD", "BrokenLaw", "LawResult", "check_layer", "laws"]
 
 # Twice eleven: no chunk divides it, and its halves are one program.
 BATCH, TIME = 2, 22
+ROOM = 2 * TIME  # Some laws go on with a document.
 BUILD = "it can be built, with a state"
 
 
@@ -161,9 +162,8 @@ class _Subject:
             return jnp.sum(y.astype(jnp.float32) * weight)
 
         self.merge = merge
-        self.state = jax.jit(lambda params: merge(params).init_state(BATCH, TIME))(
-            self.params
-        )
+        new_state = jax.jit(lambda params: merge(params).init_state(BATCH, ROOM))
+        self.state = new_state(self.params)
         self.plain = _with_numpy_outputs(plain)
         self.masked = _with_numpy_outputs(masked)
         self.steps = _with_numpy_outputs(steps)

@@ -203,7 +203,8 @@ class Attention(MemoryLayer[AttentionState]):
         """
         if self.persistent_key is None:
             return None
-        grouped = q.reshape(*q.shape[:2], self.groups, -1, q.shape[-1])
+        repeats = q.shape[2] // self.groups
+        grouped = q.reshape(*q.shape[:2], self.groups, repeats, q.shape[3])
         keys = self.persistent_key[...].astype(q.dtype)
         scores = jnp.einsum("btgrk,pgk->btgrp", grouped, keys)
         return scores.reshape(*q.shape[:3], keys.shape[0])

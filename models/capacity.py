@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+from jax.core import Tracer
 
 
 def smallest_capacity(capacities: Iterable[int | None]) -> int | None:
@@ -13,7 +14,7 @@ def smallest_capacity(capacities: Iterable[int | None]) -> int | None:
 
 def is_known(array: Any) -> bool:
     """Whether values can be read here and now: not in a trace, nor on other hosts."""
-    if isinstance(array, jax.core.Tracer):
+    if isinstance(array, Tracer):
         return False
     return not isinstance(array, jax.Array) or array.is_fully_addressable
 

@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from .agreement import BrokenLaw, equal, near
+from .capacity_laws import check_room
 from .models.interface import (
     MemoryLayer,
     SequenceInfo,
@@ -23,6 +24,7 @@ __all__ = ["BUILD", "BrokenLaw", "LawResult", "check_layer", "laws"]
 
 # Twice eleven: no chunk divides it, and its halves are one program.
 BATCH, TIME = 2, 22
+ROOM = 2 * TIME  # Some laws go on with a document.
 BUILD = "it can be built, with a state"
 
 
@@ -77,6 +79,7 @@ def laws(config: Any, *, width: int = 32) -> Iterator[LawResult]:
         "any split equals the whole": _parts_equal_whole,
         "no output depends on a later input": _causality,
         "the state keeps its shapes and types, and grows as declared": _state_shape,
+        "a state answers exactly or says that it has no room": check_room,
         "packed documents equal separate runs": _documents,
         "padding leaves the state bit for bit": _padding,
         "every parameter gets a finite gradient that is not zero": _gradients,
@@ -159,9 +162,8 @@ class _Subject:
             return jnp.sum(y.astype(jnp.float32) * weight)
 
         self.merge = merge
-        self.state = jax.jit(lambda params: merge(params).init_state(BATCH, TIME))(
-            self.params
-        )
+        new_state = jax.jit(lambda params: merge(params).init_state(BATCH, ROOM))
+        self.state = new_state(self.params)
         self.plain = _with_numpy_outputs(plain)
         self.masked = _with_numpy_outputs(masked)
         self.steps = _with_numpy_outputs(steps)

@@ -51,7 +51,8 @@ class SoftmaxAttentionConfig(RegisteredConfig):
     convolution_size: int = 0
     """Taps of the short convolutions on queries, keys and values; 0: none."""
     persistent_tokens: int = 0
-    """Learned keys and values that every token sees, without a place; 0: none."""
+    """Learned keys and values that every token sees, without a place: their scores are
+    those of the query before it is rotated. 0: none."""
     implementation: Implementation = "auto"
     """Speed only; auto: cuDNN on a GPU where it applies, else blockwise."""
 
@@ -174,16 +175,10 @@ class Attention(MemoryLayer[AttentionState]):
         fresh = self.init_state(rows.shape[0], 0)._replace(cache=state.cache)
         return self.choose_rows(rows, fresh, state)
 
-    def check_capacity(self, state: AttentionState, time: int, name: str) -> None:
+    def capacity(self, state: AttentionState) -> int | None:
         slots = state.cache.key.shape[-3]
-        longest = int(jnp.max(state.position)) + time
-        full = self.window is None or slots < self.window
-        if full and longest > slots:
-            raise ValueError(
-                f"{name}: the document would reach {longest} tokens, but its state "
-                f"was allocated for {slots}; give init_state a max_length of at least "
-                f"{longest}"
-            )
+        turns_over = self.window is not None and slots >= self.window
+        return None if turns_over else slots
 
     def _heads(
         self,
@@ -195,10 +190,27 @@ class Attention(MemoryLayer[AttentionState]):
         (q, k, v), tails = self.heads(x, state.tails, layout)
         if self.query_norm is not None and self.key_norm is not None:
             q, k = self.query_norm(q), self.key_norm(k)
-        base = self.config.rotary_base
+        base, persistent = self.config.rotary_base, self._persistent_scores(q)
         if base is not None:
             q, k = rotary(q, place, base=base), rotary(k, place, base=base)
+        if persistent is not None:
+            q = jnp.concatenate([q, persistent], axis=-1)
         return (q, k, v), tails
+
+    def _persistent_scores(
+        self, q: Float[Array, "b t h k"]
+    ) -> Float[Array, "b t h p"] | None:
+        """Products of queries and persistent keys, which no place enters.
+
+        They go on as more channels of the queries: see `_attend`.
+        """
+        if self.persistent_key is None:
+            return None
+        repeats = q.shape[2] // self.groups
+        grouped = q.reshape(*q.shape[:2], self.groups, repeats, q.shape[3])
+        keys = self.persistent_key[...].astype(q.dtype)
+        scores = jnp.einsum("btgrk,pgk->btgrp", grouped, keys)
+        return scores.reshape(*q.shape[:3], keys.shape[0])
 
     def sequence(
         self, x: Float[Array, "b t d"], state: AttentionState, layout: Layout
@@ -259,22 +271,28 @@ class Attention(MemoryLayer[AttentionState]):
 
     def _attend(
         self,
-        q: Float[Array, "b t h k"],
+        q: Float[Array, "b t h q"],
         k: Float[Array, "b s g k"],
         v: Float[Array, "b s g v"],
         **where: Any,
     ) -> Float[Array, "b t h v"]:
-        if self.persistent_key is not None and self.persistent_value is not None:
+        """Attention to the keys and the persistent tokens; see `_persistent_scores`."""
+        if self.persistent_value is not None:
             where = where or _plainly(k)
-            k, v = (
-                _before(tokens[...], x)
-                for tokens, x in ((self.persistent_key, k), (self.persistent_value, v))
-            )
-            where = _see_always(self.config.persistent_tokens, where)
+            # The queries' last channels are the scores: a persistent key picks its
+            # score, and all other keys pick none.
+            tokens = self.config.persistent_tokens
+            picks = jnp.eye(tokens, self.head_size + tokens, self.head_size)[:, None]
+            picks = jnp.repeat(picks, self.groups, axis=1)
+            k = jnp.pad(k, ((0, 0), (0, 0), (0, 0), (0, tokens)))
+            k = _before(picks, k)
+            v = _before(self.persistent_value[...], v)
+            where = _see_always(tokens, where)
         return attention(
             q,
             k,
             v,
+            scale=self.head_size**-0.5,
             window=self.window,
             implementation=self.config.implementation,
             **where,

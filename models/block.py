@@ -1,13 +1,15 @@
 """The one residual block, and the stack of blocks in a pattern."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
+from .capacity import smallest_capacity
 from .interface import (
     AuxiliaryLoss,
     Layout,
@@ -219,10 +221,21 @@ class Stack(MemoryLayer[tuple]):
             picked.append(jax.vmap(one)(arrays, ours, theirs))
         return tuple(picked)
 
-    def check_capacity(self, state: tuple, time: int, name: str) -> None:
+    def capacity(self, state: tuple) -> int | None:
+        return smallest_capacity(
+            mixer.capacity(held) for mixer, held in self._mixers_with(state)
+        )
+
+    def position_of(self, state: tuple) -> Int[Array, "b"]:
+        # All blocks have read the same tokens.
+        mixer, held = next(self._mixers_with(state))
+        return mixer.position_of(held)[0]
+
+    def _mixers_with(self, state: tuple) -> Iterator[tuple[MemoryLayer, Any]]:
+        """Every block's layer and its state, whose first axis is the repeats."""
         for group, held in zip(self.groups, state, strict=True):
             for block, each in zip(group.blocks, held, strict=True):
-                block.mixer.check_capacity(each, time, name)
+                yield block.mixer, each
 
     def sequence(
         self, x: Float[Array, "b t d"], state: tuple, layout: Layout

@@ -5,9 +5,11 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from .capacity import is_known, no_room
 from .ops.recurrence import select
 
 State = TypeVar("State")
@@ -145,7 +147,7 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
         Args:
             batch_size: rows.
             max_length: tokens of the longest document, for states that grow with it.
-                0 means that the state will not be carried on (training).
+                0: the state is read in one call and not carried on (training).
         """
 
     @abc.abstractmethod
@@ -176,11 +178,64 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
         """`chosen` in the given rows of the batch, `other` elsewhere."""
         return select(rows, chosen, other)
 
-    def check_capacity(self, state: State, time: int, name: str) -> None:
-        """Raise ValueError where `time` more tokens do not fit into `state`.
+    def capacity(self, state: State) -> int | None:
+        """Tokens of one document that `state` has room for; None: any number.
 
-        Reads concrete values, so it is called outside jit. The default refuses nothing.
+        0 says that the state was made for one call of the sequence form. Documents
+        that begin in that call may have any length; no later call continues one.
+
+        A layer whose state can be full overrides this, and a layer that holds others
+        gives the smallest of theirs. Only shapes may be read. `__call__` and `step`
+        do the rest.
         """
+        return None
+
+    def position_of(self, state: State) -> Int[Array, "*r b"]:
+        """Tokens of each row's document so far; in a stack's state for each repeat."""
+        return state.position  # type: ignore[attr-defined]
+
+    def check_capacity(self, state: State, time: int, name: str) -> None:
+        """Check that `time` more tokens fit. Called outside jit: it reads values.
+
+        Args:
+            state: of this layer.
+            time: tokens that every row's document goes on with.
+            name: of the layer, for the message.
+
+        Raises:
+            ValueError: they do not fit.
+        """
+        capacity = self.capacity(state)
+        if capacity is None or time == 0:
+            return
+        longest = int(np.max(np.asarray(self.position_of(state)), initial=0))
+        if longest > 0 if capacity == 0 else longest + time > capacity:
+            raise no_room(name, capacity, longest + time)
+
+    def _without_room(
+        self, state: State, layout: Layout, time: int
+    ) -> Bool[Array, "b t"] | None:
+        """Real tokens that `state` has no room for; None: it has room for all.
+
+        Where values are known, as outside jit, tokens without room are refused here.
+
+        Raises:
+            ValueError: a token has no room.
+        """
+        capacity = self.capacity(state)
+        if capacity is None:
+            return None
+        position = self.position_of(state)
+        known = all(map(is_known, (position, layout.reset, layout.length)))
+        if not known:
+            return _places_without_room(capacity, position, layout, time)[0]
+        with jax.ensure_compile_time_eval():
+            found = _places_without_room(capacity, position, layout, time)
+            without, place = map(np.asarray, found)
+        if np.any(without):
+            longest = int(np.max(place[without])) + 1
+            raise no_room(type(self).__name__, capacity, longest)
+        return None
 
     def __call__(
         self,
@@ -190,16 +245,19 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
     ) -> tuple[Float[Array, "b t d"], State]:
         """Map a sequence; any mask is allowed.
 
+        Inside jit, tokens that `state` has no room for put out NaN.
+
         Raises:
-            ValueError: `info.prefix` is given and the layer does not read prefixes.
+            ValueError: `info.prefix` is given and the layer does not read prefixes; or,
+                outside jit, `state` has no room for a token (see `capacity`).
         """
         info = SequenceInfo() if info is None else info
         self._check_prefix(info.prefix)
         if info.valid is None:
             layout = Layout(info.reset, None, info.prefix, info.key)
-            return self.sequence(x, state, layout)
+            return self._sequence_with_room(x, state, layout)
         packed, layout, order = _pack(x, info, info.valid)
-        y, state = self.sequence(packed, state, layout)
+        y, state = self._sequence_with_room(packed, state, layout)
         back = jnp.argsort(order, axis=1)
         y = jnp.take_along_axis(y, back[:, :, None], axis=1)
         return jnp.where(info.valid[:, :, None], y, jnp.zeros_like(y)), state
@@ -209,8 +267,12 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
     ) -> tuple[Float[Array, "b d"], State]:
         """Map one token a row.
 
+        Inside jit, a token that `state` has no room for puts out NaN.
+
         Raises:
-            ValueError: `info.prefix` is given; a prefix is read in one call.
+            ValueError: `info.prefix` is given, and a prefix is read in one call; the
+                state was made with `max_length` 0; or, outside jit, `state` has no
+                room for a token (see `capacity`).
         """
         info = TokenInfo() if info is None else info
         if info.prefix is not None:
@@ -218,13 +280,28 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
                 f"{type(self).__name__}.step cannot read a prefix: a prefix lies "
                 "within one call of the sequence form; prefill it there"
             )
+        if self.capacity(state) == 0:
+            raise no_room(type(self).__name__, 0, 1)
         before = state
         if info.reset is not None:
             state = self.fresh_rows(state, info.reset)
+        length = None if info.valid is None else info.valid.astype(jnp.int32)
+        without = self._without_room(state, Layout(length=length), 1)
         y, state = self.token(x, state)
+        if without is not None:
+            y = jnp.where(without, jnp.nan, y)
         if info.valid is not None:
             state = self.choose_rows(info.valid, state, before)
             y = jnp.where(info.valid[:, None], y, jnp.zeros_like(y))
+        return y, state
+
+    def _sequence_with_room(
+        self, x: Float[Array, "b t d"], state: State, layout: Layout
+    ) -> tuple[Float[Array, "b t d"], State]:
+        without = self._without_room(state, layout, x.shape[1])
+        y, state = self.sequence(x, state, layout)
+        if without is not None:
+            y = jnp.where(without[:, :, None], jnp.nan, y)
         return y, state
 
     def _check_prefix(self, prefix: Any) -> None:
@@ -233,6 +310,23 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
                 f"{type(self).__name__} reads causally and refuses a prefix; drop "
                 "SequenceInfo.prefix or choose a layer that accepts one"
             )
+
+
+def _places_without_room(
+    capacity: int, position: Int[Array, "b"], layout: Layout, time: int
+) -> tuple[Bool[Array, "b t"], Int[Array, "b t"]]:
+    """Real tokens that do not fit, and the place of every token in its document."""
+    place, _ = layout.positions(position, time)
+    if capacity:
+        without = place >= capacity
+    else:
+        # Nothing was kept of a document that began before the call. XLA can tell that
+        # a new state has none: training pays nothing for this.
+        number = layout.segments(time)
+        goes_on = jnp.ones(place.shape, bool) if number is None else number == 0
+        without = jnp.logical_and((position > 0)[:, None], goes_on)
+    valid = layout.valid(time)
+    return (without if valid is None else jnp.logical_and(without, valid)), place
 
 
 def _pack(

@@ -22,7 +22,13 @@ class KeyValueCache(NamedTuple):
 def init_cache(
     batch_size: int, slots: int, groups: int, key_size: int, value_size: int
 ) -> KeyValueCache:
-    """An empty cache, in float32."""
+    """An empty cache, in float32.
+
+    Raises:
+        ValueError: `slots` is negative.
+    """
+    if slots < 0:
+        raise ValueError(f"max_length is {slots}; give 0 (for one call) or more")
     return KeyValueCache(
         jnp.zeros((batch_size, slots, groups, key_size), jnp.float32),
         jnp.zeros((batch_size, slots, groups, value_size), jnp.float32),

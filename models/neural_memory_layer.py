@@ -75,6 +75,11 @@ class NeuralMemoryLayer(AssociativeMemory):
         # Not carried on: no window is left open that would need its anchor.
         return state._replace(memory=state.memory._replace(anchor=None))
 
+    def capacity(self, state: AssociativeState) -> int | None:
+        memory: Any = state.memory
+        carried = memory.anchor is not None or self.write_rule.update_every == 1
+        return None if carried else 0
+
     def fresh_rows(
         self, state: AssociativeState, rows: Bool[Array, "b"]
     ) -> AssociativeState:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from .capacity import smallest_capacity
 from .interface import Layout, MemoryLayer
 from .layer_config import Family, RegisteredConfig
 from .projection import RMSNorm, output_gain
@@ -106,8 +107,9 @@ class MemoryAndAttention(MemoryLayer[PairState]):
             jnp.where(rows, 0, state.position),
         )
 
-    def check_capacity(self, state: PairState, time: int, name: str) -> None:
-        self.attention.check_capacity(state.attention, time, name)
+    def capacity(self, state: PairState) -> int | None:
+        parts = (self.memory, state.memory), (self.attention, state.attention)
+        return smallest_capacity(layer.capacity(held) for layer, held in parts)
 
 
 class TitansMAG(MemoryAndAttention):

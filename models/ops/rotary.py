@@ -1,7 +1,14 @@
 """Rotary position embedding (arXiv 2104.09864)."""
 
+import decimal
+import functools
+
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, UInt
+
+_TWO_PI = decimal.Decimal("6.28318530717958647692528676655900576839433879875021")
 
 
 def rotary(
@@ -11,8 +18,9 @@ def rotary(
 
     Channel i < k/2 is paired with channel i + k/2 and rotated by
     position * base^(-2i/k), so that the inner product of two rotated vectors depends
-    on the difference of their positions. Angles are computed in float32 (float64 for
-    a float64 `x`).
+    on the difference of their positions. At every int32 position, sines and cosines
+    are off by no more than 3 units of rounding of float32 (of float64 for a float64
+    `x`), as for a small angle.
 
     Args:
         x: queries or keys.
@@ -31,11 +39,59 @@ def rotary(
             f"the key size is {size}; rotary pairs channels, give an even one"
         )
     wide = jnp.promote_types(x.dtype, jnp.float32)
-    exponent = jnp.arange(0, size, 2, dtype=wide) / size
-    angle = position.astype(wide)[:, :, None, None] * (
-        jnp.asarray(base, wide) ** -exponent
-    ).reshape(1, 1, 1, -1)
-    cosine, sine = jnp.cos(angle), jnp.sin(angle)
+    cosine, sine = (
+        a[:, :, None, :] for a in _cosine_and_sine(position, size, float(base), wide)
+    )
     first, second = jnp.split(x.astype(wide), 2, axis=-1)
     rotated = (first * cosine - second * sine, second * cosine + first * sine)
     return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
+
+
+def _cosine_and_sine(
+    position: Int[Array, "b t"], size: int, base: float, dtype: DTypeLike
+) -> tuple[Float[Array, "b t f"], Float[Array, "b t f"]]:
+    """Cosine and sine of position * base^(-2i/size) for i < size/2.
+
+    The angle is computed in whole units of 2^-32 turns (2^-64 for float64), whose
+    overflow drops whole turns: no digit of a large position is lost.
+    """
+    bits = 64 if jnp.dtype(dtype) == jnp.float64 else 32
+    high, low = _turns_a_token(size, base, bits)
+    # The integers are unsigned, so a negative position turns the angle back.
+    magnitude = jnp.abs(position)[:, :, None].astype(high.dtype)
+    turns = magnitude * high + _high_word(magnitude, low)
+    # As signed integers they are at most half a turn, forwards or backwards.
+    turns = turns.astype(f"int{bits}")
+    angle = turns.astype(dtype) * jnp.asarray(2 * np.pi / 2.0**bits, dtype)
+    angle = jnp.where(position[:, :, None] < 0, -angle, angle)
+    # Nothing follows these, or XLA would compute them again for every head.
+    return jnp.cos(angle), jnp.sin(angle)
+
+
+def _high_word(position: UInt[Array, "b t 1"], low: np.ndarray) -> UInt[Array, "b t f"]:
+    """position * low / 2^32, rounded down by at most 3 units; position < 2^31."""
+    if low.dtype == np.uint64:
+        return (position * low) >> 32
+    # A product of 32 bits by 32 from those of 16 by 16, which do not overflow.
+    first, second = position >> 16, position & 0xFFFF
+    upper, lower = low >> 16, low & 0xFFFF
+    return first * upper + ((first * lower) >> 16) + ((second * upper) >> 16)
+
+
+@functools.lru_cache
+def _turns_a_token(size: int, base: float, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Turns by which each pair is rotated a token, as binary digits after the point.
+
+    Returns:
+        The first `bits` digits; the 32 that follow. Both as unsigned integers of
+        `bits` bits, shaped (1, 1, size / 2).
+    """
+    with decimal.localcontext(decimal.Context(prec=50)):
+        turns = [
+            decimal.Decimal(base) ** (decimal.Decimal(-2 * i) / size) / _TWO_PI
+            for i in range(size // 2)
+        ]
+        digits = [int(each * 2 ** (bits + 32)) for each in turns]
+    high = np.array([[[each >> 32 for each in digits]]], f"uint{bits}")
+    low = np.array([[[each & 0xFFFFFFFF for each in digits]]], f"uint{bits}")
+    return high, low

@@ -25,9 +25,12 @@ class Sum(MemoryLayer[SumState]):
     def __init__(self, config, width, rngs):
         self.config = config
         self.kernel = nnx.Param(jax.random.normal(rngs.params(), (width, width)) / 4)
+        if config.fault == "goes on when it is full":
+            self.state_growth = "linear"
 
     def init_state(self, batch_size, max_length):
-        slots = max_length if self.config.fault == "grows" else 1
+        grows = self.config.fault in ("grows", "goes on when it is full")
+        slots = max_length if grows else 1
         return SumState(
             jnp.zeros((batch_size, self.kernel.shape[0])),
             jnp.zeros((batch_size, slots)),
@@ -81,6 +84,9 @@ class Sum(MemoryLayer[SumState]):
             total = total + 0 * jnp.sqrt(jnp.sum(jnp.square(kernel * 0)))
         if self.config.fault == "ignores its token":
             total = state.total + jnp.ones_like(wide) @ kernel
+        if self.config.fault == "goes on when it is full":
+            room = state.slots.shape[1] or 1000
+            total = jnp.where((state.position >= room)[:, None], wide @ kernel, total)
         y = total.astype(x.dtype)
         return y, SumState(total, state.slots, state.position + 1)
 
@@ -99,7 +105,7 @@ class SumConfig:
 def test_a_layer_without_fault_obeys_every_law():
     results = list(laws(SumConfig(), width=4))
     assert [result.law for result in results if not result.holds] == []
-    assert len(results) == len({result.law for result in results}) == 9
+    assert len(results) == len({result.law for result in results}) == 10
 
 
 FAULTS = {
@@ -110,6 +116,7 @@ FAULTS = {
     "mixes rows": "a loop of step equals the sequence form: outputs",
     "changes its type": r"a loop of step equals the sequence form: final states.*total",
     "grows": "grows as declared: declared constant, but its bytes",
+    "goes on when it is full": "no room: outputs of a state with max_length 4 are nei",
     "has a dead parameter": "gradient of .*kernel.* in float32 is zero",
     "has an infinite gradient": "gradient of .*kernel.* in float32 is not finite",
     "ignores its token": "no output depends on a later input: the output at 1 does not",

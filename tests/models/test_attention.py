@@ -37,8 +37,14 @@ def _loop(plain, config, params, x):
             group = h // (heads // groups)
             query = place("query", t, h)
             logits = [query @ place("key", s, group) for s in range(t + 1)]
+            values = streams["value"][: t + 1, group]
+            if config.persistent_tokens:
+                # Their scores know no place: the query is not rotated.
+                persistent = params["persistent_key"][:, group]
+                logits += list(persistent @ streams["query"][t, h])
+                values = np.concatenate([values, params["persistent_value"][:, group]])
             weight = plain.softmax(np.array(logits) / np.sqrt(len(query)))
-            reads.append(weight @ streams["value"][: t + 1, group])
+            reads.append(weight @ values)
         outputs.append(np.concatenate(reads) @ params["output_projection/kernel"])
     return np.stack(outputs), None
 
@@ -54,8 +60,13 @@ VARIED = {
 
 @pytest.mark.parametrize(
     "options",
-    [{}, VARIED, {"rotary_base": None, "head_size": 3, "implementation": "reference"}],
-    ids=["published", "varied", "no positions"],
+    [
+        {},
+        VARIED,
+        {"rotary_base": None, "head_size": 3, "implementation": "reference"},
+        {"persistent_tokens": 2, "key_value_heads": 1, "rotary_base": 3.0},
+    ],
+    ids=["published", "varied", "no positions", "persistent"],
 )
 def test_layer_is_the_published_loop(subject, assert_loop, plain, options):
     config = AttentionConfig(num_heads=2, **options)
@@ -119,6 +130,20 @@ def test_a_document_that_does_not_fit_is_refused(built):
         ValueError, match=r"mine: the document would reach 9 tokens.*allocated for 8"
     ):
         layer.check_capacity(state, 4, "mine")
+
+
+@pytest.mark.parametrize("slots, number", [(0, 0), (8, 2), (11, 5)])
+def test_what_a_state_has_no_room_for_is_not_put_out(built, run, slots, number):
+    """Of five tokens after six, `number` fit."""
+    layer, _, x = built
+    _, state = run(x[:, :6], layer.init_state(2, slots), None)
+    y, _ = run(x[:, 6:], state, None)
+    whole, _ = run(x, layer.init_state(2, 11), None)
+    np.testing.assert_allclose(y[:, :number], whole[:, 6 : 6 + number], atol=2e-5)
+    assert np.all(np.isnan(y[:, number:]))
+    if number < 5:
+        with pytest.raises(ValueError, match=r"^Attention: .* give init_state a max"):
+            layer(x[:, 6:], state)
 
 
 @pytest.mark.parametrize(

@@ -268,6 +268,24 @@ def test_a_stack_grows_as_its_fastest_layer_and_checks_all():
         stack.check_capacity(state, 5, "model")
 
 
+def test_a_stack_has_room_for_what_each_of_its_layers_has():
+    stack = _stack(HYBRID)
+    # The ring of three turns over, the cache of four is full, and the rest has room.
+    state = stack.init_state(2, 4)
+    assert stack.capacity(state) == 4
+    assert stack.capacity(stack.init_state(2, 0)) == 0
+    assert _stack(HYBRID[:1]).capacity(state[:1]) is None
+    run = jax.jit(lambda x, state: stack(x, state))
+    y, state = run(_input(2, 3), state)
+    assert np.all(np.isfinite(y))
+    y, _ = run(_input(2, 3), state)
+    np.testing.assert_array_equal(np.isnan(y[0, :, 0]), [False, True, True])
+    with pytest.raises(ValueError, match="Stack: the document would reach 6 tokens, b"):
+        stack(_input(2, 3), state)
+    with pytest.raises(ValueError, match="Stack: the state was made with max_length 0"):
+        stack.step(_input(2, 3)[:, 0], stack.init_state(2, 0))
+
+
 def test_layers_that_accept_a_prefix_read_it_beside_others_that_do_not():
     causal = AttentionConfig(num_heads=2)
     stack = _stack((Group(layers=(causal, PrefixAttentionConfig(num_heads=2))),))

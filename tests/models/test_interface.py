@@ -1,5 +1,6 @@
 """The interface every layer shares: masks, positions, padding, sizes."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -45,7 +46,7 @@ class RunningSum(MemoryLayer[SumState]):
                 after = select(t < layout.length, after, state)
             outputs.append(y)
             state = after
-        return jnp.stack(outputs, axis=1), state
+        return jnp.stack(outputs, axis=1) if outputs else x, state
 
     def token(self, x, state):
         total = state.total + x
@@ -54,6 +55,16 @@ class RunningSum(MemoryLayer[SumState]):
 
 class Prefixed(RunningSum):
     accepts_prefix = True
+
+
+class Limited(RunningSum):
+    """Holds documents of as many tokens, or is made for one call (0)."""
+
+    def __init__(self, room):
+        self.room = room
+
+    def capacity(self, state):
+        return self.room
 
 
 @pytest.fixture
@@ -177,6 +188,122 @@ def test_positions_of_an_empty_call_are_those_carried():
 def test_layers_refuse_nothing_unless_they_say_so():
     layer = RunningSum()
     layer.check_capacity(layer.init_state(1, 0), 10**9, "layer")
+
+
+# Rows at place 0, 2 and 5; the documents of `STARTS`; the padding of `MASKS`.
+CARRIED = np.array([0, 2, 5])
+INFOS = {
+    "plain": SequenceInfo(),
+    "documents": SequenceInfo(jnp.asarray(STARTS)),
+    "padding": SequenceInfo(jnp.asarray(STARTS), jnp.asarray(MASKS)),
+}
+
+
+def _fits(room, info):
+    """Whether the state has room for each token, counted one by one."""
+    fits = np.ones((3, 7), bool)
+    for row in range(3):
+        place, carried = CARRIED[row], CARRIED[row] > 0
+        for t in range(7):
+            if info.valid is not None and not info.valid[row, t]:
+                continue
+            if info.reset is not None and info.reset[row, t]:
+                place, carried = 0, False
+            fits[row, t] = place < room if room else not carried
+            place += 1
+    return fits
+
+
+@pytest.mark.parametrize("room", [0, 1, 4, 100])
+@pytest.mark.parametrize("masks", INFOS)
+def test_inside_jit_what_does_not_fit_is_no_number_and_all_else_is_as_it_was(
+    x, room, masks
+):
+    info = INFOS[masks]
+    run = jax.jit(lambda layer, *given: layer()(*given), static_argnums=0)
+    start = RunningSum().init_state(3, 0)._replace(position=jnp.asarray(CARRIED))
+    wanted, after = run(RunningSum, x, start, info)
+    y, state = run(functools.partial(Limited, room), x, start, info)
+    fits = _fits(room, info)
+    np.testing.assert_array_equal(
+        np.isnan(y), np.broadcast_to(~fits[..., None], y.shape)
+    )
+    np.testing.assert_array_equal(y[fits], wanted[fits])
+    np.testing.assert_array_equal(state.total, after.total)
+
+
+@pytest.mark.parametrize("room", [0, 1, 4, 100])
+@pytest.mark.parametrize("masks", INFOS)
+def test_outside_jit_what_does_not_fit_is_refused(x, room, masks):
+    info = INFOS[masks]
+    start = RunningSum().init_state(3, 0)._replace(position=jnp.asarray(CARRIED))
+    if np.all(_fits(room, info)):
+        y, _ = Limited(room)(x, start, info)
+        np.testing.assert_array_equal(y, RunningSum()(x, start, info)[0])
+        return
+    message = (
+        f"Limited: the document would reach .* tokens.* allocated for {room}; give "
+        "init_state a max_length of at least "
+        if room
+        else "Limited: the state was made with max_length 0, for one call, and cannot "
+    )
+    with pytest.raises(ValueError, match=message):
+        Limited(room)(x, start, info)
+
+
+def test_a_step_takes_a_token_while_there_is_room(x):
+    start = RunningSum().init_state(3, 0)._replace(position=jnp.array([2, 3, 9]))
+    layer, step = (
+        Limited(3),
+        jax.jit(lambda layer, *a: layer.step(*a), static_argnums=0),
+    )
+    y, _ = step(layer, x[:, 0], start)
+    np.testing.assert_array_equal(np.isnan(y[:, 0]), [False, True, True])
+    np.testing.assert_array_equal(y[0], x[0, 0])
+    with pytest.raises(ValueError, match="Limited: the document would reach 10 tokens"):
+        layer.step(x[:, 0], start)
+    # A new document has room again, and padding takes none.
+    info = TokenInfo(jnp.array([False, True, False]), jnp.array([True, True, False]))
+    for run in (step, lambda layer, *a: layer.step(*a)):
+        y, after = run(layer, x[:, 0], start, info)
+        np.testing.assert_array_equal(
+            y, np.where(np.arange(3)[:, None] < 2, x[:, 0], 0)
+        )
+        np.testing.assert_array_equal(after.position, [3, 1, 9])
+
+
+def test_a_state_for_one_call_takes_no_step_inside_jit_either(x):
+    state = RunningSum().init_state(3, 0)
+    for run in (Limited(0).step, jax.jit(lambda x, state: Limited(0).step(x, state))):
+        with pytest.raises(ValueError, match="Limited: the state was made with max_le"):
+            run(x[:, 0], state)
+
+
+def test_a_call_over_no_token_is_never_too_much(x):
+    state = RunningSum().init_state(3, 0)._replace(position=jnp.array([2, 3, 9]))
+    for room in (0, 3):
+        y, _ = Limited(room)(
+            x[:, :0], state, SequenceInfo(valid=jnp.asarray(MASKS[:, :0]))
+        )
+        assert y.shape == (3, 0, 3)
+        Limited(room).check_capacity(state, 0, "layer")
+        Limited(room)(x[:0], RunningSum().init_state(0, 0))
+
+
+def test_what_the_trace_knows_is_refused_in_it(x):
+    state = RunningSum().init_state(3, 0)._replace(position=jnp.array([2, 3, 9]))
+    with pytest.raises(ValueError, match="Limited: the document would reach 16 tokens"):
+        jax.grad(lambda x: jnp.sum(Limited(4)(x, state)[0]))(x)
+
+
+def test_check_capacity_refuses_what_a_call_would(x):
+    state = RunningSum().init_state(3, 0)._replace(position=jnp.array([2, 3, 1]))
+    Limited(5).check_capacity(state, 2, "mine")
+    with pytest.raises(ValueError, match=r"mine: .* reach 6 tokens.* at least 6$"):
+        Limited(5).check_capacity(state, 3, "mine")
+    Limited(0).check_capacity(RunningSum().init_state(3, 0), 10**9, "mine")
+    with pytest.raises(ValueError, match="mine: the state was made with max_length 0"):
+        Limited(0).check_capacity(state, 1, "mine")
 
 
 def test_bytes_of_the_state_leave_positions_out():

@@ -82,3 +82,10 @@ def test_a_cache_without_slots_stays_as_it_is():
         empty, _tokens(2, 5), _tokens(2, 5), jnp.array([5, 5]), Layout()
     )
     assert cache is empty
+
+
+def test_less_than_no_slot_is_refused():
+    with pytest.raises(
+        ValueError, match=r"max_length is -3; give 0 \(for one call\) or"
+    ):
+        init_cache(1, -3, 2, 3, 3)

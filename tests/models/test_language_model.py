@@ -94,6 +94,24 @@ def test_packed_documents_lose_what_separate_ones_do(model):
     assert abs(unmarked.cross_entropy - packed.cross_entropy) > 1e-3
 
 
+def test_what_a_state_has_no_room_for_is_refused_or_no_number(model):
+    tokens, state = _tokens(), model.init_state(BATCH, TIME)
+    if model.stack.capacity(state) is None:
+        return
+    full = jax.tree_util.tree_map_with_path(
+        lambda path, a: a + TIME if "position" in jax.tree_util.keystr(path) else a,
+        state,
+    )
+    for run in (
+        lambda state: model.prefill(tokens[:, :4], state),
+        lambda state: model.step(tokens[:, 0], state),
+    ):
+        with pytest.raises(ValueError, match="Stack: the document would reach"):
+            run(full)
+        logits, _ = jax.jit(run)(full)
+        assert np.all(np.isnan(logits))
+
+
 @pytest.fixture(scope="module")
 def recurrent():
     return _model(PATTERNS["recurrent"])

@@ -1,5 +1,6 @@
 """RetNet's retention against its equation, token by token."""
 
+import jax
 import numpy as np
 import pytest
 from flax import nnx
@@ -49,6 +50,15 @@ VARIED = {
 def test_layer_is_the_published_loop(subject, assert_loop, plain, options):
     config = RetNetConfig(num_heads=2, chunk_size=4, **options)
     assert_loop(subject(config), lambda p, x: _loop(plain, config, p, x))
+
+
+@pytest.mark.parametrize("place", [1, 10**6, 10**8, 10**9, 2**31 - 12])
+def test_what_follows_is_read_the_same_at_every_place(subject, place):
+    layer, _, x = subject(RetNetConfig(num_heads=2, chunk_size=4))
+    run = jax.jit(lambda x, state: layer(x, state)[0])
+    start = layer.init_state(2, 0)
+    there = start._replace(position=start.position + place)
+    np.testing.assert_allclose(run(x, there), run(x, start), atol=3e-6)
 
 
 def test_parameters_by_formula(subject):

@@ -76,6 +76,39 @@ def test_a_document_that_begins_in_a_call_sees_nothing_carried(built, run):
     np.testing.assert_allclose(state.cache.key, other.cache.key, atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def persistent(subject):
+    config = SlidingWindowAttentionConfig(
+        num_heads=2, window=WINDOW, persistent_tokens=2
+    )
+    return subject(config)
+
+
+@pytest.mark.parametrize("place", [1, 10**6, 10**7, 10**8, 10**9, 2**31 - 12])
+def test_a_full_window_reads_the_same_at_every_place(persistent, place):
+    """The window's keys, and the persistent ones, which have no place."""
+    layer, _, x = persistent
+    run = jax.jit(lambda x, state: layer(x, state)[0])
+    start = layer.init_state(2, 100)
+    there = start._replace(position=start.position + place)
+    wanted, y = run(x, start), run(x, there)
+    full = slice(WINDOW - 1, None)
+    np.testing.assert_allclose(y[:, full], wanted[:, full], atol=2e-6)
+
+
+def test_a_ring_that_is_smaller_than_the_window_becomes_full(built, run):
+    layer, _, x = built
+    whole, _ = run(x, layer.init_state(2, 100), None)
+    for slots, fit in ((0, 0), (3, 0), (WINDOW, 5)):
+        _, state = run(x[:, :6], layer.init_state(2, slots), None)
+        y, _ = run(x[:, 6:], state, None)
+        np.testing.assert_allclose(y[:, :fit], whole[:, 6 : 6 + fit], atol=2e-5)
+        assert np.all(np.isnan(y[:, fit:]))
+        if not fit:
+            with pytest.raises(ValueError, match="give init_state a max_length of at"):
+                layer(x[:, 6:], state)
+
+
 def test_bytes_stop_growing_at_the_window(built):
     layer = built.layer
     assert layer.state_growth == "bounded"

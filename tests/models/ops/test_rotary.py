@@ -1,5 +1,7 @@
 """The rotary embedding against complex rotations and its defining property."""
 
+import decimal
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -53,3 +55,57 @@ def test_bfloat16_is_rotated_in_float32():
 def test_an_odd_key_size_is_refused():
     with pytest.raises(ValueError, match="key size is 3"):
         rotary(jnp.zeros((1, 1, 1, 3)), jnp.zeros((1, 1), jnp.int32))
+
+
+# Every place that is accepted, and the largest that an int32 can hold.
+PLACES = [0, 1, 1000, 10**6, 10**7 + 1, 10**8 + 7, 10**9 - 1, 2**31 - 1]
+
+
+def exact(position, size, base):
+    """Cosine and sine of every angle, from rational numbers of 60 digits."""
+    with decimal.localcontext(decimal.Context(prec=60)):
+        turn = 2 * decimal.Decimal(
+            "3.14159265358979323846264338327950288419716939937510582097494"
+        )
+        angles = []
+        for i in range(size // 2):
+            exponent = decimal.Decimal(-2 * i) / size
+            angle = position * decimal.Decimal(base) ** exponent
+            angles.append(float(angle % turn))
+    return np.cos(angles), np.sin(angles)
+
+
+@pytest.mark.parametrize("size, base", [(16, 10000.0), (64, 1.5), (8, 1e30)])
+def test_angles_are_exact_at_every_place(size, base):
+    ones = jnp.ones((1, len(PLACES), 1, size // 2))
+    x = jnp.concatenate([ones, 0 * ones], axis=-1)
+    given = np.asarray(rotary(x, jnp.asarray([PLACES]), base=base), np.float64)
+    for row, place in zip(given[0, :, 0], PLACES, strict=True):
+        wanted = np.concatenate(exact(place, size, base))
+        np.testing.assert_allclose(row, wanted, rtol=0, atol=3.5e-7, err_msg=str(place))
+
+
+def test_angles_in_float64_are_exact_at_every_place(x64):
+    x = jnp.ones((1, len(PLACES), 1, 16)).at[..., 8:].set(0)
+    given = np.asarray(rotary(x, jnp.asarray([PLACES])))
+    for row, place in zip(given[0, :, 0], PLACES, strict=True):
+        wanted = np.concatenate(exact(place, 16, 10000.0))
+        np.testing.assert_allclose(row, wanted, rtol=0, atol=7e-16, err_msg=str(place))
+
+
+def test_places_before_the_first_turn_back():
+    x = draw(1, 2, 1, 8).astype(jnp.float32)
+    back = rotary(rotary(x, jnp.asarray([[10**8, 3]])), jnp.asarray([[-(10**8), -3]]))
+    np.testing.assert_allclose(back, x, atol=1e-6)
+
+
+def test_scores_depend_on_the_distance_alone_at_every_place():
+    q, k = (draw(1, 1, 1, 32, seed=s).astype(jnp.float32) for s in (0, 1))
+
+    def score(place):
+        query, key = (jnp.asarray([[each]]) for each in (place, place - 5))
+        return float(jnp.sum(rotary(q, query) * rotary(k, key)))
+
+    wanted = score(5)
+    for place in (6, 10**6, 10**7, 10**8, 10**9, 2**31 - 1):
+        assert abs(score(place) - wanted) < 3e-6, place

@@ -1,0 +1,33 @@
+"""How many tokens of a document a state has room for."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+from jax.core import Tracer
+
+
+def smallest_capacity(capacities: Iterable[int | None]) -> int | None:
+    """Capacity of a layer whose parts have these; see `MemoryLayer.capacity`."""
+    return min((each for each in capacities if each is not None), default=None)
+
+
+def is_known(array: Any) -> bool:
+    """Whether values can be read here and now: not in a trace, nor on other hosts."""
+    if isinstance(array, Tracer):
+        return False
+    return not isinstance(array, jax.Array) or array.is_fully_addressable
+
+
+def no_room(name: str, capacity: int, longest: int) -> ValueError:
+    """The error for a document of `longest` tokens."""
+    remedy = f"give init_state a max_length of at least {longest}"
+    if capacity == 0:
+        return ValueError(
+            f"{name}: the state was made with max_length 0, for one call, and cannot "
+            f"be carried on; {remedy}"
+        )
+    return ValueError(
+        f"{name}: the document would reach {longest} tokens, but its state was "
+        f"allocated for {capacity}; {remedy}"
+    )

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from . import corpus, packing
 from .batch import Batch
 from .corpus import VOCAB_SIZE, Corpus, Library
-from .task import SPLITS, DataError, Split
+from .task import SPLITS, DataError, Setting, Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +166,10 @@ class PackedText:
         back = np.argsort(np.concatenate(order))
         joined = (np.concatenate(field)[back] for field in zip(*parts, strict=True))
         return self._batch(packing.Pieces(*joined))
+
+    def setting(self, index: int) -> Setting:
+        """Setting that row `index` is measured under: its length."""
+        return {"length": self.config.length}
 
     def _batch(self, found: packing.Pieces) -> Batch:
         """Tokens and next tokens of these pieces."""

@@ -41,7 +41,7 @@ class Group:
         if not self.layers:
             raise ValueError("a group of the pattern has no layers; name at least one")
         for index, layer in enumerate(self.layers):
-            if not hasattr(layer, "build"):
+            if isinstance(layer, type) or not hasattr(layer, "build"):
                 raise ValueError(
                     f"pattern.layers[{index}] is {layer!r}; give a layer config"
                 )
@@ -63,6 +63,9 @@ class StackConfig:
     def __post_init__(self) -> None:
         if not self.pattern:
             raise ValueError("pattern is empty; give at least one group of layers")
+        for index, group in enumerate(self.pattern):
+            if not isinstance(group, Group):
+                raise ValueError(f"pattern[{index}] is {group!r}; give a Group")
         if self.mlp_width < 0:
             raise ValueError(f"mlp_width is {self.mlp_width}; give 0 (none) or more")
         check_positive("norm_epsilon", self.norm_epsilon)

@@ -1,6 +1,7 @@
 """CONFIG: presets, Python files, config.json and folders of runs."""
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -178,3 +179,57 @@ def test_a_file_that_may_not_be_read(write, monkeypatch):
     assert refusal(path) == (
         f"{path} cannot be read (Permission denied); mend its permissions"
     )
+
+
+CONFIG = """
+from memzoo.configs.experiment import ExperimentConfig
+from memzoo.data import FolderConfig, MqarConfig
+from memzoo.models import AttentionConfig, MixtureOfMemoriesConfig
+from memzoo.models.block import Group
+from memzoo.models.language_model import LanguageModelConfig
+
+def made(layer=AttentionConfig(), task=MqarConfig(), model={{}}, **fields):
+    group = Group(layers=(layer,))
+    sizes = dict(vocab_size=1024, width=16, pattern=(group,)) | model
+    given = dict(name="x", model=LanguageModelConfig(**sizes), task=task) | fields
+    return ExperimentConfig(**given)
+
+config = {}
+"""
+WRONG = {
+    "made(optimizer=None)": "optimizer is None; it must be OptimizerConfig",
+    "made(model=dict(width=64.0))": "model.width is 64.0; it must be int",
+    "made(model=dict(width='64'))": "LanguageModelConfig.width is '64'; it must be int",
+    "made(model=dict(pattern=('attention',)))": "pattern[0] is 'attention'; give a Gr",
+    "made(layer=AttentionConfig)": "pattern.layers[0] is <class 'memzoo.models.attent",
+    "made(layer=AttentionConfig(num_heads='2'))": "layers.0.num_heads is '2'; it must",
+    "made(layer=MixtureOfMemoriesConfig(memory=3))": "layers.0.memory is 3; it must b",
+    "made(task=MqarConfig(num_pairs=[1, 8]))": "MqarConfig.num_pairs is [1, 8]; it m",
+    "made(task=MqarConfig(power='x'))": "MqarConfig.power is 'x'; it must be float",
+    "made(task=MqarConfig())(3)": "TypeError: 'ExperimentConfig' object is not callab",
+    "made(task=None)": "task is None; it must be the config of a task",
+    "lambda: made(mesh=3)": "config() fails: ValueError: mesh is 3; it must be MeshCo",
+    "lambda: made(task=MqarConfig(length='x'))": "MqarConfig.length is 'x'; it must b",
+}
+
+
+def test_values_of_the_wrong_type_are_named(tmp_path):
+    """In a process of its own: in tests every constructor checks its arguments."""
+    for number, body in enumerate(WRONG):
+        (tmp_path / f"wrong{number}.py").write_text(CONFIG.format(body))
+    program = (
+        "from memzoo.configs.errors import MemzooError\n"
+        "from memzoo.configs.resolve import resolve\n"
+        f"for number in range({len(WRONG)}):\n"
+        "    try:\n"
+        "        print('accepted', resolve(f'wrong{number}.py'))\n"
+        "    except MemzooError as error:\n"
+        "        print(error)\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(WRONG)
+    for number, (line, message) in enumerate(zip(lines, WRONG.values(), strict=True)):
+        assert line.startswith(f"wrong{number}.py, line ") and message in line

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from memzoo.configs.errors import MemzooError
 from memzoo.configs.presets import PRESETS
 from memzoo.configs.resolve import load_python, read_config_json, resolve
 from memzoo.configs.serialise import to_json
+from memzoo.data.task import SPLITS
 
 PRESET = PRESETS["mqar-attention"]()
 GOOD = """
@@ -233,3 +235,15 @@ def test_values_of_the_wrong_type_are_named(tmp_path):
     assert len(lines) == len(WRONG)
     for number, (line, message) in enumerate(zip(lines, WRONG.values(), strict=True)):
         assert line.startswith(f"wrong{number}.py, line ") and message in line
+
+
+@pytest.mark.parametrize("name", ["my_text", "my_dataset"])
+def test_the_examples_of_ones_own_text_resolve(name, monkeypatch):
+    root = Path(__file__).parent.parent.parent
+    monkeypatch.chdir(root)
+    config = resolve(f"docs/examples/{name}.py")
+    page = (root / "docs" / "your-own-text.md").read_text()
+    assert f"memzoo train docs/examples/{name}.py" in page
+    if name == "my_text":
+        for split in SPLITS:
+            assert len(config.task.build(split)) > 0

@@ -152,6 +152,10 @@ def files(path: str | Path, pattern: str) -> list[tuple[str, Path]]:
             out of it, or a folder in it cannot be read.
     """
     root = Path(os.path.expanduser(path))
+    if root.is_file():
+        raise DataError(
+            f"{root} is a file; set path to its folder and pattern to its name"
+        )
     if not root.is_dir():
         raise DataError(
             f"there is no folder {root}; set path to a folder of text files"

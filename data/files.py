@@ -1,7 +1,9 @@
 """Files below a folder that match a pattern, and the documents they hold."""
 
 import fnmatch
+import itertools
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -36,7 +38,7 @@ class File(NamedTuple):
 
     @property
     def has_lines(self) -> bool:
-        """Every line is a document."""
+        """True where every line is a document."""
         return self.path.lower().endswith(LINES)
 
 
@@ -63,7 +65,8 @@ def matching(root: Path, pattern: str) -> list[tuple[str, Path]]:
 
     `**` stands for any number of folders. Links are followed. A file that several
     names lead to is found once, under a name without links where it has one: its text
-    would otherwise be in several splits. Links to nothing are passed over.
+    would otherwise be in several splits. Links to nothing are passed over, and links to
+    a folder that holds this one, which would lead out of it.
 
     Args:
         root: a folder.
@@ -124,10 +127,12 @@ def _documents(
             bounds = [bound for bound in (limit, cut) if bound is not None]
             yield file.name, stream.read(min(bounds, default=-1))
             return
-        position = 0
-        for number, line in enumerate(stream, 1):
-            position += len(line)
-            if limit is not None and position > limit:
+        left = math.inf if limit is None else limit
+        # A line that is longer than what is left is not read whole.
+        for number in itertools.count(1):
+            line = stream.readline(-1 if limit is None else int(left) + 1)
+            left -= len(line)
+            if not line or left < 0:
                 return
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
@@ -240,6 +245,8 @@ class _Search:
         except OSError:  # a link to itself
             return
         if is_folder and states - {len(self._parts)}:
+            if entry.is_symlink() and self._is_above(entry.path):
+                return
             below = _Folder(name + "/", entry.path, states, linked)
             waiting = self._linked_folders if entry.is_symlink() else self._folders
             waiting.append(below)
@@ -247,6 +254,11 @@ class _Search:
             self._linked_files.append((name, entry.path))
         elif is_file and len(self._parts) in states:
             self._found.append((name, Path(entry.path)))
+
+    def _is_above(self, path: str) -> bool:
+        """True where a folder is the root, or holds it."""
+        place = os.path.realpath(path)
+        return os.path.commonpath([place, self._real_root]) == place
 
     def _after(self, states: frozenset[int], name: str) -> frozenset[int]:
         """Parts of the pattern that a path can stand for once `name` is added."""
@@ -261,7 +273,7 @@ class _Search:
         return self._closed(after)
 
     def _closed(self, states: set[int]) -> frozenset[int]:
-        """With what follows a `**` that stands for nothing."""
+        """Add the parts that follow a `**`, which can stand for nothing."""
         closed = set(states)
         for state in sorted(states):
             while state < len(self._parts) and self._parts[state] == "**":

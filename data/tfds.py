@@ -254,14 +254,37 @@ def _require(name: str, there: list[str], what: str, remedy: str) -> None:
 
 
 def _builder(folder: str) -> Any:
-    """Tensorflow Datasets' reader of a data set's folder."""
+    """TensorFlow Datasets' reader of a data set's folder."""
     import tensorflow_datasets as tfds
 
-    return tfds.builder_from_directory(folder)
+    with _damage_named(folder):
+        return tfds.builder_from_directory(folder)
+
+
+@contextlib.contextmanager
+def _damage_named(folder: str) -> Iterator[None]:
+    """Make one line of what TFDS raises where a data set's files are damaged.
+
+    Raises:
+        DataError: names the folder.
+    """
+    try:
+        yield
+    except (DataError, OSError, MemoryError):
+        raise
+    except Exception as error:  # the readers raise errors of many kinds
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise DataError(
+            f"{folder} cannot be read ({reason}); restore its files, or prepare the "
+            "data set anew"
+        ) from error
 
 
 def _problem(splits: Any, name: str) -> str | None:
-    """Why no record can be read from a split, which TFDS parses; `None`: some can."""
+    """Reason why no record can be read from a split; `None`: some can.
+
+    TFDS parses the split.
+    """
     try:
         count = splits[name].num_examples
     except (ValueError, KeyError, NotImplementedError) as error:
@@ -293,15 +316,20 @@ def _read(
             f"{folder} is stored as {form}, which needs TensorFlow; prepare it with "
             "file_format='array_record'"
         )
-    source = builder.as_data_source(split=split)
+    with _damage_named(folder):
+        return _texts(builder.as_data_source(split=split), info, feature, max_bytes)
+
+
+def _texts(source: Any, info: Any, feature: str, max_bytes: int | None) -> list[bytes]:
+    """The texts of records, up to `max_bytes`."""
     texts: list[bytes] = []
     left = max_bytes
     for number in range(len(source)):
         text = source[number][feature]
         if not isinstance(text, bytes):
             raise DataError(
-                f"feature {feature!r} of {folder} is no text; set feature to one of "
-                f"{', '.join(info.features)}"
+                f"feature {feature!r} of {info.data_dir} is no text; set feature to "
+                f"one of {', '.join(info.features)}"
             )
         texts.append(text[:left])
         if left is not None:

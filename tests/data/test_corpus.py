@@ -146,6 +146,11 @@ def test_a_missing_folder_is_named():
         corpus.folder("/nowhere/at/all", "*")
 
 
+def test_a_file_is_no_folder(texts: Path):
+    with pytest.raises(DataError, match=r"/note\.md is a file; set path to its folder"):
+        corpus.folder(texts / "note.md", "*")
+
+
 def test_a_pattern_without_files_is_named(texts: Path):
     with pytest.raises(DataError, match=r"matches '\*\.rst'; set pattern"):
         corpus.folder(texts, "*.rst")

@@ -233,6 +233,33 @@ def test_files_that_need_tensorflow_are_refused(data_dir: str, tmp_path: Path):
         TfdsConfig(name="old", data_dir=str(tmp_path)).build("train")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("dataset_info.json", b"{", "Failed to load JSON"),
+        ("dataset_info.json", b"\xff\xfe", "codec can't decode"),
+        ("dataset_info.json", b"[]", "Invalid version ''"),
+        ("features.json", None, "Cannot restore"),
+        ("features.json", b"{}", "class name must contain a dot"),
+        ("*train.array_record*", None, r"open\(\) failed: No such file"),
+        ("*train.array_record*", b"cut", "should be at least 64KB"),
+        ("*train.array_record*", bytes(70_000), "Corrupted|magic|Riegeli"),
+    ],
+)
+def test_a_damaged_data_set_is_named(
+    data_dir: str, tmp_path: Path, name: str, content: bytes | None, message: str
+):
+    shutil.copytree(data_dir, tmp_path / "copy")
+    (path,) = (tmp_path / "copy").rglob(name)
+    path.unlink() if content is None else path.write_bytes(content)
+    config = TfdsConfig(name="text_folder", data_dir=str(tmp_path / "copy"))
+    with pytest.raises(
+        DataError, match=rf"/1.0.0 cannot be read \(.*({message})"
+    ) as it:
+        config.build("train")
+    assert "\n" not in str(it.value) and str(it.value).endswith("data set anew")
+
+
 def test_nothing_is_built_over_a_data_set(texts: Path, data_dir: str):
     with pytest.raises(DataError, match="is there already; remove it, or name another"):
         build_folder_dataset(texts, data_dir)

@@ -63,7 +63,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _wrong(value: Any, expected: Any, where: str) -> str | None:
-    """Why a value is not of a type; `None` where it is."""
+    """Reason why a value is not of a type; `None` where it is."""
     kinds = _members(expected)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if any(_takes(kind, value) for kind in kinds):
@@ -100,7 +100,7 @@ def _members(expected: Any) -> tuple[Any, ...]:
 
 
 def _takes(kind: Any, value: Any) -> bool:
-    """A field of type `kind` takes the config `value`."""
+    """True where a field of type `kind` takes the config `value`."""
     if kind is Any:
         return True
     if isinstance(kind, type) and isinstance(value, kind):
@@ -110,7 +110,7 @@ def _takes(kind: Any, value: Any) -> bool:
 
 
 def _wrong_item(value: tuple, items: tuple[Any, ...], where: str) -> str | None:
-    """Why a tuple does not hold items of these types."""
+    """Reason why a tuple does not hold items of these types; `None` where it does."""
     if items[-1] is Ellipsis:
         items = (items[0],) * len(value)
     if len(items) != len(value):
@@ -122,14 +122,15 @@ def _wrong_item(value: tuple, items: tuple[Any, ...], where: str) -> str | None:
 
 
 def _is(value: Any, kind: Any) -> bool:
-    """A value that is neither a config nor a tuple is of a type."""
+    """True where a value that is neither a config nor a tuple is of a type."""
     if kind is Any or isinstance(kind, typing.TypeVar):
         return True
     if kind is None or kind is type(None):
         return value is None
     if typing.get_origin(kind) is Literal:
         return any(
-            value == each and type(value) is type(each) for each in kind.__args__
+            value == each and type(value) is type(each)
+            for each in typing.get_args(kind)
         )
     if kind in (int, float) and isinstance(value, bool):
         return False
@@ -157,7 +158,7 @@ def _in_words(kinds: tuple[Any, ...]) -> str:
         elif typing.get_origin(kind) is tuple:
             word = f"a tuple of {_in_words(_members(typing.get_args(kind)[0]))}"
         elif typing.get_origin(kind) is Literal:
-            word = "one of " + ", ".join(repr(each) for each in kind.__args__)
+            word = "one of " + ", ".join(repr(each) for each in typing.get_args(kind))
         elif kind is None or kind is type(None):
             word = "None"
         else:

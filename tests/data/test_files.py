@@ -109,6 +109,15 @@ def test_links_in_a_circle_end(tmp_path: Path):
     assert sorted(names(tmp_path, "*/*/*.txt")) == ["a/to a/x.txt", "a/to b/y.txt"]
 
 
+def test_links_do_not_lead_to_what_holds_the_folder(tmp_path: Path):
+    write(tmp_path, "secret.txt", "root/a/x.txt", "beside/y.txt")
+    (tmp_path / "root" / "a" / "up").symlink_to(tmp_path)
+    (tmp_path / "root" / "top").symlink_to("/")
+    (tmp_path / "root" / "beside").symlink_to(tmp_path / "beside")
+    assert sorted(names(tmp_path / "root")) == ["a/x.txt", "beside/y.txt"]
+    assert names(tmp_path / "root", "a/up/*.txt") == []
+
+
 def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch):
     write(tmp_path, "a/x.txt", "x.txt")
     scandir = os.scandir
@@ -231,3 +240,10 @@ def test_lines_are_read_as_far_as_the_bytes_go(tmp_path: Path):
         ("b", 3 * size + 5 - 30),
     ]
     assert texts(tmp_path, 7) == [("a.jsonl:1", b"0000000")]
+
+
+def test_a_huge_line_is_not_read_whole(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_text(lines({"text": "first"}))
+    with (tmp_path / "a.jsonl").open("ab") as stream:
+        stream.truncate(2**36)
+    assert texts(tmp_path, 100) == [("a.jsonl:1", b"first")]

@@ -7,6 +7,7 @@ from typing import Literal
 
 from ..data import TaskConfig
 from ..models.language_model import LanguageModelConfig
+from .field_types import check_types
 
 Schedule = Literal["constant", "cosine", "linear", "wsd"]
 
@@ -132,6 +133,7 @@ class ExperimentConfig:
                     f"stop_at_accuracy {self.stop_at_accuracy} is never looked at: "
                     "evaluate_every is 0; set it to some number of steps"
                 )
+        check_types(self)
         if self.task.vocab_size > self.model.vocab_size:
             raise ValueError(
                 f"model.vocab_size {self.model.vocab_size} is smaller than the "

@@ -3,11 +3,13 @@
 import importlib.util
 import sys
 import traceback
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import ModuleType
 
 from .errors import MemzooError
 from .experiment import ExperimentConfig
+from .field_types import wrong_field
 from .outside import find_modules_here
 from .presets import PRESETS
 from .record import check_unchanged, load_record
@@ -138,5 +140,14 @@ def _line_of(path: Path, error: BaseException) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """What was raised, in one line."""
+    """What was raised, in one line.
+
+    A config may fail on a value before its type is looked at: then the type is named.
+    """
+    if not isinstance(error, ValueError):
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            config = frame.f_locals.get("self")
+            checks = frame.f_code.co_name == "__post_init__" and is_dataclass(config)
+            if checks and (problem := wrong_field(config)):
+                return f"{type(config).__name__}.{problem}"
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import inspect
 import types
 import typing
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from ..data import TASKS
 from ..models import LAYERS, LayerConfig
 from .experiment import ExperimentConfig
+from .field_types import sort_of
 from .outside import import_outside, is_outside, outside_class
 
 SCHEMA = 1
@@ -70,22 +70,12 @@ def _encode(value: Any) -> Any:
             field.name: _encode(getattr(value, field.name))
             for field in dataclasses.fields(value)
         }
-        if _sort(type(value)):
+        if sort_of(type(value)):
             return {"type": type_name(value), **encoded}
         return encoded
     if isinstance(value, tuple):
         return [_encode(item) for item in value]
     return value
-
-
-def _sort(kind: Any) -> str | None:
-    """`layer` or `task`, whose places other classes can take; `None` for the rest."""
-    if hasattr(kind, "task_name"):
-        return "task"
-    build = getattr(kind, "build", None)
-    if build is not None and "layer_index" in inspect.signature(build).parameters:
-        return "layer"
-    return None
 
 
 def _decode(value: Any, expected: Any, where: str) -> Any:
@@ -148,7 +138,9 @@ def _decode_typed(value: dict[str, Any], kinds: list[Any], where: str) -> Any:
         raise ValueError(f"{where} lacks the field 'type'; known: {listed}")
     kind = resolve_type(value["type"], where)
     # A task in a layer's place would go unnoticed until the model is built.
-    if kind not in kinds and _sort(kind) not in {_sort(each) or "" for each in kinds}:
+    if kind not in kinds and sort_of(kind) not in {
+        sort_of(each) or "" for each in kinds
+    }:
         raise ValueError(
             f"{where} cannot be of type {value['type']!r}; known: {listed}"
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, Int32, Int64, UInt8
 
+from .files import File, matching, read
 from .task import SPLITS, DataError, Split
 
 # Every document begins with this token, so that its first byte is predicted too.
@@ -70,10 +71,13 @@ class Library:
 
 
 def digest(documents: Iterable[tuple[str, bytes]]) -> dict[str, int | str]:
-    """Number, bytes and SHA-256 of named documents, in their order."""
+    """Number, bytes and SHA-256 of named documents, in their order.
+
+    A name may hold bytes that are no UTF-8, as the system's file names do.
+    """
     sha, files, size = hashlib.sha256(), 0, 0
     for name, text in documents:
-        for part in (name.encode(), text):
+        for part in (os.fsencode(name), text):
             sha.update(len(part).to_bytes(8, "little"))
             sha.update(part)
         files, size = files + 1, size + len(text)
@@ -81,8 +85,8 @@ def digest(documents: Iterable[tuple[str, bytes]]) -> dict[str, int | str]:
 
 
 def split_of(name: str, validation: float, test: float) -> Split:
-    """The split of a file, by its name: adding files moves no other file."""
-    head = hashlib.sha256(name.encode()).digest()[:6]
+    """The split of a document, by its name: adding some moves no other."""
+    head = hashlib.sha256(os.fsencode(name)).digest()[:6]
     place = int.from_bytes(head, "big") / 2**48
     if place < validation:
         return "validation"
@@ -119,8 +123,11 @@ def folder(
     validation: float = 0.05,
     test: float = 0.05,
     max_bytes: int | None = None,
+    text_field: str = "text",
 ) -> Library:
-    """The files below a folder that match a glob pattern, one document each.
+    """The documents in the files below a folder that match a glob pattern.
+
+    Links are followed, and a file is read once, however many lead to it.
 
     Args:
         path: the folder.
@@ -128,29 +135,32 @@ def folder(
         validation: share of the files that the validation split gets, by name.
         test: share of the test split.
         max_bytes: read no more than this, choosing files by name; `None`: all.
+        text_field: field that holds the text, in files with a JSON object a line.
 
     Raises:
-        DataError: there is no such folder, or no such file in it.
+        DataError: there is no such folder, no such file in it, or a line without text.
     """
-    return _library(files(path, pattern), validation, test, max_bytes)
+    found = files(path, pattern)
+    return _library(found, validation, test, max_bytes, text_field)
 
 
 def files(path: str | Path, pattern: str) -> list[tuple[str, Path]]:
     """Name and place of the files below a folder that match a glob pattern.
 
     Raises:
-        DataError: there is no such folder, or no such file in it.
+        DataError: there is no such folder, or no such file in it; the pattern leads
+            out of it, or a folder in it cannot be read.
     """
-    root = Path(path).expanduser()
+    root = Path(os.path.expanduser(path))
+    if root.is_file():
+        raise DataError(
+            f"{root} is a file; set path to its folder and pattern to its name"
+        )
     if not root.is_dir():
         raise DataError(
             f"there is no folder {root}; set path to a folder of text files"
         )
-    found = [
-        (file.relative_to(root).as_posix(), file)
-        for file in root.glob(pattern)
-        if file.is_file()
-    ]
+    found = matching(root, pattern)
     if not found:
         raise DataError(
             f"no file in {root} matches {pattern!r}; set pattern to match your files, "
@@ -164,30 +174,28 @@ def _library(
     validation: float,
     test: float,
     max_bytes: int | None,
+    text_field: str = "text",
 ) -> Library:
     """The files in an order by name, as many as fit into `max_bytes`."""
-    stamped = []
-    total = 0
-    for name, path in sorted(files, key=_order):
-        stat = path.stat()
-        total += stat.st_size
-        if max_bytes is not None and total > max_bytes and stamped:
-            break
-        stamped.append((name, str(path), stat.st_size, stat.st_mtime_ns))
-    return _read(tuple(stamped), validation, test)
+    stamped = tuple(File.at(*file) for file in sorted(files, key=_order))
+    return _read(stamped, validation, test, max_bytes, text_field)
 
 
 def _order(file: tuple[str, Path]) -> bytes:
     """A sort key, independent of what decides the file's split."""
-    return hashlib.sha256(file[0].encode()).digest()[6:]
+    return hashlib.sha256(os.fsencode(file[0])).digest()[6:]
 
 
 @functools.lru_cache(maxsize=2)
 def _read(
-    files: tuple[tuple[str, str, int, int], ...], validation: float, test: float
+    files: tuple[File, ...],
+    validation: float,
+    test: float,
+    max_bytes: int | None,
+    text_field: str,
 ) -> Library:
-    """The files' bytes; read again when size or time of one has changed."""
-    documents = [(name, Path(path).read_bytes()) for name, path, _, _ in files]
+    """The files' documents; read again when size or time of a file has changed."""
+    documents = list(read(files, text_field, max_bytes))
     parts: dict[Split, list[bytes]] = {split: [] for split in SPLITS}
     for name, text in documents:
         parts[split_of(name, validation, test)].append(text)

@@ -10,7 +10,7 @@ from jaxtyping import Int, Int64, UInt64
 
 from . import counter
 from .batch import Batch
-from .task import ENDLESS, SPLITS, Split
+from .task import ENDLESS, SPLITS, Setting, Split
 
 # Numbers of the streams; golden values in the tests hold them.
 _KEYS, _VALUES, _SLOTS, _FILLER, _ORDER, _ASKED = range(6)
@@ -144,13 +144,13 @@ class MqarConfig:
         """Most tokens of a row's block of pairs."""
         return 2 * max(self.settings) * self.num_passes
 
-    def setting(self, index: int) -> dict[str, float]:
-        """What row `index` is measured under."""
-        pairs = self.settings[index % len(self.settings)]
-        own: dict[str, float] = {"num_pairs": pairs, "length": self.length}
+    @property
+    def kinds(self) -> tuple[Setting, ...]:
+        """Settings that rows take in turn, before any shuffle."""
+        shared: Setting = {"length": self.length}
         if self.num_queries is not None:
-            own["num_queries"] = self.num_queries
-        return own
+            shared["num_queries"] = self.num_queries
+        return tuple({"num_pairs": pairs, **shared} for pairs in self.settings)
 
     def build(self, split: Split) -> "Mqar":
         """One split of the task."""
@@ -186,6 +186,12 @@ class Mqar:
             parts.append((rows, self._rows(indices[rows], settings[number])))
         most = self.config.asked(max(settings))
         return _merge(parts, len(indices), self.config.length, most)
+
+    def setting(self, index: int) -> Setting:
+        """Setting that row `index` is measured under, the epoch's shuffle included."""
+        if self._finite:
+            index = int(self._shuffled(np.array([index], np.int64))[0])
+        return self.config.kinds[index % len(self.config.kinds)]
 
     def _rows(self, indices: Int64[np.ndarray, "b"], pairs: int) -> Batch:
         """Rows of one setting."""

@@ -8,7 +8,7 @@ from jaxtyping import Int, Int32, Int64
 
 from . import counter
 from .batch import Batch
-from .task import ENDLESS, SPLITS, Split
+from .task import ENDLESS, SPLITS, Setting, Split
 
 KEY_MARKER, VALUE_MARKER = 0, 1
 
@@ -109,12 +109,12 @@ class NeedleConfig:
         """Accuracy of naming any value token."""
         return 1 / (self.vocab_size - self.first_value)
 
-    def setting(self, index: int) -> dict[str, float]:
-        """What row `index` is measured under."""
-        length: dict[str, float] = {"length": self.length}
-        if not self.depths:
-            return length
-        return length | {"depth": float(self.depths[index % len(self.depths)])}
+    @property
+    def kinds(self) -> tuple[Setting, ...]:
+        """Settings that rows take in turn."""
+        length: Setting = {"length": self.length}
+        depths = tuple(length | {"depth": float(depth)} for depth in self.depths)
+        return depths or (length,)
 
     def build(self, split: Split) -> "Needle":
         """One split of the task."""
@@ -163,6 +163,10 @@ class Needle:
             target_weights=np.ones(values.shape, np.float32),
             context=np.full(rows, asked, np.int32),
         )
+
+    def setting(self, index: int) -> Setting:
+        """Setting that row `index` is measured under."""
+        return self.config.kinds[index % len(self.config.kinds)]
 
     def _places(self, indices: Int64[np.ndarray, "b"]) -> Int64[np.ndarray, "b"]:
         """Tokens of noise before the needle."""

@@ -65,7 +65,7 @@ class Pipeline(Iterator[Batch]):
                 f"num_rows is {num_rows}; give 1 or more, or None for no end"
             )
         maker = _BatchMaker(
-            task=config.build(split),
+            task=_built(config, split),
             batch_size=batch_size,
             num_rows=num_rows,
             first=process_index * batch_size // process_count,
@@ -138,6 +138,22 @@ class Pipeline(Iterator[Batch]):
             num_threads=min(1, self._prefetch), prefetch_buffer_size=self._prefetch
         )
         return iter(dataset.to_iter_dataset(reading))
+
+
+def _built(config: Config, split: Split) -> Task:
+    """One split of the task, which has all that a task must have.
+
+    Raises:
+        DataError: a task of the user's own lacks a method; or the data is not there.
+    """
+    task = config.build(split)
+    for name in ("__len__", "examples", "setting"):
+        if not hasattr(task, name):
+            raise DataError(
+                f"{type(config).__name__}.build gives a {type(task).__name__}, which "
+                f"lacks {name}; add the method (memzoo.data.task.Task shows it)"
+            )
+    return task
 
 
 def refuse_changed_data(saved: dict[str, Any], present: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from .repeat import (
     task_label,
 )
 from .set_disjointness import SetDisjointnessConfig
-from .task import SPLITS, Split, Task, setting_of
+from .task import SPLITS, Setting, Split, Task, kinds_of
 from .text import FolderConfig, TextConfig
 from .tfds import TfdsConfig
 
@@ -138,9 +138,10 @@ class PrefixConfig:
         """That of the task."""
         return self.task.chance
 
-    def setting(self, index: int) -> dict[str, float]:
-        """What row `index` is measured under."""
-        return setting_of(self.task, index)
+    @property
+    def kinds(self) -> tuple[Setting, ...]:
+        """Settings of the task."""
+        return kinds_of(self.task)
 
     def repeated(self, times: int, question: bool) -> "PrefixConfig":
         """The same, its task's rows read `times` times."""
@@ -193,6 +194,10 @@ class Prefixed:
             key = counter.key(config.seed, self._split, _MASKED_ROWS, index=indices)
             masked &= counter.bits(key, 1) < _below(config.mask_rows)
         return _with_masks(batch, masked, config.mask_token)
+
+    def setting(self, index: int) -> Setting:
+        """Setting that row `index` is measured under."""
+        return self._task.setting(index)
 
 
 def _below(share: float) -> np.uint64:

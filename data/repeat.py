@@ -10,7 +10,7 @@ from .batch import Batch
 from .mqar import MqarConfig
 from .needle import NeedleConfig
 from .set_disjointness import SetDisjointnessConfig
-from .task import Config, Split, Task, fingerprint, setting_of
+from .task import Config, Setting, Split, Task, fingerprint, kinds_of
 
 RecallTask = MqarConfig | NeedleConfig | SetDisjointnessConfig
 
@@ -92,10 +92,15 @@ class RepeatConfig:
         """That of the task."""
         return self.task.chance
 
-    def setting(self, index: int) -> dict[str, float]:
-        """What row `index` is measured under."""
-        own = setting_of(self.task, index)
-        return own | {"length": self.length, "repeat_context": self.times}
+    @property
+    def kinds(self) -> tuple[Setting, ...]:
+        """Settings of the task, with the readings."""
+        return tuple(kind | self.readings for kind in kinds_of(self.task))
+
+    @property
+    def readings(self) -> Setting:
+        """Length and number of readings: the part of a setting that repeating adds."""
+        return {"length": self.length, "repeat_context": self.times}
 
     def repeated(self, times: int, question: bool) -> Any:
         """The task with other readings in place of these."""
@@ -130,6 +135,10 @@ class Repeat:
         return repeat_rows(
             batch, times=config.times, question=config.question, length=config.length
         )
+
+    def setting(self, index: int) -> Setting:
+        """Setting that row `index` is measured under."""
+        return self._task.setting(index) | self.config.readings
 
 
 def repeat_rows(batch: Batch, *, times: int, question: bool, length: int) -> Batch:

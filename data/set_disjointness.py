@@ -8,7 +8,7 @@ from jaxtyping import Int, Int32, Int64
 
 from . import counter
 from .batch import Batch
-from .task import ENDLESS, SPLITS, Split
+from .task import ENDLESS, SPLITS, Setting, Split
 
 BLANK, BEGIN, SEPARATOR, QUESTION = range(4)
 FIRST_TOKEN = 4
@@ -78,10 +78,13 @@ class SetDisjointnessConfig:
         """Accuracy of naming any token of the smaller set."""
         return sum(1 / min(pair) for pair in self.sizes) / len(self.sizes)
 
-    def setting(self, index: int) -> dict[str, float]:
-        """What row `index` is measured under."""
-        first, second = self.sizes[index % len(self.sizes)]
-        return {"first": first, "second": second, "length": first + second + 3}
+    @property
+    def kinds(self) -> tuple[Setting, ...]:
+        """Settings that rows take in turn."""
+        return tuple(
+            {"first": first, "second": second, "length": first + second + 3}
+            for first, second in self.sizes
+        )
 
     def build(self, split: Split) -> "SetDisjointness":
         """One split of the task."""
@@ -126,6 +129,10 @@ class SetDisjointness:
             valid=valid if mixed else None,
             context=(ends - 1).astype(np.int32),
         )
+
+    def setting(self, index: int) -> Setting:
+        """Setting that row `index` is measured under."""
+        return self.config.kinds[index % len(self.config.kinds)]
 
     def _rows(
         self, indices: Int64[np.ndarray, "b"], first: int, second: int

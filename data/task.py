@@ -15,6 +15,10 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 ENDLESS = 2**62
 
 
+# What rows are measured under, by name: numbers of pairs, lengths.
+Setting = dict[str, float]
+
+
 class DataError(ValueError):
     """Data that is missing or not what it was; one line, with the remedy."""
 
@@ -34,6 +38,10 @@ class Task(Protocol):
         """
         ...
 
+    def setting(self, index: int) -> Setting:
+        """Setting that row `index` of `examples` is measured under."""
+        ...
+
 
 @runtime_checkable
 class Config(Protocol):
@@ -49,8 +57,8 @@ class Config(Protocol):
         length: tokens a row.
         chance: accuracy without any memory; `None` where there is no such number.
 
-    A task whose rows are not all of one kind also has a method `setting`, which
-    `setting_of` asks.
+    A task whose rows are measured under more than their length also has a property
+    `kinds`, which `kinds_of` reads.
     """
 
     task_name: ClassVar[str]
@@ -78,10 +86,14 @@ class Config(Protocol):
         ...
 
 
-def setting_of(config: Config, index: int) -> dict[str, float]:
-    """What row `index` is measured under: its length, and what the task adds."""
-    own = getattr(config, "setting", None)
-    return {"length": config.length} if own is None else own(index)
+def kinds_of(config: Config) -> tuple[Setting, ...]:
+    """Settings that the rows of a task take in turn; often a single one.
+
+    A split may hand its rows out in another order: only the built task knows the
+    setting of a row (`Task.setting`).
+    """
+    kinds: tuple[Setting, ...] | None = getattr(config, "kinds", None)
+    return ({"length": config.length},) if kinds is None else kinds
 
 
 def fingerprint(config: Config) -> dict[str, Any]:

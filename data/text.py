@@ -9,7 +9,8 @@ from jaxtyping import Int
 from . import corpus, packing
 from .batch import Batch
 from .corpus import VOCAB_SIZE, Corpus, Library
-from .task import SPLITS, DataError, Split
+from .files import check_pattern
+from .task import SPLITS, DataError, Setting, Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,8 @@ class BytesConfig:
         seed: decides the order of documents and rows.
         max_documents: most documents, or parts of documents, in a row.
         max_bytes: read no more than this; `None`: all. The corpus is held in memory.
+            Of files those that do not fit are passed over, of data sets the record
+            that reaches the bound is cut; a first file that is too long is cut too.
     """
 
     length: int = 512
@@ -81,11 +84,17 @@ class TextConfig(BytesConfig):
 class FolderConfig(BytesConfig):
     """The text files of a folder.
 
+    A file is one document, as it is. A file that ends in `.jsonl` or `.ndjson` has a
+    JSON object in every line, each a document, and is split by its lines. Links are
+    followed, and a file is read once, however many lead to it.
+
     Attributes:
         path: the folder. Its place does not count as data, its files do.
-        pattern: which files, as a glob pattern.
+        pattern: which files, as a glob pattern; `**` is any number of folders.
         validation: share of the files in the validation split, chosen by name.
         test: share of the files in the test split.
+        text_field: field of the JSON objects that holds the text. The texts count as
+            data, the name of the field does not.
     """
 
     task_name: ClassVar[str] = "folder"
@@ -95,11 +104,13 @@ class FolderConfig(BytesConfig):
     pattern: str = "**/*.txt"
     validation: float = 0.05
     test: float = 0.05
+    text_field: str = field(default="text", metadata={"changes_data": False})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.path:
             raise ValueError("path is empty; set it to a folder of text files")
+        check_pattern(self.pattern)
         if min(self.validation, self.test) < 0 or self.validation + self.test >= 1:
             raise ValueError(
                 f"validation is {self.validation} and test {self.test}; they are "
@@ -125,6 +136,7 @@ class FolderConfig(BytesConfig):
             validation=self.validation,
             test=self.test,
             max_bytes=self.max_bytes,
+            text_field=self.text_field,
         )
 
 
@@ -166,6 +178,10 @@ class PackedText:
         back = np.argsort(np.concatenate(order))
         joined = (np.concatenate(field)[back] for field in zip(*parts, strict=True))
         return self._batch(packing.Pieces(*joined))
+
+    def setting(self, index: int) -> Setting:
+        """Setting that row `index` is measured under: its length."""
+        return {"length": self.config.length}
 
     def _batch(self, found: packing.Pieces) -> Batch:
         """Tokens and next tokens of these pieces."""

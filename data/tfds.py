@@ -1,6 +1,7 @@
 """Text corpora in TensorFlow Datasets' folders, read and written without TensorFlow."""
 
 import contextlib
+import fnmatch
 import functools
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 
 from . import corpus
 from .corpus import Corpus
+from .files import File, read
 from .task import SPLITS, DataError, Split
 from .text import BytesConfig, PackedText
 
@@ -29,13 +31,16 @@ class TfdsConfig(BytesConfig):
     TensorFlow is not needed.
 
     Attributes:
-        name: the data set, such as `wiki40b`, or `text_folder`.
-        config: its config; `None`: the only one.
-        version: its version; `None`: the latest that is there.
+        name: the data set, such as `wiki40b`, or `text_folder`; also in TFDS's longer
+            form, `name/config:1.0.0`.
+        config: its config; `None`: the one in `name`, or the only one.
+        version: its version, such as `1.0.0` or `1.*.*`; `None`: the one in `name`, or
+            the latest that is there.
         data_dir: where data sets are. `None`: `$TFDS_DATA_DIR`, or
             `~/tensorflow_datasets`. Its place does not count as data.
         feature: the feature that holds the text.
-        train: the training split in the data set's own words, such as `train[:90%]`.
+        train: the training split as TFDS writes it, such as `train[:90%]`,
+            `train+test` or `all`.
         validation: the validation split.
         test: the test split.
     """
@@ -75,7 +80,7 @@ class TfdsConfig(BytesConfig):
         records = [
             (split, text)
             for split in SPLITS
-            if _base(self.split_name(split)) in there
+            if _problem(there, self.split_name(split)) is None
             for text in self._records(split)
         ]
         return corpus.digest(records)
@@ -101,23 +106,39 @@ def build_folder_dataset(
     pattern: str = "**/*.txt",
     validation: float = 0.05,
     test: float = 0.05,
+    text_field: str = "text",
 ) -> Path:
-    """The folder's text files are a TFDS data set `text_folder/<config>` in `data_dir`.
+    """Write a folder's text files as a TFDS data set `text_folder/<config>`.
 
-    One record a file, with the features `name` and `text`, split by the files' names.
+    One record a document, with the features `name` and `text`, split by the documents'
+    names. What a document is, `FolderConfig` says.
+
+    Args:
+        path: the folder.
+        data_dir: where data sets are.
+        config: name of the data set's config.
+        pattern: which files, as a glob pattern.
+        validation: share of the documents in the validation split.
+        test: share of the documents in the test split.
+        text_field: field that holds the text, in files with a JSON object a line.
 
     Returns:
         The data set's folder.
 
     Raises:
-        DataError: there is no such folder or file in it, or the data set is there.
+        DataError: there is no such folder or file in it, a line has no text, or the
+            data set is there.
     """
     import tensorflow_datasets as tfds
 
-    documents: dict[str, dict[str, Path]] = {}
-    for name, file in corpus.files(path, pattern):
-        split = corpus.split_of(name, validation, test)
-        documents.setdefault(split, {})[name] = file
+    found = [File.at(*file) for file in corpus.files(path, pattern)]
+
+    def documents() -> Iterator[tuple[Split, bytes, bytes]]:
+        """Split, name and text: read anew each time, so that no corpus is held."""
+        for name, text in read(found, text_field):
+            yield corpus.split_of(name, validation, test), os.fsencode(name), text
+
+    splits = sorted({split for split, _, _ in documents()}, key=SPLITS.index)
 
     class TextFolder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """The text files of a folder."""
@@ -133,13 +154,14 @@ def build_folder_dataset(
             return tfds.core.DatasetInfo(builder=self, features=features)
 
         def _split_generators(self, dl_manager):
-            return {split: self._generate_examples(split) for split in documents}
+            return {split: self._generate_examples(split) for split in splits}
 
         def _generate_examples(self, split):
-            for name, file in documents[split].items():
-                yield name, {"name": name, "text": file.read_bytes()}
+            for its_split, name, text in documents():
+                if its_split == split:
+                    yield name, {"name": name, "text": text}
 
-    root = Path(data_dir).expanduser()
+    root = Path(os.path.expanduser(data_dir))
     builder = TextFolder(config=config, data_dir=root, file_format="array_record")
     folder = Path(builder.data_dir)
     if folder.exists():
@@ -156,28 +178,60 @@ def _dataset_folder(config: TfdsConfig) -> Path:
     Raises:
         DataError: it is not there; names what is, or how to build it.
     """
-    place = config.data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-    root = Path(place).expanduser()
+    place = config.data_dir or os.environ.get("TFDS_DATA_DIR")
+    root = Path(os.path.expanduser(place or "~/tensorflow_datasets"))
+    name, config_name, version = _parsed_name(config, root)
     _require(
-        config.name,
+        name,
         _names(root),
         f"data set in {root}",
         "set data_dir, or build one with memzoo.data.tfds.build_folder_dataset",
     )
-    folder = root / config.name
+    folder = root / name
     if not _versions(folder):
         configs = _names(folder)
-        chosen = config.config or (configs[0] if len(configs) == 1 else "")
-        _require(chosen, configs, f"config of {config.name} in {root}", "set config")
+        chosen = config_name or (configs[0] if len(configs) == 1 else "")
+        _require(chosen, configs, f"config of {name} in {root}", "set config")
         folder = folder / chosen
-    elif config.config:
-        _require(
-            config.config, [], f"config of {config.name} in {root}", "unset config"
-        )
+    elif config_name:
+        _require(config_name, [], f"config of {name} in {root}", "unset config")
     versions = _versions(folder)
-    version = config.version or versions[-1]
-    _require(version, versions, f"version of {folder}", "set version")
-    return folder / version
+    wanted = version or "*"
+    fitting = [each for each in versions if fnmatch.fnmatchcase(each, wanted)]
+    chosen = fitting[-1] if fitting else wanted
+    _require(chosen, versions, f"version of {folder}", "set version")
+    return folder / chosen
+
+
+def _parsed_name(config: TfdsConfig, root: Path) -> tuple[str, str | None, str | None]:
+    """Name, config and version of a data set, from its name in TFDS's longer form too.
+
+    Raises:
+        DataError: the name gives what a field gives otherwise, or further arguments.
+    """
+    if config.name in _names(root):
+        return config.name, config.config, config.version
+    from tensorflow_datasets.core import naming
+
+    try:
+        parsed, given = naming.parse_builder_name_kwargs(config.name)
+    except ValueError:
+        parsed, given = naming.DatasetName(name="unknown", namespace="unknown"), {}
+    if parsed.namespace is not None:
+        return config.name, config.config, config.version
+    for field_name, value in given.items():
+        if field_name not in ("config", "version"):
+            raise DataError(
+                f"name is {config.name!r}; {field_name} is no part of a prepared data "
+                "set's name, write name/config:version"
+            )
+        if getattr(config, field_name) not in (None, value):
+            raise DataError(
+                f"name is {config.name!r} and {field_name} is "
+                f"{getattr(config, field_name)!r}; give one of the two"
+            )
+    found = [given.get(each, getattr(config, each)) for each in ("config", "version")]
+    return parsed.name, *found
 
 
 def _names(folder: Path) -> list[str]:
@@ -201,7 +255,7 @@ def _require(name: str, there: list[str], what: str, remedy: str) -> None:
 
 
 def _builder(folder: str) -> Any:
-    """Tensorflow Datasets' reader of a data set's folder.
+    """TensorFlow Datasets' reader of a data set's folder.
 
     Raises:
         DataError: its features would run code of other modules.
@@ -209,7 +263,8 @@ def _builder(folder: str) -> Any:
     import tensorflow_datasets as tfds
 
     _check_classes(Path(folder) / "features.json")
-    return tfds.builder_from_directory(folder)
+    with _damage_named(folder):
+        return tfds.builder_from_directory(folder)
 
 
 def _check_classes(path: Path) -> None:
@@ -246,24 +301,54 @@ def _class_names(value: Any) -> Iterator[str]:
             yield from _class_names(item)
 
 
-def _base(split: str) -> str:
-    """The name of the split that a slice such as `train[:90%]` is taken from."""
-    return split.partition("[")[0]
+@contextlib.contextmanager
+def _damage_named(folder: str) -> Iterator[None]:
+    """Make one line of what TFDS raises where a data set's files are damaged.
+
+    Raises:
+        DataError: names the folder.
+    """
+    try:
+        yield
+    except (DataError, OSError, MemoryError):
+        raise
+    except Exception as error:  # the readers raise errors of many kinds
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise DataError(
+            f"{folder} cannot be read ({reason}); restore its files, or prepare the "
+            "data set anew"
+        ) from error
+
+
+def _problem(splits: Any, name: str) -> str | None:
+    """Reason why no record can be read from a split; `None`: some can.
+
+    TFDS parses the split.
+    """
+    try:
+        count = splits[name].num_examples
+    except (ValueError, KeyError, NotImplementedError) as error:
+        # The last line is the reason; those above it repeat the split.
+        reason = str(error).splitlines()[-1].rstrip(".")
+        return (
+            f"is no split ({reason}); write it as TFDS does, such as 'train[:90%]' or "
+            "'train+test'"
+        )
+    return "holds no records; choose a larger part" if count < 1 else None
 
 
 @functools.lru_cache(maxsize=4)
 def _read(
     folder: str, stamp: int, split: str, feature: str, max_bytes: int | None
 ) -> list[bytes]:
-    """The texts of a split, as many as fit into `max_bytes`; at least one.
+    """The texts of a split, up to `max_bytes`; the last of them is cut there.
 
     `stamp` is the time of the data set: a new one is read again.
     """
     builder = _builder(folder)
     info = builder.info
-    _require(
-        _base(split), list(info.splits), f"split of {folder}", "set the split's name"
-    )
+    if problem := _problem(info.splits, split):
+        raise DataError(f"{split!r} of {folder} {problem}")
     _require(feature, list(info.features), f"feature of {folder}", "set feature")
     form = info.file_format.value
     if form != "array_record":
@@ -271,18 +356,24 @@ def _read(
             f"{folder} is stored as {form}, which needs TensorFlow; prepare it with "
             "file_format='array_record'"
         )
-    source = builder.as_data_source(split=split)
+    with _damage_named(folder):
+        return _texts(builder.as_data_source(split=split), info, feature, max_bytes)
+
+
+def _texts(source: Any, info: Any, feature: str, max_bytes: int | None) -> list[bytes]:
+    """The texts of records, up to `max_bytes`."""
     texts: list[bytes] = []
-    total = 0
+    left = max_bytes
     for number in range(len(source)):
         text = source[number][feature]
         if not isinstance(text, bytes):
             raise DataError(
-                f"feature {feature!r} of {folder} is no text; set feature to one of "
-                f"{', '.join(info.features)}"
+                f"feature {feature!r} of {info.data_dir} is no text; set feature to "
+                f"one of {', '.join(info.features)}"
             )
-        total += len(text)
-        if max_bytes is not None and total > max_bytes and texts:
-            break
-        texts.append(text)
+        texts.append(text[:left])
+        if left is not None:
+            left -= len(texts[-1])
+            if not left:
+                break
     return texts

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..data import TaskConfig
 from ..data.pipeline import Pipeline
-from ..data.task import Split, setting_of
+from ..data.task import Split
 from .perplexity import perplexity
 from .recall import Row, recall
 from .score import Model, score
@@ -67,15 +67,15 @@ def evaluate(
     """
     if examples < 1:
         raise ValueError(f"examples is {examples}; give a number above 0")
-    rows_there = min(examples, len(task_config.build(split)))
+    task = task_config.build(split)
+    rows_there = min(examples, len(task))
     size = min(batch_size, rows_there)
     with Pipeline(task_config, split, size, num_rows=rows_there) as batches:
         scores = score(model, batches)
     if task_config.chance is None:
         rows = perplexity(scores, length=task_config.length)
     else:
-        indices = range(len(scores.weights))
-        rows = recall(scores, [setting_of(task_config, i) for i in indices])
+        rows = recall(scores, [task.setting(i) for i in range(rows_there)])
     return Evaluation(
         accuracy=scores.mean(scores.correct), loss=scores.mean(scores.nats), rows=rows
     )

@@ -13,7 +13,7 @@ from ..data.needle import NeedleConfig
 from ..data.prefix import PrefixConfig
 from ..data.repeat import repeat_context
 from ..data.set_disjointness import SetDisjointnessConfig
-from ..data.task import setting_of
+from ..data.task import kinds_of
 from .ablations import (
     check_layer_name,
     layer_by_name,
@@ -299,25 +299,19 @@ class RecallConfig:
     def settings(self, job: "Job") -> list[dict[str, Any]]:
         """Everything that one training is measured under, also after its end."""
         experiment = self.experiment(job)
-        kinds = len(self.sizes if self.task == "set_disjointness" else job.num_pairs)
-        own: list[dict[str, Any]] = [
-            {**setting_of(experiment.task, i)} for i in range(max(1, kinds))
-        ]
+        own: list[dict[str, Any]] = [*kinds_of(experiment.task)]
         if self.task == "needle":
             for length in self.lengths:
                 task = at_length(experiment, length, self.depths).task
-                own += [{**setting_of(task, i)} for i in range(len(self.depths))]
+                own += kinds_of(task)
         if self.read_again:
             for times in (1, *self.read_again):
                 task = at_readings(experiment, times, self.repeat_question).task
-                own += [
-                    setting_of(task, i) | {"split": "test"}
-                    for i in range(max(1, kinds))
-                ]
+                own += [kind | {"split": "test"} for kind in kinds_of(task)]
         if self.task == "set_disjointness":
             for size in self.read_sizes:
                 task = at_sizes(experiment, (size,)).task
-                own.append(setting_of(task, 0) | {"split": "test"})
+                own += [kind | {"split": "test"} for kind in kinds_of(task)]
         return own
 
     def meaning(self) -> dict[str, Any]:

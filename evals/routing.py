@@ -70,7 +70,7 @@ def routing_rows(
         examples: rows.
         batch_size: rows computed at once.
     """
-    setting = task.setting(0)
+    (setting,) = task.kinds
     found: dict[int, list[_Sums]] = {}
     with Pipeline(task, "validation", batch_size, num_rows=examples) as batches:
         for batch in batches:

@@ -43,7 +43,7 @@ class Group:
         if not self.layers:
             raise ValueError("a group of the pattern has no layers; name at least one")
         for index, layer in enumerate(self.layers):
-            if not isinstance(layer, LayerConfig):
+            if isinstance(layer, type) or not isinstance(layer, LayerConfig):
                 raise ValueError(
                     f"pattern.layers[{index}] is {layer!r}; give a layer config"
                 )
@@ -65,6 +65,9 @@ class StackConfig:
     def __post_init__(self) -> None:
         if not self.pattern:
             raise ValueError("pattern is empty; give at least one group of layers")
+        for index, group in enumerate(self.pattern):
+            if not isinstance(group, Group):
+                raise ValueError(f"pattern[{index}] is {group!r}; give a Group")
         if self.mlp_width < 0:
             raise ValueError(f"mlp_width is {self.mlp_width}; give 0 (none) or more")
         check_positive("norm_epsilon", self.norm_epsilon)

@@ -2,7 +2,15 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    get_args,
+    runtime_checkable,
+)
 
 from flax import nnx
 from jaxtyping import Array
@@ -23,7 +31,9 @@ Family = Literal[
 class LayerConfig(Protocol):
     """Any frozen dataclass that builds a layer, registered or not."""
 
-    __dataclass_fields__: ClassVar[dict[str, Any]]
+    if TYPE_CHECKING:
+        # Not for isinstance: tyro asks issubclass, which allows methods alone.
+        __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def build(
         self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int

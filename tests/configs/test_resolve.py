@@ -1,7 +1,9 @@
 """CONFIG: presets, Python files, config.json and folders of runs."""
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,7 @@ from memzoo.configs.errors import MemzooError
 from memzoo.configs.presets import PRESETS
 from memzoo.configs.resolve import load_python, read_config_json, resolve
 from memzoo.configs.serialise import to_json
+from memzoo.data.task import SPLITS
 
 PRESET = PRESETS["mqar-attention"]()
 GOOD = """
@@ -195,3 +198,69 @@ def test_a_class_outside_needs_trust(write, monkeypatch, tmp_path):
     with pytest.raises(MemzooError, match=r"cannot be imported \(SystemExit: 0\)"):
         resolve(str(path), trust=True)
     assert sys.path[-1] == ""
+
+
+CONFIG = """
+from memzoo.configs.experiment import ExperimentConfig
+from memzoo.data import FolderConfig, MqarConfig
+from memzoo.models import AttentionConfig, MixtureOfMemoriesConfig
+from memzoo.models.block import Group
+from memzoo.models.language_model import LanguageModelConfig
+
+def made(layer=AttentionConfig(), task=MqarConfig(), model={{}}, **fields):
+    group = Group(layers=(layer,))
+    sizes = dict(vocab_size=1024, width=16, pattern=(group,)) | model
+    given = dict(name="x", model=LanguageModelConfig(**sizes), task=task) | fields
+    return ExperimentConfig(**given)
+
+config = {}
+"""
+WRONG = {
+    "made(optimizer=None)": "optimizer is None; it must be OptimizerConfig",
+    "made(model=dict(width=64.0))": "model.width is 64.0; it must be int",
+    "made(model=dict(width='64'))": "LanguageModelConfig.width is '64'; it must be int",
+    "made(model=dict(pattern=('attention',)))": "pattern[0] is 'attention'; give a Gr",
+    "made(layer=AttentionConfig)": "pattern.layers[0] is <class 'memzoo.models.attent",
+    "made(layer=AttentionConfig(num_heads='2'))": "layers.0.num_heads is '2'; it must",
+    "made(layer=MixtureOfMemoriesConfig(memory=3))": "layers.0.memory is 3; it must b",
+    "made(task=MqarConfig(num_pairs=[1, 8]))": "MqarConfig.num_pairs is [1, 8]; it m",
+    "made(task=MqarConfig(power='x'))": "MqarConfig.power is 'x'; it must be float",
+    "made(task=MqarConfig())(3)": "TypeError: 'ExperimentConfig' object is not callab",
+    "made(task=None)": "task is None; it must be the config of a task",
+    "lambda: made(mesh=3)": "config() fails: ValueError: mesh is 3; it must be MeshCo",
+    "lambda: made(task=MqarConfig(length='x'))": "MqarConfig.length is 'x'; it must b",
+}
+
+
+def test_values_of_the_wrong_type_are_named(tmp_path):
+    """In a process of its own: in tests every constructor checks its arguments."""
+    for number, body in enumerate(WRONG):
+        (tmp_path / f"wrong{number}.py").write_text(CONFIG.format(body))
+    program = (
+        "from memzoo.configs.errors import MemzooError\n"
+        "from memzoo.configs.resolve import resolve\n"
+        f"for number in range({len(WRONG)}):\n"
+        "    try:\n"
+        "        print('accepted', resolve(f'wrong{number}.py'))\n"
+        "    except MemzooError as error:\n"
+        "        print(error)\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(WRONG)
+    for number, (line, message) in enumerate(zip(lines, WRONG.values(), strict=True)):
+        assert line.startswith(f"wrong{number}.py, line ") and message in line
+
+
+@pytest.mark.parametrize("name", ["my_text", "my_dataset"])
+def test_the_examples_of_ones_own_text_resolve(name, monkeypatch):
+    root = Path(__file__).parent.parent.parent
+    monkeypatch.chdir(root)
+    config = resolve(f"docs/examples/{name}.py")
+    page = (root / "docs" / "your-own-text.md").read_text()
+    assert f"memzoo train docs/examples/{name}.py" in page
+    if name == "my_text":
+        for split in SPLITS:
+            assert len(config.task.build(split)) > 0

@@ -12,7 +12,7 @@ from memzoo.data import NeedleConfig, needle
 from memzoo.data.batch import Batch
 from memzoo.data.needle import FIRST_KEY, PHRASE, solve
 from memzoo.data.pipeline import Pipeline
-from memzoo.data.task import ENDLESS, SPLITS, fingerprint, setting_of
+from memzoo.data.task import ENDLESS, SPLITS, fingerprint
 
 CONFIGS = [
     NeedleConfig(),
@@ -186,10 +186,10 @@ def test_chance_is_naming_any_value():
 
 
 def test_a_setting_is_the_length_and_the_depth():
-    assert setting_of(NeedleConfig(), 3) == {"length": 256}
-    mixed = NeedleConfig(depth=(0.25, 1.0), length=512)
-    assert setting_of(mixed, 3) == {"length": 512, "depth": 1.0}
-    assert setting_of(NeedleConfig(depth=0.5), 3) == {"length": 256, "depth": 0.5}
+    assert NeedleConfig().kinds == ({"length": 256},)
+    mixed = NeedleConfig(depth=(0.25, 1), length=512)
+    assert mixed.build("test").setting(3) == {"length": 512, "depth": 1.0}
+    assert NeedleConfig(depth=0.5).kinds == ({"length": 256, "depth": 0.5},)
 
 
 def test_fingerprint_holds_every_field():

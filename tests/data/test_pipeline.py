@@ -192,6 +192,23 @@ def test_what_does_not_fit_is_refused(arguments: dict, message: str):
         Pipeline(CONFIG, "train", **{"batch_size": 4, **arguments})
 
 
+def test_a_task_of_ones_own_without_settings_is_refused_before_the_first_batch():
+    class Mine(MqarConfig):
+        def build(self, split):
+            return Silent()
+
+    class Silent:
+        def __len__(self):
+            return 4
+
+        def examples(self, indices):
+            raise NotImplementedError
+
+    message = r"Mine.build gives a Silent, which lacks setting; add the method"
+    with pytest.raises(DataError, match=message):
+        Pipeline(Mine(), "train", 4)
+
+
 def test_workers_end_without_a_word(tmp_path: Path):
     """A program that stops in the middle prints nothing, closed or not."""
     program = tmp_path / "program.py"

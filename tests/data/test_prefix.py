@@ -12,7 +12,7 @@ from memzoo.data.needle import NeedleConfig
 from memzoo.data.prefix import PrefixConfig, Prefixed
 from memzoo.data.repeat import RepeatConfig
 from memzoo.data.set_disjointness import SetDisjointnessConfig
-from memzoo.data.task import fingerprint, setting_of
+from memzoo.data.task import fingerprint
 from memzoo.data.text import TextConfig
 
 SETS = SetDisjointnessConfig(sizes=((3, 5), (6, 1)), vocab_size=40)
@@ -169,7 +169,7 @@ def test_real_text_has_a_prefix_in_every_document():
 
 def test_what_it_says_of_itself():
     config = PrefixConfig(task=SETS)
-    assert setting_of(config, 1) == setting_of(SETS, 1)
+    assert config.kinds == SETS.kinds
     assert (config.length, config.chance) == (SETS.length, SETS.chance)
     assert len(config.build("train")) == len(SETS.build("train"))
     assert PrefixConfig(task=SETS, mask_share=0).vocab_size == 40

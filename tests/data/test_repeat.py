@@ -12,7 +12,7 @@ from memzoo.data.needle import NeedleConfig
 from memzoo.data.pipeline import Pipeline
 from memzoo.data.repeat import RepeatConfig, repeat_context, repeat_rows, task_label
 from memzoo.data.set_disjointness import SetDisjointnessConfig, solve
-from memzoo.data.task import fingerprint, setting_of
+from memzoo.data.task import fingerprint
 from memzoo.data.text import TextConfig
 
 # Two rows: contexts of 2 and 4 of 5 tokens.
@@ -138,11 +138,8 @@ def test_what_a_repeated_task_says_of_itself():
     config = RepeatConfig(task=task, times=3)
     assert (config.vocab_size, config.chance) == (64, task.chance)
     assert len(config.build("train")) == len(task.build("train"))
-    assert setting_of(config, 1) == {
-        "num_pairs": 2,
-        "length": 48,
-        "repeat_context": 3,
-    }
+    shared = {"length": 48, "repeat_context": 3}
+    assert config.kinds == ({"num_pairs": 1} | shared, {"num_pairs": 2} | shared)
     found = fingerprint(config)
     assert found["task"] == "repeat"
     assert found["task.task"] == "mqar"

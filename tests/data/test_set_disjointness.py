@@ -13,7 +13,7 @@ from memzoo.data.set_disjointness import (
     SetDisjointnessConfig,
     solve,
 )
-from memzoo.data.task import ENDLESS, SPLITS, fingerprint, setting_of
+from memzoo.data.task import ENDLESS, SPLITS, fingerprint
 
 CONFIGS = [
     SetDisjointnessConfig(),
@@ -93,7 +93,8 @@ def test_chance_is_naming_a_token_of_the_smaller_set():
 
 def test_rows_are_measured_by_their_sizes():
     config = SetDisjointnessConfig(sizes=((4, 16), (256, 4)))
-    assert setting_of(config, 3) == {"first": 256, "second": 4, "length": 263}
+    expected = {"first": 256, "second": 4, "length": 263}
+    assert config.build("train").setting(3) == config.kinds[1] == expected
     assert config.length == 263
 
 

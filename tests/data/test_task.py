@@ -10,8 +10,40 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from memzoo.data import TASKS, MqarConfig, NeedleConfig, TaskConfig, TextConfig
-from memzoo.data.task import Config, DataError, Task, fingerprint, setting_of
+from memzoo.data import (
+    TASKS,
+    FolderConfig,
+    MqarConfig,
+    NeedleConfig,
+    PrefixConfig,
+    RepeatConfig,
+    SetDisjointnessConfig,
+    TaskConfig,
+    TextConfig,
+    TfdsConfig,
+    needle,
+    set_disjointness,
+)
+from memzoo.data.batch import Batch
+from memzoo.data.task import SPLITS, Config, DataError, Task, fingerprint, kinds_of
+
+# Settings are mixed, and the rows of the training split shuffled.
+SHUFFLED = MqarConfig(vocab_size=64, length=32, num_pairs=(1, 8), num_examples=8)
+SETS = SetDisjointnessConfig(sizes=((2, 3), (4, 1), (1, 4)), vocab_size=40)
+MIXED = [
+    SHUFFLED,
+    MqarConfig(
+        vocab_size=64, length=32, num_pairs=(3, 5, 7), num_queries=2, num_examples=5
+    ),
+    RepeatConfig(task=SHUFFLED, times=2, question=False),
+    PrefixConfig(task=SHUFFLED, mask_share=0.0),
+    PrefixConfig(task=RepeatConfig(task=SHUFFLED), mask_share=0.0),
+    NeedleConfig(length=65, depth=(0.0, 0.5, 1.0), value_length=3),
+    RepeatConfig(task=NeedleConfig(length=65, depth=(1.0, 0.0), value_length=3)),
+    SETS,
+    RepeatConfig(task=SETS),
+    TextConfig(length=64, max_bytes=300_000),
+]
 
 SMALL = [MqarConfig(), NeedleConfig(), TextConfig(length=64, max_bytes=50_000)]
 
@@ -53,10 +85,61 @@ def test_a_fingerprint_survives_json(config):
     assert json.loads(json.dumps(found)) == found
 
 
-def test_a_setting_is_the_length_where_a_task_says_no_more():
-    assert setting_of(TextConfig(length=64), 5) == {"length": 64}
-    mixed = MqarConfig(num_pairs=(2, 4))
-    assert setting_of(mixed, 5) == {"num_pairs": 4, "length": 64}
+def measured(config: TaskConfig, batch: Batch, row: int) -> dict[str, float]:
+    """The setting of a row, from its tokens and targets alone."""
+    task, found = config, {"length": batch.tokens.shape[1]}
+    while isinstance(task, RepeatConfig | PrefixConfig):
+        if isinstance(task, RepeatConfig):
+            found["repeat_context"] = task.times
+        task = task.task
+    tokens = batch.tokens[row]
+    if isinstance(task, MqarConfig):
+        asked = int((batch.target_weights[row] > 0).sum())
+        found["num_pairs"] = asked
+        if task.num_queries is not None:
+            pairs = int(batch.context[row]) // 2
+            found |= {"num_pairs": pairs, "num_queries": asked}
+    elif isinstance(task, NeedleConfig):
+        place = tokens.tolist().index(needle.KEY_MARKER)
+        found["depth"] = place / task.noise_length
+    elif isinstance(task, SetDisjointnessConfig):
+        words = tokens.tolist()
+        middle = words.index(set_disjointness.SEPARATOR)
+        end = words.index(set_disjointness.QUESTION)
+        found |= {"first": middle - 1, "second": end - middle - 1}
+        if "repeat_context" not in found:
+            found["length"] = end + 1
+    return found
+
+
+@pytest.mark.parametrize("config", MIXED, ids=lambda config: config.task_name)
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_row_is_measured_under_its_own_setting(config, split):
+    task = config.build(split)
+    batch = task.examples(np.arange(20))
+    said = [task.setting(row) for row in range(20)]
+    assert said == [measured(config, batch, row) for row in range(20)]
+    kinds = [tuple(sorted(kind.items())) for kind in kinds_of(config)]
+    assert {tuple(sorted(setting.items())) for setting in said} == set(kinds)
+
+
+def test_every_task_is_tried():
+    tried = {type(config) for config in MIXED}
+    # These two are packed text, as `TextConfig` is.
+    assert tried | {FolderConfig, TfdsConfig} == set(TASKS.values())
+
+
+def test_the_shuffle_of_an_epoch_moves_the_settings_with_the_rows():
+    task = SHUFFLED.build("train")
+    pairs = [task.setting(row)["num_pairs"] for row in range(16)]
+    assert pairs[:8] == [8, 8, 1, 8, 8, 1, 1, 1]
+    assert sorted(pairs[8:]) == sorted(pairs[:8]) and pairs[8:] != pairs[:8]
+
+
+def test_kinds_are_the_length_where_a_task_says_no_more():
+    assert kinds_of(TextConfig(length=64)) == ({"length": 64},)
+    kinds = ({"num_pairs": 2, "length": 64}, {"num_pairs": 4, "length": 64})
+    assert kinds_of(MqarConfig(num_pairs=(2, 4))) == kinds
 
 
 def test_data_errors_are_value_errors():

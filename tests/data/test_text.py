@@ -135,6 +135,17 @@ def test_the_fingerprint_follows_the_files_and_not_their_place(config: FolderCon
     assert changed == ["files", "bytes", "sha256"]
 
 
+def test_the_text_counts_as_data_and_the_name_of_its_field_does_not(tmp_path: Path):
+    path = tmp_path / "a.jsonl"
+    found = []
+    for name, text in (("text", "x"), ("body", "x"), ("body", "y")):
+        path.write_text(f'{{"{name}": "{text}"}}')
+        folder = FolderConfig(path=str(tmp_path), pattern="*.jsonl", text_field=name)
+        found.append(fingerprint(folder))
+        path.unlink()
+    assert found[0] == found[1] != found[2]
+
+
 def test_a_split_without_files_is_refused(config: FolderConfig):
     alone = FolderConfig(path=config.path, validation=0.0)
     with pytest.raises(DataError, match="validation split has no documents; give it"):
@@ -150,6 +161,9 @@ def test_a_split_without_files_is_refused(config: FolderConfig):
         ({"max_bytes": 0}, "max_bytes is 0; give 1 or more, or None"),
         ({"validation": 0.5, "test": 0.5}, "they are shares of the files"),
         ({"test": -0.1}, "they are shares of the files"),
+        ({"pattern": "/etc/*"}, "'/etc/\\*', which leads out of the folder; set path"),
+        ({"pattern": "../*.json"}, "which leads out of the folder; set path to the"),
+        ({"pattern": ""}, "pattern is ''; set it to a glob pattern, such as"),
     ],
 )
 def test_what_does_not_fit_is_refused(fields: dict, message: str):

@@ -1,5 +1,6 @@
 """Data sets of TensorFlow Datasets, with TensorFlow absent."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from memzoo.data import FolderConfig, TfdsConfig
-from memzoo.data.task import DataError, fingerprint
+from memzoo.data.task import SPLITS, DataError, fingerprint
 from memzoo.data.tfds import build_folder_dataset
 
 BUILD = """
@@ -81,16 +82,37 @@ def test_data_dir_comes_from_the_environment(data_dir: str, monkeypatch):
 
 
 def test_a_slice_of_a_split_and_a_bound_on_bytes(data_dir: str):
-    sizes = [
-        TfdsConfig(
+    def size(train, max_bytes=None):
+        config = TfdsConfig(
             name="text_folder", data_dir=data_dir, train=train, max_bytes=max_bytes
         )
-        .build("train")
-        .corpus.starts[-1]
-        for train, max_bytes in [("train", None), ("train[:50%]", None), ("train", 999)]
-    ]
-    assert sizes[0] > sizes[1] > 0
-    assert sizes[2] < 999
+        assert config.content()["bytes"] > 0
+        return int(config.build("train").corpus.starts[-1])
+
+    assert size("train") > size("train[:50%]") > 0
+    assert size("train", 999) == 999
+    assert size("train", 1) == 1
+    assert size("train", 10**9) == size("train")
+    assert size("train+test") == size("train") + size("test")
+    assert size("train[:30%]+train[30%:]") == size("train[:4]+train[4:]")
+    assert size("all") == size("train") + size("test") + size("validation")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": "text_folder:1.0.0"},
+        {"name": "text_folder/default"},
+        {"name": "text_folder/default:1.0.0", "version": "1.0.0"},
+        {"name": "text_folder:1.*.*", "config": "default"},
+        {"name": "TextFolder"},
+        {"name": "text_folder", "version": "1.*.*"},
+    ],
+)
+def test_a_name_in_the_longer_form_is_the_same_data(data_dir: str, fields: dict):
+    long = TfdsConfig(**fields, data_dir=data_dir)
+    short = TfdsConfig(name="text_folder", data_dir=data_dir)
+    assert long.content() == short.content()
 
 
 def test_the_latest_version_is_taken(data_dir: str, tmp_path: Path):
@@ -121,7 +143,29 @@ def test_the_latest_version_is_taken(data_dir: str, tmp_path: Path):
         ({"config": "small"}, r"config of text_folder .* 'small' \(there: default\)"),
         ({"version": "2.0.0"}, r"'2.0.0' \(there: 1.0.0\); set version"),
         ({"feature": "body"}, r"'body' \(there: name, text\); set feature"),
-        ({"train": "tr[:9%]"}, r"'tr' \(there: test, train, validation\); set the"),
+        (
+            {"train": "tr[:9%]"},
+            r"'tr\[:9%\]' of .* is no split \(Unknown split 'tr'\. Should be one of "
+            r"\['.*'\]\); write it as TFDS does, such as",
+        ),
+        (
+            {"train": "train[a:b]"},
+            r"'train\[a:b\]' of .* is no split \(Unrecognized split format: .*splits\)",
+        ),
+        ({"train": "all[:3]"}, r"of .* is no split \('all' does not support slice"),
+        ({"train": ""}, r"'' of .* is no split \(.*; write it as TFDS does, such as"),
+        ({"train": "train[:999]"}, r"Requested slice \[:999\] incompatible with "),
+        ({"train": "train[:0]"}, r"'train\[:0\]' of .* holds no records; choose a"),
+        ({"train": "train[5:2]"}, r"'train\[5:2\]' of .* holds no records; choose a"),
+        ({"name": "text_folder:2.0.0"}, r"'2.0.0' \(there: 1.0.0\); set version"),
+        ({"name": "text_folder:1"}, r"called 'text_folder:1' \(there: text_folder\)"),
+        ({"name": "us:text_folder"}, r"called 'us:text_folder' \(there: text_folder\)"),
+        ({"name": "../text_folder"}, r"called '../text_folder' \(there: text_folder\)"),
+        (
+            {"name": "text_folder:1.0.0", "version": "2.0.0"},
+            "name is 'text_folder:1.0.0' and version is '2.0.0'; give one of the two",
+        ),
+        ({"name": "text_folder/a=1"}, "; a is no part of a prepared data set's name"),
     ],
 )
 def test_what_is_missing_is_named_with_what_is_there(
@@ -131,6 +175,28 @@ def test_what_is_missing_is_named_with_what_is_there(
     with pytest.raises(DataError, match=message) as refusal:
         config.build("train")
     assert "\n" not in str(refusal.value)
+
+
+def test_what_no_split_can_be_read_from_is_no_content(data_dir: str):
+    fields = {"name": "text_folder", "data_dir": data_dir, "train": "all"}
+    whole = TfdsConfig(**fields, validation="valid", test="test[:0]").content()
+    assert whole["files"] == 50
+
+
+def test_lines_become_records_and_names_need_not_be_utf8(tmp_path: Path):
+    text = "".join(f'{{"body": "{n} lines"}}\n' for n in range(40))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text(text)
+    name = os.path.join(os.fsencode(tmp_path), b"in", b"caf\xe9.txt")
+    Path(os.fsdecode(name)).write_text("text")
+    shares = {"validation": 0.2, "test": 0.2, "text_field": "body"}
+    build_folder_dataset(tmp_path / "in", tmp_path, pattern="*", **shares)
+    records = TfdsConfig(name="text_folder", data_dir=str(tmp_path))
+    files = FolderConfig(path=str(tmp_path / "in"), pattern="*", **shares)
+    assert records.content()["files"] == files.content()["files"] == 41
+    for split in SPLITS:
+        one, other = records.build(split).corpus, files.build(split).corpus
+        assert sorted(one.lengths.tolist()) == sorted(other.lengths.tolist())
 
 
 def test_a_feature_that_is_no_text_is_refused(tmp_path: Path):
@@ -189,6 +255,33 @@ def test_a_data_set_runs_no_code_of_its_own(
     path.write_text("{")
     with pytest.raises(DataError, match=r"features.json is not JSON .*; prepare the"):
         config.content()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("dataset_info.json", b"{", "Failed to load JSON"),
+        ("dataset_info.json", b"\xff\xfe", "codec can't decode"),
+        ("dataset_info.json", b"[]", "Invalid version ''"),
+        ("features.json", None, "Cannot restore"),
+        ("features.json", b"{}", "class name must contain a dot"),
+        ("*train.array_record*", None, r"open\(\) failed: No such file"),
+        ("*train.array_record*", b"cut", "should be at least 64KB"),
+        ("*train.array_record*", bytes(70_000), "Corrupted|magic|Riegeli"),
+    ],
+)
+def test_a_damaged_data_set_is_named(
+    data_dir: str, tmp_path: Path, name: str, content: bytes | None, message: str
+):
+    shutil.copytree(data_dir, tmp_path / "copy")
+    (path,) = (tmp_path / "copy").rglob(name)
+    path.unlink() if content is None else path.write_bytes(content)
+    config = TfdsConfig(name="text_folder", data_dir=str(tmp_path / "copy"))
+    with pytest.raises(
+        DataError, match=rf"/1.0.0 cannot be read \(.*({message})"
+    ) as it:
+        config.build("train")
+    assert "\n" not in str(it.value) and str(it.value).endswith("data set anew")
 
 
 def test_nothing_is_built_over_a_data_set(texts: Path, data_dir: str):

@@ -21,6 +21,18 @@ def test_recall_by_setting_adds_up_to_the_whole(bigram):
     assert {row["setting"]["num_pairs"] for row in result.rows} == {2, 4}
 
 
+def test_shuffled_training_rows_count_under_their_own_setting(bigram):
+    config = MqarConfig(vocab_size=64, length=32, num_pairs=(1, 8), num_examples=8)
+    result = evaluate(bigram(64), config, split="train", examples=8, batch_size=4)
+    counts = {
+        (row["setting"]["num_pairs"], row["metric"]): row["count"]
+        for row in result.rows
+    }
+    for pairs in (1, 8):
+        assert counts[pairs, "accuracy"] == 4 * pairs
+        assert counts[pairs, "sequence_accuracy"] == 4
+
+
 def test_rows_that_fill_up_the_last_batch_do_not_count(bigram):
     model = bigram(64)
     whole = evaluate(model, MIXED, examples=7, batch_size=7)

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from memzoo.configs.errors import MemzooError, NonFiniteError
-from memzoo.data.task import setting_of
+from memzoo.data.task import kinds_of
 from memzoo.evals import sweep
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.results import read_results
@@ -45,15 +45,14 @@ class Loop:
         return TrainResult(step=20, status="done", evaluation=lines[-1], asked=asked)
 
     def line(self, config, step, accuracy):
-        kinds = len(getattr(config.task, "settings", (1,)))
         rows = [
             {
-                "setting": setting_of(config.task, i),
+                "setting": setting,
                 "metric": "accuracy",
                 "value": accuracy / (i + 1),
                 "count": 5,
             }
-            for i in range(kinds)
+            for i, setting in enumerate(kinds_of(config.task))
         ]
         return {"step": step, "accuracy": accuracy, "loss": 1.0, "rows": rows}
 

@@ -9,7 +9,8 @@ import pytest
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from memzoo.models.interface import MemoryLayer, select_rows
+from memzoo.models.interface import MemoryLayer
+from memzoo.models.ops.recurrence import select
 from memzoo.testing import BrokenLaw, LawResult, check_layer, laws
 
 
@@ -65,8 +66,8 @@ class Sum(MemoryLayer[SumState]):
             fresh = state._replace(
                 total=jnp.zeros_like(state.total), position=0 * state.position
             )
-            y, after = self.token(x, select_rows(reset, fresh, state))
-            return select_rows(valid, after, state), y
+            y, after = self.token(x, select(reset, fresh, state))
+            return select(valid, after, state), y
 
         tokens = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), (seen, reset, valid))
         state, y = jax.lax.scan(body, state, tokens)

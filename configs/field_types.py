@@ -1,0 +1,168 @@
+"""Types of the fields of configs, checked over the whole tree."""
+
+import dataclasses
+import functools
+import inspect
+import types
+import typing
+from typing import Any, Literal
+
+_LONGEST = 80
+
+
+def check_types(config: Any) -> None:
+    """Refuse a config with a field of the wrong type, also in configs inside it.
+
+    Flags and JSON are parsed to the right types; a Python file can assign anything.
+
+    Raises:
+        ValueError: names the field by its path, the value and the expected type.
+    """
+    if problem := wrong_field(config):
+        raise ValueError(problem)
+
+
+def wrong_field(config: Any) -> str | None:
+    """First field of the wrong type in a dataclass and those inside it.
+
+    Returns:
+        One line with the field's path, its value and the expected type; `None` where
+        every field has its type.
+    """
+    return _wrong_field(config, "")
+
+
+def sort_of(kind: Any) -> Literal["layer", "task"] | None:
+    """`layer` or `task`, whose places other classes can take; `None` for the rest."""
+    if hasattr(kind, "task_name"):
+        return "task"
+    build = getattr(kind, "build", None)
+    if build is not None and "layer_index" in inspect.signature(build).parameters:
+        return "layer"
+    return None
+
+
+def _wrong_field(config: Any, prefix: str) -> str | None:
+    hints = _hints(type(config))
+    for field in dataclasses.fields(config):
+        # A class of the user's own may annotate what cannot be resolved.
+        if field.name in hints and hasattr(config, field.name):
+            value, where = getattr(config, field.name), prefix + field.name
+            if problem := _wrong(value, hints[field.name], where):
+                return problem
+    return None
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Types of a dataclass's fields; none where its annotations name unknown things."""
+    try:
+        return typing.get_type_hints(kind)
+    except (NameError, AttributeError, TypeError):
+        return {}
+
+
+def _wrong(value: Any, expected: Any, where: str) -> str | None:
+    """Reason why a value is not of a type; `None` where it is."""
+    kinds = _members(expected)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if any(_takes(kind, value) for kind in kinds):
+            return _wrong_field(value, where + ".")
+    elif isinstance(value, tuple):
+        problems = [
+            _wrong_item(value, typing.get_args(kind), where)
+            for kind in kinds
+            if typing.get_origin(kind) is tuple
+        ]
+        if None in problems or tuple in kinds or Any in kinds:
+            return None
+        # One kind of tuple alone: its item is at fault, not the whole.
+        if len(problems) == 1 and problems[0]:
+            return problems[0]
+    elif any(_is(value, kind) for kind in kinds):
+        return None
+    return f"{where} is {_shown(value)}; it must be {_in_words(kinds)}"
+
+
+def _members(expected: Any) -> tuple[Any, ...]:
+    """The types of a union, or the only one.
+
+    `Any` beside layers or tasks stands for those of the user's own, which `_takes`
+    accepts.
+    """
+    origin = typing.get_origin(expected)
+    if origin not in (typing.Union, types.UnionType):
+        return (expected,)
+    members = typing.get_args(expected)
+    if any(sort_of(member) for member in members):
+        return tuple(member for member in members if member is not Any)
+    return members
+
+
+def _takes(kind: Any, value: Any) -> bool:
+    """True where a field of type `kind` takes the config `value`."""
+    if kind is Any:
+        return True
+    if isinstance(kind, type) and isinstance(value, kind):
+        return True
+    sort = sort_of(kind)
+    return sort is not None and sort == sort_of(type(value))
+
+
+def _wrong_item(value: tuple, items: tuple[Any, ...], where: str) -> str | None:
+    """Reason why a tuple does not hold items of these types; `None` where it does."""
+    if items[-1] is Ellipsis:
+        items = (items[0],) * len(value)
+    if len(items) != len(value):
+        return f"{where} is {_shown(value)}; it must hold {len(items)}"
+    for index, (each, item) in enumerate(zip(value, items, strict=True)):
+        if problem := _wrong(each, item, f"{where}.{index}"):
+            return problem
+    return None
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """True where a value that is neither a config nor a tuple is of a type."""
+    if kind is Any or isinstance(kind, typing.TypeVar):
+        return True
+    if kind is None or kind is type(None):
+        return value is None
+    if typing.get_origin(kind) is Literal:
+        return any(
+            value == each and type(value) is type(each)
+            for each in typing.get_args(kind)
+        )
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    if kind is float:
+        return isinstance(value, int | float)
+    kind = typing.get_origin(kind) or kind
+    return isinstance(value, kind) if isinstance(kind, type) else True
+
+
+def _shown(value: Any) -> str:
+    """A value in one line, shortened."""
+    if isinstance(value, type):
+        return f"the class {value.__name__} (without brackets behind it)"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def _in_words(kinds: tuple[Any, ...]) -> str:
+    """Types as a reader would say them."""
+    words: list[str] = []
+    for kind in kinds:
+        sort = sort_of(kind)
+        if sort is not None:
+            word = f"the config of a {sort}"
+        elif typing.get_origin(kind) is tuple:
+            word = f"a tuple of {_in_words(_members(typing.get_args(kind)[0]))}"
+        elif typing.get_origin(kind) is Literal:
+            word = "one of " + ", ".join(repr(each) for each in typing.get_args(kind))
+        elif kind is None or kind is type(None):
+            word = "None"
+        else:
+            word = getattr(kind, "__name__", str(kind))
+        if word not in words:
+            words.append(word)
+    return " or ".join(words)

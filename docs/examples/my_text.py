@@ -1,0 +1,16 @@
+"""A language model on the text files of a folder: here on memzoo's own pages.
+
+memzoo train docs/examples/my_text.py --steps 20
+memzoo train docs/examples/my_text.py --task.path ~/notes --task.pattern "**/*.txt"
+"""
+
+import dataclasses
+
+from memzoo.configs.presets import PRESETS
+from memzoo.data import FolderConfig
+
+config = dataclasses.replace(
+    PRESETS["text-gated-delta-net"](),
+    name="my-text",
+    task=FolderConfig(path="docs", pattern="**/*.md", length=256),
+)

@@ -32,7 +32,7 @@ from .chunk_decay import (
 )
 from .chunk_scan import put_memory, take_memory
 from .matrix_product import matrix_product
-from .recurrence import Recurrence
+from .recurrence import Recurrence, token_first, tokens_first
 from .triangular import unit_lower_inverse
 
 
@@ -118,7 +118,7 @@ def chunk(
     left = dot("bhjk,bhjv->bhkv", part.k, scale(write, decay.remaining))
     return (
         keep(memory, decay) + left,
-        _tokens_first(o, tokens[2]),
+        token_first(o, tokens.value),
         Saved(write, inverse),
     )
 
@@ -188,12 +188,7 @@ def chunk_backward(
         dstrength,
         dlog_decay,
     )
-    cotangents = DeltaTokens(
-        *(
-            None if x is None else _tokens_first(x, like)
-            for x, like in zip(cotangents, tokens, strict=True)
-        )
-    )
+    cotangents = tokens_first(cotangents, tokens)
     return keep(memory_cotangent, decay) + dmemory, cotangents
 
 
@@ -215,10 +210,6 @@ def _prepare(
     scores = dot("bhik,bhjk->bhij", reads, k)
     part = Chunk(reads, k, v.astype(dtype), strength.astype(dtype), decay, scores)
     return part, dot
-
-
-def _tokens_first(x: Array, like: Array) -> Array:
-    return jnp.swapaxes(x, 1, 2).astype(like.dtype)
 
 
 def all_chunks(

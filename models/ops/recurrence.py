@@ -4,7 +4,7 @@ An operation supplies its mathematics: a token, a `step`, and one chunk by matri
 products. The token-by-token reference and the chunkwise form are written once, here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -25,7 +25,7 @@ from .chunk_scan import (
     split_segments,
 )
 
-Tokens = TypeVar("Tokens", bound=tuple)
+Tokens = TypeVar("Tokens", bound=Any)
 Memory = TypeVar("Memory")
 Several = Int[Array, "b n"]
 
@@ -178,6 +178,18 @@ def identity_tokens(tokens: Tokens, valid: Bool[Array, "b t"]) -> Tokens:
         return jnp.where(_rows(valid, x), x, jnp.zeros_like(x))
 
     return jax.tree.map(keep, tokens)
+
+
+def token_first(x: Float[Array, "b h c *v"], like: Array) -> Float[Array, "b c h *v"]:
+    """Return an array of a chunk with its tokens before its heads, typed as `like`."""
+    return jnp.swapaxes(x, 1, 2).astype(like.dtype)
+
+
+def tokens_first(arrays: Sequence[Array | None], like: Tokens) -> Tokens:
+    """Return the cotangents `b h c ...` of a chunk's tokens as tokens."""
+    pairs = zip(arrays, like, strict=True)
+    found = (None if x is None else token_first(x, y) for x, y in pairs)
+    return type(like)(*found)
 
 
 def select(rows: Bool[Array, "*axes"], chosen: Any, other: Any) -> Any:

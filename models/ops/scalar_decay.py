@@ -29,7 +29,7 @@ from .chunk_decay import (
 )
 from .chunk_scan import put_memory, take_memory
 from .matrix_product import matrix_product
-from .recurrence import Recurrence
+from .recurrence import Recurrence, token_first, tokens_first
 
 
 class ScalarDecayTokens(NamedTuple):
@@ -90,7 +90,7 @@ def chunk(
     o = o + dot("bhij,bhjv->bhiv", part.scores * decay.within, part.v)
     left = dot("bhjk,bhjv->bhkv", part.k, scale(part.v, decay.remaining))
     saved = (part.scores, decay)
-    return keep(memory, decay) + left, _tokens_first(o, tokens[2]), saved
+    return keep(memory, decay) + left, token_first(o, tokens.value), saved
 
 
 def chunk_backward(
@@ -132,12 +132,7 @@ def chunk_backward(
             row_sum(left * part.v),
             row_sum(row_sum(memory * memory_cotangent)) * decay.kept,
         )
-    cotangents = ScalarDecayTokens(
-        *(
-            None if x is None else _tokens_first(x, like)
-            for x, like in zip((dq, dk, dv, dlog_decay), tokens, strict=True)
-        )
-    )
+    cotangents = tokens_first((dq, dk, dv, dlog_decay), tokens)
     return keep(memory_cotangent, decay) + dmemory, cotangents
 
 
@@ -160,10 +155,6 @@ def _prepare(
         saved = (dot("bhik,bhjk->bhij", q, k), decay)
     scores, decay = saved
     return Chunk(q, k, v.astype(dtype), decay, scores), dot
-
-
-def _tokens_first(x: Array, like: Array) -> Array:
-    return jnp.swapaxes(x, 1, 2).astype(like.dtype)
 
 
 def all_chunks(

@@ -28,7 +28,7 @@ from .chunk_decay import ChunkDecay, chunk_decay, keep, scale
 from .chunk_scan import chunk_scan, resolve_form, split_chunks
 from .feature_maps import taylor
 from .matrix_product import matrix_product
-from .recurrence import Recurrence
+from .recurrence import Recurrence, token_first, tokens_first
 from .scalar_decay import ScalarDecayTokens
 
 
@@ -86,7 +86,7 @@ def chunk(
     o = o + dot("bhij,bhjv->bhiv", _kernel(s) * decay.within, part.v)
     values = scale(part.v, decay.remaining)
     left = dot("bhjf,bhjv->bhfv", taylor(part.k), values)
-    o = jnp.swapaxes(o, 1, 2).astype(tokens[2].dtype)
+    o = token_first(o, tokens.value)
     return keep(memory, decay) + left, o, ()
 
 
@@ -129,12 +129,7 @@ def chunk_backward(
         dot("bhjf,bhfv->bhjv", features_k, memory_cotangent), decay.remaining
     )
     dmemory = dot("bhif,bhiv->bhfv", features_q, carried)
-    cotangents = TaylorTokens(
-        *(
-            jnp.swapaxes(x, 1, 2).astype(like.dtype)
-            for x, like in zip((dq, dk, dv), tokens, strict=True)
-        )
-    )
+    cotangents = tokens_first((dq, dk, dv), tokens)
     return keep(memory_cotangent, decay) + dmemory, cotangents
 
 

@@ -234,7 +234,7 @@ def assert_digits() -> Callable[..., None]:
                         got,
                         wanted,
                         rtol=0,
-                        # Below 1e-30 counts as zero: exp magnifies a sum's rounding there.
+                        # Below 1e-30 is zero: exp magnifies a sum's rounding there.
                         atol=bound * np.max(np.abs(wanted)) + 1e-30,
                         err_msg=f"{dtype.__name__}, {strong}, array {number}",
                     )

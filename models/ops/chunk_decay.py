@@ -81,7 +81,7 @@ def chunk_decay(
     if log_decay is None:
         within = mask.astype(dtype)
         return ChunkDecay(within, *_as(dtype, carries, remains, keeps))
-    # Finite, so that the masks' zeros remove it exactly.
+    # Finite: a mask's zero times minus infinity would be NaN.
     log_decay = jnp.maximum(log_decay.astype(dtype), _LEAST_LOG_DECAY)
     sums = segment_sums(log_decay)
     within = _masked(mask, jnp.exp(sums))

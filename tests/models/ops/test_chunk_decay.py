@@ -70,7 +70,7 @@ def test_each_sum_adds_its_own_segment_alone():
     for i, j in np.ndindex(5, 5):
         wanted = np.sum(np.float64(x[j + 1 : i + 1]))
         np.testing.assert_allclose(found[i, j], wanted, rtol=2e-7)
-    # Only sums with both a token up to 1 and one after it contain x[2].
+    # x[2] enters the sums from a token before it to itself or later alone.
     cotangent = np.full((5, 5), 1e8, np.float32)
     cotangent[2:, :2] = 0.1
     np.testing.assert_allclose(pull(cotangent)[0][2], 0.6, rtol=1e-6)

@@ -154,7 +154,9 @@ def _dataset_folder(config: TfdsConfig) -> Path:
     Raises:
         DataError: it is not there; names what is, or how to build it.
     """
-    place = config.data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    # A variable that is set to nothing is not the current folder.
+    place = config.data_dir or os.environ.get("TFDS_DATA_DIR")
+    place = place or "~/tensorflow_datasets"
     root = Path(place).expanduser()
     _require(
         config.name,

@@ -1,6 +1,7 @@
 """The commands as a user meets them: a tiny experiment end to end, and refusals."""
 
 import json
+import shlex
 import sys
 
 import pytest
@@ -223,6 +224,37 @@ REFUSED = [
     ("describe --json", 2, "describe needs a CONFIG as its first word; "),
     ("eval", 2, "eval needs a RUN as its first word; give the folder of a run"),
     ("generate --tokens 3", 2, "generate needs a RUN as its first word; give"),
+    ("train ''", 2, "train needs a CONFIG as its first word; `memzoo list` shows"),
+    ("train ' ' --steps 1", 2, "train needs a CONFIG as its first word; `memzoo list"),
+    ("describe ''", 2, "describe needs a CONFIG as its first word; `memzoo list` sh"),
+    ("eval ''", 2, "eval needs a RUN as its first word; give the folder of a run"),
+    ("generate ''", 2, "generate needs a RUN as its first word; give the folder of "),
+    ("check ''", 2, "check takes one Python file, which defines layer configs; "),
+    ("list ''", 2, "'' belongs to no option; `memzoo list --help` lists the options"),
+    ("train mqar-attention ''", 2, "'' belongs to no option; `memzoo train mqar-a"),
+    ("train mqar-attention --runs ''", 2, "--runs is empty; give a path, or "),
+    ("train mqar-attention --name ''", 2, "name is empty; give a plain folder name, "),
+    ("train mqar-attention --name .", 2, "name is '.'; give a plain folder name, su"),
+    ("train mqar-attention --name a/b", 2, "name is 'a/b'; give a plain folder nam"),
+    ("eval x --load-state ''", 2, "--load-state is empty; give a path, or "),
+    ("eval x --stream --save-state ''", 2, "--save-state is empty; give a path, or "),
+    ("eval x --stream ''", 2, "stream is ('',), and a name in it is empty; name fil"),
+    ("eval x --stream a ' '", 2, "stream is ('a', ' '), and a name in it is empty; "),
+    ("eval x --lengths 16,,32", 2, "--lengths is '16,,32', and one of its items is "),
+    ("generate x --load-state ''", 2, "--load-state is empty; give a path, or "),
+    ("recall --output ''", 2, "--output is empty; give a path, or "),
+    ("recall --name ''", 2, "name is empty; give a plain folder name, such as my-ru"),
+    ("recall --name .", 2, "name is '.'; give a plain folder name, such as my-run"),
+    ("recall --layers attention,,delta_net", 2, "--layers is 'attention,,delta_net', "),
+    ("recall --seeds 1,,2", 2, "--seeds is '1,,2', and one of its items is empty; wr"),
+    ("recall --ablate ' '", 2, "ablate is ' '; no ablation; known: "),
+    ("demo --output ''", 2, "--output is empty; give a path, or "),
+    ("demo --name ''", 2, "name is empty; give a plain folder name, such as my-run"),
+    ("demo --name a/b", 2, "name is 'a/b'; give a plain folder name, such as my-run"),
+    ("bench --peers ''", 2, "--peers is empty; give a path, or "),
+    ("bench --markdown ''", 2, "--markdown is empty; give a path, or "),
+    ("bench --python '' --prepare", 2, "--python is empty; give a path, or "),
+    ("bench --layers ''", 2, "layers is an empty list; give at least one item, or l"),
     ("check", 2, "check takes one Python file, which defines layer configs; "),
     ("check a.py b.py", 2, "check takes one Python file"),
     ("check no.py", 2, "no.py is no Python file; give one that exists"),
@@ -272,7 +304,7 @@ REFUSED = [
 @pytest.mark.parametrize(("words", "code", "line"), REFUSED, ids=lambda _: "")
 def test_refusals(call, tmp_path, monkeypatch, words, code, line):
     monkeypatch.chdir(tmp_path)
-    assert_one_line(call(*words.split()), code, line)
+    assert_one_line(call(*shlex.split(words)), code, line)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -187,7 +187,7 @@ RUN_REFUSED = [
     ("generate runs/tiny --prompt a,b", 2, "prompt 'a,b' is not a list of token numb"),
     ("generate runs/tiny --prompt 99", 2, "token 99 of the prompt is not in the vocab"),
     ("generate runs/tiny --checkpoint 3", 4, "run runs/tiny has no checkpoint of step"),
-    ("generate runs/tiny --temperature -1", 2, "temperature is -1.0; give 0 or more"),
+    ("generate runs/tiny --temperature -1", 2, "temperature is -1.0; give a fin"),
     ("eval runs/tiny --checkpoint 3", 4, "run runs/tiny has no checkpoint of step 3; "),
     (
         "eval runs/tiny --split tset",

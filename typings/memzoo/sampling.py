@@ -1,0 +1,1 @@
+../../memzoo/sampling.py

@@ -16,6 +16,7 @@ from flax import nnx
 from .configs.comma_list import split_list
 from .configs.errors import MemzooError
 from .data.prefix import PrefixConfig
+from .data.task import MOST_TOKENS
 from .evals.document import check_bytes
 from .evals.state_file import load_state
 from .evals.stream import Carried, check_room
@@ -25,8 +26,6 @@ from .sampling import check_sampling, choose_token
 
 # Byte tokenizers put the beginning of a document after the 256 bytes.
 BEGIN = 256
-# Positions are counted in 32 bits.
-MOST_TOKENS = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,7 +53,6 @@ from .throughput import (
     throughput_table,
 )
 
-
 # Seconds: an hour for one measurement is a slip, and infinity would never end.
 _LONGEST_PASS = 3600
 

@@ -165,8 +165,8 @@ def _positive(name: str, value: float) -> None:
         raise ValueError(f"{name} is {value!r}; give a number above 0")
     if not _LEAST <= value <= _MOST:
         raise ValueError(
-            f"{name} is {value!r}, which is no float32; give a number from {_LEAST:.0e} "
-            f"to {_MOST:.0e}"
+            f"{name} is {value!r}, which is no float32; give a number from "
+            f"{_LEAST:.0e} to {_MOST:.0e}"
         )
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from . import corpus, packing
 from .batch import Batch
 from .corpus import VOCAB_SIZE, Corpus, Library
-from .task import SPLITS, DataError, Split
+from .task import MOST_TOKENS, SPLITS, DataError, Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,8 @@ class BytesConfig:
     def __post_init__(self) -> None:
         if self.length < 2:
             raise ValueError(f"length is {self.length}; it must be 2 or more")
+        if self.length > MOST_TOKENS:
+            raise ValueError(f"length is {self.length}; give {MOST_TOKENS} or less")
         if self.max_documents < 1:
             raise ValueError(
                 f"max_documents is {self.max_documents}; it must be 1 or more"

@@ -62,6 +62,8 @@ class EvalConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; give 1 or more")
+            if value is not None and value >= 2**31:
+                raise ValueError(f"{name} is {value}; give a number below 2^31")
         if self.lengths and self.batch_size is not None:
             raise ValueError(
                 f"batch_size is {self.batch_size}; with lengths it is chosen by them, "

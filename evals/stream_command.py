@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..data.corpus import BEGIN
-from ..data.task import Split
+from ..data.task import MOST_TOKENS, Split
 from ..models.language_model import LanguageModel
 from ..train.runs import LoadedRun
+from ..train.writing import SaveError
 from .document import Document, check_bytes, of_files, of_task
 from .recall import Row
 from .results import ResultRow, layer_name, result_rows
@@ -46,6 +47,8 @@ class StreamOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; give 1 or more")
+            if value is not None and value > MOST_TOKENS:
+                raise ValueError(f"{name} is {value}; give {MOST_TOKENS} or less")
         if not all(name.strip() for name in self.stream or ()):
             raise ValueError(
                 f"stream is {self.stream}, and a name in it is empty; name files, - "
@@ -104,6 +107,7 @@ def stream_run(
     """
     experiment, model = loaded.config, loaded.model
     check_bytes(experiment.task)
+    _check_place(options.save_state)
     said = []
     carried = _start(loaded, options, said)
     before = carried.read
@@ -143,6 +147,15 @@ def stream_run(
         layer=layer,
         document=document.name,
     )
+
+
+def _check_place(path: Path | None) -> None:
+    """Raise SaveError, before the document is read, where no file can be written."""
+    if path is not None and not path.parent.is_dir():
+        raise SaveError(
+            f"cannot write {path}: {path.parent} is no folder; make it, or give "
+            "another path"
+        )
 
 
 def _start(loaded: LoadedRun, options: StreamOptions, said: list[str]) -> Carried:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -48,8 +49,16 @@ def run_command(name: str, arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 2
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, AssertionError) as error:
         said = " ".join(str(error).split())
+        if _is_without_devices(error):
+            platforms = os.environ.get("JAX_PLATFORMS", "")
+            print(
+                f"memzoo: JAX has no devices ({said[:120] or 'it does not say why'}); "
+                f"JAX_PLATFORMS is {platforms!r}: unset it, or install what it names",
+                file=sys.stderr,
+            )
+            return 2
         if not _is_out_of_memory(error, said):
             raise
         print(
@@ -68,6 +77,12 @@ def _is_out_of_memory(error: Exception, said: str) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, JaxRuntimeError) and any(word in said for word in words)
     )
+
+
+def _is_without_devices(error: Exception) -> bool:
+    """JAX raised the error while it looked for its backends."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).name == "xla_bridge.py"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,7 @@ import pytest
 from memzoo.configs.comma_list import split_list
 
 
-@pytest.mark.parametrize(
-    "text", ["a,b,c", "a b c", "a, b, c", " a ,b\tc ", "a,  b\nc"]
-)
+@pytest.mark.parametrize("text", ["a,b,c", "a b c", "a, b, c", " a ,b\tc ", "a,  b\nc"])
 def test_commas_and_spaces_are_the_same(text):
     assert split_list(text) == ["a", "b", "c"]
 
@@ -26,5 +24,5 @@ def test_an_empty_item_is_refused(text):
 
 @pytest.mark.parametrize("text", ["", " ", ",", " , ,", "\n"])
 def test_an_empty_list_is_refused(text):
-    with pytest.raises(ValueError, match="^is an empty list; give at least one item"):
+    with pytest.raises(ValueError, match=r"^is an empty list; give at least one item"):
         split_list(text)

@@ -169,6 +169,7 @@ def test_a_run_that_is_not_there_is_refused(tmp_path):
     ("fields", "message"),
     [
         ({"examples": 0}, "examples is 0; give 1 or more"),
+        ({"examples": 2**31}, "examples is 2147483648; give a number below 2"),
         ({"repeat_context": 0}, "repeat_context is 0; give 1 or more"),
         ({"batch_size": -1}, "batch_size is -1; give 1 or more"),
         ({"lengths": (16,), "batch_size": 2}, "batch_size is 2; with lengths it is"),

@@ -234,7 +234,10 @@ def test_help_shows_sizes_as_they_are_read(capsys, monkeypatch):
         ({"evaluation_examples": 2**31}, "^evaluation_examples is 2.*; give a number "),
         ({"steps": 2**31}, "^steps is 2147483648; give a number below 2"),
         ({"repeat_context": (10**9,)}, "^times is 1000000000, which makes rows of"),
-        ({"read_again": (10**20,)}, "^times is 1.*, which makes rows of .*; give fewer"),
+        (
+            {"read_again": (10**20,)},
+            "^times is 1.*, which makes rows of .*; give f",
+        ),
         ({"learning_rates": (1e300,)}, r"^learning_rate is 1e\+300, which is no float"),
         ({"learning_rates": (1e-50,)}, "^learning_rate is 1e-50, which is no float"),
         ({"stop_at": float("nan")}, "stop_at_accuracy is nan; give a"),

@@ -5,7 +5,6 @@ import json
 import signal
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from flax import nnx
 
@@ -372,86 +371,6 @@ def test_a_folder_that_cannot_be_made_is_refused(small):
     small.output.joinpath(small.name).write_text("a file")
     with pytest.raises(SaveError, match=r"cannot write .*recall: File exists"):
         go(small, Loop())
-
-
-ONE = {"layers": ("attention",), "num_pairs": (2,), "seeds": (0,)}
-
-
-def flip(path, place):
-    """One bit of the file is another."""
-    data = bytearray(path.read_bytes())
-    data[place % len(data)] ^= 1 << place % 8
-    path.write_bytes(bytes(data))
-
-
-def test_no_flip_in_an_outcome_gives_other_numbers(small, capfd):
-    config = dataclasses.replace(small, **ONE)
-    go(config, Loop())
-    wanted = (config.directory / "results.json").read_bytes()
-    path = config.directory / config.jobs()[0].place / "outcome.json"
-    whole = path.read_bytes()
-    for place in np.linspace(0, 8 * len(whole) - 1, 24).astype(int):
-        path.write_bytes(whole)
-        flip(path, int(place) // 8)
-        capfd.readouterr()
-        loop = Loop()
-        go(config, loop)
-        said = capfd.readouterr().err
-        # A flip that changes white space alone is none.
-        again = "is trained again, from where its checkpoints stand" in said
-        assert again == (loop.trained == [str(path.parent)])
-        assert again or said == ""
-        assert (config.directory / "results.json").read_bytes() == wanted
-
-
-@pytest.mark.parametrize(
-    "text", ["[]", "", "{}", "null", '[{"metric": "loss"}]', "[[]]"]
-)
-def test_an_outcome_without_numbers_is_trained_again(small, text, capfd):
-    config = dataclasses.replace(small, **ONE)
-    go(config, Loop())
-    wanted = (config.directory / "results.json").read_bytes()
-    places = [job.place for job in config.jobs()]
-    (config.directory / places[1] / "outcome.json").write_text(text)
-    loop = Loop()
-    go(config, loop)
-    assert loop.trained == [str(config.directory / places[1])]
-    assert capfd.readouterr().err.count("outcome.json is damaged: ") == 1
-    assert (config.directory / "results.json").read_bytes() == wanted
-
-
-def test_curves_and_steps_are_those_of_the_outcome(small):
-    """What becomes of evaluations.jsonl afterwards changes no number and no curve."""
-    config = dataclasses.replace(small, **ONE)
-    go(config, Loop())
-    files = [config.directory / name for name in ("results.json", "report.html")]
-    before = [path.read_bytes() for path in files]
-    for job in config.jobs():
-        (config.directory / job.place / "evaluations.jsonl").write_text("[]")
-    go(config, Loop())
-    assert [path.read_bytes() for path in files] == before
-
-
-def test_a_damaged_record_is_written_anew(small, capfd):
-    go(small, Loop())
-    path = small.directory / "sweep.json"
-    whole = path.read_bytes()
-    for text in (b"{", b"[]", whole.replace(b"20", b"21"), b""):
-        path.write_bytes(text)
-        loop = Loop()
-        go(small, loop)
-        assert loop.trained == [] and path.read_bytes() == whole
-        said = capfd.readouterr().err
-        assert said.count("sweep.json is damaged: ") == said.count("\n") == 1
-    damaged = small.directory / "damaged"
-    assert len(list(damaged.iterdir())) == 4
-    # Every training says itself what it is of.
-    path.unlink()
-    with pytest.raises(
-        MemzooError, match=r"seed-0 is of a sweep with steps = 20, and this one says 30"
-    ):
-        go(dataclasses.replace(small, steps=30), Loop())
-    assert not path.exists()
 
 
 def test_the_command_prints_a_table_or_rows(small, monkeypatch, capsys):

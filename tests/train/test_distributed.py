@@ -71,7 +71,7 @@ FORM = "; give HOST:PORT,INDEX,COUNT or auto"
     ],
 )
 def test_what_cannot_be_read_is_refused(joined, value, message):
-    with pytest.raises(ValueError, match="^MEMZOO_DISTRIBUTED is ") as refusal:
+    with pytest.raises(ValueError, match=r"^MEMZOO_DISTRIBUTED is ") as refusal:
         join_processes(value)
     said = str(refusal.value)
     assert message in said and "; " in said and "\n" not in said
@@ -101,6 +101,7 @@ def test_off_a_cluster_nothing_is_found_out(monkeypatch, kind):
     with pytest.raises(
         MemzooError,
         match=r"\((KeyError: )?coordinator_address should be defined.\); start the "
-        r"command under Slurm, MPI or on a TPU pod, or set MEMZOO_DISTRIBUTED=HOST:PORT,INDEX,COUNT",
+        r"command under Slurm, MPI or on a TPU pod, or set "
+        r"MEMZOO_DISTRIBUTED=HOST:PORT,INDEX,COUNT",
     ):
         join_processes("auto")

@@ -188,9 +188,9 @@ def _measure(config: EvalConfig, report: Report | None) -> list[ResultRow]:
 
 
 def _keep(path: Path, rows: list[ResultRow], report: Report | None) -> None:
-    """The rows are in results.json, beside those of other checkpoints and splits.
+    """Add the rows to results.json, beside those of other checkpoints and splits.
 
-    A file that is damaged is moved aside, and one that holds these alone begins.
+    A damaged file is moved aside, and the new one holds these rows alone.
 
     Raises:
         SaveError: it cannot be written.

@@ -79,8 +79,9 @@ def recall(
     """Every training of the sweep is done, results.json and report.html are written.
 
     What is finished is not trained again, and a training that was interrupted goes on
-    from its newest checkpoint. A training whose record is damaged is done again, which
-    is said. A training whose loss is no longer a number counts as an accuracy of 0.
+    from its newest checkpoint. A training whose record is damaged is done again, and
+    a line says so. A training whose loss is no longer a number counts as an accuracy
+    of 0.
 
     Args:
         config: the sweep.

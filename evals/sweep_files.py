@@ -1,7 +1,8 @@
 """Files by which a sweep goes on: what it is, and what each training came to.
 
-Both are records under a checksum. A damaged one gives no number: its training is done
-again, which is said, or a copy of it is asked for.
+Both are records under a checksum. A damaged outcome gives no number: its training is
+done again, and a line says so. A damaged sweep.json is written anew, and every outcome
+is compared with it.
 """
 
 import json
@@ -94,7 +95,7 @@ class SweepFiles:
         return missing
 
     def begin(self, command: Sequence[str], missing: Sequence[Job]) -> None:
-        """The sweep has its record, and no training goes on from half a course.
+        """Write the sweep's record, and set aside what cannot be continued.
 
         A training is begun anew where evaluations before its newest checkpoint are
         lost: no continuation would measure them again.
@@ -142,9 +143,11 @@ class SweepFiles:
             raise DamagedError(f"it is that of {record.get('place')}")
         self._check(record["config"], f"{self.directory / place} is of a sweep")
         check_rows(record["rows"])
-        fields = (record[name] for name in ("rows", "evaluations", "config"))
-        rows, evaluations, config = fields
-        return Outcome(rows=rows, evaluations=evaluations, config=config)
+        return Outcome(
+            rows=record["rows"],
+            evaluations=record["evaluations"],
+            config=record["config"],
+        )
 
     def save_outcome(
         self,
@@ -209,7 +212,7 @@ class SweepFiles:
         return Outcome(rows=rows, evaluations=evaluations, config=None)
 
     def _check_sweep(self) -> None:
-        """sweep.json, if there is one, is of a sweep that this one continues."""
+        """Read sweep.json; raise MemzooError where it is of a sweep of another kind."""
         path = self.directory / SWEEP
         try:
             value = read_json(path)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from ..configs.comma_list import split_list
 from ..configs.errors import MemzooError
 
 Operation = Literal[
@@ -241,6 +242,18 @@ def select_rows(names: str | None) -> tuple[Row, ...]:
     return select_named(names, {row: row.case.name for row in ROWS})
 
 
+def listed_names(option: str, names: str) -> list[str]:
+    """Return the names of a comma list.
+
+    Raises:
+        MemzooError: one of them is empty.
+    """
+    try:
+        return split_list(names)
+    except ValueError as error:
+        raise MemzooError(f"{option} {error}") from error
+
+
 def select_named(
     names: str | None, rows: Mapping[AnyRow, str], place: str = ""
 ) -> tuple[AnyRow, ...]:
@@ -257,13 +270,13 @@ def select_named(
     if names is None:
         return tuple(rows)
     chosen: list[AnyRow] = []
-    for name in names.split(","):
-        words = name.strip().split(":")
+    for name in listed_names("rows", names):
+        words = name.split(":")
         found = [row for row, n in rows.items() if n.split(":")[: len(words)] == words]
         if not found:
             known = ", ".join(dict.fromkeys(n.split(":")[0] for n in rows.values()))
             raise MemzooError(
-                f"no benchmark row{place} is named {name.strip()!r}; choose among "
+                f"no benchmark row{place} is named {name!r}; choose among "
                 f"{known}, or one length of them, such as delta:2048"
             )
         chosen += [row for row in found if row not in chosen]

@@ -53,6 +53,9 @@ from .throughput import (
     throughput_table,
 )
 
+# Seconds: an hour for one measurement is a slip, and infinity would never end.
+_LONGEST_PASS = 3600
+
 
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig:
@@ -97,7 +100,7 @@ class BenchConfig:
     """Make the peers' environments (downloads PyTorch) instead of measuring."""
     peers: Path = Path(".peers")
     """Folder that holds the peers' environments."""
-    python: str | None = None
+    python: Path | None = None
     """Interpreter that the peers' environments are made with. None: this one."""
     json: bool = False
     """Print everything that was measured as JSON."""
@@ -118,10 +121,13 @@ class BenchConfig:
             raise ValueError(
                 f"wall_rounds is {self.wall_rounds}; 0 leaves the wall time out"
             )
-        if self.minimum_seconds <= 0:
+        if not 0 < self.minimum_seconds <= _LONGEST_PASS:
             raise ValueError(
-                f"minimum_seconds is {self.minimum_seconds}; give a positive time"
+                f"minimum_seconds is {self.minimum_seconds}; give a time above 0, "
+                f"{_LONGEST_PASS} or less"
             )
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}; give 0 or more, below 2^32")
         if self.chunk_size is not None and self.chunk_size < 1:
             raise ValueError(
                 f"chunk_size is {self.chunk_size}; give at least 1, or leave it out"
@@ -155,7 +161,7 @@ def run(config: BenchConfig) -> int:
     """
     console = Console(stderr=True)
     if config.layers is not None:
-        _run_layers(config, console)
+        _run_layers(config, config.layers, console)
         return 0
     if config.prefill is not None and not config.prepare:
         _run_prefill(config, config.prefill, console)
@@ -199,7 +205,8 @@ def _prepare_peers(config: BenchConfig, folder: Path, console: Console) -> None:
             status.update(line)
             console.print(line, highlight=False)
 
-        prepare(folder, _peers(config), config.python or sys.executable, announce)
+        python = str(config.python or sys.executable)
+        prepare(folder, _peers(config), python, announce)
 
 
 def command_line(config: BenchConfig) -> str:
@@ -253,8 +260,8 @@ def _lines(console: Console, total: int) -> Callable[[str], None]:
     return advance
 
 
-def _run_layers(config: BenchConfig, console: Console) -> None:
-    layers = select_layers(config.layers or "all")
+def _run_layers(config: BenchConfig, names: str, console: Console) -> None:
+    layers = select_layers(names)
     with _progress(console, len(layers) * (config.rounds + 2)) as advance:
         results = measure_layers(
             layers,

@@ -21,6 +21,7 @@ from rich.console import Group
 from rich.table import Table
 
 from ..configs.errors import MemzooError
+from .cases import listed_names
 from .contestant import Contestant, Device, keep_compiled, usable_cores
 from .environments import interpreter, require
 from .gpu import ask_gpu
@@ -90,11 +91,11 @@ def select_cases(names: str) -> tuple[Case, ...]:
     if names == "all":
         return tuple(known)
     chosen: list[Case] = []
-    for name in names.split(","):
-        found = [c for c in known if name.strip() in (c.kind, c.name)]
+    for name in listed_names("prefill", names):
+        found = [c for c in known if name in (c.kind, c.name)]
         if not found:
             raise MemzooError(
-                f"no prefill is named {name.strip()!r}; choose among op, block and "
+                f"no prefill is named {name!r}; choose among op, block and "
                 "decode, or one length of them, such as op:32768"
             )
         chosen += [case for case in found if case not in chosen]

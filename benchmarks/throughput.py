@@ -16,6 +16,7 @@ from rich.table import Table
 from ..configs.errors import MemzooError
 from ..configs.variants import layer_from_text
 from ..models import LAYERS
+from .cases import listed_names
 from .contestant import RETURN_MEMORY, Contestant, keep_compiled, usable_cores
 from .measures import Ratio, paired_ratio
 
@@ -62,7 +63,7 @@ def select_layers(names: str) -> tuple[str, ...]:
     Raises:
         MemzooError: no such layer is registered, or has such a field.
     """
-    chosen = tuple(LAYERS) if names == "all" else tuple(names.split(","))
+    chosen = list(LAYERS) if names == "all" else listed_names("layers", names)
     for name in chosen:
         try:
             layer_from_text(name)

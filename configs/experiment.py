@@ -11,6 +11,9 @@ from .field_types import check_types
 
 Schedule = Literal["constant", "cosine", "linear", "wsd"]
 
+# The least normal and the largest float32, rounded to the inside.
+_LEAST, _MOST = 2e-38, 3e38
+
 LONGEST_NAME = 200
 """Bytes of a run's name: file systems take 255, and temporary names are longer."""
 
@@ -115,12 +118,9 @@ class ExperimentConfig:
             "evaluation_examples",
         ):
             _count(name, getattr(self, name), 1)
-        for name in ("evaluate_every", "data_workers", "seed"):
+        for name in ("evaluate_every", "data_workers"):
             _count(name, getattr(self, name), 0)
-        if self.steps >= 2**31:
-            raise ValueError(f"steps is {self.steps}; give a number below 2^31")
-        if self.seed >= 2**32:
-            raise ValueError(f"seed is {self.seed}; give a number below 2^32")
+        _count("seed", self.seed, 0, bits=32)
         if self.batch_size % self.gradient_accumulation:
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of "
@@ -165,6 +165,11 @@ def check_name(name: object) -> None:
 def _positive(name: str, value: float) -> None:
     if not _is_number(value) or not value > 0:
         raise ValueError(f"{name} is {value!r}; give a number above 0")
+    if not _LEAST <= value <= _MOST:
+        raise ValueError(
+            f"{name} is {value!r}, which is no float32; give a number from "
+            f"{_LEAST:.0e} to {_MOST:.0e}"
+        )
 
 
 def _not_negative(name: str, value: float) -> None:
@@ -177,9 +182,11 @@ def _share(name: str, value: float) -> None:
         raise ValueError(f"{name} is {value!r}; give a number from 0 to 1")
 
 
-def _count(name: str, value: int, least: int) -> None:
+def _count(name: str, value: int, least: int, bits: int = 31) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name} is {value!r}; give a whole number, {least} or more")
+    if value >= 2**bits:
+        raise ValueError(f"{name} is {value}; give a number below 2^{bits}")
 
 
 def _is_number(value: object) -> bool:

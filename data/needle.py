@@ -8,7 +8,7 @@ from jaxtyping import Int, Int32, Int64
 
 from . import counter
 from .batch import Batch
-from .task import ENDLESS, SPLITS, Setting, Split
+from .task import ENDLESS, MOST_TOKENS, SPLITS, Setting, Split
 
 KEY_MARKER, VALUE_MARKER = 0, 1
 
@@ -71,6 +71,8 @@ class NeedleConfig:
                 f"length is {self.length}; with value_length {self.value_length} it "
                 f"must be {self.length - self.noise_length} or more"
             )
+        if self.length > MOST_TOKENS:
+            raise ValueError(f"length is {self.length}; give {MOST_TOKENS} or less")
         if not FIRST_KEY + 2 <= self.vocab_size <= 2**31:
             raise ValueError(
                 f"vocab_size is {self.vocab_size}; it must lie in "

@@ -10,7 +10,7 @@ from .batch import Batch
 from .mqar import MqarConfig
 from .needle import NeedleConfig
 from .set_disjointness import SetDisjointnessConfig
-from .task import Config, Setting, Split, Task, fingerprint, kinds_of
+from .task import MOST_TOKENS, Config, Setting, Split, Task, fingerprint, kinds_of
 
 RecallTask = MqarConfig | NeedleConfig | SetDisjointnessConfig
 
@@ -59,6 +59,12 @@ class RepeatConfig:
             raise ValueError(
                 f"task {self.task.task_name} does not say how long its context is; "
                 "set question to True"
+            )
+
+        if self.length > MOST_TOKENS:
+            raise ValueError(
+                f"times is {self.times}, which makes rows of {self.length} tokens; "
+                f"give fewer: {MOST_TOKENS} tokens are the most"
             )
 
     @property

@@ -14,6 +14,9 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 # The length of a task that never repeats an example.
 ENDLESS = 2**62
 
+# In a row or document: positions are counted in 32 bits.
+MOST_TOKENS = 10**9
+
 
 # What rows are measured under, by name: numbers of pairs, lengths.
 Setting = dict[str, float]

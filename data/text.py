@@ -10,7 +10,7 @@ from . import corpus, packing
 from .batch import Batch
 from .corpus import VOCAB_SIZE, Corpus, Library
 from .files import check_pattern
-from .task import SPLITS, DataError, Setting, Split
+from .task import MOST_TOKENS, SPLITS, DataError, Setting, Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,8 @@ class BytesConfig:
     def __post_init__(self) -> None:
         if self.length < 2:
             raise ValueError(f"length is {self.length}; it must be 2 or more")
+        if self.length > MOST_TOKENS:
+            raise ValueError(f"length is {self.length}; give {MOST_TOKENS} or less")
         if self.max_documents < 1:
             raise ValueError(
                 f"max_documents is {self.max_documents}; it must be 1 or more"

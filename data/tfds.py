@@ -178,8 +178,9 @@ def _dataset_folder(config: TfdsConfig) -> Path:
     Raises:
         DataError: it is not there; names what is, or how to build it.
     """
+    # A variable that is set to nothing is not the current folder.
     place = config.data_dir or os.environ.get("TFDS_DATA_DIR")
-    root = Path(os.path.expanduser(place or "~/tensorflow_datasets"))
+    root = Path(place or "~/tensorflow_datasets").expanduser()
     name, config_name, version = _parsed_name(config, root)
     _require(
         name,

@@ -16,9 +16,11 @@ from rich.table import Table
 from ..data.repeat import repeat_context
 from ..data.task import Split
 from ..train.checkpoint import Report
+from ..train.manifest import DamagedError
 from ..train.metrics import add_timings
 from ..train.runs import load_run
-from ..train.writing import SaveError
+from ..train.sealed import ReadError
+from ..train.writing import SaveError, explained
 from .evaluate import evaluate
 from .length import at_sizes, by_length
 from .recall_config import Integers, Sizes
@@ -62,6 +64,8 @@ class EvalConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; give 1 or more")
+            if value is not None and value >= 2**31:
+                raise ValueError(f"{name} is {value}; give a number below 2^31")
         if self.lengths and self.batch_size is not None:
             raise ValueError(
                 f"batch_size is {self.batch_size}; with lengths it is chosen by them, "
@@ -108,10 +112,10 @@ def run(config: EvalConfig) -> int:
         print_results(rows)
     sys.stdout.flush()
     try:
-        _keep(config.run / RESULTS, rows)
+        _keep(config.run / RESULTS, rows, report)
         if streamed is not None:
             _keep_stream(config.run, streamed, report)
-    except SaveError as error:
+    except (SaveError, ReadError) as error:
         # A run of someone else's can be measured as well; what would mend a training
         # helps nothing here.
         said = str(error).partition("; ")[0]
@@ -135,7 +139,7 @@ def evaluate_run(
     Rows of other checkpoints and splits stay in results.json.
     """
     rows, streamed = _measure_or_stream(config, report)
-    _keep(config.run / RESULTS, rows)
+    _keep(config.run / RESULTS, rows, report)
     if streamed is not None:
         _keep_stream(config.run, streamed, report)
     return rows
@@ -185,10 +189,31 @@ def _measure(config: EvalConfig, report: Report | None) -> list[ResultRow]:
     return rows
 
 
-def _keep(path: Path, rows: list[ResultRow]) -> None:
-    """The rows are in results.json, beside those of other checkpoints and splits."""
+def _keep(path: Path, rows: list[ResultRow], report: Report | None) -> None:
+    """Add the rows to results.json, beside those of other checkpoints and splits.
+
+    A damaged file is moved aside, and the new one holds these rows alone.
+
+    Raises:
+        SaveError: it cannot be written.
+        ReadError: it is there and cannot be read.
+    """
     new = {_place(row) for row in rows}
-    kept = [] if not path.exists() else read_results(path)
+    kept: list[ResultRow] = []
+    try:
+        kept = read_results(path)
+    except FileNotFoundError:
+        pass
+    except DamagedError as error:
+        number = len(list(path.parent.glob(f"{path.name}.damaged-*")))
+        aside = path.with_name(f"{path.name}.damaged-{number}")
+        with explained(aside):
+            path.replace(aside)
+        if report is not None:
+            report(
+                f"memzoo: warning: {path} was damaged: {error}; it is {aside.name} "
+                "now, and the rows of other checkpoints that it held are there"
+            )
     kept = [row for row in kept if _place(row) not in new]
     write_results(path, sorted(kept + rows, key=lambda row: row["checkpoint_step"]))
 

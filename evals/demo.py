@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ..configs.errors import MemzooError
+from ..configs.errors import CheckpointError, MemzooError
 from ..configs.experiment import ExperimentConfig
 from ..configs.presets import PRESETS
 from ..data.text import TextConfig
@@ -30,7 +30,7 @@ from .report import (
     write_report,
 )
 from .results import RESULTS, ResultRow, read_results, result_rows, write_results
-from .show import print_summary
+from .show import print_summary, say
 
 TEXT = Path("text") / "gated_delta_net"
 
@@ -90,25 +90,25 @@ def run(config: DemoConfig) -> int:
     """
     console = Console(highlight=False)
 
-    def say(line: str) -> None:
+    def tell(line: str) -> None:
         console.print(line, soft_wrap=True)
 
     comparison, experiment = config.recall(), config.text()
     directory = comparison.directory
-    say("[bold]1. Three layers learn to recall[/bold]")
+    tell("[bold]1. Three layers learn to recall[/bold]")
     sweep.recall(comparison, more=True)
-    say("[bold]2. One of them learns real text[/bold]")
+    tell("[bold]2. One of them learns real text[/bold]")
     text_rows = train_text(experiment, directory / TEXT)
     rows = read_results(directory / RESULTS)
     print_summary(rows, goal=comparison.stop_at)
     print_results(text_rows)
-    say("[bold]3. Every checkpoint is loaded from disk and evaluated again[/bold]")
+    tell("[bold]3. Every checkpoint is loaded from disk and evaluated again[/bold]")
     places = [directory / job.place for job in comparison.jobs()] + [directory / TEXT]
     for place in places:
         count = check_reloaded(place)
-        say(f"{place}: reloaded equals in memory, exactly, in all {count} numbers")
+        tell(f"{place}: reloaded equals in memory, exactly, in all {count} numbers")
     report = write_demo_report(comparison, experiment, text_rows, len(places))
-    say(f"\n[bold]{report}[/bold]")
+    tell(f"\n[bold]{report}[/bold]")
     return 0
 
 
@@ -132,9 +132,16 @@ def check_reloaded(directory: Path) -> int:
 
     Raises:
         MemzooError: it does not.
+        CheckpointError: what it was in memory is lost, or there is no checkpoint.
     """
-    in_memory = read_lines(directory / EVALUATIONS)[-1]
     loaded = load_run(directory)
+    lines = read_lines(directory / EVALUATIONS, report=say)
+    there = [line for line in lines if line["step"] == loaded.step]
+    if not there:
+        raise CheckpointError(
+            f"{directory / EVALUATIONS} has lost the evaluation of step {loaded.step}; "
+            f"move {directory} away and start the command again"
+        )
     experiment = loaded.config
     found = evaluate(
         loaded.model,
@@ -143,7 +150,7 @@ def check_reloaded(directory: Path) -> int:
         batch_size=experiment.batch_size,
     )
     reloaded = dataclasses.asdict(found) | {"step": loaded.step}
-    numbers, others = _numbers(in_memory), _numbers(reloaded)
+    numbers, others = _numbers(there[-1]), _numbers(reloaded)
     if numbers != others:
         differ = next(k for k in numbers if numbers[k] != others.get(k))
         raise MemzooError(

@@ -5,19 +5,28 @@ from typing import Annotated, Any
 
 import tyro
 
+from ..configs.comma_list import split_list
+
 
 def _listed(
     kind: Callable[[str], Any], metavar: str, word: Callable[[Any], str] = str
 ) -> Any:
-    """How a tuple is read from the command line; `word` writes what `kind` reads."""
+    """Reader of a tuple for tyro; `word` writes what `kind` reads."""
+
+    def read(words: list[str]) -> tuple[Any, ...]:
+        # An option without words is an empty tuple; an empty word is a mistake, such
+        # as a shell variable that is not set.
+        if not words:
+            return ()
+        gap = not all(each.strip() for each in words)
+        return tuple(map(kind, split_list(("," if gap else " ").join(words))))
+
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs="*",
         metavar=metavar,
-        instance_from_str=lambda words: tuple(
-            kind(each) for each in ",".join(words).split(",") if each
-        ),
+        instance_from_str=read,
         is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [",".join(map(word, value))],
+        str_from_instance=lambda value: [",".join(map(word, value))] if value else [],
     )
 
 

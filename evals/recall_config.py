@@ -40,6 +40,16 @@ _ONLY = {
     "needle": ("lengths", "depths", "length_examples"),
     "set_disjointness": ("sizes", "read_sizes", "size_examples"),
 }
+# Of the others the experiment says what is wrong.
+_COUNTS = (
+    "width",
+    "depth",
+    "num_heads",
+    "head_size",
+    "repeat_context",
+    "length_examples",
+    "size_examples",
+)
 # What older sweeps did without saying so.
 ALWAYS = {
     "repeat_question": True,
@@ -134,6 +144,7 @@ class RecallConfig:
 
     def __post_init__(self) -> None:
         self._check_other_tasks()
+        self._check_counts()
         if self.ablate is not None and self.layers != type(self).layers:
             raise ValueError(
                 f"ablate is {self.ablate!r} and layers is {self.layers}; give one of "
@@ -153,11 +164,6 @@ class RecallConfig:
                 f"length is {self.length}; that of sets follows from sizes, leave it "
                 "out"
             )
-        for name in ("length_examples", "size_examples", "repeat_context", "head_size"):
-            given = getattr(self, name)
-            least = min(given) if isinstance(given, tuple) else given
-            if least is not None and least < 1:
-                raise ValueError(f"{name} is {least}; give 1 or more")
         self._check_read_again()
         for layer in self.compared if self.head_size is not None else ():
             if sets_head_size(layer):
@@ -208,6 +214,16 @@ class RecallConfig:
                     raise ValueError(
                         f"{name} is {value}; it is for {task}, leave it out"
                     )
+
+    def _check_counts(self) -> None:
+        """Refuses numbers that count nothing, or more than any machine."""
+        for name in _COUNTS:
+            given = getattr(self, name)
+            for value in given if isinstance(given, tuple) else (given,):
+                if value is not None and value < 1:
+                    raise ValueError(f"{name} is {value}; give 1 or more")
+                if value is not None and value >= 2**31:
+                    raise ValueError(f"{name} is {value}; give a number below 2^31")
 
     def _check_tokens_per_pair(self) -> None:
         if self.tokens_per_pair is None:

@@ -9,11 +9,12 @@ from typing import Any
 import jax
 from flax import nnx
 
-from ..configs.errors import MemzooError
 from ..configs.experiment import ExperimentConfig
 from ..configs.serialise import type_name
 from ..data.repeat import task_label
 from ..models.interface import state_bytes
+from ..train.manifest import DamagedError
+from ..train.sealed import read_json
 from ..train.writing import explained, replace_text
 
 RESULTS = "results.json"
@@ -84,17 +85,42 @@ def read_results(path: Path) -> list[ResultRow]:
     """The rows at `path`.
 
     Raises:
-        MemzooError: it holds no rows.
+        FileNotFoundError: there is no such file.
+        DamagedError: it holds no rows, or something else.
+        ReadError: it cannot be read.
     """
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(rows, list) or not all("metric" in row for row in rows):
-            raise ValueError("it is not a list of results")
-    except (OSError, ValueError, TypeError) as error:
-        raise MemzooError(
-            f"{path} cannot be read ({error}); delete it and measure again"
-        ) from error
+    rows = read_json(path)
+    check_rows(rows)
     return rows
+
+
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "layer": str,
+    "task": str,
+    "setting": dict,
+    "metric": str,
+    "value": (int, float),
+    "seed": int,
+    "parameters": int,
+    "state_bytes": int,
+    "checkpoint_step": int,
+    "learning_rate": (int, float),
+    "chance": (int, float, type(None)),
+}
+
+
+def check_rows(rows: Any) -> None:
+    """Raise DamagedError where this is no list of rows, or an empty one."""
+    if not isinstance(rows, list) or not rows:
+        raise DamagedError("it holds no list of results")
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise DamagedError(f"row {number} is no JSON object")
+        for name, kind in _FIELDS.items():
+            if name not in row:
+                raise DamagedError(f"row {number} has no {name}")
+            if not isinstance(row[name], kind) or isinstance(row[name], bool):
+                raise DamagedError(f"{name} of row {number} is {row[name]!r:.40}")
 
 
 def _chance(config: ExperimentConfig, row: Mapping[str, Any]) -> float | None:

@@ -19,6 +19,12 @@ from .results import ResultRow
 from .summary import Cell, summarise
 
 
+def say(line: str) -> None:
+    """Print one line on standard error, whether progress is shown or not."""
+    console = Console(stderr=True, highlight=False)
+    console.print(f"memzoo: {line}", soft_wrap=True, markup=False)
+
+
 class Announcer:
     """Progress of a sweep on standard error: a bar on a terminal, lines elsewhere.
 

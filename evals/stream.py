@@ -17,14 +17,13 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float32, Int32, Integer
 
 from ..configs.errors import MemzooError, NonFiniteError
+from ..data.task import MOST_TOKENS
 from ..models.interface import SequenceInfo
 from ..models.language_model import LanguageModel
 from ..models.neural_memory_layer import reporting_surprise
 from .recall import Row
 from .score import score_targets
 
-# Positions are counted in 32 bits.
-MOST_TOKENS = 10**9
 # Resident memory is compared from here on: the first pieces compile and allocate.
 SETTLED = 10_000
 

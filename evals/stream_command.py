@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.corpus import BEGIN
-from ..data.task import Split
+from ..data.task import MOST_TOKENS, Split
 from ..models.language_model import LanguageModel
 from ..train.runs import LoadedRun
 from .document import Document, check_bytes, of_files, of_task
@@ -46,6 +46,13 @@ class StreamOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; give 1 or more")
+            if value is not None and value > MOST_TOKENS:
+                raise ValueError(f"{name} is {value}; give {MOST_TOKENS} or less")
+        if not all(name.strip() for name in self.stream or ()):
+            raise ValueError(
+                f"stream is {self.stream}, and a name in it is empty; name files, - "
+                "for the standard input, or nothing for the run's own text"
+            )
         if self.load_state is not None and self.capacity is not None:
             raise ValueError(
                 f"capacity is {self.capacity}; a loaded state has its own, leave it out"

@@ -1,6 +1,5 @@
 """`memzoo recall`: the one training loop over layers, learning rates and seeds."""
 
-import json
 import signal
 import sys
 import time
@@ -15,11 +14,10 @@ from ..train.loop import TrainResult, train
 from ..train.metrics import EVALUATIONS, read_lines
 from ..train.runs import LoadedRun, load_run
 from ..train.signals import stop_exit_code
-from ..train.writing import explained, replace_text
 from .figures import Curve
 from .length import by_length, by_readings, by_sizes
 from .readings import rows_of_training
-from .recall_config import ALWAYS, Job, RecallConfig
+from .recall_config import Job, RecallConfig
 from .recall_page import details, recall_page
 from .report import CurveKey, curve_key, made_section, versions, write_report
 from .results import RESULTS, ResultRow, read_results, result_rows, write_results
@@ -31,11 +29,10 @@ from .show import (
     print_orders,
     print_rows,
     print_summary,
+    say,
 )
+from .sweep_files import SweepFiles
 
-SWEEP = "sweep.json"
-# Of one training, in its run's folder; results.json there is `memzoo eval`'s.
-OUTCOME = "outcome.json"
 REPORT = "report.html"
 
 _ROUTED_EXAMPLES = 128
@@ -54,7 +51,7 @@ class SweepStopped(MemzooError):
 
 def run(config: RecallConfig) -> int:
     """`memzoo recall`: trains what is missing, prints the table; the exit code."""
-    report = recall(config)
+    page = recall(config)
     rows = read_results(config.directory / RESULTS)
     if config.json:
         print_rows(rows)
@@ -66,7 +63,7 @@ def run(config: RecallConfig) -> int:
     else:
         print_summary(rows_of_training(rows), goal=config.stop_at)
         print_gains(rows)
-    print(f"\n{report}")
+    print(f"\n{page}")
     return 0
 
 
@@ -82,8 +79,9 @@ def recall(
     """Every training of the sweep is done, results.json and report.html are written.
 
     What is finished is not trained again, and a training that was interrupted goes on
-    from its newest checkpoint. A training whose loss is no longer a number counts as an
-    accuracy of 0.
+    from its newest checkpoint. A training whose record is damaged is done again, and
+    a line says so. A training whose loss is no longer a number counts as an accuracy
+    of 0.
 
     Args:
         config: the sweep.
@@ -99,13 +97,15 @@ def recall(
 
     Raises:
         MemzooError: the folder holds a sweep of another kind.
+        ReadError: a record is there and cannot be read.
         SweepStopped: a training was asked to stop.
     """
     command = list(sys.argv if command is None else command)
-    _check_sweep(config, command)
-    jobs = config.jobs()
-    missing = [j for j in jobs if not (config.directory / j.place / OUTCOME).exists()]
-    with Announcer(len(jobs), len(missing), config.steps, shown=progress) as announcer:
+    files = SweepFiles(config, say)
+    missing = files.missing()
+    files.begin(command, missing)
+    total = len(config.jobs())
+    with Announcer(total, len(missing), config.steps, shown=progress) as announcer:
         for job in missing:
             announcer.begin(job.label)
             began = time.monotonic()
@@ -113,7 +113,8 @@ def recall(
             further = []
             if config.task in _FURTHER and rows[0]["checkpoint_step"]:
                 further = _FURTHER[config.task](config, job, load)
-            write_results(config.directory / job.place / OUTCOME, rows + further)
+            lines = read_lines(config.directory / job.place / EVALUATIONS)
+            files.save_outcome(job.place, rows + further, lines)
             announcer.end(job.label, rows, time.monotonic() - began)
             if asked is not None and (more or job is not missing[-1]):
                 raise SweepStopped(
@@ -142,21 +143,17 @@ def collect(
     config: RecallConfig,
 ) -> tuple[list[ResultRow], dict[CurveKey, list[Curve]]]:
     """Rows and learning curves of everything in the sweep's folder that is done."""
-    wanted = [job.place / OUTCOME for job in config.jobs()]
-    there = sorted(config.directory.glob(f"*/*/*/{OUTCOME}"))
-    found = [path.relative_to(config.directory) for path in there]
-    order = [p for p in wanted if p in found] + [p for p in found if p not in wanted]
     rows: list[ResultRow] = []
     curves: dict[CurveKey, list[Curve]] = {}
-    for place in order:
-        own = read_results(config.directory / place)
-        rows += own
-        lines = read_lines(config.directory / place.parent / EVALUATIONS)
-        for row in own:
+    files = SweepFiles(config, say)
+    for outcome in files.outcomes().values():
+        rows += outcome.rows
+        for row in outcome.rows:
             read_after = {"depth", "split"} & set(row["setting"])
             if row["metric"] == "accuracy" and not read_after:
                 key = curve_key(row["layer"], row["setting"])
-                curves.setdefault(key, []).append(_curve(row, lines))
+                curve = _curve(row, outcome.evaluations)
+                curves.setdefault(key, []).append(curve)
     return rows, curves
 
 
@@ -312,37 +309,6 @@ def _of_job(rows: list[ResultRow], job: Job) -> list[ResultRow]:
         r | {"layer": job.layer, "setting": r["setting"] | {"width": job.width}}
         for r in rows
     ]
-
-
-def _check_sweep(config: RecallConfig, command: Sequence[str]) -> None:
-    """The folder is new, or holds a sweep that this one continues.
-
-    Raises:
-        MemzooError: names the first field that differs, with both values.
-    """
-    path = config.directory / SWEEP
-    meaning = json.loads(json.dumps(config.meaning()))
-    if path.exists():
-        try:
-            saved = json.loads(path.read_text(encoding="utf-8"))["config"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise MemzooError(
-                f"{path} is not the record of a sweep ({error}); give another --name"
-            ) from error
-        # What is as it always was is not said, on either side.
-        plain = json.loads(json.dumps(ALWAYS))
-        for name in {**meaning, **{n: None for n in plain if n in saved}}:
-            old, new = (said.get(name, plain.get(name)) for said in (saved, meaning))
-            if old != new:
-                raise MemzooError(
-                    f"{config.directory} holds a sweep with {name} = {old!r}, and "
-                    f"this one says {new!r}; give the old value or another --name"
-                )
-        return
-    with explained(config.directory):
-        config.directory.mkdir(parents=True, exist_ok=True)
-    record = {"schema": 1, "command": list(command), "config": meaning}
-    replace_text(path, json.dumps(record | {"versions": versions()}, indent=2) + "\n")
 
 
 def command_text(command: Sequence[str]) -> str:

@@ -109,8 +109,16 @@ def _main(argv: list[str] | None) -> int:
         hint = f"did you mean {close[0]}?" if close else "`memzoo --help` lists them"
         print(f"memzoo: unknown command {argv[0]!r}; {hint}", file=sys.stderr)
         return 2
-    with _starting():
-        from .commands import run_command
+    try:
+        with _starting():
+            from .commands import run_command
+    except ValueError as error:
+        # JAX reads its variables when it is imported.
+        if "JAX" not in str(error):
+            raise
+        said = " ".join(str(error).split())
+        print(f"memzoo: {said}; unset or mend that variable", file=sys.stderr)
+        return 2
 
     return run_command(argv[0], argv[1:])
 

@@ -56,8 +56,16 @@ def run_command(name: str, arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 2
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, AssertionError) as error:
         said = " ".join(str(error).split())
+        if _is_without_devices(error):
+            platforms = os.environ.get("JAX_PLATFORMS", "")
+            print(
+                f"memzoo: JAX has no devices ({said[:120] or 'it does not say why'}); "
+                f"JAX_PLATFORMS is {platforms!r}: unset it, or install what it names",
+                file=sys.stderr,
+            )
+            return 2
         if not _is_out_of_memory(error, said):
             raise
         print(
@@ -76,6 +84,12 @@ def _is_out_of_memory(error: Exception, said: str) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, JaxRuntimeError) and any(word in said for word in words)
     )
+
+
+def _is_without_devices(error: Exception) -> bool:
+    """JAX raised the error while it looked for its backends."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).name == "xla_bridge.py"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,13 +115,21 @@ class TrainOptions:
     """Print the result as one JSON object."""
 
 
-def _split_first(arguments: list[str], command: str, what: str) -> tuple[str, list]:
-    """CONFIG, RUN or FILE, which comes first (empty where help is asked for), and
-    the flags."""
-    if arguments and not arguments[0].startswith("-"):
-        return arguments[0], arguments[1:]
+def _split_first(
+    arguments: list[str], command: str, what: str
+) -> tuple[str | None, list[str]]:
+    """Return CONFIG or RUN, which comes first, and the flags.
+
+    CONFIG or RUN is None where it is left out and help is asked for.
+
+    Raises:
+        MemzooError: it is left out or blank, as a shell variable that is not set.
+    """
+    first = arguments[0] if arguments else "-"
+    if first.strip() and not first.startswith("-"):
+        return first, arguments[1:]
     if wants_help(arguments):
-        return "", arguments
+        return None, arguments if first.strip() else arguments[1:]
     remedy = {
         "CONFIG": "`memzoo list` shows the presets",
         "RUN": "give the folder of a run, such as runs/NAME",
@@ -163,9 +185,10 @@ def _train(arguments: list[str]) -> int:
         )
         experiment = dataclasses.replace(experiment, task=task)
     run = options.runs / experiment.name
-    if Path(argument).is_dir() and experiment.name == given.name:
+    folder = None if argument is None else Path(argument)
+    if folder is not None and folder.is_dir() and experiment.name == given.name:
         # The folder of a run may have been moved or renamed.
-        run = Path(argument)
+        run = folder
     command = ["memzoo", "train", *arguments]
     result = train(experiment, run, progress=options.progress, command=command)
     _say_result(result, run, options.json, names_outside(to_json(experiment)))
@@ -269,10 +292,9 @@ def _eval(arguments: list[str]) -> int:
     from .evals.command import EvalConfig, run
 
     argument, rest = _split_first(arguments, "eval", "RUN")
-    if not argument:
-        return run(parse(EvalConfig, rest, command="eval"))
-    folder = str(_run_folder(argument))
-    return run(parse(EvalConfig, [folder, *rest], command="eval"))
+    if argument is not None:
+        rest = [str(_run_folder(argument)), *rest]
+    return run(parse(EvalConfig, rest, command="eval"))
 
 
 def _generate(arguments: list[str]) -> int:
@@ -280,6 +302,7 @@ def _generate(arguments: list[str]) -> int:
 
     argument, rest = _split_first(arguments, "generate", "RUN")
     options = parse(GenerateOptions, rest, command="generate RUN")
+    assert argument is not None  # help has ended the program
     return generate_command(_run_folder(argument), options)
 
 
@@ -296,7 +319,8 @@ def _check(arguments: list[str]) -> int:
         return 0
     from .check import check_command
 
-    if len(arguments) != 1 or arguments[0].startswith("-"):
+    blank = not all(word.strip() for word in arguments)
+    if len(arguments) != 1 or arguments[0].startswith("-") or blank:
         raise MemzooError(
             "check takes one Python file, which defines layer configs; "
             "docs/adding-a-layer.md shows one"

@@ -2,7 +2,6 @@
 
 import codecs
 import itertools
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -14,20 +13,21 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from .configs.comma_list import split_list
 from .configs.errors import MemzooError, NonFiniteError
 from .data.prefix import PrefixConfig
+from .data.task import MOST_TOKENS
 from .evals.document import check_bytes
 from .evals.state_file import load_state
 from .evals.stream import Carried, check_room
 from .models.interface import SequenceInfo
 from .models.language_model import LanguageModel
+from .sampling import check_sampling, choose_token
 
 # Byte tokenizers put the beginning of a document after the 256 bytes.
 BEGIN = 256
 # Stands for a token whose scores are not finite.
 _NOT_FINITE = -1
-# Positions are counted in 32 bits.
-MOST_TOKENS = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +39,10 @@ class GenerateOptions:
     tokens: int = 256
     """Tokens to generate."""
     temperature: float = 0.8
-    """0 takes the most probable token."""
+    """0 takes the most probable token, of equal ones the first."""
     top_k: int | None = None
-    """Draw among this many most probable tokens; None: among all."""
+    """Draw among this many most probable tokens, of equal ones the first; None: among
+    all."""
     seed: int = 0
     """Of the draws."""
     prefix: Literal["auto", "yes", "no"] = "auto"
@@ -60,16 +61,11 @@ class GenerateOptions:
             raise ValueError(f"tokens is {self.tokens}; give 1 or more")
         if self.tokens > MOST_TOKENS:
             raise ValueError(f"tokens is {self.tokens}; give {MOST_TOKENS} or fewer")
-        if not math.isfinite(self.temperature):
-            raise ValueError(
-                f"temperature is {self.temperature}; give a finite number, 0 or more"
-            )
-        if self.temperature < 0:
-            raise ValueError(f"temperature is {self.temperature}; give 0 or more")
+        check_sampling(self.temperature, self.top_k)
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}; give 0 or more, below 2^32")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k is {self.top_k}; give 1 or more, or None")
+        if self.checkpoint is not None and self.checkpoint < 0:
+            raise ValueError(f"checkpoint is {self.checkpoint}; give 0 or more")
         if self.load_state is not None and self.prefix == "yes":
             raise ValueError(
                 "prefix is yes; a prefix begins a document, and load_state goes on "
@@ -94,7 +90,8 @@ def generate(
     Args:
         prompt: at least one token.
         temperature: 0 takes the most probable token.
-        top_k: draws among this many most probable tokens; None: among all.
+        top_k: draws among this many most probable tokens, of equal ones the first;
+            None: among all.
         vocab_size: tokens that there are, where the model's vocabulary is padded.
         prefix: layers that accept a prefix read the prompt non-causally, once; what
             follows takes the same steps.
@@ -102,10 +99,12 @@ def generate(
             the last one of it. None: a new one.
 
     Raises:
+        ValueError: the temperature or top_k is refused.
         MemzooError: a token of the prompt is not in the vocabulary, no layer accepts a
             prefix, or the state that is carried has no room.
         NonFiniteError: while it streams, where a token's scores are not finite.
     """
+    check_sampling(temperature, top_k)
     if prefix and not model.stack.accepts_prefix:
         raise MemzooError("no layer of the model accepts a prefix; choose --prefix no")
     known = model.config.vocab_size if vocab_size is None else vocab_size
@@ -119,7 +118,7 @@ def generate(
         key = jax.random.fold_in(jax.random.key(seed), index)
         logits = logits[:, :known]
         finite = jnp.all(jnp.isfinite(logits), axis=-1)
-        token = _chosen(logits, temperature, top_k, key)
+        token = choose_token(logits, key, temperature=temperature, top_k=top_k)
         return jnp.where(finite, token, _NOT_FINITE)
 
     # What is refused is refused here, before anything is put out.
@@ -171,18 +170,6 @@ def _check_prompt(prompt: list[int], known: int) -> None:
         )
     if not prompt:
         raise MemzooError("the prompt is empty; give at least one token")
-
-
-def _chosen(
-    logits: jax.Array, temperature: float, top_k: int | None, key: jax.Array
-) -> jax.Array:
-    """The next token of every row."""
-    if top_k is not None:
-        least = jax.lax.top_k(logits, min(top_k, logits.shape[-1]))[0][:, -1:]
-        logits = jnp.where(logits >= least, logits, -jnp.inf)
-    if temperature == 0:
-        return jnp.argmax(logits, axis=-1)
-    return jax.random.categorical(key, logits / temperature)
 
 
 def generate_command(run: Path, options: GenerateOptions) -> int:
@@ -252,7 +239,7 @@ def _text_prompt(prompt: str) -> list[int]:
 
 def _token_prompt(prompt: str) -> list[int]:
     try:
-        return [int(word) for word in prompt.split(",")]
+        return [int(word) for word in split_list(prompt)]
     except ValueError as error:
         raise MemzooError(
             f"prompt {prompt!r} is not a list of token numbers; this run reads a "

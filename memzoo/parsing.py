@@ -5,6 +5,7 @@ import io
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
@@ -12,6 +13,28 @@ import tyro
 from .configs.errors import MemzooError
 
 Options = TypeVar("Options")
+
+_REGISTRY = tyro.constructors.ConstructorRegistry()
+
+
+@_REGISTRY.primitive_rule
+def _path(info: Any) -> Any:
+    """Reader of every path: a blank one would be the current folder."""
+    if info.type is not Path:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda words: _path_from(*words),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _path_from(word: str) -> Path:
+    if not word.strip():
+        raise ValueError("is empty; give a path, or leave the option out")
+    return Path(word)
 
 
 class HelpShown(SystemExit):
@@ -35,7 +58,11 @@ def parse(
         MemzooError: an unknown flag, a wrong type, or a value that a config refuses.
         HelpShown: help was asked for; it was printed.
     """
-    settings: dict[str, Any] = {"args": arguments, "prog": f"memzoo {command}"}
+    settings: dict[str, Any] = {
+        "args": arguments,
+        "prog": f"memzoo {command}",
+        "registry": _REGISTRY,
+    }
     if default is not None:
         settings |= {"default": default, "config": (tyro.conf.AvoidSubcommands,)}
     if wants_help(arguments):
@@ -84,7 +111,7 @@ def one_line(box: str, arguments: list[str], command: str) -> str:
     _, message, *rest = [*sections, [], []]
     said = " ".join(message)
     help_line = f"`memzoo {command} --help` lists the options"
-    if found := re.match(r"Unrecognized options: (.*)", said):
+    if found := re.match(r"Unrecognized options:\s*(.*)", said):
         return _unknown(found.group(1).split(", "), rest, help_line)
     choice = r"invalid choice (.*?) for argument '(.*?)'\. .*\((.*)\)"
     if found := re.match(choice, said):
@@ -93,6 +120,9 @@ def one_line(box: str, arguments: list[str], command: str) -> str:
         return f"{flag} is {value}; choose one of {choices}"
     if found := re.match(r"Missing value for argument '(.*?)'", said):
         return f"{found.group(1)} needs a value; {help_line}"
+    # Our readers of values say what is wrong, and are read after the option's name.
+    if found := re.match(r"Error parsing (--\S+):(?:.*:)? (is [^;]+; .+)", said):
+        return " ".join(found.groups())
     if found := re.match(r"Error parsing (--\S+): ", said):
         return _wrong_value(found.group(1), arguments, rest, help_line)
     if found := re.match(r"Error parsing (\S+): (.*)", said):

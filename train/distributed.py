@@ -1,12 +1,19 @@
 """Several processes that train one model; asked for explicitly, never guessed."""
 
 import os
+import re
+import socket
 
 import jax
 
+from ..configs.comma_list import split_list
 from ..configs.errors import MemzooError
 
 VARIABLE = "MEMZOO_DISTRIBUTED"
+
+# What JAX raises over addresses, over variables of clusters (SLURM_*, JAX_*) that are
+# missing or cannot be read, and where the others do not answer.
+_REFUSALS = (RuntimeError, ValueError, TypeError, LookupError)
 
 
 def join_processes(value: str | None = None) -> bool:
@@ -19,8 +26,8 @@ def join_processes(value: str | None = None) -> bool:
             variable MEMZOO_DISTRIBUTED says.
 
     Raises:
-        ValueError: the value cannot be read.
-        MemzooError: JAX does not find out.
+        ValueError: the value cannot be read, or nobody knows the host.
+        MemzooError: JAX does not find out, or cannot join.
     """
     value = os.environ.get(VARIABLE, "") if value is None else value
     if not value:
@@ -28,19 +35,61 @@ def join_processes(value: str | None = None) -> bool:
     if value == "auto":
         try:
             jax.distributed.initialize()
-        except (RuntimeError, ValueError) as error:
+        except _REFUSALS as error:
             raise MemzooError(
-                f"cannot find the other processes ({' '.join(str(error).split())}); "
+                f"cannot find the other processes ({_one_line(error)}); "
                 "start the command under Slurm, MPI or on a TPU pod, or set "
                 f"{VARIABLE}=HOST:PORT,INDEX,COUNT"
             ) from error
         return True
+    address, index, count = _parse(value)
     try:
-        address, index, count = value.split(",")
-        numbers = int(index), int(count)
-    except ValueError:
-        raise ValueError(
-            f"{VARIABLE} is {value!r}; give HOST:PORT,INDEX,COUNT or auto"
-        ) from None
-    jax.distributed.initialize(address, numbers[1], numbers[0])
+        jax.distributed.initialize(address, count, index)
+    except _REFUSALS as error:
+        raise MemzooError(
+            f"cannot join the other processes at {address} ({_one_line(error)}); see "
+            "the README on several hosts"
+        ) from error
     return True
+
+
+def _parse(value: str) -> tuple[str, int, int]:
+    """Address, index and count.
+
+    Raises:
+        ValueError: names what is wrong.
+    """
+    said = f"{VARIABLE} is {value!r}"
+    try:
+        address, *numbers = split_list(value)
+        index, count = map(int, numbers)
+    except ValueError:
+        raise ValueError(f"{said}; give HOST:PORT,INDEX,COUNT or auto") from None
+    found = re.fullmatch(r"(\[[^][]+\]|[^][:/@]+):([0-9]{1,5})", address)
+    if not found or not 1 <= int(found.group(2)) < 2**16:
+        raise ValueError(
+            f"{said}, whose {address!r} is no HOST:PORT; give the host of process 0 "
+            "and a port from 1 to 65535, such as 10.0.0.1:1234"
+        )
+    if not 0 <= index < count:
+        raise ValueError(
+            f"{said}; INDEX is {index} and COUNT {count}: number the processes from 0 "
+            "to COUNT - 1"
+        )
+    try:
+        socket.getaddrinfo(found.group(1).strip("[]"), None)
+    except (OSError, UnicodeError) as error:
+        # JAX would try for minutes.
+        raise ValueError(
+            f"{said}, and the host of {address} is not known ({_one_line(error)}); "
+            "give the name or number of the machine of process 0"
+        ) from error
+    return address, index, count
+
+
+def _one_line(error: BaseException) -> str:
+    said = getattr(error, "strerror", None) or " ".join(map(str, error.args))
+    # Of a variable that is missing, a KeyError says the name alone.
+    named = not said or isinstance(error, LookupError)
+    said = f"{type(error).__name__}: {said}" if named else said
+    return " ".join(said.split())

@@ -37,7 +37,7 @@ _ABSENT = "(absent)"
 
 
 class DamagedError(Exception):
-    """A checkpoint does not hold what was saved; the message says how it shows."""
+    """A checkpoint or a record does not hold what was saved; the message says why."""
 
 
 def pack(manifest: dict[str, Any]) -> dict[str, Any]:

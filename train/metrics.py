@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from .events import EventFile
+from .manifest import DamagedError
+from .sealed import seal, unseal
 from .writing import explained, replace_text
 
 METRICS = "metrics.jsonl"
@@ -53,7 +55,7 @@ class RunLog:
         if not writes:
             return
         for name, lines in kept.items():
-            text = "".join(json.dumps(line) + "\n" for line in lines)
+            text = "".join(_text(name, line) for line in lines)
             replace_text(run_dir / name, text)
         with explained(run_dir / EVENTS):
             self._events = EventFile(run_dir / EVENTS, restored_step)
@@ -77,7 +79,7 @@ class RunLog:
         path = self._run_dir / name
         with explained(path):
             with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(_text(name, line))
             means = {
                 f"{group}/{key}": float(np.mean(value))
                 for key, value in line.items()
@@ -101,7 +103,9 @@ def add_timings(
 
 
 def read_lines(path: Path, *, report: Report | None = None) -> list[dict[str, Any]]:
-    """The objects of a .jsonl file that name their step.
+    """The objects of a .jsonl file that name their step, without their checksums.
+
+    A line that does not fit its checksum is skipped.
 
     Args:
         path: of the file; there may be none.
@@ -111,17 +115,25 @@ def read_lines(path: Path, *, report: Report | None = None) -> list[dict[str, An
         return []
     lines, skipped = [], []
     for number, text in enumerate(path.read_bytes().splitlines(), start=1):
-        line = _parse(text)
-        if isinstance(line, dict) and type(line.get("step")) is int:
+        try:
+            line = unseal(_parse(text), required=False)
+        except DamagedError:
+            line = {}
+        if type(line.get("step")) is int:
             lines.append(line)
         elif text.strip():
             skipped.append(number)
     if skipped and report is not None:
         report(
             f"{path}: skipped {len(skipped)} of its lines that are no JSON objects "
-            f"with a step (the first is line {skipped[0]})"
+            f"with a step, or damaged (the first is line {skipped[0]})"
         )
     return lines
+
+
+def _text(name: str, line: Mapping[str, Any]) -> str:
+    """A line of the file; evaluations, which runs go by, are under a checksum."""
+    return json.dumps(seal(line) if name == EVALUATIONS else dict(line)) + "\n"
 
 
 def _read_sessions(path: Path, report: Report | None) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from memzoo.benchmarks.command import BenchConfig, command_line, run
 from memzoo.benchmarks.environments import PeerMissingError
 from memzoo.benchmarks.gpu import GpuResult
 from memzoo.benchmarks.runner import Results
+from memzoo.configs.errors import MemzooError
 
 
 @pytest.mark.parametrize(
@@ -16,13 +17,24 @@ from memzoo.benchmarks.runner import Results
     [
         ("rounds", 0, "at least 1 round"),
         ("wall_rounds", -1, "0 leaves the wall time out"),
-        ("minimum_seconds", 0.0, "give a positive time"),
+        ("minimum_seconds", 0.0, "give a time above 0, 3600 or less"),
+        ("minimum_seconds", float("nan"), "give a time above 0, 3600 or less"),
+        ("minimum_seconds", float("inf"), "give a time above 0, 3600 or less"),
+        ("seed", -1, "give 0 or more, below 2"),
+        ("seed", 2**32, "give 0 or more, below 2"),
         ("chunk_size", 0, "or leave it out"),
     ],
 )
 def test_settings_out_of_range_are_refused(field, value, message):
     with pytest.raises(ValueError, match=f"{field} is {value}; .*{message}"):
         BenchConfig(**{field: value})
+
+
+@pytest.mark.parametrize("names", ["", " ", "delta,,attention", "op,"])
+@pytest.mark.parametrize("option", ["rows", "layers", "prefill"])
+def test_an_empty_name_is_refused_before_anything_is_measured(option, names):
+    with pytest.raises(MemzooError, match=f"^{option} is .*empty"):
+        run(BenchConfig(**{option: names}))
 
 
 def test_a_page_of_layers_is_refused():

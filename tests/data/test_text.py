@@ -157,6 +157,7 @@ def test_a_split_without_files_is_refused(config: FolderConfig):
     [
         ({"path": ""}, "path is empty; set it to a folder"),
         ({"length": 1}, "length is 1; it must be 2 or more"),
+        ({"length": 10**20}, "length is 1.*; give 1000000000 or less"),
         ({"max_documents": 0}, "max_documents is 0; it must be 1 or more"),
         ({"max_bytes": 0}, "max_bytes is 0; give 1 or more, or None"),
         ({"validation": 0.5, "test": 0.5}, "they are shares of the files"),

@@ -81,6 +81,14 @@ def test_data_dir_comes_from_the_environment(data_dir: str, monkeypatch):
     assert len(config.build("test")) > 0
 
 
+def test_an_empty_variable_is_not_the_current_folder(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("TFDS_DATA_DIR", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = tmp_path / "tensorflow_datasets"
+    with pytest.raises(DataError, match=f"no data set in {folder} is called 'x'"):
+        TfdsConfig(name="x").build("test")
+
+
 def test_a_slice_of_a_split_and_a_bound_on_bytes(data_dir: str):
     def size(train, max_bytes=None):
         config = TfdsConfig(

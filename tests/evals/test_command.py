@@ -93,6 +93,27 @@ def test_measuring_again_changes_nothing_and_loses_nothing(loads, tmp_path):
     )
 
 
+@pytest.mark.parametrize("text", ["", "[]", "[{", '[{"metric": "loss"}]'])
+def test_a_damaged_file_of_results_is_moved_aside(loads, tmp_path, capfd, text):
+    path = tmp_path / "results.json"
+    for number in (0, 1):
+        path.write_text(text)
+        assert command.run(EvalConfig(run=tmp_path)) == 0
+        said = capfd.readouterr().err
+        assert said.count("\n") == 1
+        assert f"{path} was damaged: " in said
+        assert f"it is results.json.damaged-{number} now" in said
+        assert (tmp_path / f"results.json.damaged-{number}").read_text() == text
+        assert {row["checkpoint_step"] for row in read_results(path)} == {20}
+
+
+def test_a_file_of_results_that_cannot_be_read_stays(loads, tmp_path, capfd):
+    (tmp_path / "results.json").mkdir()
+    assert command.run(EvalConfig(run=tmp_path)) == 0
+    said = capfd.readouterr().err
+    assert "the results are not kept: cannot read " in said and said.count("\n") == 1
+
+
 def test_fewer_examples_can_be_asked_for(loads, tmp_path):
     rows = evaluate_run(EvalConfig(run=tmp_path, examples=2, batch_size=1))
     counts = [row["value"] for row in rows if row["metric"] == "sequence_accuracy"]
@@ -148,6 +169,7 @@ def test_a_run_that_is_not_there_is_refused(tmp_path):
     ("fields", "message"),
     [
         ({"examples": 0}, "examples is 0; give 1 or more"),
+        ({"examples": 2**31}, "examples is 2147483648; give a number below 2"),
         ({"repeat_context": 0}, "repeat_context is 0; give 1 or more"),
         ({"batch_size": -1}, "batch_size is -1; give 1 or more"),
         ({"lengths": (16,), "batch_size": 2}, "batch_size is 2; with lengths it is"),

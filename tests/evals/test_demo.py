@@ -1,17 +1,20 @@
 """The demo, its sweep trained in earnest and very small."""
 
+import dataclasses
 import json
+import shutil
 import signal
 
 import pytest
 
-from memzoo.configs.errors import MemzooError
+from memzoo.configs.errors import CheckpointError, MemzooError
 from memzoo.evals import demo, sweep
 from memzoo.evals.command import EvalConfig, evaluate_run
 from memzoo.evals.demo import DemoConfig, check_reloaded
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.results import read_results
 from memzoo.train.loop import TrainResult
+from memzoo.train.sealed import seal
 
 BITS = {"metric": "bits_per_byte", "value": 2.5, "setting": {"length": 256}}
 RIGHT = BITS | {"metric": "accuracy", "value": 0.5}
@@ -56,12 +59,28 @@ def test_a_number_that_differs_is_named(run_dir):
     text = path.read_text()
     last = json.loads(text.splitlines()[-1])
     last["rows"][0]["value"] += 1e-12
-    path.write_text(text + json.dumps(last) + "\n")
+    del last["checksum"]
+    path.write_text(text + json.dumps(seal(last)) + "\n")
     try:
         with pytest.raises(
             MemzooError, match=r"accuracy at num_pairs 2.* was .* reload"
         ):
             check_reloaded(run_dir)
+    finally:
+        path.write_text(text)
+
+
+def test_an_evaluation_that_is_lost_is_named(run_dir, capfd):
+    path = run_dir / "evaluations.jsonl"
+    text = path.read_text()
+    *before, last = text.splitlines()
+    try:
+        for damaged in (before, [*before, last.replace("0.", "1.", 1)], []):
+            path.write_text("".join(f"{line}\n" for line in damaged))
+            with pytest.raises(
+                CheckpointError, match=r"has lost the evaluation of step \d+; move"
+            ):
+                check_reloaded(run_dir)
     finally:
         path.write_text(text)
 
@@ -76,6 +95,27 @@ def test_the_command_gives_what_the_sweep_gave(tiny, run_dir):
         (row["setting"]["num_pairs"], row["metric"]): row["value"] for row in rows
     } == swept
     assert {row["checkpoint_step"] for row in rows} == {4}
+
+
+def test_what_is_damaged_is_trained_again_to_the_same_numbers(tiny, tmp_path, capfd):
+    """From its checkpoint, and from step 0 where an evaluation before it is lost."""
+    config = dataclasses.replace(tiny, output=tmp_path)
+    shutil.copytree(tiny.directory, config.directory)
+    place = config.directory / config.jobs()[0].place
+    files = ("results.json", place / "outcome.json", place / "evaluations.jsonl")
+    before = [(config.directory / file).read_bytes() for file in files]
+    for evaluations, message in (
+        (before[2], "is trained again, from where its checkpoints stand"),
+        (before[2].replace(b"2", b"3", 1), "has lost the evaluations of steps 2; "),
+    ):
+        (place / "outcome.json").write_bytes(before[1].replace(b"0.", b"1.", 1))
+        (place / "evaluations.jsonl").write_bytes(evaluations)
+        capfd.readouterr()
+        sweep.recall(config, progress=False, command=["memzoo", "recall"])
+        assert [(config.directory / file).read_bytes() for file in files] == before
+        said = capfd.readouterr().err
+        assert "outcome.json is damaged: it does not fit its checksum; " in said
+        assert message in said
 
 
 def test_evaluating_a_run_of_a_sweep_changes_nothing_in_the_sweep(tiny, run_dir):

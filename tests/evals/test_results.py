@@ -7,10 +7,10 @@ import jax
 import pytest
 from flax import nnx
 
-from memzoo.configs.errors import MemzooError
 from memzoo.data.needle import NeedleConfig
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.results import (
+    check_rows,
     layer_name,
     read_results,
     result_rows,
@@ -19,6 +19,8 @@ from memzoo.evals.results import (
 )
 from memzoo.models.block import Group
 from memzoo.models.retnet import RetNetConfig
+from memzoo.train.manifest import DamagedError
+from memzoo.train.sealed import ReadError
 
 TINY = RecallConfig(
     layers=("attention",),
@@ -89,14 +91,47 @@ def test_rows_come_back_as_they_were_written(tmp_path):
     assert len(path.read_text().splitlines()) == len(rows) + 2
 
 
-@pytest.mark.parametrize("text", ["", "[{]", "{}", '[{"value": 1}]'])
-def test_a_file_without_rows_is_refused(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "it is empty"),
+        ("[{]", "it is no JSON: "),
+        ("{}", "it holds no list of results"),
+        ("[]", "it holds no list of results"),
+        ("[[]]", "row 0 is no JSON object"),
+        ('["metric"]', "row 0 is no JSON object"),
+        ('[{"value": 1}]', "row 0 has no layer"),
+    ],
+)
+def test_a_file_without_rows_is_damaged(tmp_path, text, message):
     path = tmp_path / "results.json"
     path.write_text(text)
-    with pytest.raises(MemzooError, match=r"results\.json cannot be read .*delete it"):
+    with pytest.raises(DamagedError, match=f"^{message}"):
         read_results(path)
 
 
-def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(MemzooError, match="No such file"):
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"value": None},
+        {"value": "0.5"},
+        {"value": True},
+        {"setting": []},
+        {"checkpoint_step": 1.5},
+        {"chance": "x"},
+        {"metric": 3},
+    ],
+)
+def test_a_row_of_other_types_is_damaged(change):
+    rows = result_rows(EXPERIMENT, MEASURED, 40)
+    check_rows(rows)
+    (name,) = change
+    with pytest.raises(DamagedError, match=f"^{name} of row 1 is "):
+        check_rows([rows[0], rows[1] | change])
+
+
+def test_what_cannot_be_read_is_not_damaged(tmp_path):
+    with pytest.raises(FileNotFoundError):
         read_results(tmp_path / "results.json")
+    with pytest.raises(ReadError, match="Is a directory"):
+        read_results(tmp_path)

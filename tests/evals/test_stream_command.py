@@ -164,6 +164,9 @@ def test_what_cannot_be_kept_is_shown(run_with, monkeypatch, capsys):
     [
         ({"stream": (), "piece": 0}, "piece is 0; give 1 or more"),
         ({"stream": (), "tokens": 0}, "tokens is 0; give 1 or more"),
+        ({"stream": (), "piece": 10**20}, "piece is 1.*; give 1000000000 or less"),
+        ({"stream": (), "capacity": 10**10}, "capacity is 1.*; give 1000000000 or l"),
+        ({"stream": ("a", "")}, "a name in it is empty; name files, - for"),
         ({"tokens": 5}, "tokens is of streaming; add --stream"),
         ({"surprise": False}, "surprise is of streaming; add --stream"),
         (
@@ -175,6 +178,15 @@ def test_what_cannot_be_kept_is_shown(run_with, monkeypatch, capsys):
 def test_options_that_make_no_sense_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         StreamOptions(**fields)
+
+
+def test_a_state_without_a_place_is_refused_before_the_document_is_read(
+    run_with, monkeypatch
+):
+    run = run_with()
+    monkeypatch.setattr(stream_command, "stream", lambda *a, **k: pytest.fail("read"))
+    with pytest.raises(SaveError, match=r"cannot write .*x: .*no is no folder; make"):
+        streamed(run, "a.txt", save_state=run / "no" / "x")
 
 
 @pytest.mark.parametrize("fields", [{"examples": 3}, {"lengths": (16,)}])

@@ -133,11 +133,23 @@ def test_attention_refuses_to_overflow(model):
         ("top_k", 0),
         ("seed", -1),
         ("seed", 2**32),
+        ("checkpoint", -1),
     ],
 )
 def test_options_that_are_refused(field, value):
     with pytest.raises(ValueError, match=rf"^{field} is {value}; give "):
         GenerateOptions(**{field: value})
+
+
+@pytest.mark.parametrize("options", [{"temperature": -1.0}, {"top_k": 0}])
+def test_draws_that_are_refused(model, options):
+    with pytest.raises(ValueError, match=r"^\w+ is .*; give "):
+        # Before a token is asked for.
+        generate(model, PROMPT, **{"tokens": 6, "temperature": 1.0} | options)
+
+
+def test_tiny_temperatures_are_greedy_decoding(model):
+    assert made(model, temperature=1e-39) == made(model)
 
 
 def test_text_is_decoded_character_by_character():

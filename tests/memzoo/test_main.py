@@ -1,5 +1,6 @@
 """`memzoo`, in processes of its own and in this one."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -41,6 +42,15 @@ def test_usage(capsys):
     assert max(map(len, usage().splitlines())) <= 88
     assert main([]) == 2
     assert capsys.readouterr() == ("", f"{usage()}\n")
+
+
+@pytest.mark.parametrize("variable", ["JAX_ENABLE_X64", "JAX_NUM_CPU_DEVICES"])
+def test_a_variable_that_jax_cannot_read_is_one_line(tmp_path, variable):
+    ended = run("list", cwd=tmp_path, env=os.environ | {variable: "maybe"})
+    assert ended.returncode == 2 and ended.stdout == ""
+    assert ended.stderr.startswith("memzoo: ") and "maybe" in ended.stderr
+    assert ended.stderr.endswith("; unset or mend that variable\n")
+    assert ended.stderr.count("\n") == 1
 
 
 def test_version(capsys):

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -33,6 +34,8 @@ class Options:
     limit: int | None = None
     form: Literal["wide", "narrow"] = "wide"
     json: bool = False
+    folder: Path = Path("runs")
+    page: Path | None = None
 
     def __post_init__(self):
         if self.steps == 13:
@@ -46,6 +49,8 @@ def read(*arguments, default=None):
 def test_flags_become_options():
     made = read("--steps", "5", "--limit", "None", "--inner.size=2", "--json")
     assert made == Options(steps=5, inner=Inner(size=2), json=True)
+    assert read("--folder", "a", "--page", "None") == Options(folder=Path("a"))
+    assert read("--page", "b").page == Path("b")
     assert read("--inner.either", "4", "5").inner.either == (4, 5)
     assert read("--no-json", default=Options(json=True, steps=9)).steps == 9
 
@@ -86,6 +91,9 @@ HELP = "; `memzoo try CONFIG --help` lists the options"
             "--inner.rates is '1 y'; it must",
         ),
         (["--steps"], "--steps needs a value" + HELP),
+        (["--folder", ""], "--folder is empty; give a path, or "),
+        (["--folder= "], "--folder is empty; give a path, or "),
+        (["--page", ""], "--page is empty; give a path, or "),
         (["--form", "w"], "--form is 'w'; choose one of wide, narrow"),
         (["--inner.size", "0"], "size is 0; give 1 or more"),
         (["--steps", "13"], "steps is 13; take another number"),

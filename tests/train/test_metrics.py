@@ -54,6 +54,24 @@ def test_lines_that_cannot_be_read_are_skipped(tmp_path, bad):
     assert "(the first is line 2)" in said[0] and "evaluations.jsonl" in said[1]
 
 
+def test_an_evaluation_that_was_changed_is_dropped(tmp_path):
+    log = RunLog(tmp_path, 0, writes=True)
+    for step in (5, 10):
+        log.evaluation({"step": step, "accuracy": step / 16, "rows": []})
+    path = tmp_path / "evaluations.jsonl"
+    whole = path.read_text()
+    # Read back and written again, byte for byte.
+    log = RunLog(tmp_path, 10, writes=True)
+    assert path.read_text() == whole
+    assert log.last_evaluation == {"step": 10, "accuracy": 0.625, "rows": []}
+    path.write_text(whole.replace("0.625", "0.125"))
+    said = []
+    log = RunLog(tmp_path, 10, writes=True, report=said.append)
+    assert log.last_evaluation["step"] == 5
+    assert "evaluations.jsonl: skipped 1 of its lines" in said[0]
+    assert "or damaged (the first is line 2)" in said[0]
+
+
 @pytest.mark.parametrize(
     ("text", "kept"),
     [(b"", 0), (b"\xff", 0), (b"{}", 0), (b'[{"wall_seconds": 1.0}, 5]', 1)],

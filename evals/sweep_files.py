@@ -1,0 +1,277 @@
+"""Files by which a sweep goes on: what it is, and what each training came to.
+
+Both are records under a checksum. A damaged outcome gives no number: its training is
+done again, and a line says so. A damaged sweep.json is written anew, and every outcome
+is compared with it.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..configs.errors import CheckpointError, MemzooError
+from ..train.checkpoint import Report, read_manifest, saved_steps
+from ..train.lock import locked
+from ..train.manifest import DamagedError
+from ..train.metrics import EVALUATIONS, read_lines
+from ..train.runs import CHECKPOINTS
+from ..train.sealed import read_json, readable, unseal, write_sealed
+from ..train.writing import explained
+from .recall_config import ALWAYS, Job, RecallConfig
+from .report import versions
+from .results import ResultRow, check_rows
+
+SWEEP = "sweep.json"
+# Of one training, in its run's folder; results.json there is `memzoo eval`'s.
+OUTCOME = "outcome.json"
+# Holds what was damaged and could not be left in its place.
+DAMAGED = "damaged"
+SCHEMA = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one training came to.
+
+    Attributes:
+        rows: as in results.json.
+        evaluations: lines of the run's evaluations.jsonl.
+        config: what all trainings of its sweep share; None: an older memzoo wrote the
+            record, without this and without a checksum.
+    """
+
+    rows: list[ResultRow]
+    evaluations: list[dict[str, Any]]
+    config: dict[str, Any] | None
+
+
+class SweepFiles:
+    """The files of one sweep.
+
+    Args:
+        config: the sweep.
+        report: called with a line for everything that is damaged.
+    """
+
+    def __init__(self, config: RecallConfig, report: Report) -> None:
+        self.directory = config.directory
+        self._config, self._report = config, report
+        # As it is read back.
+        self._meaning = json.loads(json.dumps(config.meaning()))
+        # What sweep.json says of itself, once it was read; None: it is not there.
+        self._schema: int | None = None
+
+    def missing(self) -> list[Job]:
+        """Return the trainings that are yet to be done; nothing is written.
+
+        Raises:
+            MemzooError: the folder holds a sweep of another kind; names the first
+                field that differs, with both values.
+            ReadError: a file cannot be read.
+        """
+        self._check_sweep()
+        jobs, missing, older = self._config.jobs(), [], 0
+        for job in jobs:
+            try:
+                outcome = self.outcome(job.place)
+            except FileNotFoundError:
+                missing.append(job)
+            except DamagedError as error:
+                missing.append(job)
+                self._report(
+                    f"{self.directory / job.place / OUTCOME} is damaged: {error}; "
+                    f"{job.label} is trained again, from where its checkpoints stand"
+                )
+            else:
+                older += outcome.config is None
+        if older:
+            self._report(
+                f"{older} of {len(jobs)} trainings were recorded by an older memzoo, "
+                "without a checksum; their numbers are taken as they are"
+            )
+        return missing
+
+    def begin(self, command: Sequence[str], missing: Sequence[Job]) -> None:
+        """Write the sweep's record, and set aside what cannot be continued.
+
+        A training is begun anew where evaluations before its newest checkpoint are
+        lost: no continuation would measure them again.
+
+        Raises:
+            MemzooError: another process trains one of them.
+            SaveError: something cannot be written.
+        """
+        with explained(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
+        if self._schema is None:
+            self._set_aside(SWEEP)
+            record = {"schema": SCHEMA, "command": list(command)}
+            record |= {"config": self._meaning, "versions": versions()}
+            write_sealed(self.directory / SWEEP, record)
+        for job in missing:
+            lost = self._lost_evaluations(job)
+            if not lost:
+                continue
+            with locked(self.directory / job.place):
+                place = self._set_aside(job.place)
+            steps = ", ".join(map(str, lost[:5])) + (", ..." if len(lost) > 5 else "")
+            self._report(
+                f"{self.directory / job.place / EVALUATIONS} has lost the evaluations "
+                f"of steps {steps}; {job.label} is trained again from step 0, what "
+                f"there was is in {place}"
+            )
+
+    def outcome(self, place: Path) -> Outcome:
+        """Return what the training in this folder of the sweep came to.
+
+        Raises:
+            FileNotFoundError: it has not ended.
+            DamagedError: the record is not what was written.
+            MemzooError: it is of a sweep of another kind.
+            ReadError: it cannot be read.
+        """
+        value = read_json(self.directory / place / OUTCOME)
+        if isinstance(value, list):
+            return self._older_outcome(place, value)
+        record = unseal(value)
+        if record.get("schema") != SCHEMA:
+            raise DamagedError(f"it has schema {record.get('schema')!r}, not {SCHEMA}")
+        if record.get("place") != place.as_posix():
+            raise DamagedError(f"it is that of {record.get('place')}")
+        self._check(record["config"], f"{self.directory / place} is of a sweep")
+        check_rows(record["rows"])
+        return Outcome(
+            rows=record["rows"],
+            evaluations=record["evaluations"],
+            config=record["config"],
+        )
+
+    def save_outcome(
+        self,
+        place: Path,
+        rows: Sequence[ResultRow],
+        evaluations: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Write what the training in this folder of the sweep came to.
+
+        Raises:
+            SaveError: it cannot be written.
+        """
+        path = self.directory / place / OUTCOME
+        with explained(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        record = {
+            "schema": SCHEMA,
+            "place": place.as_posix(),
+            "config": self._meaning,
+            "rows": list(rows),
+            "evaluations": list(evaluations),
+        }
+        write_sealed(path, record)
+
+    def outcomes(self) -> dict[Path, Outcome]:
+        """Return everything in the folder that is done: first this sweep's, in order.
+
+        What was trained for other layers or settings is left out where it is damaged,
+        cannot be read or is of a sweep of another kind; a line says so.
+
+        Raises:
+            CheckpointError: one of this sweep's own is damaged or not there.
+        """
+        self._check_sweep()
+        found: dict[Path, Outcome] = {}
+        wanted = [job.place for job in self._config.jobs()]
+        for place in wanted:
+            try:
+                found[place] = self.outcome(place)
+            except (DamagedError, FileNotFoundError) as error:
+                raise CheckpointError(
+                    f"{self.directory / place / OUTCOME} is damaged or gone ({error}); "
+                    "start the command again: it trains what is missing"
+                ) from error
+        paths = sorted(self.directory.glob(f"*/*/*/{OUTCOME}"))
+        for place in (path.parent.relative_to(self.directory) for path in paths):
+            if place in found:
+                continue
+            try:
+                found[place] = self.outcome(place)
+            except (DamagedError, MemzooError) as error:
+                self._report(f"{self.directory / place / OUTCOME} is left out: {error}")
+        return found
+
+    def _older_outcome(self, place: Path, rows: list[Any]) -> Outcome:
+        if self._schema != 1:
+            raise DamagedError("it has no checksum, and the sweep is no older one")
+        check_rows(rows)
+        path = self.directory / place / EVALUATIONS
+        with readable(path):
+            evaluations = read_lines(path, report=self._report)
+        return Outcome(rows=rows, evaluations=evaluations, config=None)
+
+    def _check_sweep(self) -> None:
+        """Read sweep.json; raise MemzooError where it is of a sweep of another kind."""
+        path = self.directory / SWEEP
+        try:
+            value = read_json(path)
+            older = isinstance(value, dict) and value.get("schema") == 1
+            record = unseal(value, required=not older)
+            saved, schema = record.get("config"), record.get("schema")
+            if not isinstance(saved, dict) or schema not in (1, SCHEMA):
+                raise DamagedError("it does not say what is trained")
+        except FileNotFoundError:
+            return
+        except DamagedError as error:
+            self._report(
+                f"{path} is damaged: {error}; it is moved to {DAMAGED} and written "
+                "anew, and every training is compared with this command"
+            )
+            return
+        self._check(saved, f"{self.directory} holds a sweep")
+        self._schema = schema
+
+    def _check(self, saved: Mapping[str, Any], said: str) -> None:
+        """Raise MemzooError where a field differs from this sweep's."""
+        # What is as it always was is not written, on either side.
+        plain = json.loads(json.dumps(ALWAYS))
+        names = [*self._meaning, *(name for name in plain if name in saved)]
+        for name in names:
+            old, new = (
+                fields.get(name, plain.get(name)) for fields in (saved, self._meaning)
+            )
+            if old != new:
+                raise MemzooError(
+                    f"{said} with {name} = {old!r}, and this one says {new!r}; give "
+                    "the old value or another --name"
+                )
+
+    def _lost_evaluations(self, job: Job) -> list[int]:
+        """Steps whose evaluations are lost, up to the newest checkpoint."""
+        directory = self.directory / job.place
+        newest = 0
+        # Read before the evaluations: these are written before a checkpoint.
+        for step in reversed(saved_steps(directory / CHECKPOINTS)):
+            try:
+                read_manifest(directory / CHECKPOINTS, step)
+            except DamagedError:
+                continue
+            newest = step
+            break
+        with readable(directory / EVALUATIONS):
+            there = {line["step"] for line in read_lines(directory / EVALUATIONS)}
+        every = self._config.evaluate_every
+        return [step for step in range(every, newest + 1, every) if step not in there]
+
+    def _set_aside(self, place: str | Path) -> Path | None:
+        """Move a file or folder of the sweep, if it is there, to its damaged ones."""
+        source, target = self.directory / place, self.directory / DAMAGED
+        if not source.exists():
+            return None
+        with explained(target):
+            target.mkdir(exist_ok=True)
+            name = "-".join(Path(place).parts)
+            moved = target / f"{name}-{len(list(target.glob(f'{name}-*')))}"
+            shutil.move(source, moved)
+        return moved

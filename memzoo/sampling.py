@@ -1,0 +1,60 @@
+"""The choice of the next token from its logits."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+# Smaller temperatures, and the reciprocals of larger ones, are no normal float32: a
+# device takes them for 0.
+LEAST_TEMPERATURE = float(jnp.finfo(jnp.float32).tiny)
+_MOST_TEMPERATURE = 1 / LEAST_TEMPERATURE
+
+
+def check_sampling(temperature: float, top_k: int | None) -> None:
+    """Raise ValueError where no token can be chosen with these options."""
+    if not math.isfinite(temperature) or temperature < 0:
+        raise ValueError(
+            f"temperature is {temperature}; give a finite number, 0 or more"
+        )
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k is {top_k}; give 1 or more, or None")
+
+
+def choose_token(
+    logits: Float[Array, "b v"],
+    key: Key[Array, ""],
+    *,
+    temperature: float,
+    top_k: int | None = None,
+) -> Int[Array, "b"]:
+    """Return the next token of every row.
+
+    A token is drawn with probability softmax(logits / temperature), among the `top_k`
+    largest logits: exactly so many, of equal ones those with the lower index. No
+    temperature overflows. At 0, and below 1.2e-38, the largest logit is taken, of
+    equal ones that with the lowest index.
+
+    Args:
+        logits: finite; a masked token may have -inf.
+        key: of the draw; the noise of a token is the same whatever the other options.
+        temperature: 0 or more, finite.
+        top_k: None: all tokens.
+    """
+    if temperature < LEAST_TEMPERATURE:
+        return jnp.argmax(logits, axis=-1)
+    # The largest of logits / temperature + noise is such a draw. Scaled by whatever
+    # keeps both terms small, it is the same one.
+    below = logits - jnp.max(logits, axis=-1, keepdims=True)
+    noise = jax.random.gumbel(key, logits.shape, logits.dtype)
+    if temperature <= 1:
+        score = below + temperature * noise
+    else:
+        score = below / min(temperature, _MOST_TEMPERATURE) + noise
+    if top_k is not None and top_k < logits.shape[-1]:
+        _, kept = jax.lax.top_k(logits, top_k)
+        rows = jnp.arange(logits.shape[0])[:, None]
+        mask = jnp.zeros(logits.shape, bool).at[rows, kept].set(True)
+        score = jnp.where(mask, score, -jnp.inf)
+    return jnp.argmax(score, axis=-1)

@@ -3,12 +3,15 @@
 import math
 import unicodedata
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from ..data import TaskConfig
 from ..models.language_model import LanguageModelConfig
 
 Schedule = Literal["constant", "cosine", "linear", "wsd"]
+
+# The range of float32, whose smaller numbers are taken for 0.
+_TINY, _LARGE = 1.2e-38, 3.4e38
 
 LONGEST_NAME = 200
 """Bytes of a run's name: file systems take 255, and temporary names are longer."""
@@ -29,7 +32,9 @@ class OptimizerConfig:
     final_fraction: float = 0.0
     """Learning rate at the last step, as a share of the peak."""
     beta1: float = 0.9
+    """Of the mean of the gradients; below 1."""
     beta2: float = 0.95
+    """Of the mean of their squares; below 1."""
     epsilon: float = 1e-8
     weight_decay: float = 0.1
     clip_norm: float | None = 1.0
@@ -38,14 +43,25 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         _positive("learning_rate", self.learning_rate)
         _positive("epsilon", self.epsilon)
-        _count("warmup_steps", self.warmup_steps, 0)
         _not_negative("weight_decay", self.weight_decay)
-        _share("beta1", self.beta1)
-        _share("beta2", self.beta2)
-        _share("decay_fraction", self.decay_fraction)
-        _share("final_fraction", self.final_fraction)
         if self.clip_norm is not None:
             _positive("clip_norm", self.clip_norm)
+        for name in ("learning_rate", "epsilon", "weight_decay", "clip_norm"):
+            _float32(name, getattr(self, name))
+        if self.schedule not in get_args(Schedule):
+            raise ValueError(
+                f"schedule is {self.schedule!r}; choose one of "
+                f"{', '.join(get_args(Schedule))}"
+            )
+        _count("warmup_steps", self.warmup_steps, 0)
+        if self.warmup_steps >= 2**31:
+            raise ValueError(
+                f"warmup_steps is {self.warmup_steps}; give a number below 2^31"
+            )
+        _decay("beta1", self.beta1)
+        _decay("beta2", self.beta2)
+        _share("decay_fraction", self.decay_fraction)
+        _share("final_fraction", self.final_fraction)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +191,21 @@ def _share(name: str, value: float) -> None:
         raise ValueError(f"{name} is {value!r}; give a number from 0 to 1")
 
 
+def _decay(name: str, value: float) -> None:
+    """Refuse a beta of 1, also after rounding: the bias correction divides by 0."""
+    if not _is_number(value) or not 0 <= value <= 0.9999999:
+        raise ValueError(f"{name} is {value!r}; give a number from 0 to 0.9999999")
+
+
+def _float32(name: str, value: float | None) -> None:
+    """Refuse what becomes 0 or infinite where the optimizer computes."""
+    if value and not _TINY <= value <= _LARGE:
+        raise ValueError(
+            f"{name} is {value!r}, which float32 cannot hold; give a number from "
+            f"{_TINY} to {_LARGE}"
+        )
+
+
 def _count(name: str, value: int, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name} is {value!r}; give a whole number, {least} or more")
@@ -182,4 +213,4 @@ def _count(name: str, value: int, least: int) -> None:
 
 def _is_number(value: object) -> bool:
     """Also where a file of one's own assigns something else."""
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))

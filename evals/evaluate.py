@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from ..configs.errors import NonFiniteError
 from ..data import TaskConfig
 from ..data.pipeline import Pipeline
-from ..data.task import Split, setting_of
+from ..data.task import DataError, Split, setting_of
 from .perplexity import perplexity
 from .recall import Row, recall
 from .score import Model, score
@@ -18,11 +21,22 @@ class Evaluation:
         accuracy: share of targets that are the most probable token.
         loss: nats a target.
         rows: the same by setting: objects with `setting`, `metric`, `value`, `count`.
+
+    Raises:
+        NonFiniteError: a number is not finite.
     """
 
     accuracy: float
     loss: float
     rows: list[Row]
+
+    def __post_init__(self) -> None:
+        values = [row["value"] for row in self.rows]
+        if not np.all(np.isfinite(np.array([self.accuracy, self.loss, *values], float))):
+            raise NonFiniteError(
+                "the loss of the evaluation is not finite: the model has diverged; "
+                "take an earlier checkpoint, or train again with a lower learning_rate"
+            )
 
     def value(self, metric: str, **setting: object) -> float:
         """The number of one setting.
@@ -63,14 +77,13 @@ def evaluate(
 
     Raises:
         ValueError: a number is below 1.
-        DataError: the data is not there.
+        DataError: the data is not there, or its rows ask for nothing.
+        NonFiniteError: a number is not finite.
     """
-    if examples < 1:
-        raise ValueError(f"examples is {examples}; give a number above 0")
-    rows_there = min(examples, len(task_config.build(split)))
-    size = min(batch_size, rows_there)
-    with Pipeline(task_config, split, size, num_rows=rows_there) as batches:
+    with _batches(task_config, split, examples, batch_size) as batches:
         scores = score(model, batches)
+    if not np.any(scores.weights > 0):
+        raise _nothing_asked(min(len(scores.weights), examples), split)
     if task_config.chance is None:
         rows = perplexity(scores, length=task_config.length)
     else:
@@ -78,6 +91,47 @@ def evaluate(
         rows = recall(scores, [setting_of(task_config, i) for i in indices])
     return Evaluation(
         accuracy=scores.mean(scores.correct), loss=scores.mean(scores.nats), rows=rows
+    )
+
+
+def check_targets(
+    task_config: TaskConfig, *, split: Split, examples: int, batch_size: int
+) -> None:
+    """Refuse rows that `evaluate` could not measure; stops at the first target.
+
+    Raises:
+        ValueError: a number is below 1.
+        DataError: the data is not there, or its rows ask for nothing.
+    """
+    seen = 0
+    with _batches(task_config, split, examples, batch_size, prefetch=0) as batches:
+        for batch in batches:
+            if np.any(batch.target_weights > 0):
+                return
+            seen += len(batch.target_weights)
+    raise _nothing_asked(min(seen, examples), split)
+
+
+def _batches(
+    task_config: TaskConfig,
+    split: Split,
+    examples: int,
+    batch_size: int,
+    *,
+    prefetch: int = 2,
+) -> Pipeline:
+    """The first `examples` rows of the split, or the epoch where it has fewer."""
+    if examples < 1:
+        raise ValueError(f"examples is {examples}; give a number above 0")
+    rows = min(examples, len(task_config.build(split)))
+    size = min(batch_size, rows)
+    return Pipeline(task_config, split, size, num_rows=rows, prefetch=prefetch)
+
+
+def _nothing_asked(rows: int, split: Split) -> DataError:
+    return DataError(
+        f"the first {rows} rows of the {split} split ask for nothing; read more rows, "
+        "or give the split more data"
     )
 
 

@@ -20,7 +20,7 @@ from .repeat import (
     task_label,
 )
 from .set_disjointness import SetDisjointnessConfig
-from .task import SPLITS, Split, Task, setting_of
+from .task import SPLITS, Split, Task, has_split, setting_of
 from .text import FolderConfig, TextConfig
 from .tfds import TfdsConfig
 
@@ -141,6 +141,10 @@ class PrefixConfig:
     def setting(self, index: int) -> dict[str, float]:
         """What row `index` is measured under."""
         return setting_of(self.task, index)
+
+    def has_split(self, split: Split) -> bool:
+        """Whether the task has this split."""
+        return has_split(self.task, split)
 
     def repeated(self, times: int, question: bool) -> "PrefixConfig":
         """The same, its task's rows read `times` times."""

@@ -50,7 +50,7 @@ class Config(Protocol):
         chance: accuracy without any memory; `None` where there is no such number.
 
     A task whose rows are not all of one kind also has a method `setting`, which
-    `setting_of` asks.
+    `setting_of` asks. One that may lack a split has a method `has_split`.
     """
 
     task_name: ClassVar[str]
@@ -82,6 +82,15 @@ def setting_of(config: Config, index: int) -> dict[str, float]:
     """What row `index` is measured under: its length, and what the task adds."""
     own = getattr(config, "setting", None)
     return {"length": config.length} if own is None else own(index)
+
+
+def has_split(config: Config, split: Split) -> bool:
+    """Whether the config wants data in this split; a share of 0 says no.
+
+    A task that can do without a split has a method `has_split` that says so.
+    """
+    own = getattr(config, "has_split", None)
+    return True if own is None else own(split)
 
 
 def fingerprint(config: Config) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 from ..configs.errors import NonFiniteError
 from ..data import TaskConfig
 from ..data.pipeline import Pipeline
-from ..data.task import DataError, Split, setting_of
+from ..data.task import DataError, Split, Task, setting_of
 from .perplexity import perplexity
 from .recall import Row, recall
 from .score import Model, score
@@ -80,10 +80,12 @@ def evaluate(
         DataError: the data is not there, or its rows ask for nothing.
         NonFiniteError: a number is not finite.
     """
-    with _batches(task_config, split, examples, batch_size) as batches:
+    rows_there = _rows_read(task_config.build(split), examples)
+    size = min(batch_size, rows_there)
+    with Pipeline(task_config, split, size, num_rows=rows_there) as batches:
         scores = score(model, batches)
     if not np.any(scores.weights > 0):
-        raise _nothing_asked(min(len(scores.weights), examples), split)
+        raise _nothing_asked(rows_there, split)
     if task_config.chance is None:
         rows = perplexity(scores, length=task_config.length)
     else:
@@ -103,29 +105,20 @@ def check_targets(
         ValueError: a number is below 1.
         DataError: the data is not there, or its rows ask for nothing.
     """
-    seen = 0
-    with _batches(task_config, split, examples, batch_size, prefetch=0) as batches:
-        for batch in batches:
-            if np.any(batch.target_weights > 0):
-                return
-            seen += len(batch.target_weights)
-    raise _nothing_asked(min(seen, examples), split)
+    task = task_config.build(split)
+    rows = _rows_read(task, examples)
+    for first in range(0, rows, batch_size):
+        indices = np.arange(first, min(first + batch_size, rows))
+        if np.any(task.examples(indices).target_weights > 0):
+            return
+    raise _nothing_asked(rows, split)
 
 
-def _batches(
-    task_config: TaskConfig,
-    split: Split,
-    examples: int,
-    batch_size: int,
-    *,
-    prefetch: int = 2,
-) -> Pipeline:
-    """The first `examples` rows of the split, or the epoch where it has fewer."""
+def _rows_read(task: Task, examples: int) -> int:
+    """Rows that an evaluation reads: no more than an epoch has."""
     if examples < 1:
         raise ValueError(f"examples is {examples}; give a number above 0")
-    rows = min(examples, len(task_config.build(split)))
-    size = min(batch_size, rows)
-    return Pipeline(task_config, split, size, num_rows=rows, prefetch=prefetch)
+    return min(examples, len(task))
 
 
 def _nothing_asked(rows: int, split: Split) -> DataError:

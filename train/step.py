@@ -59,8 +59,9 @@ def make_step(
     """A jitted `step(state, batch) -> (state, metrics)`; `state` is consumed.
 
     The metrics are `loss`, `cross_entropy`, `accuracy`, `grad_norm`, `learning_rate`
-    and, as `metric/<path>`, what the layers report. A step whose loss or gradient is
-    not finite leaves the state as it was, but for `step` and `failed_step`.
+    and, as `metric/<path>`, what the layers report. A step whose loss, gradient or new
+    parameters are not finite leaves the state as it was, but for `step` and
+    `failed_step`.
     """
 
     def step(
@@ -82,7 +83,9 @@ def make_step(
         norm = optax.tree.norm(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
+        # Parameters whose squares overflow have exploded too.
+        size = optax.tree.norm(params)
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm) & jnp.isfinite(size)
         going = finite & (state.failed_step < 0)
         params, rest, opt_state = jax.tree.map(
             lambda new, old: jnp.where(going, new, old),

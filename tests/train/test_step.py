@@ -148,6 +148,20 @@ def test_a_step_that_is_not_finite_changes_nothing(small, program):
         jax.tree.map(np.testing.assert_array_equal, before, after)
 
 
+def test_an_update_that_is_not_finite_changes_nothing(small):
+    """Loss and gradient of the step are finite; what it would lead to is not."""
+    config = small(optimizer=OptimizerConfig(learning_rate=1e38, warmup_steps=0))
+    program = make_program(config, make_mesh(config.mesh))
+    losses, state, metrics = run_steps(program, config, 1)
+    assert np.isfinite(losses[0]) and np.isfinite(metrics["grad_norm"])
+    assert int(state.failed_step) == 1
+    with jax.set_mesh(program.mesh):
+        fresh = program.init()
+    for part in ("params", "opt_state"):
+        before, after = getattr(fresh, part), getattr(state, part)
+        jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
 def test_the_step_is_compiled_once(small, program, reference):
     run_steps(program, small(), 3)
     assert program.step.compiled._cache_size() == 1

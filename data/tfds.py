@@ -112,6 +112,7 @@ def build_folder_dataset(
     """
     import tensorflow_datasets as tfds
 
+    corpus.check_shares(validation, test)
     documents: dict[str, dict[str, Path]] = {}
     for name, file in corpus.files(path, pattern):
         split = corpus.split_of(name, validation, test)

@@ -80,7 +80,8 @@ def evaluate(
         DataError: the data is not there, or its rows ask for nothing.
         NonFiniteError: a number is not finite.
     """
-    rows_there = _rows_read(task_config.build(split), examples)
+    task = task_config.build(split)
+    rows_there = _rows_read(task, examples)
     size = min(batch_size, rows_there)
     with Pipeline(task_config, split, size, num_rows=rows_there) as batches:
         scores = score(model, batches)

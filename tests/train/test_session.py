@@ -9,6 +9,7 @@ import pytest
 from memzoo.configs.errors import NonFiniteError
 from memzoo.configs.experiment import MeshConfig, OptimizerConfig
 from memzoo.data.pipeline import Pipeline
+from memzoo.data.task import DataError
 from memzoo.evals.evaluate import Evaluation
 from memzoo.train.checkpoint import saved_steps
 from memzoo.train.metrics import read_lines
@@ -137,6 +138,36 @@ def test_an_evaluation_that_is_not_finite_stops_the_run(
     assert record(tmp_path / "run")["status"] == "failed"
     lines = (tmp_path / "run" / "evaluations.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [5, 10]
+
+
+def test_the_last_step_is_saved_before_it_is_measured(
+    small, tmp_path, quick_train, record, content, unbroken
+):
+    """An evaluation that fails loses nothing, is recorded, and is done again."""
+
+    def evaluator(*args, **kwargs):
+        raise DataError("the validation split is gone")
+
+    with pytest.raises(DataError, match="is gone"):
+        quick_train(small(), tmp_path / "run", evaluator=evaluator)
+    assert saved_steps(tmp_path / "run" / "checkpoints") == [10, 20]
+    assert record(tmp_path / "run")["status"] == "failed"
+    result = quick_train(small(), tmp_path / "run")
+    assert result.evaluation["step"] == 20
+    assert content(tmp_path / "run") == content(unbroken)
+    assert record(tmp_path / "run")["status"] == "done"
+
+
+def test_what_was_due_when_it_stopped_is_measured_when_it_goes_on(
+    small, tmp_path, quick_train, send
+):
+    config = small(evaluate_every=5)
+    stopped = quick_train(config, tmp_path / "run", on_log=send(signal.SIGTERM, 10))
+    assert (stopped.status, stopped.evaluation["step"]) == ("preempted", 5)
+    for _ in range(2):
+        quick_train(config, tmp_path / "run")
+        lines = read_lines(tmp_path / "run" / "evaluations.jsonl")
+        assert [line["step"] for line in lines] == [5, 10, 15, 20]
 
 
 def spoil(monkeypatch, at_batch):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from ..data import TaskConfig
+from ..data.task import has_split
 from ..models.language_model import LanguageModelConfig
 
 Schedule = Literal["constant", "cosine", "linear", "wsd"]
@@ -110,7 +111,8 @@ class ExperimentConfig:
     keep_checkpoints: int = 2
     """Newest checkpoints that are kept."""
     evaluate_every: int = 0
-    """Optimizer steps between evaluations; 0: at the end only."""
+    """Optimizer steps between evaluations; 0: at the end only. A task without a
+    validation split is never evaluated."""
     evaluation_examples: int = 512
     """Rows of the validation split that an evaluation reads."""
     stop_at_accuracy: float | None = None
@@ -147,6 +149,11 @@ class ExperimentConfig:
                 raise ValueError(
                     f"stop_at_accuracy {self.stop_at_accuracy} is never looked at: "
                     "evaluate_every is 0; set it to some number of steps"
+                )
+            if not has_split(self.task, "validation"):
+                raise ValueError(
+                    f"stop_at_accuracy {self.stop_at_accuracy} is never looked at: "
+                    "the task has no validation split; give it a share"
                 )
         if self.task.vocab_size > self.model.vocab_size:
             raise ValueError(

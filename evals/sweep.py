@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def recall(
             rows, asked = _train_one(config, job, train, announcer.step, command)
             further = []
             if config.task in _FURTHER and rows[0]["checkpoint_step"]:
-                further = _FURTHER[config.task](config, job, load)
+                further = _read_further(config, job, load, rows)
             write_results(config.directory / job.place / OUTCOME, rows + further)
             announcer.end(job.label, rows, time.monotonic() - began)
             if asked is not None and (more or job is not missing[-1]):
@@ -153,8 +154,7 @@ def collect(
         rows += own
         lines = read_lines(config.directory / place.parent / EVALUATIONS)
         for row in own:
-            read_after = {"depth", "split"} & set(row["setting"])
-            if row["metric"] == "accuracy" and not read_after:
+            if row["metric"] == "accuracy" and not _read_later(row):
                 key = curve_key(row["layer"], row["setting"])
                 curves.setdefault(key, []).append(_curve(row, lines))
     return rows, curves
@@ -225,28 +225,34 @@ def _steps_rows(
 def _read_lengths(config: RecallConfig, job: Job, load: Load) -> list[ResultRow]:
     """Rows of a trained model at every length, on the test split."""
     loaded = load(config.directory / job.place)
-    rows = by_length(
-        loaded.model,
-        loaded.config,
-        config.lengths,
-        split="test",
-        examples=config.length_examples,
-        step=loaded.step,
-        depths=config.depths,
-    )
+    rows: list[ResultRow] = []
+    for length in config.lengths:
+        with suppress(NonFiniteError):
+            rows += by_length(
+                loaded.model,
+                loaded.config,
+                (length,),
+                split="test",
+                examples=config.length_examples,
+                step=loaded.step,
+                depths=config.depths,
+            )
     return _of_job(rows, job)
 
 
 def _read_sizes(config: RecallConfig, job: Job, load: Load) -> list[ResultRow]:
     """Rows of a trained model on sets of every size, on the test split."""
     loaded = load(config.directory / job.place)
-    rows = by_sizes(
-        loaded.model,
-        loaded.config,
-        config.read_sizes,
-        examples=config.size_examples,
-        step=loaded.step,
-    )
+    rows: list[ResultRow] = []
+    for size in config.read_sizes:
+        with suppress(NonFiniteError):
+            rows += by_sizes(
+                loaded.model,
+                loaded.config,
+                (size,),
+                examples=config.size_examples,
+                step=loaded.step,
+            )
     return _of_job(rows, job)
 
 
@@ -291,6 +297,31 @@ _FURTHER = {
     "needle": _read_lengths,
     "set_disjointness": _read_sizes,
 }
+
+
+def _read_further(
+    config: RecallConfig, job: Job, load: Load, rows: list[ResultRow]
+) -> list[ResultRow]:
+    """Rows of what a trained model reads later; where it diverges it recalls nothing.
+
+    Args:
+        rows: of the training.
+    """
+    further: list[ResultRow] = []
+    with suppress(NonFiniteError):
+        further = _FURTHER[config.task](config, job, load)
+    measured = [row["setting"] for row in rows + further]
+    failed = _failed_rows(config, config.experiment(job), job)
+    return further + [
+        row
+        for row in failed
+        if _read_later(row) and row["setting"] not in measured
+    ]
+
+
+def _read_later(row: ResultRow) -> bool:
+    """Whether the row was measured when training had ended, not during it."""
+    return bool({"depth", "split"} & set(row["setting"]))
 
 
 def _failed_rows(

@@ -1,6 +1,7 @@
 """What a run reports: metrics.jsonl, evaluations.jsonl, TensorBoard events, timings."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class RunLog:
         if not writes:
             return
         for name, lines in kept.items():
-            text = "".join(json.dumps(line) + "\n" for line in lines)
+            text = "".join(_json(line) + "\n" for line in lines)
             replace_text(run_dir / name, text)
         with explained(run_dir / EVENTS):
             self._events = EventFile(run_dir / EVENTS, restored_step)
@@ -77,7 +78,7 @@ class RunLog:
         path = self._run_dir / name
         with explained(path):
             with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(_json(line) + "\n")
             means = {
                 f"{group}/{key}": float(np.mean(value))
                 for key, value in line.items()
@@ -147,10 +148,26 @@ def _parse(text: bytes) -> Any:
         return None
 
 
+def _json(line: Mapping[str, Any]) -> str:
+    """One line of JSON, which has no word for NaN and infinity: they become null."""
+    return json.dumps({name: _finite(value) for name, value in line.items()})
+
+
+def _finite(value: Any) -> Any:
+    """The value with None for every number in it that is not finite."""
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _is_evaluation(line: Mapping[str, Any]) -> bool:
     """A line that has what the run goes by."""
-    accuracy = line.get("accuracy")
-    return isinstance(accuracy, int | float) and isinstance(line.get("rows"), list)
+    numbers = (line.get("accuracy"), line.get("loss"))
+    return isinstance(line.get("rows"), list) and all(
+        isinstance(number, int | float) and math.isfinite(number) for number in numbers
+    )
 
 
 def _is_numeric(value: Any) -> bool:

@@ -6,6 +6,7 @@ import pytest
 
 from memzoo.configs.experiment import ExperimentConfig, MeshConfig, OptimizerConfig
 from memzoo.data.mqar import MqarConfig
+from memzoo.data.text import FolderConfig
 from memzoo.models.block import Group
 from memzoo.models.language_model import LanguageModelConfig
 from memzoo.models.linear_attention import LinearAttentionConfig
@@ -69,6 +70,17 @@ def test_the_rest_of_an_experiment():
     ):
         experiment(stop_at_accuracy=0.9)
     assert experiment(stop_at_accuracy=0.9, evaluate_every=5).stop_at_accuracy == 0.9
+
+
+def test_an_accuracy_without_a_validation_split_is_refused():
+    task = FolderConfig(path="x", validation=0.0)
+    model = dataclasses.replace(MODEL, vocab_size=task.vocab_size)
+    fields = {"task": task, "model": model, "evaluate_every": 5}
+    with pytest.raises(
+        ValueError, match=r"stop_at_accuracy 0.9 is never .*: the task has no validat"
+    ):
+        experiment(stop_at_accuracy=0.9, **fields)
+    assert experiment(**fields).stop_at_accuracy is None
 
 
 @pytest.mark.parametrize("name", ["learning_rate", "epsilon", "clip_norm"])

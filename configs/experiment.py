@@ -101,7 +101,8 @@ class ExperimentConfig:
     batch_size: int = 64
     """Rows of a global batch, accumulated ones included."""
     gradient_accumulation: int = 1
-    """Slices a batch is computed in, one after the other; results do not change."""
+    """Slices a batch is computed in, one after the other; results do not change, but
+    for what router_noise draws. Slices of a mixture are read forward once more."""
     seed: int = 0
     """Of the parameters; the task has a seed of its own."""
     log_every: int = 10

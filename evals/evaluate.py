@@ -31,8 +31,8 @@ class Evaluation:
     rows: list[Row]
 
     def __post_init__(self) -> None:
-        values = [row["value"] for row in self.rows]
-        if not np.all(np.isfinite(np.array([self.accuracy, self.loss, *values], float))):
+        values = [self.accuracy, self.loss, *(row["value"] for row in self.rows)]
+        if not np.all(np.isfinite(np.array(values, float))):
             raise NonFiniteError(
                 "the loss of the evaluation is not finite: the model has diverged; "
                 "take an earlier checkpoint, or train again with a lower learning_rate"

@@ -91,7 +91,7 @@ class Session:
         """The run is done, or was stopped and saved.
 
         Raises:
-            NonFiniteError: a loss, a gradient, an update or an evaluation is not finite.
+            NonFiniteError: a loss, gradient, update or evaluation is not finite.
             SaveError: something could not be written.
         """
         try:

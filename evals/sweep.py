@@ -313,9 +313,7 @@ def _read_further(
     measured = [row["setting"] for row in rows + further]
     failed = _failed_rows(config, config.experiment(job), job)
     return further + [
-        row
-        for row in failed
-        if _read_later(row) and row["setting"] not in measured
+        row for row in failed if _read_later(row) and row["setting"] not in measured
     ]
 
 

@@ -57,7 +57,7 @@ def test_the_length_that_is_not_finite_is_named(bigram):
     table = np.zeros((64, 64), np.float32)
     table[:, 40] = np.nan
     experiment = PAIRS.experiment(PAIRS.jobs()[0])
-    with pytest.raises(NonFiniteError, match="^rows of 16 tokens: the loss of the ev"):
+    with pytest.raises(NonFiniteError, match=r"^rows of 16 tokens: the loss of the ev"):
         read(bigram(table), experiment, (16, 32))
 
 

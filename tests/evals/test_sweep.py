@@ -5,7 +5,6 @@ import json
 import signal
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from flax import nnx
 
@@ -179,13 +178,6 @@ def test_a_training_that_diverges_counts_as_nothing_recalled(small):
     ]
     values = [row["value"] for row in rows if row["metric"] == "accuracy"]
     assert values == [0.0, 0.35, 0.35, 0.35]
-
-
-def test_a_sweep_of_which_every_training_diverges_is_reported(small):
-    fields = {"layers": ("attention",), "learning_rates": (1e-2,), "seeds": (0,)}
-    config = dataclasses.replace(small, num_pairs=(2,), **fields)
-    report = recall(config, progress=False, train=Loop(diverge=1), command=["x"])
-    assert "attention" in report.read_text()
 
 
 def test_a_mixture_is_reported_by_setting(small):
@@ -362,25 +354,6 @@ def test_a_needle_training_that_diverges_counts_as_nothing_found(needles, bigram
     assert {row["value"] for row in rows if row["metric"] != "diverged"} == {0.0}
     assert len(rows) == 3 * (1 + 2 * 2)
     assert len(load.asked) == 3
-
-
-def test_a_model_that_diverges_on_long_rows_finds_nothing_there(needles, bigram):
-    class Short(type(bigram(32))):
-        """Is not finite beyond 40 tokens."""
-
-        def __call__(self, tokens, state, info=None):
-            hidden, state = super().__call__(tokens, state, info)
-            return hidden + (np.nan if tokens.shape[1] > 40 else 0.0), state
-
-    config = dataclasses.replace(needles, layers=needles.layers[:1])
-    load = Loaded(config, Short(np.eye(32, dtype=np.float32)))
-    recall(config, progress=False, train=Loop(), load=load, command=["x"])
-    rows = read_results(config.directory / config.jobs()[0].place / "outcome.json")
-    found = {(r["setting"]["length"], r["metric"]): r["value"] for r in rows}
-    assert (32, "diverged") not in found and found[48, "diverged"] == 1.0
-    assert found[48, "accuracy"] == 0.0 and found[32, "loss"] > 0
-    settings = [r["setting"] for r in rows if r["metric"] == "accuracy"]
-    assert len(settings) == 1 + 2 * 2
 
 
 def test_another_sweep_in_the_folder_is_refused(small):

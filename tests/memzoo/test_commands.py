@@ -2,7 +2,6 @@
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
 from jax.errors import JaxRuntimeError
@@ -10,7 +9,6 @@ from jax.errors import JaxRuntimeError
 from memzoo import commands
 from memzoo.__main__ import main
 from memzoo.data import corpus
-from memzoo.train.session import TrainResult
 from memzoo.train.writing import SaveError
 
 EXPERIMENT = """
@@ -127,25 +125,6 @@ def test_one_line_says_how_it_went(call, trained):
     first, second = out.splitlines()
     assert first.startswith("runs/tiny: done at step ") and "accuracy 0." in first
     assert second == "look closer: memzoo eval runs/tiny"
-
-
-def test_a_run_that_was_not_evaluated_is_not_sent_to_eval(capsys):
-    result = TrainResult(step=4, status="done", evaluation=None)
-    commands._say_result(result, Path("runs/tiny"), False)
-    said = capsys.readouterr().out.splitlines()
-    assert said == [
-        "runs/tiny: done at step 4",
-        "not evaluated: the task has no validation split",
-    ]
-
-
-def test_betas_of_1_are_refused(call):
-    words = ["train", "tiny_experiment.py", "--optimizer.beta2", "1.0"]
-    code, out, err = call(*words)
-    assert (code, out) == (2, "")
-    assert err == (
-        "memzoo: optimizer: beta2 is 1.0; give a number from 0 to 0.9999999\n"
-    )
 
 
 def test_eval(call, trained):

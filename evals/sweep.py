@@ -302,7 +302,7 @@ _FURTHER = {
 def _read_further(
     config: RecallConfig, job: Job, load: Load, rows: list[ResultRow]
 ) -> list[ResultRow]:
-    """Rows of what a trained model reads later; where it diverges it recalls nothing.
+    """Rows of all that a trained model reads later; where it diverges, of no recall.
 
     Args:
         rows: of the training.

@@ -41,7 +41,7 @@ def _ratio(sums: tuple[Array, Array]) -> Array:
 
 
 def auxiliary_loss(parts: tuple[Auxiliary, ...]) -> Float[Array, ""]:
-    """All that layers add to the mean loss of the batch of which these are the sums."""
+    """Sum of what layers add to the mean loss of a batch, from the batch's sums."""
     return sum((part.value for part in parts), jnp.zeros((), jnp.float32))
 
 
@@ -52,7 +52,7 @@ class LossSums(NamedTuple):
         cross_entropy: sum of weight times nats.
         weight: sum of the target weights.
         correct: sum of the weights of targets with the largest logit.
-        parts: what the auxiliary losses of the layers are made of.
+        parts: auxiliary losses of the layers, as sums.
     """
 
     cross_entropy: Float[Array, ""]
@@ -62,7 +62,7 @@ class LossSums(NamedTuple):
 
     @property
     def auxiliary(self) -> Float[Array, ""]:
-        """What the layers add to the mean loss, already weighted."""
+        """Sum of what the layers add to the mean loss, already weighted."""
         return auxiliary_loss(self.parts)
 
     @property

@@ -1,4 +1,4 @@
-"""What a router adds to the loss of a batch: a function of sums over its tokens."""
+"""Loss that a router adds to that of a batch: a function of sums over its tokens."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -35,7 +35,7 @@ class RoutingSums(NamedTuple):
 
 @dataclass(frozen=True)
 class RoutingLoss:
-    """What a layer adds to the loss of a batch, from the sums over its tokens."""
+    """Loss that one layer adds, from the sums over the tokens of a batch."""
 
     balance_scale: float
     z_scale: float

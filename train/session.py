@@ -195,7 +195,7 @@ class Session:
             raise self._not_finite(said, failed - 1)
 
     def _not_finite(self, said: str, suspect: int) -> NonFiniteError:
-        """What happened, and the last checkpoint that did not lead to it.
+        """Return the error that names the last checkpoint before what went wrong.
 
         Args:
             said: what is not finite, and when.

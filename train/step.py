@@ -235,7 +235,7 @@ def _over_slices(
 
 
 def _added(a: Array) -> Array:
-    """What the slices gave, added."""
+    """Sum over the slices."""
     return jnp.sum(a, axis=0)
 
 

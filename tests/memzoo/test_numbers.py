@@ -1,4 +1,4 @@
-"""What `memzoo train` says of numbers: those it refuses, and those it has not."""
+"""Numbers that `memzoo train` refuses, and those that it has not."""
 
 from pathlib import Path
 

@@ -10,7 +10,7 @@ class MemzooError(Exception):
 
 
 class NonFiniteError(MemzooError):
-    """The loss is no longer a number.
+    """A loss, a gradient, an update or an evaluation is not finite.
 
     Attributes:
         asked: the signal to stop that came before that was seen.

@@ -3,16 +3,17 @@
 import math
 import unicodedata
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from ..data import TaskConfig
+from ..data.task import has_split
 from ..models.language_model import LanguageModelConfig
 from .field_types import check_types
 
 Schedule = Literal["constant", "cosine", "linear", "wsd"]
 
-# The least normal and the largest float32, rounded to the inside.
-_LEAST, _MOST = 2e-38, 3e38
+# The range of float32, whose smaller numbers are taken for 0.
+_TINY, _LARGE = 1.2e-38, 3.4e38
 
 LONGEST_NAME = 200
 """Bytes of a run's name: file systems take 255, and temporary names are longer."""
@@ -33,7 +34,9 @@ class OptimizerConfig:
     final_fraction: float = 0.0
     """Learning rate at the last step, as a share of the peak."""
     beta1: float = 0.9
+    """Of the mean of the gradients; below 1."""
     beta2: float = 0.95
+    """Of the mean of their squares; below 1."""
     epsilon: float = 1e-8
     weight_decay: float = 0.1
     clip_norm: float | None = 1.0
@@ -42,14 +45,21 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         _positive("learning_rate", self.learning_rate)
         _positive("epsilon", self.epsilon)
-        _count("warmup_steps", self.warmup_steps, 0)
         _not_negative("weight_decay", self.weight_decay)
-        _share("beta1", self.beta1)
-        _share("beta2", self.beta2)
-        _share("decay_fraction", self.decay_fraction)
-        _share("final_fraction", self.final_fraction)
         if self.clip_norm is not None:
             _positive("clip_norm", self.clip_norm)
+        for name in ("learning_rate", "epsilon", "weight_decay", "clip_norm"):
+            _float32(name, getattr(self, name))
+        if self.schedule not in get_args(Schedule):
+            raise ValueError(
+                f"schedule is {self.schedule!r}; choose one of "
+                f"{', '.join(get_args(Schedule))}"
+            )
+        _count("warmup_steps", self.warmup_steps, 0)
+        _decay("beta1", self.beta1)
+        _decay("beta2", self.beta2)
+        _share("decay_fraction", self.decay_fraction)
+        _share("final_fraction", self.final_fraction)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +98,8 @@ class ExperimentConfig:
     batch_size: int = 64
     """Rows of a global batch, accumulated ones included."""
     gradient_accumulation: int = 1
-    """Slices a batch is computed in, one after the other; results do not change."""
+    """Slices a batch is computed in, one after the other; results do not change, but
+    for what router_noise draws. Slices of a mixture are read forward once more."""
     seed: int = 0
     """Of the parameters; the task has a seed of its own."""
     log_every: int = 10
@@ -98,7 +109,8 @@ class ExperimentConfig:
     keep_checkpoints: int = 2
     """Newest checkpoints that are kept."""
     evaluate_every: int = 0
-    """Optimizer steps between evaluations; 0: at the end only."""
+    """Optimizer steps between evaluations; 0: at the end only. A task without a
+    validation split is never evaluated."""
     evaluation_examples: int = 512
     """Rows of the validation split that an evaluation reads."""
     stop_at_accuracy: float | None = None
@@ -134,6 +146,12 @@ class ExperimentConfig:
                     "evaluate_every is 0; set it to some number of steps"
                 )
         check_types(self)
+        evaluates = has_split(self.task, "validation")
+        if self.stop_at_accuracy is not None and not evaluates:
+            raise ValueError(
+                f"stop_at_accuracy {self.stop_at_accuracy} is never looked at: the "
+                "task has no validation split; give it a share"
+            )
         if self.task.vocab_size > self.model.vocab_size:
             raise ValueError(
                 f"model.vocab_size {self.model.vocab_size} is smaller than the "
@@ -165,11 +183,6 @@ def check_name(name: object) -> None:
 def _positive(name: str, value: float) -> None:
     if not _is_number(value) or not value > 0:
         raise ValueError(f"{name} is {value!r}; give a number above 0")
-    if not _LEAST <= value <= _MOST:
-        raise ValueError(
-            f"{name} is {value!r}, which is no float32; give a number from "
-            f"{_LEAST:.0e} to {_MOST:.0e}"
-        )
 
 
 def _not_negative(name: str, value: float) -> None:
@@ -182,6 +195,21 @@ def _share(name: str, value: float) -> None:
         raise ValueError(f"{name} is {value!r}; give a number from 0 to 1")
 
 
+def _decay(name: str, value: float) -> None:
+    """Refuse a beta of 1, also after rounding: the bias correction divides by 0."""
+    if not _is_number(value) or not 0 <= value <= 0.9999999:
+        raise ValueError(f"{name} is {value!r}; give a number from 0 to 0.9999999")
+
+
+def _float32(name: str, value: float | None) -> None:
+    """Refuse what becomes 0 or infinite where the optimizer computes."""
+    if value and not _TINY <= value <= _LARGE:
+        raise ValueError(
+            f"{name} is {value!r}, which float32 cannot hold; give a number from "
+            f"{_TINY} to {_LARGE}"
+        )
+
+
 def _count(name: str, value: int, least: int, bits: int = 31) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name} is {value!r}; give a whole number, {least} or more")
@@ -191,4 +219,4 @@ def _count(name: str, value: int, least: int, bits: int = 31) -> None:
 
 def _is_number(value: object) -> bool:
     """Also where a file of one's own assigns something else."""
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import os
 import sysconfig
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +63,8 @@ class Library:
 
     Attributes:
         splits: a corpus for each split.
-        content: number of files, of bytes, and a digest of names and bytes.
+        content: number of files, of bytes, and a digest of names and bytes; `cut`
+            where the splits are parts of documents.
     """
 
     splits: Mapping[Split, Corpus]
@@ -91,6 +92,51 @@ def split_of(name: str, validation: float, test: float) -> Split:
     if place < validation:
         return "validation"
     return "test" if place < validation + test else "train"
+
+
+def check_shares(validation: float, test: float) -> None:
+    """Refuse shares that are no numbers from 0 on, or that leave nothing to training.
+
+    Raises:
+        ValueError: names both.
+    """
+    # Not by `min`, which passes over a NaN.
+    if not (validation >= 0 and test >= 0 and validation + test < 1):
+        raise ValueError(
+            f"validation is {validation} and test {test}; they are shares of the "
+            "files, from 0 on, which together stay below 1: training keeps some"
+        )
+
+
+def split_documents(
+    documents: Sequence[tuple[str, bytes]], validation: float, test: float
+) -> tuple[dict[Split, list[bytes]], bool]:
+    """Texts of every split, by name where names give training and validation some.
+
+    Few documents may leave one of the two without any. Then each document is cut: its
+    first bytes are for training, the next for validation, the last for the test split.
+
+    Args:
+        documents: names and texts.
+        validation: share of the validation split; 0: it stays empty.
+        test: share of the test split.
+
+    Returns:
+        The texts, and whether the documents were cut.
+    """
+    parts: dict[Split, list[bytes]] = {split: [] for split in SPLITS}
+    for name, text in documents:
+        parts[split_of(name, validation, test)].append(text)
+    if any(parts["train"]) and (validation == 0 or any(parts["validation"])):
+        return parts, False
+    pieces: dict[Split, list[bytes]] = {split: [] for split in SPLITS}
+    for _, text in documents:
+        first = round(len(text) * (1 - validation - test))
+        second = round(len(text) * (1 - test))
+        pieces["train"].append(text[:first])
+        pieces["validation"].append(text[first:second])
+        pieces["test"].append(text[second:])
+    return pieces, True
 
 
 def standard_library(max_bytes: int | None = None) -> Library:
@@ -196,8 +242,6 @@ def _read(
 ) -> Library:
     """The files' documents; read again when size or time of a file has changed."""
     documents = list(read(files, text_field, max_bytes))
-    parts: dict[Split, list[bytes]] = {split: [] for split in SPLITS}
-    for name, text in documents:
-        parts[split_of(name, validation, test)].append(text)
+    parts, cut = split_documents(documents, validation, test)
     splits: dict[Split, Corpus] = {s: Corpus.of(part) for s, part in parts.items()}
-    return Library(splits, digest(documents))
+    return Library(splits, digest(documents) | ({"cut": "bytes"} if cut else {}))

@@ -20,7 +20,7 @@ from .repeat import (
     task_label,
 )
 from .set_disjointness import SetDisjointnessConfig
-from .task import SPLITS, Setting, Split, Task, kinds_of
+from .task import SPLITS, Setting, Split, Task, has_split, kinds_of
 from .text import FolderConfig, TextConfig
 from .tfds import TfdsConfig
 
@@ -142,6 +142,10 @@ class PrefixConfig:
     def kinds(self) -> tuple[Setting, ...]:
         """Settings of the task."""
         return kinds_of(self.task)
+
+    def has_split(self, split: Split) -> bool:
+        """Whether the task has this split."""
+        return has_split(self.task, split)
 
     def repeated(self, times: int, question: bool) -> "PrefixConfig":
         """The same, its task's rows read `times` times."""

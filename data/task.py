@@ -61,7 +61,7 @@ class Config(Protocol):
         chance: accuracy without any memory; `None` where there is no such number.
 
     A task whose rows are measured under more than their length also has a property
-    `kinds`, which `kinds_of` reads.
+    `kinds`, which `kinds_of` reads. One that may lack a split has a method `has_split`.
     """
 
     task_name: ClassVar[str]
@@ -97,6 +97,15 @@ def kinds_of(config: Config) -> tuple[Setting, ...]:
     """
     kinds: tuple[Setting, ...] | None = getattr(config, "kinds", None)
     return ({"length": config.length},) if kinds is None else kinds
+
+
+def has_split(config: Config, split: Split) -> bool:
+    """Whether the config wants data in this split; a share of 0 says no.
+
+    A task that can do without a split has a method `has_split` that says so.
+    """
+    own = getattr(config, "has_split", None)
+    return True if own is None else own(split)
 
 
 def fingerprint(config: Config) -> dict[str, Any]:

@@ -93,7 +93,9 @@ class FolderConfig(BytesConfig):
     Attributes:
         path: the folder. Its place does not count as data, its files do.
         pattern: which files, as a glob pattern; `**` is any number of folders.
-        validation: share of the files in the validation split, chosen by name.
+        validation: share of the files in the validation split, chosen by name; 0: there
+            is none, and no evaluation. Where that leaves training or validation without
+            a file, as with a single one, every file is cut by these shares instead.
         test: share of the files in the test split.
         text_field: field of the JSON objects that holds the text. The texts count as
             data, the name of the field does not.
@@ -113,11 +115,11 @@ class FolderConfig(BytesConfig):
         if not self.path:
             raise ValueError("path is empty; set it to a folder of text files")
         check_pattern(self.pattern)
-        if min(self.validation, self.test) < 0 or self.validation + self.test >= 1:
-            raise ValueError(
-                f"validation is {self.validation} and test {self.test}; they are "
-                "shares of the files, and training must keep some"
-            )
+        corpus.check_shares(self.validation, self.test)
+
+    def has_split(self, split: Split) -> bool:
+        """Whether the split's share is above 0."""
+        return split == "train" or getattr(self, split) > 0
 
     def build(self, split: Split) -> "PackedText":
         """One split of the task.
@@ -149,8 +151,8 @@ class PackedText:
         """Raises DataError where the corpus has no document."""
         if len(corpus.starts) == 1:
             raise DataError(
-                f"the {split} split has no documents; give it more files, or a larger "
-                "share of them"
+                f"the {split} split has no documents; give the task more text, give "
+                "the split a larger share of it, or choose another split"
             )
         self.config = config
         self.corpus = corpus

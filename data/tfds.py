@@ -131,6 +131,7 @@ def build_folder_dataset(
     """
     import tensorflow_datasets as tfds
 
+    corpus.check_shares(validation, test)
     found = [File.at(*file) for file in corpus.files(path, pattern)]
 
     def documents() -> Iterator[tuple[Split, bytes, bytes]]:

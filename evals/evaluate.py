@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from ..configs.errors import NonFiniteError
 from ..data import TaskConfig
 from ..data.pipeline import Pipeline
-from ..data.task import Split
+from ..data.task import DataError, Split, Task
 from .perplexity import perplexity
 from .recall import Row, recall
 from .score import Model, score
@@ -18,11 +21,22 @@ class Evaluation:
         accuracy: share of targets that are the most probable token.
         loss: nats a target.
         rows: the same by setting: objects with `setting`, `metric`, `value`, `count`.
+
+    Raises:
+        NonFiniteError: a number is not finite.
     """
 
     accuracy: float
     loss: float
     rows: list[Row]
+
+    def __post_init__(self) -> None:
+        values = [self.accuracy, self.loss, *(row["value"] for row in self.rows)]
+        if not np.all(np.isfinite(np.array(values, float))):
+            raise NonFiniteError(
+                "the loss of the evaluation is not finite: the model has diverged; "
+                "take an earlier checkpoint, or train again with a lower learning_rate"
+            )
 
     def value(self, metric: str, **setting: object) -> float:
         """The number of one setting.
@@ -63,21 +77,54 @@ def evaluate(
 
     Raises:
         ValueError: a number is below 1.
-        DataError: the data is not there.
+        DataError: the data is not there, or its rows ask for nothing.
+        NonFiniteError: a number is not finite.
     """
-    if examples < 1:
-        raise ValueError(f"examples is {examples}; give a number above 0")
     task = task_config.build(split)
-    rows_there = min(examples, len(task))
+    rows_there = _rows_read(task, examples)
     size = min(batch_size, rows_there)
     with Pipeline(task_config, split, size, num_rows=rows_there) as batches:
         scores = score(model, batches)
+    if not np.any(scores.weights > 0):
+        raise _nothing_asked(rows_there, split)
     if task_config.chance is None:
         rows = perplexity(scores, length=task_config.length)
     else:
         rows = recall(scores, [task.setting(i) for i in range(rows_there)])
     return Evaluation(
         accuracy=scores.mean(scores.correct), loss=scores.mean(scores.nats), rows=rows
+    )
+
+
+def check_targets(
+    task_config: TaskConfig, *, split: Split, examples: int, batch_size: int
+) -> None:
+    """Refuse rows that `evaluate` could not measure; stops at the first target.
+
+    Raises:
+        ValueError: a number is below 1.
+        DataError: the data is not there, or its rows ask for nothing.
+    """
+    task = task_config.build(split)
+    rows = _rows_read(task, examples)
+    for first in range(0, rows, batch_size):
+        indices = np.arange(first, min(first + batch_size, rows))
+        if np.any(task.examples(indices).target_weights > 0):
+            return
+    raise _nothing_asked(rows, split)
+
+
+def _rows_read(task: Task, examples: int) -> int:
+    """Rows that an evaluation reads: no more than an epoch has."""
+    if examples < 1:
+        raise ValueError(f"examples is {examples}; give a number above 0")
+    return min(examples, len(task))
+
+
+def _nothing_asked(rows: int, split: Split) -> DataError:
+    return DataError(
+        f"the first {rows} rows of the {split} split ask for nothing; read more rows, "
+        "or give the split more data"
     )
 
 

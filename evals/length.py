@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from ..configs.errors import MemzooError
+from ..configs.errors import MemzooError, NonFiniteError
 from ..configs.experiment import ExperimentConfig
 from ..data import TaskConfig
 from ..data.needle import NeedleConfig
@@ -101,6 +101,7 @@ def by_length(
 
     Raises:
         MemzooError: the task has no rows of some length.
+        NonFiniteError: the model has no finite loss at some length.
     """
     there: list[ExperimentConfig] = []
     for length in lengths:
@@ -132,6 +133,7 @@ def by_sizes(
 
     Raises:
         MemzooError: the task has no sets, or none of some size.
+        NonFiniteError: the model has no finite loss at some size.
     """
     there = [at_sizes(experiment, (size,)) for size in sizes]
     return _said_test(_rows(model, there, "test", examples, step))
@@ -157,6 +159,9 @@ def by_readings(
         question: read the question again too.
         examples: rows.
         step: of the checkpoint.
+
+    Raises:
+        NonFiniteError: the model has no finite loss read so often.
     """
     there = [at_readings(experiment, n, question) for n in (1, *times)]
     return _said_test(_rows(model, there, "test", examples, step))
@@ -172,13 +177,17 @@ def _rows(
     """Rows of results.json, one experiment after the other."""
     rows: list[ResultRow] = []
     for there in experiments:
-        found = evaluate(
-            model,
-            there.task,
-            split=split,
-            examples=examples,
-            batch_size=max(1, min(examples, TOKENS_AT_ONCE // there.task.length)),
-        )
+        try:
+            found = evaluate(
+                model,
+                there.task,
+                split=split,
+                examples=examples,
+                batch_size=max(1, min(examples, TOKENS_AT_ONCE // there.task.length)),
+            )
+        except NonFiniteError as error:
+            said = f"rows of {there.task.length} tokens: {error}"
+            raise NonFiniteError(said) from error
         rows += result_rows(there, found.rows, step)
     return rows
 

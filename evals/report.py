@@ -322,7 +322,7 @@ def curve_sections(
         own = curves.get((cell.layer, cell.setting), ())
         if not own:
             continue
-        last = max(steps, *(curve.steps[-1] for curve in own if curve.steps))
+        last = max([steps, *(curve.steps[-1] for curve in own if curve.steps)])
         parts.append(
             figure(
                 figures.learning_curves(cell, own, numbers[cell.layer], last),

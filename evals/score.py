@@ -49,9 +49,15 @@ class Scores(NamedTuple):
     context: Int32[np.ndarray, "b n"]
 
     def mean(self, values: np.ndarray) -> float:
-        """Weighted mean of one number a target, summed in float64."""
+        """Weighted mean of one number a target, summed in float64.
+
+        It is not finite where a number that counts is not.
+        """
         weights = self.weights.astype(np.float64)
-        return float(np.sum(values * weights) / np.sum(weights))
+        # What counts for nothing may be anything.
+        values = np.where(weights == 0, 0, values)
+        with np.errstate(invalid="ignore"):
+            return float(np.sum(values * weights) / np.sum(weights))
 
 
 def score(model: Model, batches: Iterable[Batch]) -> Scores:

@@ -4,6 +4,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def recall(
             rows, asked = _train_one(config, job, train, announcer.step, command)
             further = []
             if config.task in _FURTHER and rows[0]["checkpoint_step"]:
-                further = _FURTHER[config.task](config, job, load)
+                further = _read_further(config, job, load, rows)
             lines = read_lines(config.directory / job.place / EVALUATIONS)
             files.save_outcome(job.place, rows + further, lines)
             announcer.end(job.label, rows, time.monotonic() - began)
@@ -149,8 +150,7 @@ def collect(
     for outcome in files.outcomes().values():
         rows += outcome.rows
         for row in outcome.rows:
-            read_after = {"depth", "split"} & set(row["setting"])
-            if row["metric"] == "accuracy" and not read_after:
+            if row["metric"] == "accuracy" and not _read_later(row):
                 key = curve_key(row["layer"], row["setting"])
                 curve = _curve(row, outcome.evaluations)
                 curves.setdefault(key, []).append(curve)
@@ -222,28 +222,34 @@ def _steps_rows(
 def _read_lengths(config: RecallConfig, job: Job, load: Load) -> list[ResultRow]:
     """Rows of a trained model at every length, on the test split."""
     loaded = load(config.directory / job.place)
-    rows = by_length(
-        loaded.model,
-        loaded.config,
-        config.lengths,
-        split="test",
-        examples=config.length_examples,
-        step=loaded.step,
-        depths=config.depths,
-    )
+    rows: list[ResultRow] = []
+    for length in config.lengths:
+        with suppress(NonFiniteError):
+            rows += by_length(
+                loaded.model,
+                loaded.config,
+                (length,),
+                split="test",
+                examples=config.length_examples,
+                step=loaded.step,
+                depths=config.depths,
+            )
     return _of_job(rows, job)
 
 
 def _read_sizes(config: RecallConfig, job: Job, load: Load) -> list[ResultRow]:
     """Rows of a trained model on sets of every size, on the test split."""
     loaded = load(config.directory / job.place)
-    rows = by_sizes(
-        loaded.model,
-        loaded.config,
-        config.read_sizes,
-        examples=config.size_examples,
-        step=loaded.step,
-    )
+    rows: list[ResultRow] = []
+    for size in config.read_sizes:
+        with suppress(NonFiniteError):
+            rows += by_sizes(
+                loaded.model,
+                loaded.config,
+                (size,),
+                examples=config.size_examples,
+                step=loaded.step,
+            )
     return _of_job(rows, job)
 
 
@@ -288,6 +294,29 @@ _FURTHER = {
     "needle": _read_lengths,
     "set_disjointness": _read_sizes,
 }
+
+
+def _read_further(
+    config: RecallConfig, job: Job, load: Load, rows: list[ResultRow]
+) -> list[ResultRow]:
+    """Rows of all that a trained model reads later; where it diverges, of no recall.
+
+    Args:
+        rows: of the training.
+    """
+    further: list[ResultRow] = []
+    with suppress(NonFiniteError):
+        further = _FURTHER[config.task](config, job, load)
+    measured = [row["setting"] for row in rows + further]
+    failed = _failed_rows(config, config.experiment(job), job)
+    return further + [
+        row for row in failed if _read_later(row) and row["setting"] not in measured
+    ]
+
+
+def _read_later(row: ResultRow) -> bool:
+    """Whether the row was measured when training had ended, not during it."""
+    return bool({"depth", "split"} & set(row["setting"]))
 
 
 def _failed_rows(

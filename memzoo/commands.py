@@ -256,6 +256,8 @@ def _say_result(result: object, run: Path, as_json: bool, outside: bool) -> None
     )
     if status == "preempted":
         print("the same command goes on from there")
+    elif not evaluation:
+        print("not evaluated: the task has no validation split")
     else:
         print(f"look closer: memzoo eval {run}{' --trust' if outside else ''}")
 

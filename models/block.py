@@ -18,6 +18,7 @@ from .interface import (
 )
 from .layer_checks import check_positive
 from .layer_config import LayerConfig
+from .loss import Auxiliary
 from .projection import RMSNorm, output_gain, projection
 
 RematPolicy = Literal["none", "full", "dots", "dots_with_no_batch_dims"]
@@ -273,7 +274,7 @@ class Stack(MemoryLayer[tuple]):
                     x, new = apply(block, x, each, start + place)
                     states.append(new)
                 said = (
-                    jax.tree.leaves(nnx.pop(group, AuxiliaryLoss)),
+                    _auxiliary(nnx.pop(group, AuxiliaryLoss)),
                     nnx.to_pure_dict(nnx.pop(group, Metric)),
                 )
                 # Parameters must not leave the body: the scan would stack copies.
@@ -293,12 +294,12 @@ class Stack(MemoryLayer[tuple]):
             after.append(states)
         return x, tuple(after)
 
-    def pop_said(self) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """Sum of the auxiliary losses of the last call, and its metrics by path.
+    def pop_said(self) -> tuple[tuple[Auxiliary, ...], dict[str, Array]]:
+        """The auxiliary losses of the last call, and its metrics by path.
 
-        A metric has one entry a repeat on its first axis.
+        Sums and metrics have one entry a repeat on their first axis.
         """
-        total = jnp.zeros((), jnp.float32)
+        parts: tuple[Auxiliary, ...] = ()
         metrics: dict[str, Array] = {}
         for index, group in enumerate(self.groups):
             said = getattr(group, "said", None)
@@ -306,11 +307,23 @@ class Stack(MemoryLayer[tuple]):
                 continue
             del group.said
             losses, reported = said.get_value()
-            total = sum((jnp.sum(loss) for loss in losses), total)
+            parts += losses
             for path, leaf in jax.tree_util.tree_leaves_with_path(reported):
                 name = "/".join(str(getattr(key, "key", key)) for key in path)
                 metrics[f"groups/{index}/{name}"] = leaf
-        return total, metrics
+        return parts, metrics
+
+
+def _auxiliary(popped: Any) -> tuple[Auxiliary, ...]:
+    """The auxiliary losses that one repeat of a group has said."""
+    parts = []
+    for _, variable in nnx.to_flat_state(popped):
+        value, of = variable.get_value(), variable.get_metadata().get("of")
+        if of is None:
+            parts.append(Auxiliary.scalar(value))
+        else:
+            parts.append(Auxiliary(value, of))
+    return tuple(parts)
 
 
 class Said(nnx.Variable):

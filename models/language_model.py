@@ -157,10 +157,10 @@ class LanguageModel(nnx.Module):
             target_weights,
             chunk_tokens=self.config.loss_chunk_tokens,
         )
-        auxiliary, metrics = self.stack.pop_said()
+        parts, metrics = self.stack.pop_said()
         if metrics:
             self.metrics = Reported(metrics)
-        return sums._replace(auxiliary=sums.auxiliary + auxiliary)
+        return sums._replace(parts=sums.parts + parts)
 
     def _embed(self, tokens: Int[Array, "*b"]) -> Float[Array, "*b d"]:
         x = jnp.take(self.embedding[...], tokens, axis=0)

@@ -1,10 +1,48 @@
 """Cross-entropy in pieces: the logits of a whole batch never exist at once."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Auxiliary:
+    """A number that layers add to the mean loss of a batch: a function of sums.
+
+    The sums of slices of a batch are added before the function is applied, so that
+    the number is that of the whole batch however it was sliced.
+
+    Attributes:
+        sums: arrays that add up over slices; several layers along their first axis.
+        of: from the sums of one layer to its number; pure, and hashable.
+    """
+
+    sums: Any
+    of: Callable[[Any], Array] = field(metadata={"static": True})
+
+    @classmethod
+    def scalar(cls, value: Float[Array, "*layers"]) -> "Auxiliary":
+        """A number, or one a layer, that is averaged over slices."""
+        return cls((value, jnp.ones_like(value)), _ratio)
+
+    @property
+    def value(self) -> Float[Array, ""]:
+        """The number, added over the layers."""
+        return jnp.sum(jax.vmap(self.of)(self.sums))
+
+
+def _ratio(sums: tuple[Array, Array]) -> Array:
+    return sums[0] / sums[1]
+
+
+def auxiliary_loss(parts: tuple[Auxiliary, ...]) -> Float[Array, ""]:
+    """Sum of what layers add to the mean loss of a batch, from the batch's sums."""
+    return sum((part.value for part in parts), jnp.zeros((), jnp.float32))
 
 
 class LossSums(NamedTuple):
@@ -14,13 +52,18 @@ class LossSums(NamedTuple):
         cross_entropy: sum of weight times nats.
         weight: sum of the target weights.
         correct: sum of the weights of targets with the largest logit.
-        auxiliary: what the layers add to the mean loss, already weighted.
+        parts: auxiliary losses of the layers, as sums.
     """
 
     cross_entropy: Float[Array, ""]
     weight: Float[Array, ""]
     correct: Float[Array, ""]
-    auxiliary: Float[Array, ""]
+    parts: tuple[Auxiliary, ...]
+
+    @property
+    def auxiliary(self) -> Float[Array, ""]:
+        """Sum of what the layers add to the mean loss, already weighted."""
+        return auxiliary_loss(self.parts)
 
     @property
     def mean(self) -> Float[Array, ""]:
@@ -89,4 +132,4 @@ def chunked_cross_entropy(
         (nats, correct), _ = jax.lax.scan(
             add, (zero, zero), (cut(hidden), cut(targets), cut(weights))
         )
-    return LossSums(nats, jnp.sum(weights), correct, jnp.zeros((), wide))
+    return LossSums(nats, jnp.sum(weights), correct, ())

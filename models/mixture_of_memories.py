@@ -31,6 +31,7 @@ from .memory_copies import (
 from .ops.routing import Routing, Slots, route, selected, tokens_to_slots
 from .projection import projection
 from .routed_writes import Copies, with_skip, write_dense, write_grouped, write_token
+from .routing_loss import RoutingLoss, RoutingSums
 
 Form = Literal["auto", "packed", "padded", "dense"]
 
@@ -309,22 +310,24 @@ class MixtureOfMemories(MemoryLayer[MixtureState]):
         """Auxiliary losses and metrics of the real tokens of the batch."""
         config = self.config
         real = jnp.ones(there.shape[:2], bool) if valid is None else valid
-        tokens = jnp.maximum(jnp.sum(real), 1)
 
-        def mean(a: Float[Array, "b t *m"]) -> Array:
+        def total(a: Float[Array, "b t *m"]) -> Array:
             mask = real.reshape(real.shape + (1,) * (a.ndim - 2))
-            return jnp.sum(jnp.where(mask, a, 0), axis=(0, 1)) / tokens
+            return jnp.sum(jnp.where(mask, a, 0), axis=(0, 1))
 
-        chosen = mean(there.astype(logits.dtype))
-        balance = config.num_memories * jnp.sum(chosen * mean(routing.probability))
-        z = mean(jax.nn.logsumexp(logits, axis=-1) ** 2)
-        loss = (config.balance_scale * balance + config.z_scale * z) / self.depth
-        entropy = mean(jnp.sum(jax.scipy.special.entr(routing.probability), axis=-1))
-        self.routing_loss = AuxiliaryLoss(loss.astype(jnp.float32))
-        self.load = Metric(chosen / config.top_k)
-        self.routing_entropy = Metric(entropy)
-        self.balance = Metric(balance)
-        self.z = Metric(z)
+        entropy = jnp.sum(jax.scipy.special.entr(routing.probability), axis=-1)
+        sums = RoutingSums(
+            tokens=jnp.sum(real, dtype=logits.dtype),
+            chosen=total(there.astype(logits.dtype)),
+            probability=total(routing.probability),
+            z=total(jax.nn.logsumexp(logits, axis=-1) ** 2),
+        )
+        loss = RoutingLoss(config.balance_scale, config.z_scale, self.depth)
+        self.routing_loss = AuxiliaryLoss(sums, of=loss)
+        self.load = Metric(sums.mean(sums.chosen) / config.top_k)
+        self.routing_entropy = Metric(sums.mean(total(entropy)))
+        self.balance = Metric(sums.balance)
+        self.z = Metric(sums.mean(sums.z))
 
 
 def _check_memory(layer: MemoryLayer[Any], form: Form) -> AssociativeMemory:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import jax
 
-from ..configs.errors import MemzooError
 from ..configs.experiment import ExperimentConfig
 from ..configs.record import fits_checksum
 from ..configs.serialise import to_json
 from ..data.pipeline import Pipeline
+from ..data.task import has_split
+from ..evals.evaluate import check_targets
 from .checkpoint import Checkpoints, Restored, restore_newest, saved_steps
 from .lock import locked
 from .manifest import check_config
@@ -49,10 +50,11 @@ def train(
 
     Raises:
         ValueError: the config does not fit the devices.
+        DataError: the data of training or of the evaluations is not there.
         MemzooError: the config disagrees with the run's, another process trains it,
             or something cannot be written.
         CheckpointError: no checkpoint is intact, or the data changed.
-        NonFiniteError: the loss or a gradient is not a number.
+        NonFiniteError: a loss, a gradient, an update or an evaluation is not finite.
     """
     run_dir = Path(run_dir)
     mesh = make_mesh(config.mesh)
@@ -67,6 +69,7 @@ def train(
         data = stack.enter_context(_pipeline(config))
         stack.enter_context(locked(run_dir))
         restored = _restore(config, run_dir, program, data, screen)
+        _check_validation(config)
         start = restored.step if restored else 0
         # Of a run that is past the steps asked for, config.json stays true.
         if start <= config.steps:
@@ -98,7 +101,7 @@ def _failure_recorded(
     """An error that ends the run is noted in config.json."""
     try:
         yield
-    except MemzooError:
+    except Exception:
         with suppress(SaveError):  # the first error is the one to hear of
             write_record(run_dir, config, "failed", command)
         raise
@@ -142,6 +145,17 @@ def _restore(
             + ("" if same else " anew, with the new config")
         )
     return restored
+
+
+def _check_validation(config: ExperimentConfig) -> None:
+    """Look at the validation split before any work, not when training has ended."""
+    if has_split(config.task, "validation"):
+        check_targets(
+            config.task,
+            split="validation",
+            examples=config.evaluation_examples,
+            batch_size=config.batch_size,
+        )
 
 
 def _pipeline(config: ExperimentConfig) -> Pipeline:

@@ -1,6 +1,7 @@
 """What a run reports: metrics.jsonl, evaluations.jsonl, TensorBoard events, timings."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -132,8 +133,12 @@ def read_lines(path: Path, *, report: Report | None = None) -> list[dict[str, An
 
 
 def _text(name: str, line: Mapping[str, Any]) -> str:
-    """A line of the file; evaluations, which runs go by, are under a checksum."""
-    return json.dumps(seal(line) if name == EVALUATIONS else dict(line)) + "\n"
+    """A line of the file; evaluations, which runs go by, are under a checksum.
+
+    JSON has no word for NaN and infinity: they become null.
+    """
+    values = _finite(line)
+    return json.dumps(seal(values) if name == EVALUATIONS else values) + "\n"
 
 
 def _read_sessions(path: Path, report: Report | None) -> list[dict[str, Any]]:
@@ -159,10 +164,21 @@ def _parse(text: bytes) -> Any:
         return None
 
 
+def _finite(value: Any) -> Any:
+    """The value with None for every number in it that is not finite."""
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _is_evaluation(line: Mapping[str, Any]) -> bool:
     """A line that has what the run goes by."""
-    accuracy = line.get("accuracy")
-    return isinstance(accuracy, int | float) and isinstance(line.get("rows"), list)
+    numbers = (line.get("accuracy"), line.get("loss"))
+    return isinstance(line.get("rows"), list) and all(
+        isinstance(number, int | float) and math.isfinite(number) for number in numbers
+    )
 
 
 def _is_numeric(value: Any) -> bool:

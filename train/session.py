@@ -14,8 +14,9 @@ from ..configs.errors import NonFiniteError
 from ..configs.experiment import ExperimentConfig
 from ..configs.serialise import to_json
 from ..data.pipeline import Pipeline
+from ..data.task import has_split
 from ..evals.evaluate import Evaluation, evaluate
-from .checkpoint import Checkpoints, Restored
+from .checkpoint import Checkpoints, Restored, saved_steps
 from .metrics import RunLog
 from .program import Program
 from .progress import Screen
@@ -38,7 +39,8 @@ class TrainResult:
         step: steps done.
         status: `done`; `preempted`: asked to stop, and saved; `stopped_early`: it
             reached `stop_at_accuracy`.
-        evaluation: the last one: `step`, `accuracy`, `loss` and `rows`.
+        evaluation: the last one: `step`, `accuracy`, `loss` and `rows`; None: the task
+            has no validation split.
         asked: the signal to stop that came, whatever the status: with the last step
             there is nothing left to stop, but what would be run next should not be.
     """
@@ -78,6 +80,8 @@ class Session:
         self._screen = screen
         self._on_log = on_log
         self._evaluate = evaluate if evaluator is None else evaluator
+        self._measured = has_split(config.task, "validation")
+        self._saved = checkpoints.saved_step
         self._step = 0 if restored is None else restored.step
         self._evaluation = log.last_evaluation
         self._state: TrainState = program.init() if restored is None else restored.state
@@ -87,7 +91,7 @@ class Session:
         """The run is done, or was stopped and saved.
 
         Raises:
-            NonFiniteError: the loss or a gradient is not a number.
+            NonFiniteError: a loss, gradient, update or evaluation is not finite.
             SaveError: something could not be written.
         """
         try:
@@ -98,6 +102,11 @@ class Session:
 
     def _run(self, signals: StopSignals) -> TrainResult:
         config = self._config
+        if self._step and (
+            self._step >= config.steps or _due(self._step, config.evaluate_every)
+        ):
+            # A run that ended between saving and measuring has not measured this step.
+            self._measure()
         if self._reached_accuracy():
             return self._end("stopped_early", signals)
         ahead: deque[jax.Array] = deque()
@@ -116,18 +125,17 @@ class Session:
             last = self._step == config.steps
             if last or self._step % config.log_every == 0:
                 self._report(metrics, batch.tokens.size)
-            if last or _due(self._step, config.evaluate_every):
-                self._measure()
-            stopped = self._reached_accuracy()
             asked = signals.asked(self._step)
-            if last or stopped or asked or _due(self._step, config.checkpoint_every):
+            if last or asked or _due(self._step, config.checkpoint_every):
                 self._save()
-            if stopped:
-                return self._end("stopped_early", signals)
             if asked and not last:
                 return self._interrupted(signals)
-        if self._evaluation is None or self._evaluation["step"] != self._step:
-            self._measure()
+            # What can fail or take long comes after the save.
+            if last or _due(self._step, config.evaluate_every):
+                self._measure()
+            if self._reached_accuracy():
+                self._save()
+                return self._end("stopped_early", signals)
         return self._end("done", signals)
 
     def _report(self, metrics: StepMetrics, tokens_a_step: int) -> None:
@@ -146,17 +154,24 @@ class Session:
             self._on_log(line)
 
     def _measure(self) -> None:
-        """The model is evaluated on the validation split."""
+        """Evaluate on the validation split, where there is one, once a step."""
+        before = self._evaluation
+        if not self._measured or (before is not None and before["step"] == self._step):
+            return
         self._check_finite()
         config, state = self._config, self._state
         self._clock.pause()
-        found = self._evaluate(
-            self._program.template.merge(state.params, state.rest),
-            config.task,
-            split="validation",
-            examples=config.evaluation_examples,
-            batch_size=config.batch_size,
-        )
+        try:
+            found = self._evaluate(
+                self._program.template.merge(state.params, state.rest),
+                config.task,
+                split="validation",
+                examples=config.evaluation_examples,
+                batch_size=config.batch_size,
+            )
+        except NonFiniteError as error:
+            said = f"the evaluation is not finite at step {self._step}"
+            raise self._not_finite(said, self._step) from error
         self._evaluation = {"step": self._step} | asdict(found)
         self._log.evaluation(self._evaluation)
         self._clock.resume()
@@ -165,29 +180,41 @@ class Session:
         """A checkpoint of this step is on its way."""
         self._check_finite()
         self._clock.pause()
-        if self._checkpoints.saved_step != self._step:
+        if self._saved != self._step:
             self._checkpoints.save(
                 self._step, self._state, self._data, to_json(self._config)
             )
+            self._saved = self._step
         self._clock.resume()
 
     def _check_finite(self) -> None:
         """Every step so far was finite; reads one number from the device."""
         failed = int(self._state.failed_step)
-        if failed < 0:
-            return
+        if failed >= 0:
+            said = f"the loss, a gradient or an update is not finite at step {failed}"
+            raise self._not_finite(said, failed - 1)
+
+    def _not_finite(self, said: str, suspect: int) -> NonFiniteError:
+        """Return the error that names the last checkpoint before what went wrong.
+
+        Args:
+            said: what is not finite, and when.
+            suspect: step whose parameters gave it.
+        """
         self._checkpoints.wait()
-        saved = self._checkpoints.saved_step
-        good = (
-            "there is no checkpoint"
-            if saved is None
-            else (f"the last good checkpoint is step {saved}")
-        )
+        steps = saved_steps(self._checkpoints.directory)
+        good = [step for step in steps if step < suspect]
+        if good:
+            rest = f"the last good checkpoint is step {good[-1]}"
+        elif suspect in steps:
+            rest = f"the checkpoint of step {suspect} leads here, and no other is left"
+        else:
+            rest = "there is no checkpoint"
         optimizer = self._config.optimizer
-        raise NonFiniteError(
-            f"the loss or a gradient is not finite at step {failed}; {good}; try a "
-            f"lower learning_rate (now {optimizer.learning_rate}), a smaller clip_norm "
-            f"(now {optimizer.clip_norm}) or more warmup_steps (now "
+        return NonFiniteError(
+            f"{said}; {rest}; try a lower learning_rate (now "
+            f"{optimizer.learning_rate}), a smaller clip_norm (now "
+            f"{optimizer.clip_norm}) or more warmup_steps (now "
             f"{optimizer.warmup_steps})"
         )
 

@@ -25,8 +25,8 @@ class TrainState(NamedTuple):
         rest: every other Variable of the model by path.
         opt_state: optax's state; its moments are dictionaries by path too.
         step: steps done.
-        failed_step: the first step whose loss or gradient was not finite; -1: none.
-            From that step on nothing else changes.
+        failed_step: the first step whose loss, gradient or new parameters were not
+            finite; -1: none. From that step on nothing else changes.
     """
 
     params: Arrays

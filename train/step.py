@@ -14,13 +14,15 @@ from ..configs.experiment import OptimizerConfig
 from ..data.batch import Batch
 from ..models.interface import SequenceInfo
 from ..models.language_model import Reported
-from ..models.loss import LossSums
+from ..models.loss import Auxiliary, LossSums, auxiliary_loss
 from .objective import Objective
 from .optimizer import ScheduleNumbers, make_optimizer, make_schedule
 from .sharding import BATCH_AXES, batch_sharding, replicated
 from .state import Arrays, Template, TrainState, by_path, shardings
 
 StepMetrics = dict[str, Array]
+Forward = tuple[LossSums, Arrays, dict[str, Array]]
+"""Sums of the loss, every Variable but the parameters, and what layers report."""
 
 
 class Step:
@@ -59,8 +61,9 @@ def make_step(
     """A jitted `step(state, batch) -> (state, metrics)`; `state` is consumed.
 
     The metrics are `loss`, `cross_entropy`, `accuracy`, `grad_norm`, `learning_rate`
-    and, as `metric/<path>`, what the layers report. A step whose loss or gradient is
-    not finite leaves the state as it was, but for `step` and `failed_step`.
+    and, as `metric/<path>`, what the layers report. A step whose loss, gradient or new
+    parameters are not finite leaves the state as it was, but for `step` and
+    `failed_step`.
     """
 
     def step(
@@ -82,7 +85,9 @@ def make_step(
         norm = optax.tree.norm(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
+        # Parameters whose squares overflow have exploded too.
+        size = optax.tree.norm(params)
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm) & jnp.isfinite(size)
         going = finite & (state.failed_step < 0)
         params, rest, opt_state = jax.tree.map(
             lambda new, old: jnp.where(going, new, old),
@@ -117,7 +122,7 @@ def gradients_of(
     """Gradients of the mean loss of the whole batch, computed a slice at a time.
 
     Sums over the slices are divided once by the total weight, so that slices with few
-    targets count for what they hold.
+    targets count for what they hold; so are those that auxiliary losses are made of.
 
     Args:
         objective: weighs the targets anew; None: as the batch says.
@@ -127,25 +132,22 @@ def gradients_of(
     if objective is not None:
         batch, total = objective.weigh(batch)
 
-    share = total / slices
-
-    def slice_loss(
+    def forward(
         params: Arrays, rest: Arrays, part: Batch, number: int | Array = 0
-    ) -> tuple[Array, Any]:
+    ) -> Forward:
         model = template.merge(params, rest)
         own = None if key is None else jax.random.fold_in(key, number)
         sums = _sums(model, part, own)
         reports = by_path(nnx.pop(model, Reported)).get("metrics", {})
-        after = by_path(nnx.state(model, nnx.Not(nnx.Param)))
-        return sums.cross_entropy + sums.auxiliary * share, (sums, after, reports)
+        return sums, by_path(nnx.state(model, nnx.Not(nnx.Param))), reports
 
-    differentiate = jax.grad(slice_loss, has_aux=True)
     if slices == 1:
-        gradients, (sums, rest, reports) = differentiate(params, rest, batch)
+        gradient = _gradient(forward, total)
+        gradients, (sums, rest, reports) = gradient(params, rest, batch)
     else:
         parts = _slices(batch, mesh, slices)
         gradients, (sums, rest, reports) = _over_slices(
-            differentiate, params, rest, parts, slices
+            forward, total, params, rest, parts, slices
         )
     # Without any target the loss is 0, not 0 / 0.
     weight = jnp.where(sums.weight > 0, sums.weight, 1.0)
@@ -172,28 +174,69 @@ def _sums(model: Any, part: Batch, key: Key[Array, ""] | None) -> LossSums:
     )
 
 
+def _gradient(
+    forward: Callable[..., Forward], total: Array, slopes: tuple[Auxiliary, ...] = ()
+) -> Callable[..., tuple[Arrays, Forward]]:
+    """Gradient of the summed loss of a batch or of a slice of it, by the parameters.
+
+    Args:
+        forward: of the batch or slice.
+        total: weight of all targets of the whole batch.
+        slopes: of a slice: derivatives of the whole batch's auxiliary losses by their
+            sums. Empty for a whole batch.
+    """
+
+    def loss(params: Arrays, *arguments: Any) -> tuple[Array, Forward]:
+        found = forward(params, *arguments)
+        sums = found[0]
+        auxiliary = sums.auxiliary
+        if slopes:
+            pairs = zip(
+                jax.tree.leaves(slopes), jax.tree.leaves(sums.parts), strict=True
+            )
+            auxiliary = sum(jnp.vdot(slope, part) for slope, part in pairs)
+        return sums.cross_entropy + auxiliary * total, found
+
+    return jax.grad(loss, has_aux=True)
+
+
 def _over_slices(
-    differentiate: Callable[..., tuple[Arrays, Any]],
+    forward: Callable[..., Forward],
+    total: Array,
     params: Arrays,
     rest: Arrays,
     parts: Batch,
     slices: int,
-) -> tuple[Arrays, tuple[LossSums, Arrays, dict[str, Array]]]:
-    """Gradients and sums added over the slices, reports averaged."""
+) -> tuple[Arrays, Forward]:
+    """Gradients and sums added over the slices, reports averaged.
 
-    def body(carry: Any, numbered: tuple[Batch, Array]) -> tuple[Any, Any]:
+    Where layers add to the loss, every slice is read forward once more, before the
+    gradients: what a slice's sums count for depends on those of the whole batch.
+    """
+    numbered = (parts, jnp.arange(slices))
+
+    def add_up(rest: Arrays, part: tuple[Batch, Array]) -> tuple[Arrays, Any]:
+        sums, rest, _ = forward(params, rest, *part)
+        return rest, sums.parts
+
+    _, auxiliary = jax.lax.scan(add_up, rest, numbered)
+    slopes = jax.grad(auxiliary_loss)(jax.tree.map(_added, auxiliary))
+    gradient = _gradient(forward, total, slopes)
+
+    def body(carry: Any, part: tuple[Batch, Array]) -> tuple[Any, Any]:
         gradients, rest = carry
-        more, (sums, rest, reports) = differentiate(params, rest, *numbered)
+        more, (sums, rest, reports) = gradient(params, rest, *part)
         return (jax.tree.map(jnp.add, gradients, more), rest), (sums, reports)
 
     zeros = jax.tree.map(jnp.zeros_like, params)
-    (gradients, rest), (sums, reports) = jax.lax.scan(
-        body, (zeros, rest), (parts, jnp.arange(slices))
-    )
-    auxiliary = jnp.mean(sums.auxiliary)
-    sums = jax.tree.map(lambda a: jnp.sum(a, axis=0), sums)
+    (gradients, rest), (sums, reports) = jax.lax.scan(body, (zeros, rest), numbered)
     reports = jax.tree.map(lambda a: jnp.mean(a, axis=0), reports)
-    return gradients, (sums._replace(auxiliary=auxiliary), rest, reports)
+    return gradients, (jax.tree.map(_added, sums), rest, reports)
+
+
+def _added(a: Array) -> Array:
+    """Sum over the slices."""
+    return jnp.sum(a, axis=0)
 
 
 def _slices(batch: Batch, mesh: Mesh, slices: int) -> Batch:

@@ -6,6 +6,7 @@ import pytest
 
 from memzoo.configs.experiment import ExperimentConfig, MeshConfig, OptimizerConfig
 from memzoo.data.mqar import MqarConfig
+from memzoo.data.text import FolderConfig
 from memzoo.models.block import Group
 from memzoo.models.language_model import LanguageModelConfig
 from memzoo.models.linear_attention import LinearAttentionConfig
@@ -71,6 +72,17 @@ def test_the_rest_of_an_experiment():
     assert experiment(stop_at_accuracy=0.9, evaluate_every=5).stop_at_accuracy == 0.9
 
 
+def test_an_accuracy_without_a_validation_split_is_refused():
+    task = FolderConfig(path="x", validation=0.0)
+    model = dataclasses.replace(MODEL, vocab_size=task.vocab_size)
+    fields = {"task": task, "model": model, "evaluate_every": 5}
+    with pytest.raises(
+        ValueError, match=r"stop_at_accuracy 0.9 is never .*: the task has no validat"
+    ):
+        experiment(stop_at_accuracy=0.9, **fields)
+    assert experiment(**fields).stop_at_accuracy is None
+
+
 @pytest.mark.parametrize("name", ["learning_rate", "epsilon", "clip_norm"])
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
 def test_optimizer_numbers_above_zero(name, value):
@@ -78,16 +90,48 @@ def test_optimizer_numbers_above_zero(name, value):
         OptimizerConfig(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["beta1", "beta2", "decay_fraction", "final_fraction"])
+@pytest.mark.parametrize("name", ["decay_fraction", "final_fraction"])
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
 def test_optimizer_shares(name, value):
     with pytest.raises(ValueError, match=rf"^{name} is .*; give a number from 0 to 1$"):
         OptimizerConfig(**{name: value})
 
 
+@pytest.mark.parametrize("name", ["beta1", "beta2"])
+@pytest.mark.parametrize("value", [-0.1, 1, 1.0, 1 - 1e-9, 1.1, float("nan")])
+def test_betas_are_below_1_in_float32(name, value):
+    message = rf"^{name} is .*; give a number from 0 to 0.9999999$"
+    with pytest.raises(ValueError, match=message):
+        OptimizerConfig(**{name: value})
+    for fine in (0, 0.0, 0.9999999):
+        assert getattr(OptimizerConfig(**{name: fine}), name) == fine
+
+
+NUMBERS = ("learning_rate", "epsilon", "clip_norm", "weight_decay")
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize(
+    "value", [1e-50, 1e-39, 1e39, pytest.param(10**400, id="huge")]
+)
+def test_optimizer_numbers_are_the_same_in_float32(name, value):
+    message = rf"^{name} is .*, which float32 cannot hold; give .* 1.2e-38 to 3.4e\+38$"
+    with pytest.raises(ValueError, match=message):
+        OptimizerConfig(**{name: value})
+    for fine in (1.2e-38, 3.4e38):
+        assert getattr(OptimizerConfig(**{name: fine}), name) == fine
+
+
 def test_the_rest_of_an_optimizer():
     with pytest.raises(ValueError, match=r"warmup_steps is -1; give a whole number, 0"):
         OptimizerConfig(warmup_steps=-1)
+    with pytest.raises(ValueError, match=r"warmup_steps is 10+; give .* below 2\^31"):
+        OptimizerConfig(warmup_steps=10**40)
+    config = OptimizerConfig()
+    # As a file of one's own may say it; here beartype would be first.
+    object.__setattr__(config, "schedule", "cosin")
+    with pytest.raises(ValueError, match=r"schedule is 'cosin'; choose one of const"):
+        config.__post_init__()
     with pytest.raises(ValueError, match=r"weight_decay is -0.1; give 0 or more"):
         OptimizerConfig(weight_decay=-0.1)
     assert OptimizerConfig(clip_norm=None, weight_decay=0.0, warmup_steps=0)

@@ -154,3 +154,71 @@ def test_a_file_is_no_folder(texts: Path):
 def test_a_pattern_without_files_is_named(texts: Path):
     with pytest.raises(DataError, match=r"matches '\*\.rst'; set pattern"):
         corpus.folder(texts, "*.rst")
+
+
+MANY = [(f"{i}.txt", b"%03d" % i) for i in range(100)]
+
+
+def joined(parts, split):
+    return b"".join(parts[split])
+
+
+def test_many_files_are_split_by_name():
+    parts, cut = corpus.split_documents(MANY, 0.2, 0.1)
+    assert not cut
+    assert parts["validation"] == [
+        text for name, text in MANY if corpus.split_of(name, 0.2, 0.1) == "validation"
+    ]
+    assert sum(map(len, parts.values())) == 100
+
+
+def test_a_lone_file_is_cut_by_bytes():
+    text = bytes(range(200))
+    parts, cut = corpus.split_documents([("a.txt", text)], 0.1, 0.2)
+    assert cut
+    assert parts == {
+        "train": [text[:140]],
+        "validation": [text[140:160]],
+        "test": [text[160:]],
+    }
+
+
+@pytest.mark.parametrize("name", [f"{i}.txt" for i in range(12)])
+def test_a_lone_file_gives_every_split_whatever_its_name(name):
+    parts, _ = corpus.split_documents([(name, b"x" * 100)], 0.3, 0.3)
+    assert [len(joined(parts, s)) for s in parts] == [40, 30, 30]
+
+
+def test_few_files_of_which_none_is_for_validation_are_each_cut():
+    files = [(name, b"x" * 20) for name in ("a", "b", "c")]
+    assert all(corpus.split_of(name, 0.05, 0.05) == "train" for name, _ in files)
+    parts, cut = corpus.split_documents(files, 0.05, 0.05)
+    assert cut and parts["validation"] == [b"x"] * 3 == parts["test"]
+
+
+def test_empty_files_leave_a_split_empty():
+    name = next(n for n, _ in MANY if corpus.split_of(n, 0.5, 0.0) == "validation")
+    other = next(n for n, _ in MANY if corpus.split_of(n, 0.5, 0.0) == "train")
+    _, cut = corpus.split_documents([(name, b""), (other, b"abcd")], 0.5, 0.0)
+    assert cut
+
+
+def test_a_share_of_0_is_left_empty():
+    name = next(n for n, _ in MANY if corpus.split_of(n, 0.0, 0.05) == "train")
+    parts, cut = corpus.split_documents([(name, b"abc")], 0.0, 0.05)
+    assert not cut and parts == {"train": [b"abc"], "validation": [], "test": []}
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ((float("nan"), 0.05), "validation is nan and test 0.05; they are shares"),
+        ((0.05, float("nan")), "test nan; they are shares of the files, from 0"),
+        ((float("inf"), 0.0), "they are shares of the files"),
+        ((-0.1, 0.5), "they are shares of the files"),
+        ((0.5, 0.5), "which together stay below 1: training keeps some"),
+    ],
+)
+def test_shares_are_shares(shares, message):
+    with pytest.raises(ValueError, match=message):
+        corpus.check_shares(*shares)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memzoo.data import FolderConfig, TextConfig, packing
+from memzoo.data import FolderConfig, PrefixConfig, TextConfig, packing
 from memzoo.data.batch import Batch
-from memzoo.data.task import DataError, fingerprint
+from memzoo.data.task import SPLITS, DataError, fingerprint, has_split
 
 
 @pytest.fixture
@@ -148,8 +148,23 @@ def test_the_text_counts_as_data_and_the_name_of_its_field_does_not(tmp_path: Pa
 
 def test_a_split_without_files_is_refused(config: FolderConfig):
     alone = FolderConfig(path=config.path, validation=0.0)
-    with pytest.raises(DataError, match="validation split has no documents; give it"):
+    with pytest.raises(DataError, match="validation split has no documents; give the"):
         alone.build("validation")
+    assert not alone.has_split("validation") and not has_split(alone, "validation")
+    assert has_split(alone, "train") and has_split(config, "validation")
+    prefixed = PrefixConfig(task=alone, share=0.5)
+    assert not has_split(prefixed, "validation") and has_split(prefixed, "test")
+
+
+def test_a_lone_file_is_cut_and_the_fingerprint_says_so(tmp_path: Path):
+    (tmp_path / "all.txt").write_bytes(b"x" * 1000)
+    config = FolderConfig(path=str(tmp_path), length=32)
+    sizes = [config.build(split).corpus.text.size for split in SPLITS]
+    assert sizes == [900, 50, 50]
+    assert fingerprint(config)["cut"] == "bytes"
+    whole = FolderConfig(path=str(tmp_path), length=32, validation=0.0, test=0.0)
+    assert whole.build("train").corpus.text.size == 1000
+    assert "cut" not in fingerprint(whole)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +180,7 @@ def test_a_split_without_files_is_refused(config: FolderConfig):
         ({"pattern": "/etc/*"}, "'/etc/\\*', which leads out of the folder; set path"),
         ({"pattern": "../*.json"}, "which leads out of the folder; set path to the"),
         ({"pattern": ""}, "pattern is ''; set it to a glob pattern, such as"),
+        ({"validation": float("nan")}, "validation is nan and test 0.05; they are"),
     ],
 )
 def test_what_does_not_fit_is_refused(fields: dict, message: str):

@@ -1,11 +1,15 @@
 """One call for every task."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
-from memzoo.data.mqar import MqarConfig
+from memzoo.configs.errors import NonFiniteError
+from memzoo.data.mqar import Mqar, MqarConfig
+from memzoo.data.task import DataError
 from memzoo.data.text import TextConfig
-from memzoo.evals.evaluate import evaluate
+from memzoo.evals.evaluate import Evaluation, check_targets, evaluate
 from memzoo.evals.score import score
 
 MIXED = MqarConfig(vocab_size=64, length=16, num_pairs=(2, 4))
@@ -98,3 +102,56 @@ def test_a_row_that_is_not_there_is_an_error(bigram):
 def test_no_examples_are_refused(bigram):
     with pytest.raises(ValueError, match="examples is 0; give a number above 0"):
         evaluate(bigram(64), MIXED, examples=0, batch_size=4)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_model_without_finite_numbers_is_refused(bigram, bad):
+    table = np.zeros((64, 64), np.float32)
+    # A value, which is asked for in few rows, and no other token has it from.
+    table[:, 40] = bad
+    with pytest.raises(NonFiniteError, match="not finite: the model has diverged"):
+        evaluate(bigram(table), MIXED, examples=16, batch_size=8)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"accuracy": np.nan},
+        {"loss": np.inf},
+        {"rows": [{"setting": {}, "metric": "loss", "value": np.nan, "count": 1}]},
+    ],
+)
+def test_every_number_of_an_evaluation_is_finite(numbers):
+    fine = {"accuracy": 0.5, "loss": 1.0, "rows": []}
+    assert Evaluation(**fine).loss == 1.0
+    with pytest.raises(NonFiniteError) as stop:
+        Evaluation(**fine | numbers)
+    assert stop.value.exit_code == 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quiet(MqarConfig):
+    """Rows before number `first` ask for nothing."""
+
+    first: int = 0
+
+    def build(self, split):
+        return QuietRows(self, split)
+
+
+class QuietRows(Mqar):
+    def examples(self, indices):
+        batch = super().examples(indices)
+        asked = np.float32(indices >= self.config.first)[:, None]
+        return batch._replace(target_weights=batch.target_weights * asked)
+
+
+def test_rows_that_ask_for_nothing_are_no_diverged_model(bigram):
+    config = Quiet(vocab_size=64, length=16, num_pairs=2, first=6)
+    message = "first 6 rows of the validation split ask for nothing; read more rows"
+    with pytest.raises(DataError, match=message):
+        evaluate(bigram(64), config, examples=6, batch_size=4)
+    with pytest.raises(DataError, match=message):
+        check_targets(config, split="validation", examples=6, batch_size=4)
+    check_targets(config, split="validation", examples=7, batch_size=4)
+    assert evaluate(bigram(64), config, examples=7, batch_size=4).loss > 0

@@ -2,9 +2,10 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
-from memzoo.configs.errors import MemzooError
+from memzoo.configs.errors import MemzooError, NonFiniteError
 from memzoo.data.mqar import MqarConfig
 from memzoo.data.needle import NeedleConfig
 from memzoo.data.prefix import PrefixConfig
@@ -50,6 +51,14 @@ def test_other_tasks_are_read_at_their_own_settings(bigram):
     rows = read(bigram(64), experiment, (16, 32))
     assert [row["setting"]["length"] for row in rows[::3]] == [16, 32]
     assert {row["setting"]["num_pairs"] for row in rows} == {2}
+
+
+def test_the_length_that_is_not_finite_is_named(bigram):
+    table = np.zeros((64, 64), np.float32)
+    table[:, 40] = np.nan
+    experiment = PAIRS.experiment(PAIRS.jobs()[0])
+    with pytest.raises(NonFiniteError, match=r"^rows of 16 tokens: the loss of the ev"):
+        read(bigram(table), experiment, (16, 32))
 
 
 def test_long_rows_are_computed_a_few_at_a_time(bigram, monkeypatch):

@@ -5,7 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from memzoo.models.loss import LossSums, chunked_cross_entropy, token_losses
+from memzoo.models.loss import (
+    Auxiliary,
+    LossSums,
+    chunked_cross_entropy,
+    token_losses,
+)
 
 BATCH, TARGETS, WIDTH, VOCAB = 2, 7, 5, 11
 
@@ -52,8 +57,8 @@ def test_weight_and_right_answers_are_summed():
     right = np.asarray(best) == np.asarray(targets)
     np.testing.assert_allclose(sums.correct, np.sum(weights * right), rtol=1e-6)
     np.testing.assert_allclose(sums.weight, np.sum(weights), rtol=1e-6)
-    assert sums.auxiliary == 0
-    assert all(x.dtype == jnp.float32 and x.shape == () for x in sums)
+    assert sums.auxiliary == 0 and sums.parts == ()
+    assert all(x.dtype == jnp.float32 and x.shape == () for x in sums[:-1])
 
 
 @pytest.mark.parametrize("chunk", [2, 1000])
@@ -109,5 +114,11 @@ def test_large_logits_do_not_overflow():
 
 def test_mean_is_a_target_and_adds_the_auxiliary_loss():
     one = jnp.ones(())
-    assert LossSums(6 * one, 3 * one, one, one / 2).mean == 2.5
-    assert LossSums(0 * one, 0 * one, one, 0 * one).mean == 0
+    parts = (Auxiliary.scalar(jnp.array([0.25, 0.25])),)
+    assert LossSums(6 * one, 3 * one, one, parts).mean == 2.5
+    assert LossSums(0 * one, 0 * one, one, ()).mean == 0
+
+
+def test_scalars_are_averaged_over_slices_and_added_over_layers():
+    slices = [Auxiliary.scalar(jnp.array([a, 1.0])) for a in (1.0, 4.0)]
+    np.testing.assert_allclose(jax.tree.map(jnp.add, *slices).value, 2.5 + 1.0)

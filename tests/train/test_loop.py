@@ -10,6 +10,8 @@ import pytest
 
 from memzoo.configs.errors import CheckpointError, MemzooError
 from memzoo.configs.experiment import MeshConfig
+from memzoo.data.task import DataError
+from memzoo.data.text import FolderConfig
 from memzoo.train.checkpoint import saved_steps
 from memzoo.train.runs import load_run
 
@@ -205,6 +207,46 @@ def test_devices_that_do_not_fit_are_refused(small, tmp_path, quick_train):
     with pytest.raises(ValueError, match="8 rows cannot be shared out"):
         quick_train(small(mesh=MeshConfig(data=3)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def bytes_config(small, folder, **fields):
+    """The small experiment on the text files of a folder."""
+    task = FolderConfig(path=str(folder), length=16, **fields)
+    model = dataclasses.replace(small().model, vocab_size=task.vocab_size)
+    return small(task=task, model=model, steps=2, log_every=1)
+
+
+def test_the_validation_split_is_looked_at_before_any_work(
+    small, tmp_path, quick_train
+):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.txt").write_text("abc")
+    config = bytes_config(small, tmp_path / "text")
+    with pytest.raises(DataError, match="the validation split has no documents; giv"):
+        quick_train(config, tmp_path / "run", on_log=pytest.fail)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_share_of_0_is_no_evaluation(small, tmp_path, quick_train, record):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.txt").write_text("abc" * 50)
+    config = bytes_config(small, tmp_path / "text", validation=0.0)
+    config = dataclasses.replace(config, evaluate_every=1)
+    result = quick_train(config, tmp_path / "run", evaluator=pytest.fail)
+    assert (result.step, result.status, result.evaluation) == (2, "done", None)
+    assert record(tmp_path / "run")["status"] == "done"
+    assert not (tmp_path / "run" / "evaluations.jsonl").read_text()
+
+
+def test_any_failure_is_recorded(small, tmp_path, quick_train, record):
+    """A bug of ours too: config.json does not say `running` for ever."""
+
+    def fails(line):
+        raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError):
+        quick_train(small(), tmp_path / "run", on_log=fails)
+    assert record(tmp_path / "run")["status"] == "failed"
 
 
 @pytest.mark.slow

@@ -17,7 +17,8 @@ def test_lines_past_the_restored_step_are_dropped(tmp_path):
     assert log.last_evaluation is None
     for step in (5, 10, 15):
         log.step(line(step))
-    log.evaluation({"step": 10, "accuracy": 0.25, "rows": [{"metric": "loss"}]})
+    rows = [{"metric": "loss"}]
+    log.evaluation({"step": 10, "accuracy": 0.25, "loss": 1.0, "rows": rows})
     log.evaluation({"step": 15, "accuracy": 0.5})
     log = RunLog(tmp_path, 10, writes=True)
     assert log.last_evaluation["accuracy"] == 0.25
@@ -85,6 +86,36 @@ def test_timings_that_cannot_be_read_do_not_stop_a_run(tmp_path, text, kept):
     entries = json.loads((tmp_path / "timings.json").read_text())
     assert [each["wall_seconds"] for each in entries] == [1.0] * kept + [2.0, 2.0]
     assert len(said) == 1 and f"timings.json: kept {kept} earlier entries" in said[0]
+
+
+def strictly(path):
+    """The lines of a file, as any reader of JSON takes them."""
+
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    text = path.read_text()
+    return [json.loads(each, parse_constant=refuse) for each in text.splitlines()]
+
+
+def test_what_is_not_finite_is_null_in_json(tmp_path):
+    log = RunLog(tmp_path, 0, writes=True)
+    nan, inf = float("nan"), float("inf")
+    log.step({"step": 5, "loss": 1.0, "metric/load": [[0.5, nan], [inf, -inf]]})
+    (found,) = strictly(tmp_path / "metrics.jsonl")
+    assert found["metric/load"] == [[0.5, None], [None, None]] and found["loss"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "numbers", [{"accuracy": float("nan")}, {"loss": float("nan")}, {"loss": None}]
+)
+def test_an_evaluation_without_numbers_is_none(tmp_path, numbers):
+    fine = {"step": 5, "accuracy": 0.5, "loss": 1.0, "rows": []}
+    path = tmp_path / "evaluations.jsonl"
+    path.write_text(json.dumps(fine) + "\n" + json.dumps(fine | numbers) + "\n")
+    assert RunLog(tmp_path, 5, writes=False).last_evaluation == fine
+    RunLog(tmp_path, 5, writes=True)
+    assert len(strictly(path)) == 2
 
 
 def test_only_one_process_writes(tmp_path):

@@ -1,13 +1,16 @@
 """A stretch of a run: what it reports, and what makes it stop."""
 
+import json
 import signal
 
 import numpy as np
 import pytest
 
 from memzoo.configs.errors import NonFiniteError
-from memzoo.configs.experiment import MeshConfig
+from memzoo.configs.experiment import MeshConfig, OptimizerConfig
 from memzoo.data.pipeline import Pipeline
+from memzoo.data.task import DataError
+from memzoo.evals.evaluate import Evaluation
 from memzoo.train.checkpoint import saved_steps
 from memzoo.train.metrics import read_lines
 
@@ -81,6 +84,90 @@ def test_a_checkpoint_is_not_taken_of_a_failed_run(
     with pytest.raises(NonFiniteError, match="step 2; there is no checkpoint; try"):
         quick_train(small(log_every=20, checkpoint_every=3), tmp_path / "run")
     assert not saved_steps(tmp_path / "run" / "checkpoints")
+
+
+@pytest.mark.parametrize(
+    ("every", "good"),
+    [
+        (6, "the last good checkpoint is step 6; try"),
+        (12, "the checkpoint of step 12 leads here, and no other is left; try"),
+    ],
+)
+def test_the_checkpoint_that_leads_to_it_is_not_called_good(
+    small, tmp_path, monkeypatch, quick_train, every, good
+):
+    spoil(monkeypatch, at_batch=13)
+    config = small(log_every=1, checkpoint_every=every)
+    with pytest.raises(NonFiniteError, match=rf"not finite at step 13; .*{good}"):
+        quick_train(config, tmp_path / "run")
+    assert saved_steps(tmp_path / "run" / "checkpoints")[-1] == 12
+
+
+def test_an_exploded_step_is_neither_saved_nor_called_good(
+    small, tmp_path, quick_train, record
+):
+    optimizer = OptimizerConfig(learning_rate=1e38, warmup_steps=0)
+    config = small(optimizer=optimizer, checkpoint_every=1, steps=3)
+    with pytest.raises(
+        NonFiniteError, match=r"not finite at step 1; there is no checkpoint; try a low"
+    ):
+        quick_train(config, tmp_path / "run")
+    assert not saved_steps(tmp_path / "run" / "checkpoints")
+    assert record(tmp_path / "run")["status"] == "failed"
+
+
+def test_an_evaluation_that_is_not_finite_stops_the_run(
+    small, tmp_path, quick_train, record
+):
+    """The checkpoint is there, and is not called good."""
+    calls = []
+
+    def evaluator(*args, **kwargs):
+        calls.append(args)
+        loss = 1.0 if len(calls) < 3 else np.nan
+        return Evaluation(accuracy=0.5, loss=loss, rows=[])
+
+    with pytest.raises(
+        NonFiniteError,
+        match=r"the evaluation is not finite at step 15; the last good .* is step 10;",
+    ) as stop:
+        config = small(evaluate_every=5, checkpoint_every=5)
+        quick_train(config, tmp_path / "run", evaluator=evaluator)
+    assert stop.value.exit_code == 3
+    assert saved_steps(tmp_path / "run" / "checkpoints") == [10, 15]
+    assert record(tmp_path / "run")["status"] == "failed"
+    lines = (tmp_path / "run" / "evaluations.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [5, 10]
+
+
+def test_the_last_step_is_saved_before_it_is_measured(
+    small, tmp_path, quick_train, record, content, unbroken
+):
+    """An evaluation that fails loses nothing, is recorded, and is done again."""
+
+    def evaluator(*args, **kwargs):
+        raise DataError("the validation split is gone")
+
+    with pytest.raises(DataError, match="is gone"):
+        quick_train(small(), tmp_path / "run", evaluator=evaluator)
+    assert saved_steps(tmp_path / "run" / "checkpoints") == [10, 20]
+    assert record(tmp_path / "run")["status"] == "failed"
+    result = quick_train(small(), tmp_path / "run")
+    assert result.evaluation["step"] == 20
+    assert content(tmp_path / "run") == content(unbroken)
+    assert record(tmp_path / "run")["status"] == "done"
+
+
+def test_what_was_due_when_it_stopped_is_measured_when_it_goes_on(
+    small, tmp_path, quick_train, send
+):
+    config = small(evaluate_every=5)
+    stopped = quick_train(config, tmp_path / "run", on_log=send(signal.SIGTERM, 10))
+    assert (stopped.status, stopped.evaluation["step"]) == ("preempted", 5)
+    for _ in range(2):
+        quick_train(config, tmp_path / "run")
+        lines = read_lines(tmp_path / "run" / "evaluations.jsonl")
+        assert [line["step"] for line in lines] == [5, 10, 15, 20]
 
 
 def spoil(monkeypatch, at_batch):

@@ -1,6 +1,7 @@
 """The step: compiled once, the same on any mesh, in slices, and safe from NaN."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +14,13 @@ from memzoo.data.batch import Batch
 from memzoo.data.pipeline import Pipeline
 from memzoo.models.block import Group
 from memzoo.models.gated_delta_net import GatedDeltaNetConfig
-from memzoo.models.language_model import Reported
-from memzoo.models.loss import LossSums
+from memzoo.models.language_model import LanguageModelConfig, Reported
+from memzoo.models.linear_attention import LinearAttentionConfig
+from memzoo.models.loss import Auxiliary, LossSums
 from memzoo.models.mixture_of_memories import MixtureOfMemoriesConfig
 from memzoo.train.program import make_program
 from memzoo.train.sharding import make_mesh
-from memzoo.train.state import make_template
+from memzoo.train.state import Template, by_path, make_template
 from memzoo.train.step import gradients_of
 
 
@@ -35,7 +37,7 @@ class Bilinear(nnx.Module):
         nats = jnp.sum(target_weights * row * targets)
         self.metrics = Reported({"seen": jnp.mean(row)})
         weight = jnp.sum(target_weights)
-        return LossSums(nats, weight, weight, auxiliary)
+        return LossSums(nats, weight, weight, (Auxiliary.scalar(auxiliary[None]),))
 
 
 def uneven_batch(rows=8, seed=0):
@@ -70,6 +72,46 @@ def test_slices_equal_the_big_batch_with_uneven_weights(x64, mesh, slices):
     np.testing.assert_allclose(metrics["accuracy"], 1.0, rtol=1e-12)
     seen = table[batch.tokens].sum(-1).mean()
     np.testing.assert_allclose(metrics["metric/seen"], seen, rtol=1e-12)
+
+
+def test_slices_share_the_auxiliary_losses_of_the_whole_batch(mesh):
+    """Balance and z of a mixture: products and means over unequally many tokens."""
+    layer = MixtureOfMemoriesConfig(
+        memory=LinearAttentionConfig(num_heads=1, convolution_size=0),
+        num_memories=3,
+        shared_memory=False,
+        single_kv_proj=True,
+        balance_scale=0.5,
+        z_scale=0.25,
+    )
+    config = LanguageModelConfig(
+        vocab_size=16, width=8, pattern=(Group(layers=(layer,), repeats=2),)
+    )
+    model = config.build(nnx.Rngs(0))
+    template = Template(*nnx.split(model, nnx.Param, ...))
+    params, rest = by_path(template.params), by_path(template.rest)
+    draw = np.random.default_rng(0)
+    batch = Batch(
+        tokens=draw.integers(0, 16, (4, 12)).astype(np.int32),
+        targets=draw.integers(0, 16, (4, 12)).astype(np.int32),
+        target_positions=None,
+        target_weights=draw.integers(0, 2, (4, 12)).astype(np.float32),
+        valid=np.arange(12) < np.array([[12], [2], [9], [5]]),
+    )
+    batch = jax.tree.map(jnp.asarray, batch)
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def sliced(params, slices):
+        return gradients_of(template, params, rest, batch, mesh, slices)
+
+    found = [sliced(params, slices) for slices in (1, 2)]
+    gradients, _, metrics = found[0]
+    assert float(metrics["loss"]) - float(metrics["cross_entropy"]) > 0.5
+    others, _, other = found[1]
+    for name in ("loss", "cross_entropy"):
+        np.testing.assert_allclose(other[name], metrics[name], rtol=1e-6)
+    for name, value in gradients.items():
+        np.testing.assert_allclose(others[name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_a_batch_without_targets_has_no_loss(x64, mesh):
@@ -145,6 +187,20 @@ def test_a_step_that_is_not_finite_changes_nothing(small, program):
     assert np.isnan(losses[2]) and int(state.failed_step) == 3 and int(state.step) == 4
     for part in ("params", "opt_state"):
         before, after = getattr(good, part), getattr(state, part)
+        jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+def test_an_update_that_is_not_finite_changes_nothing(small):
+    """Loss and gradient of the step are finite; what it would lead to is not."""
+    config = small(optimizer=OptimizerConfig(learning_rate=1e38, warmup_steps=0))
+    program = make_program(config, make_mesh(config.mesh))
+    losses, state, metrics = run_steps(program, config, 1)
+    assert np.isfinite(losses[0]) and np.isfinite(metrics["grad_norm"])
+    assert int(state.failed_step) == 1
+    with jax.set_mesh(program.mesh):
+        fresh = program.init()
+    for part in ("params", "opt_state"):
+        before, after = getattr(fresh, part), getattr(state, part)
         jax.tree.map(np.testing.assert_array_equal, before, after)
 
 

@@ -103,7 +103,9 @@ def _takes(kind: Any, value: Any) -> bool:
     """True where a field of type `kind` takes the config `value`."""
     if kind is Any:
         return True
-    if isinstance(kind, type) and isinstance(value, kind):
+    # A protocol asks for a method of some name alone.
+    named = isinstance(kind, type) and not getattr(kind, "_is_protocol", False)
+    if named and isinstance(value, kind):
         return True
     sort = sort_of(kind)
     return sort is not None and sort == sort_of(type(value))
@@ -136,6 +138,8 @@ def _is(value: Any, kind: Any) -> bool:
         return False
     if kind is float:
         return isinstance(value, int | float)
+    if isinstance(value, type) and sort_of(kind) is not None:
+        return False
     kind = typing.get_origin(kind) or kind
     return isinstance(value, kind) if isinstance(kind, type) else True
 

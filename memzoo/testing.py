@@ -11,6 +11,7 @@ from flax import nnx
 
 from .agreement import BrokenLaw, equal, near
 from .capacity_laws import check_room
+from .composite_laws import check_maps
 from .models.interface import (
     MemoryLayer,
     SequenceInfo,
@@ -61,10 +62,7 @@ def check_layer(config: Any, *, width: int = 32) -> None:
 
 
 def laws(config: Any, *, width: int = 32) -> Iterator[LawResult]:
-    """The laws one after the other, each with what is wrong where it does not hold.
-
-    Of a layer that cannot be built, that alone.
-    """
+    """Check the laws one by one; a layer that cannot be built gives one result."""
     name = type(config).__name__
     try:
         subject = _Subject(config, width)
@@ -84,6 +82,7 @@ def laws(config: Any, *, width: int = 32) -> Iterator[LawResult]:
         "padding leaves the state bit for bit": _padding,
         "every parameter gets a finite gradient that is not zero": _gradients,
         "rows do not see each other": _rows,
+        "each of several memories is written by its maps": check_maps,
         "the same function on a mesh": _mesh,
     }
     if subject.layer.accepts_prefix:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 
 class Routing(NamedTuple):
@@ -177,8 +177,8 @@ def slots_to_choices(
 
 @jax.custom_vjp
 def move(
-    x: Float[Array, "b i *x"], source: Int[Array, "b o"], back: Int[Array, "b i r"]
-) -> Float[Array, "b o *x"]:
+    x: Shaped[Array, "b i *x"], source: Int[Array, "b o"], back: Int[Array, "b i r"]
+) -> Shaped[Array, "b o *x"]:
     """y[b, o] = x[b, source[b, o]], zero where the source is -1.
 
     Args:
@@ -208,7 +208,9 @@ def _forward(x: Array, source: Array, back: Array) -> tuple[Array, Array]:
     return _take(x, source), back
 
 
-def _backward(back: Array, cotangent: Array) -> tuple[Array, None, None]:
+def _backward(back: Array, cotangent: Array) -> tuple[Array | None, None, None]:
+    if cotangent.dtype == jax.dtypes.float0:
+        return None, None, None  # integers and masks have no gradient
     parts = [_take(cotangent, back[:, :, r]) for r in range(back.shape[2])]
     return sum(parts[1:], parts[0]), None, None
 

@@ -34,7 +34,7 @@ from .manifest import (
 )
 from .quiet import quiet_orbax
 from .state import TrainState
-from .writing import SaveError, explained, reason
+from .writing import SaveError, check_writable, explained, reason
 
 Report = Callable[[str], None]
 
@@ -71,6 +71,9 @@ class Checkpoints:
     Args:
         directory: holds one directory a step.
         keep: newest checkpoints that are kept.
+
+    Raises:
+        SaveError: nothing can be written to the directory.
     """
 
     def __init__(self, directory: Path, *, keep: int) -> None:
@@ -81,13 +84,17 @@ class Checkpoints:
         self.saved_step: int | None = max(saved_steps(directory), default=None)
         every: Any = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
         newest: Any = ocp.training.preservation_policies.LatestN(keep)
+        check_writable(directory)
+        # Folders that cannot be made in the background leave threads which wait for
+        # them for five minutes, and the process with them.
+        at_once = ocp.options.AsyncOptions(create_directories_asynchronously=False)
         with explained(directory, Exception):
-            directory.mkdir(parents=True, exist_ok=True)
             self._checkpointer = ocp.training.Checkpointer(
                 str(directory.absolute()),
                 save_decision_policy=every,
                 preservation_policy=newest,
                 cleanup_tmp_directories=True,
+                context=ocp.Context(async_options=at_once),
             )
 
     def save(

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +59,18 @@ def replace_text(path: Path, text: str) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def check_writable(directory: Path) -> None:
+    """Make the directory if need be, and a folder with a file in it, for a moment.
+
+    Raises:
+        SaveError: one of them cannot be made.
+    """
+    with explained(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".probe-", dir=directory) as folder:
+            (Path(folder) / "file").write_bytes(bytes(4096))
 
 
 def reason(error: BaseException) -> str:

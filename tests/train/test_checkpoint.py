@@ -2,6 +2,8 @@
 
 import dataclasses
 import shutil
+import threading
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -273,6 +275,32 @@ def test_a_failure_in_the_background_is_one_line(directory, small, monkeypatch):
         with pytest.raises(SaveError, match="2: No space left on device; make room"):
             checkpoints.wait()
     assert saved_steps(directory) == [1]
+
+
+def test_a_directory_that_cannot_be_made_leaves_no_thread(directory, small):
+    """A thread that waits for the directory would keep the process from ending."""
+    before = set(threading.enumerate())
+    with (
+        pytest.raises(SaveError, match=r"2: Not a directory; move that file away"),
+        Checkpoints(directory, keep=2) as checkpoints,
+    ):
+        checkpoints.save(1, make_state(1), Place(), to_json(small()))
+        checkpoints.wait()
+        directory.rename(directory.with_name("elsewhere"))
+        directory.write_text("")
+        checkpoints.save(2, make_state(2), Place(), to_json(small()))
+        checkpoints.wait()
+    left = [t for t in threading.enumerate() if t not in before and not t.daemon]
+    for thread in left:
+        thread.join(timeout=5)
+    assert not any(thread.is_alive() for thread in left)
+    assert saved_steps(directory.with_name("elsewhere")) == [1]
+
+
+@pytest.mark.parametrize("path", ["/proc/self", "/proc/self/checkpoints"])
+def test_a_directory_that_cannot_be_written_is_refused_before_the_first_step(path):
+    with pytest.raises(SaveError, match=f"cannot write {path}: "):
+        Checkpoints(Path(path), keep=2)
 
 
 async def save_to_a_full_disk(file, directory):

@@ -2,11 +2,33 @@
 
 import errno
 import os
+import subprocess
+import sys
+import tempfile
 
 import pytest
 
 from memzoo.configs.errors import NonFiniteError
-from memzoo.train.writing import SaveError, explained, reason, replace_text
+from memzoo.train.writing import (
+    SaveError,
+    check_writable,
+    explained,
+    reason,
+    replace_text,
+)
+
+# Tries a folder as a plain user: permissions do not bind root.
+AS_A_USER = """
+import os, sys
+from pathlib import Path
+from memzoo.train.writing import SaveError, check_writable
+if os.getuid() == 0:
+    os.setuid(65534)
+try:
+    check_writable(Path(sys.argv[1]))
+except SaveError as error:
+    print(error)
+"""
 
 
 def test_text_is_replaced(tmp_path):
@@ -30,6 +52,25 @@ def test_what_was_there_survives_a_failure(tmp_path, monkeypatch):
     assert error.value.exit_code == 1
     assert path.read_text() == "one"
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_folder_that_can_be_written_is_left_empty(tmp_path):
+    check_writable(tmp_path / "a" / "b")
+    assert not list((tmp_path / "a" / "b").iterdir())
+
+
+@pytest.mark.parametrize("name", ["", "new"])
+def test_a_folder_without_permission_is_refused(name):
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o555)
+        path = os.path.join(folder, name)
+        done = subprocess.run(
+            [sys.executable, "-c", AS_A_USER, path],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    assert "Permission denied; mend its permissions or give another" in done.stdout
 
 
 def test_other_errors_stay_what_they_are(tmp_path):

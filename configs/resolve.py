@@ -10,6 +10,7 @@ from types import ModuleType
 from .errors import MemzooError
 from .experiment import ExperimentConfig
 from .presets import PRESETS
+from .reading import readable
 from .serialise import SCHEMA, from_json, near
 
 
@@ -46,15 +47,16 @@ def read_config_json(path: Path) -> ExperimentConfig:
     Raises:
         MemzooError: the file is missing, cut off, or holds no valid experiment.
     """
-    if not path.exists():
+    try:
+        with readable(path):
+            content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
         raise MemzooError(
             f"{path} does not exist; give a run's folder or its config.json"
-        )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        ) from error
     except OSError as error:
         raise MemzooError(
-            f"{path} cannot be read ({error.strerror}); mend its permissions"
+            f"{path} is no file ({error.strerror}); give a run's config.json"
         ) from error
     except (ValueError, RecursionError) as error:
         raise MemzooError(

@@ -11,6 +11,7 @@ from flax import nnx
 
 from ..configs.errors import MemzooError
 from ..configs.experiment import ExperimentConfig
+from ..configs.reading import readable
 from ..configs.serialise import type_name
 from ..data.repeat import task_label
 from ..models.interface import state_bytes
@@ -85,14 +86,16 @@ def read_results(path: Path) -> list[ResultRow]:
 
     Raises:
         MemzooError: it holds no rows.
+        ReadError: it cannot be read.
     """
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        with readable(path):
+            rows = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(rows, list) or not all("metric" in row for row in rows):
             raise ValueError("it is not a list of results")
     except (OSError, ValueError, TypeError) as error:
         raise MemzooError(
-            f"{path} cannot be read ({error}); delete it and measure again"
+            f"{path} holds no results ({error}); delete it and measure again"
         ) from error
     return rows
 

@@ -21,6 +21,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from ..configs.errors import CheckpointError
+from ..configs.reading import check_readable, readable, unreadable
 from .digest import digests, signature
 from .manifest import (
     SCHEMA,
@@ -184,6 +185,7 @@ def restore_newest(
 
     Raises:
         CheckpointError: there are checkpoints and none verifies, or the data changed.
+        ReadError: one cannot be read; nothing is moved.
         MemzooError: the config disagrees with the checkpoint's.
     """
     damaged: list[int] = []
@@ -209,14 +211,19 @@ def restore_newest(
 
 
 def saved_steps(directory: Path) -> list[int]:
-    """Steps of all checkpoints, damaged ones too, in order."""
-    if not directory.is_dir():
-        return []
-    return sorted(
-        int(path.name)
-        for path in directory.iterdir()
-        if _is_step(path.name) and path.is_dir()
-    )
+    """Steps of all checkpoints, damaged ones too, in order.
+
+    Raises:
+        ReadError: the directory cannot be read.
+    """
+    with readable(directory):
+        if not directory.is_dir():
+            return []
+        return sorted(
+            int(path.name)
+            for path in directory.iterdir()
+            if _is_step(path.name) and path.is_dir()
+        )
 
 
 def _is_step(name: str) -> bool:
@@ -229,8 +236,13 @@ def read_manifest(directory: Path, step: int) -> tuple[dict[str, Any], Any]:
 
     Raises:
         DamagedError: it says nothing that verifies.
+        ReadError: it cannot be read.
     """
-    if not (directory / str(step) / MANIFEST).is_dir():
+    folder = directory / str(step)
+    with readable(folder):
+        found = (folder / MANIFEST).is_dir()
+    if not found:
+        check_readable(folder)
         raise DamagedError("it has no manifest")
     files = {MANIFEST: _JsonFile(), DATA: _JsonFile()}
     _load(directory, step, files)
@@ -253,6 +265,7 @@ def load_arrays(
     Raises:
         DamagedError: the bytes are not those that were saved.
         CheckpointError: the checkpoint has other arrays.
+        ReadError: they cannot be read.
     """
     for part, leaves in specs.items():
         expected = {name: signature(leaf) for name, leaf in leaves.items()}
@@ -365,14 +378,25 @@ class _JsonFile:
 
 
 def _load(directory: Path, step: int, parts: dict[str, Any]) -> dict[str, Any]:
-    """These parts of a checkpoint; whatever Orbax raises becomes DamagedError."""
+    """These parts of a checkpoint.
+
+    Raises:
+        ReadError: the system does not let them be read, which says nothing of them.
+        DamagedError: Orbax raised anything else.
+    """
     quiet_orbax()
+    folder = directory / str(step)
     try:
-        return ocp.load_checkpointables(str((directory / str(step)).absolute()), parts)
+        return ocp.load_checkpointables(str(folder.absolute()), parts)
     except Exception as error:
         text = reason(error)
+        failed = unreadable(error, folder)
     # Reads that Orbax never awaited would complain whenever they are collected.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "coroutine .* was never awaited")
         gc.collect()
+    if failed is not None:
+        raise failed
+    # Orbax calls a folder that it may not enter one without files.
+    check_readable(folder)
     raise DamagedError(text)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..configs.reading import readable
 from .events import EventFile
 from .writing import explained, replace_text
 
@@ -106,11 +107,16 @@ def read_lines(path: Path, *, report: Report | None = None) -> list[dict[str, An
     Args:
         path: of the file; there may be none.
         report: called with one line where others are skipped.
+
+    Raises:
+        ReadError: it cannot be read.
     """
-    if not path.exists():
-        return []
+    with readable(path):
+        if not path.exists():
+            return []
+        content = path.read_bytes()
     lines, skipped = [], []
-    for number, text in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, text in enumerate(content.splitlines(), start=1):
         line = _parse(text)
         if isinstance(line, dict) and type(line.get("step")) is int:
             lines.append(line)
@@ -126,9 +132,10 @@ def read_lines(path: Path, *, report: Report | None = None) -> list[dict[str, An
 
 def _read_sessions(path: Path, report: Report | None) -> list[dict[str, Any]]:
     """The entries of timings.json."""
-    if not path.exists():
-        return []
-    found = _parse(path.read_bytes())
+    with readable(path):
+        if not path.exists():
+            return []
+        found = _parse(path.read_bytes())
     entries = found if isinstance(found, list) else []
     sessions = [entry for entry in entries if isinstance(entry, dict)]
     if report is not None and (entries is not found or len(sessions) < len(entries)):

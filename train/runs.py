@@ -15,6 +15,7 @@ from flax import nnx
 
 from ..configs.errors import CheckpointError
 from ..configs.experiment import ExperimentConfig, MeshConfig
+from ..configs.reading import readable
 from ..configs.serialise import SCHEMA, from_json, to_json
 from ..models.language_model import LanguageModel
 from .checkpoint import Report, load_arrays, read_manifest, saved_steps
@@ -69,13 +70,16 @@ def read_record(run_dir: Path) -> dict[str, Any] | None:
     """What config.json says; `None` where there is none.
 
     Raises:
-        CheckpointError: it cannot be read.
+        CheckpointError: it is not the config.json of a run.
+        ReadError: it cannot be read.
     """
     path = run_dir / CONFIG
-    if not path.is_file():
-        return None
+    with readable(path):
+        if not path.is_file():
+            return None
+        content = path.read_bytes()
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(content.decode("utf-8"))
         schema = record["schema"]
         record["config"]["model"]
     except (ValueError, KeyError, TypeError) as error:
@@ -110,6 +114,7 @@ def load_run(
 
     Raises:
         CheckpointError: there is no such run, no such step, or no intact checkpoint.
+        ReadError: a file of it cannot be read.
     """
     run_dir = Path(run_dir)
     record = read_record(run_dir)

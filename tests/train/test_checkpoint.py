@@ -1,6 +1,7 @@
 """Checkpoints: what is saved comes back; what is damaged is seen, and not used."""
 
 import dataclasses
+import errno
 import shutil
 import threading
 from pathlib import Path
@@ -14,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from memzoo.configs.errors import CheckpointError, MemzooError
 from memzoo.configs.experiment import MeshConfig
+from memzoo.configs.reading import ReadError
 from memzoo.configs.serialise import to_json
 from memzoo.train import checkpoint
 from memzoo.train.checkpoint import (
@@ -198,6 +200,45 @@ def test_a_damaged_checkpoint_is_skipped_loudly(directory, save, restore, damage
     save(2)
     found, lines = restore()
     assert found.step == 2 and not lines
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EIO, "", "a/state.json"), "a/state.json: Input/output error;"),
+        (OSError(errno.EMFILE, ""), r"checkpoints/2: Too many open files; raise the"),
+        (MemoryError(), "checkpoints/2: Cannot allocate memory; free some memory"),
+    ],
+    ids=["EIO", "EMFILE", "memory"],
+)
+@pytest.mark.parametrize("part", ["manifest", "params"])
+def test_what_cannot_be_read_is_not_damaged(
+    directory, save, restore, monkeypatch, part, error, said
+):
+    save(1, 2)
+    before = checkpoint.ocp.load_checkpointables
+
+    def load(path, parts):
+        if part in parts and path.endswith("2"):
+            raise ValueError("no handler") from error
+        return before(path, parts)
+
+    monkeypatch.setattr(checkpoint.ocp, "load_checkpointables", load)
+    with pytest.raises(ReadError, match=f"cannot read .*{said}"):
+        restore()
+    assert saved_steps(directory) == [1, 2]
+    assert not (directory.parent / "damaged").exists()
+
+
+def test_a_directory_that_cannot_be_read_is_not_empty(directory, save, monkeypatch):
+    save(1)
+
+    def denied(path):
+        raise PermissionError(errno.EACCES, "", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(ReadError, match="checkpoints: Permission denied; mend its pe"):
+        saved_steps(directory)
 
 
 def test_an_empty_directory_with_a_higher_number(directory, save, restore):

@@ -22,7 +22,6 @@ from memzoo.train.checkpoint import Checkpoints
 from memzoo.train.runs import load_run, read_record, write_record
 from memzoo.train.state import by_path
 
-
 # Loads runs as a plain user, since permissions do not bind root; the first one with too
 # few open files besides.
 AS_A_USER = """

@@ -118,7 +118,7 @@ def tells_what_is_there(number: int | None) -> bool:
     return number in _TELLING
 
 
-def remedy(number: int) -> str:
+def remedy(number: int | None) -> str:
     """What to do about an error of reading."""
     for text, numbers in _REMEDIES.items():
         if number in numbers:

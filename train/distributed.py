@@ -1,12 +1,19 @@
 """Several processes that train one model; asked for explicitly, never guessed."""
 
 import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import jax
 
 from ..configs.errors import MemzooError
 
 VARIABLE = "MEMZOO_DISTRIBUTED"
+
+# Seconds; after 300 JAX ends the process from C++ with a stack.
+_PATIENCE = 285.0
 
 
 def join_processes(value: str | None = None) -> bool:
@@ -27,7 +34,8 @@ def join_processes(value: str | None = None) -> bool:
         return False
     if value == "auto":
         try:
-            jax.distributed.initialize()
+            with _patiently("the coordinator that JAX has found"):
+                jax.distributed.initialize()
         except (RuntimeError, ValueError) as error:
             raise MemzooError(
                 f"cannot find the other processes ({' '.join(str(error).split())}); "
@@ -42,5 +50,28 @@ def join_processes(value: str | None = None) -> bool:
         raise ValueError(
             f"{VARIABLE} is {value!r}; give HOST:PORT,INDEX,COUNT or auto"
         ) from None
-    jax.distributed.initialize(address, numbers[1], numbers[0])
+    with _patiently(f"{address} (process {index} of {count} is here)"):
+        jax.distributed.initialize(address, numbers[1], numbers[0])
     return True
+
+
+@contextmanager
+def _patiently(where: str) -> Iterator[None]:
+    """End the process with a line where the others do not come."""
+
+    def give_up() -> None:
+        sys.stdout.flush()
+        said = (
+            f"memzoo: after {_PATIENCE:.0f} s not all processes have met at {where}; "
+            "start all of them, and see that they can reach that address\n"
+        )
+        os.write(2, said.encode())
+        os._exit(1)
+
+    timer = threading.Timer(_PATIENCE, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

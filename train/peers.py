@@ -88,7 +88,8 @@ class Watch:
         self._peers = peers
         self._on_stop = on_stop
         self._own: Message | None = None
-        self._lost = threading.Event()
+        self._lost = False
+        self._heard = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         if peers:
             self._thread.start()
@@ -109,18 +110,18 @@ class Watch:
     def failed(self, error: BaseException) -> None:
         """Tell the others which error ends this process; do not wait for them later.
 
-        Does not return where the error comes from another process that was lost.
+        Does not return where the error comes from the end of another process.
         """
         if self._own is not None or not self._peers:
             return
-        if isinstance(error, Exception) and self._lost.wait(_VERDICT):
+        if (
+            isinstance(error, Exception)
+            and self._heard.wait(_VERDICT)
+            and (self._lost or not isinstance(error, MemzooError))
+        ):
             threading.Event().wait()  # the watching thread ends the process
-        lines = str(error).strip().splitlines() or [""]
-        name = "" if isinstance(error, MemzooError) else f"{type(error).__name__}: "
-        code = error.exit_code if isinstance(error, MemzooError) else LOST
-        if isinstance(error, KeyboardInterrupt):
-            code = 128 + signal.SIGINT
-        self._tell({"end": "failed", "line": name + lines[0][:500], "code": code})
+        line, code = _in_words(error)
+        self._tell({"end": "failed", "line": line, "code": code})
         threading.Thread(target=self._leave, args=(code,), daemon=True).start()
 
     def _tell(self, message: Message) -> None:
@@ -182,13 +183,20 @@ class Watch:
             if self._process == 0 and peer is not sender:
                 peer.send(message)
 
+    def _fails(self) -> bool:
+        return self._own is not None and self._own["end"] == "failed"
+
     def _stop(self, message: Message) -> None:
-        """End this process because of another one's end, unless it ends itself."""
-        if self._own is not None:
+        """End this process because of another one's end, unless it ends itself.
+
+        One that is done ends too: JAX would wait at its exit for the other.
+        """
+        if self._fails():
             return
         who = f"process {message.get('process')} on host {message.get('host')}"
-        if message["end"] == "lost":
-            self._lost.set()
+        self._lost = message["end"] == "lost"
+        self._heard.set()
+        if self._lost:
             time.sleep(1.0)  # JAX's words on it come before ours
             line, code = (
                 (
@@ -204,10 +212,11 @@ class Watch:
                 f"{who} has stopped: {message.get('line')}",
                 message.get("code"),
             )
-        if self._own is not None:
+        if self._fails():
             return
-        with suppress(Exception):
-            self._on_stop()
+        if self._own is None:
+            with suppress(Exception):
+                self._on_stop()
         if self._process == 0:
             time.sleep(0.5)  # the others need its service until they have ended
         _exit(code if isinstance(code, int) else LOST, f"memzoo: {line}\n")
@@ -236,11 +245,10 @@ def watched_processes(
             "after a minute where one is lost"
         )
     watch = Watch(jax.process_index(), peers, on_stop)
-    before = _slow_aborts()
+    _slow_aborts()
     with watch.telling():
         yield watch
     watch.done()
-    _set_abort(before)
 
 
 def _connect() -> tuple[list[_Peer], str]:
@@ -317,6 +325,16 @@ def _coordinator() -> str:
     return address.rsplit(":", 1)[0].strip("[]")
 
 
+def _in_words(error: BaseException) -> tuple[str, int]:
+    """An error as one line, and the exit code of the process that it ends."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 128 + signal.SIGINT
+    lines = str(error).strip().splitlines() or [""]
+    if isinstance(error, MemzooError):
+        return lines[0][:500], error.exit_code
+    return f"{type(error).__name__}: {lines[0][:500]}", LOST
+
+
 def _parse(line: bytes) -> Message | None:
     try:
         message = json.loads(line)
@@ -325,29 +343,18 @@ def _parse(line: bytes) -> Message | None:
     return message if isinstance(message, dict) else None
 
 
-def _slow_aborts() -> int | None:
-    """Let a call of abort() sleep for six seconds before it ends the process.
+def _slow_aborts() -> None:
+    """Let a call of abort() sleep for six seconds before it ends this process.
 
     Where process 0 is lost, JAX calls it at once in a thread of its own. `sleep` is a
     function of C that takes a number, and the number of SIGABRT is 6: other threads go
     on meanwhile and can say what has happened.
-
-    Returns:
-        What was done at SIGABRT before.
     """
     if os.name != "posix":
-        return None
-    sleep = ctypes.cast(ctypes.CDLL(None).sleep, ctypes.c_void_p)
-    return _set_abort(sleep.value)
-
-
-def _set_abort(handler: int | None) -> int | None:
-    if os.name != "posix":
-        return None
+        return
     libc = ctypes.CDLL(None)
     libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
-    libc.signal.restype = ctypes.c_void_p
-    return libc.signal(signal.SIGABRT, handler)
+    libc.signal(signal.SIGABRT, ctypes.cast(libc.sleep, ctypes.c_void_p))
 
 
 def _exit(code: int, line: str = "") -> None:

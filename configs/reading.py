@@ -28,9 +28,8 @@ _REMEDIES = {
     "free some memory and start the command again": (errno.ENOMEM,),
 }
 
-# TensorStore's words: ... "/the/path": Permission denied [os_error_code='13'].
+# TensorStore's words: ... "/the/path": Permission denied [...os_error_code='13'...].
 _CODE = re.compile(r"os_error_code='(\d+)'")
-_NAME = re.compile(r'"([^"]+)": [^"]*\[os_error_code=')
 _NO_MEMORY = ("RESOURCE_EXHAUSTED: Out of memory", "std::bad_alloc")
 _NO_THREAD = "can't start new thread"
 
@@ -88,10 +87,11 @@ def unreadable(error: BaseException, path: str | os.PathLike[str]) -> ReadError 
     while cause is not None:
         number = error_number(cause)
         if number is not None and number not in _TELLING:
-            name = getattr(cause, "filename", None) or _name_in(str(cause)) or path
+            words = os.strerror(number)
+            said = re.search(f'"([^"]+)": {re.escape(words)}', str(cause))
+            name = getattr(cause, "filename", None) or (said[1] if said else path)
             return ReadError(
-                f"cannot read {os.fsdecode(name)}: {os.strerror(number)}; "
-                f"{remedy(number)}"
+                f"cannot read {os.fsdecode(name)}: {words}; {remedy(number)}"
             )
         cause = cause.__cause__ or cause.__context__
     return None
@@ -114,7 +114,7 @@ def error_number(error: BaseException) -> int | None:
 
 
 def tells_what_is_there(number: int | None) -> bool:
-    """Whether this number of an error says that a path is missing or of another kind."""
+    """Whether an error of this number means a missing path, or one of another kind."""
     return number in _TELLING
 
 
@@ -124,11 +124,6 @@ def remedy(number: int | None) -> str:
         if number in numbers:
             return text
     return "start the command again once it can be read"
-
-
-def _name_in(said: str) -> str | None:
-    found = _NAME.search(said)
-    return found[1] if found else None
 
 
 @contextmanager

@@ -6,11 +6,9 @@ checkpoint carries a manifest with a digest of every array; what does not verify
 used.
 """
 
-import gc
-import json
 import shutil
-import warnings
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -21,7 +19,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from ..configs.errors import CheckpointError
-from ..configs.reading import check_readable, readable, unreadable
+from ..configs.reading import check_readable, readable
 from .digest import digests, signature
 from .manifest import (
     SCHEMA,
@@ -33,9 +31,10 @@ from .manifest import (
     pack,
     unpack,
 )
-from .quiet import quiet_orbax
+from .parts import JsonFile, load_parts
+from .quiet import quiet_orbax, quiet_unfinished
 from .state import TrainState
-from .writing import SaveError, check_writable, explained, reason
+from .writing import SaveError, check_writable, explained
 
 Report = Callable[[str], None]
 
@@ -124,10 +123,10 @@ class Checkpoints:
             part: _nest(leaves) for part, leaves in arrays.items() if leaves
         }
         parts |= {
-            DATA: _JsonFile(data.get_state()),
-            MANIFEST: _JsonFile(pack(manifest)),
+            DATA: JsonFile(data.get_state()),
+            MANIFEST: JsonFile(pack(manifest)),
         }
-        with explained(self.directory / str(step), Exception):
+        with _saving(self.directory / str(step)):
             response = self._checkpointer.save_checkpointables_async(step, parts)
         if response is None:
             raise SaveError(
@@ -147,7 +146,7 @@ class Checkpoints:
         (step, response), self._pending = self._pending, None
         # Orbax raises the same again when it is closed.
         self._failed = True
-        with explained(self.directory / str(step), Exception):
+        with _saving(self.directory / str(step)):
             response.result()
         if not (self.directory / str(step)).is_dir():
             raise SaveError(f"checkpoint {step} was not written to {self.directory}")
@@ -226,6 +225,17 @@ def saved_steps(directory: Path) -> list[int]:
         )
 
 
+@contextmanager
+def _saving(path: Path) -> Iterator[None]:
+    """Errors of Orbax, raised while it writes a checkpoint, become SaveError."""
+    try:
+        with explained(path, Exception):
+            yield
+    except SaveError:
+        quiet_unfinished()
+        raise
+
+
 def _is_step(name: str) -> bool:
     """A number as this memzoo writes it: neither `0099` nor `²`."""
     return name.isascii() and name.isdigit() and str(int(name)) == name
@@ -244,8 +254,8 @@ def read_manifest(directory: Path, step: int) -> tuple[dict[str, Any], Any]:
     if not found:
         check_readable(folder)
         raise DamagedError("it has no manifest")
-    files = {MANIFEST: _JsonFile(), DATA: _JsonFile()}
-    _load(directory, step, files)
+    files = {MANIFEST: JsonFile(), DATA: JsonFile()}
+    load_parts(directory, step, files)
     manifest = unpack(files[MANIFEST].value)
     if manifest["step"] != step:
         raise DamagedError(f"its manifest is that of step {manifest['step']}")
@@ -271,7 +281,7 @@ def load_arrays(
         expected = {name: signature(leaf) for name, leaf in leaves.items()}
         check_leaves(manifest["leaves"][part], expected)
     wanted = {part: _nest(leaves) for part, leaves in specs.items() if leaves}
-    loaded = _load(directory, step, wanted)
+    loaded = load_parts(directory, step, wanted)
     arrays = {part: _unnest(loaded.get(part, {})) for part in specs}
     for part, leaves in arrays.items():
         found = digests(leaves)
@@ -352,51 +362,3 @@ def _move_aside(directory: Path, steps: list[int]) -> None:
                 shutil.move(directory / str(step), target / f"{step}-{number}")
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("memzoo damaged checkpoints")
-
-
-class _JsonFile:
-    """A JSON value as a part of a checkpoint: one file, written by process 0."""
-
-    def __init__(self, value: Any = None) -> None:
-        self.value = value
-
-    async def save(self, directory: Any) -> Awaitable[None]:
-        text = json.dumps(self.value)
-
-        async def write() -> None:
-            path = await directory.await_creation()
-            if jax.process_index() == 0:
-                (path / "state.json").write_text(text)
-
-        return write()
-
-    async def load(self, directory: Any) -> Awaitable[None]:
-        async def read() -> None:
-            self.value = json.loads((directory / "state.json").read_text())
-
-        return read()
-
-
-def _load(directory: Path, step: int, parts: dict[str, Any]) -> dict[str, Any]:
-    """These parts of a checkpoint.
-
-    Raises:
-        ReadError: the system does not let them be read, which says nothing of them.
-        DamagedError: Orbax raised anything else.
-    """
-    quiet_orbax()
-    folder = directory / str(step)
-    try:
-        return ocp.load_checkpointables(str(folder.absolute()), parts)
-    except Exception as error:
-        text = reason(error)
-        failed = unreadable(error, folder)
-    # Reads that Orbax never awaited would complain whenever they are collected.
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "coroutine .* was never awaited")
-        gc.collect()
-    if failed is not None:
-        raise failed
-    # Orbax calls a folder that it may not enter one without files.
-    check_readable(folder)
-    raise DamagedError(text)

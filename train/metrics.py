@@ -56,6 +56,8 @@ class RunLog:
         for name, lines in kept.items():
             text = "".join(json.dumps(line) + "\n" for line in lines)
             replace_text(run_dir / name, text)
+        with explained(run_dir / TIMINGS):
+            _read_sessions(run_dir / TIMINGS, None)  # rather now than at the end
         with explained(run_dir / EVENTS):
             self._events = EventFile(run_dir / EVENTS, restored_step)
 

@@ -114,11 +114,8 @@ class Watch:
         """
         if self._own is not None or not self._peers:
             return
-        if (
-            isinstance(error, Exception)
-            and self._heard.wait(_VERDICT)
-            and (self._lost or not isinstance(error, MemzooError))
-        ):
+        theirs = isinstance(error, Exception) and not _of_this_process(error)
+        if self._lost or (theirs and self._heard.wait(_VERDICT)):
             threading.Event().wait()  # the watching thread ends the process
         line, code = _in_words(error)
         self._tell({"end": "failed", "line": line, "code": code})
@@ -323,6 +320,14 @@ def _coordinator() -> str:
 
     address = global_state.coordinator_address or "localhost"
     return address.rsplit(":", 1)[0].strip("[]")
+
+
+def _of_this_process(error: BaseException) -> bool:
+    """Whether an error is not only how JAX sees the end of another process."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, jax.errors.JaxRuntimeError):
+        cause = cause.__cause__
+    return cause is None and isinstance(error, MemzooError)
 
 
 def _in_words(error: BaseException) -> tuple[str, int]:

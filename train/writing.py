@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..configs.errors import MemzooError
+from ..configs.reading import error_number
 
 _REMEDIES = {
     "make room there and start the command again: it goes on from the last "
@@ -22,6 +23,7 @@ _REMEDIES = {
         errno.ENOTDIR,
         errno.EISDIR,
     ),
+    "raise the limit of open files (`ulimit -n`)": (errno.EMFILE, errno.ENFILE),
 }
 
 
@@ -76,8 +78,9 @@ def check_writable(directory: Path) -> None:
 def reason(error: BaseException) -> str:
     """The first cause of an error, in one short line."""
     error = _first(error)
-    if isinstance(error, OSError) and error.errno is not None:
-        return os.strerror(error.errno)
+    number = error_number(error)
+    if number is not None:
+        return os.strerror(number)
     lines = str(error).strip().splitlines()
     name = type(error).__name__
     return f"{name}: {lines[0][:160]}" if lines else name
@@ -88,7 +91,7 @@ def _remedy(error: BaseException) -> str:
     error = _first(error)
     for remedy, numbers in _REMEDIES.items():
         # Libraries in C++ pass on the system's words, without the number.
-        if getattr(error, "errno", None) in numbers or any(
+        if error_number(error) in numbers or any(
             os.strerror(number) in str(error) for number in numbers
         ):
             return remedy

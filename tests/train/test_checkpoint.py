@@ -311,7 +311,7 @@ def test_a_failure_in_the_background_is_one_line(directory, small, monkeypatch):
     with Checkpoints(directory, keep=2) as checkpoints:
         checkpoints.save(1, make_state(1), Place(), to_json(small()))
         checkpoints.wait()
-        monkeypatch.setattr(checkpoint._JsonFile, "save", save_to_a_full_disk)
+        monkeypatch.setattr(checkpoint.JsonFile, "save", save_to_a_full_disk)
         checkpoints.save(2, make_state(2), Place(), to_json(small()))
         with pytest.raises(SaveError, match="2: No space left on device; make room"):
             checkpoints.wait()

@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 
 import pytest
+from jax.errors import JaxRuntimeError
 
 from memzoo.configs.errors import MemzooError, NonFiniteError
 from memzoo.train import peers
@@ -38,7 +39,7 @@ def ends(monkeypatch):
 
     monkeypatch.setattr(peers, "_exit", end)
     for name in ("_VERDICT", "_GRACE"):
-        monkeypatch.setattr(peers, name, 0.3)
+        monkeypatch.setattr(peers, name, 1.0)
     monkeypatch.setattr(Watch, "_leave", lambda watch, code: None)
     return ends
 
@@ -110,8 +111,25 @@ def test_an_error_of_all_is_told_by_each(watches, ends):
     for watch in watches[0]:
         with pytest.raises(MemzooError), watch.telling():
             raise MemzooError("the same")
-    time.sleep(0.6)
+    time.sleep(1.5)
     assert not ends
+
+
+def test_what_jax_says_of_the_end_of_another_is_not_told(watches, ends):
+    def fail():
+        with watches[0][2].telling():
+            try:
+                raise JaxRuntimeError("Gloo all-reduce failed: Connection reset")
+            except JaxRuntimeError as error:
+                raise MemzooError("cannot write") from error
+
+    threading.Thread(target=fail, daemon=True).start()
+    with pytest.raises(MemzooError), watches[0][1].telling():
+        raise MemzooError("of its own")
+    wait_for(ends, 2)
+    assert ends["0"][1].startswith("memzoo: process 1 on host ")
+    assert ends["0"][1].endswith(" has stopped: of its own\n")
+    assert ends["2"] == ends["0"]
 
 
 def test_processes_that_are_done_are_not_lost(watches, ends):

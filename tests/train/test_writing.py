@@ -89,6 +89,8 @@ def test_the_first_cause_is_given_in_one_line():
     except RuntimeError as error:
         assert reason(error) == "ValueError: bad bytes"
     assert reason(ValueError()) == "ValueError"
+    said = "RESOURCE_EXHAUSTED: Failed to open: \"a\": words [os_error_code='24']"
+    assert reason(ValueError(said)) == "Too many open files"
 
 
 @pytest.mark.parametrize(
@@ -97,6 +99,7 @@ def test_the_first_cause_is_given_in_one_line():
         ((errno.ENOSPC, errno.EFBIG, errno.EDQUOT), "make room there and start"),
         ((errno.EACCES, errno.EPERM, errno.EROFS), "mend its permissions or give"),
         ((errno.EEXIST, errno.ENOTDIR, errno.EISDIR), "move that file away or give"),
+        ((errno.EMFILE, errno.ENFILE), r"raise the limit of open files \(`ulimit -n`"),
         ((errno.EIO, errno.ENAMETOOLONG), "give another folder"),
     ],
 )

@@ -98,7 +98,7 @@ def unreadable(error: BaseException, path: str | os.PathLike[str]) -> ReadError 
 
 
 def error_number(error: BaseException) -> int | None:
-    """The system's number of an error, also where a library in C++ only tells it."""
+    """Return the system's number of an error; a library in C++ has it in its words."""
     if isinstance(error, MemoryError):
         return errno.ENOMEM
     if isinstance(error, OSError) and error.errno is not None:
@@ -119,7 +119,7 @@ def tells_what_is_there(number: int | None) -> bool:
 
 
 def remedy(number: int | None) -> str:
-    """What to do about an error of reading."""
+    """Return the advice for an error of reading of this number."""
     for text, numbers in _REMEDIES.items():
         if number in numbers:
             return text
@@ -128,7 +128,7 @@ def remedy(number: int | None) -> str:
 
 @contextmanager
 def _passing_over() -> Iterator[None]:
-    """Errors that tell what lies there are not those that are looked for."""
+    """Pass over errors that tell what lies there: they are not looked for."""
     try:
         yield
     except OSError as error:

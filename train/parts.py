@@ -40,7 +40,7 @@ class JsonFile:
 
 
 def load_parts(directory: Path, step: int, parts: dict[str, Any]) -> dict[str, Any]:
-    """These parts of a checkpoint.
+    """Return these parts of a checkpoint, by name.
 
     Raises:
         ReadError: the system does not let them be read, which says nothing of them.

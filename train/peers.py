@@ -52,10 +52,11 @@ class _Peer:
         self.ended = False
         self.heard = time.monotonic()
         self._text = b""
+        self._sending = threading.Lock()
 
     def send(self, message: Message) -> None:
         """Send a message; a connection that is closed already shows when it is read."""
-        with suppress(OSError):
+        with suppress(OSError), self._sending:
             self.link.sendall(json.dumps(message).encode() + b"\n")
 
     def receive(self) -> list[Message] | None:
@@ -72,7 +73,7 @@ class _Peer:
 
 
 class Watch:
-    """What one process knows of the others.
+    """One process's view of the others.
 
     Args:
         process: index of this process.
@@ -139,25 +140,27 @@ class Watch:
     def _run(self) -> None:
         """Listen until no other process is left."""
         peers = list(self._peers)
-        before = time.monotonic()
+        pinged = time.monotonic()
         with selectors.DefaultSelector() as selector:
             for peer in peers:
                 selector.register(peer.link, selectors.EVENT_READ, peer)
             while peers:
-                ready = [key.data for key, _ in selector.select(_PING)]
+                wait = max(pinged + _PING - time.monotonic(), 0.0)
+                ready = [key.data for key, _ in selector.select(wait)]
                 now = time.monotonic()
-                if now - before > 2 * _PING:  # this process was stopped itself
+                if now - pinged > 2 * _PING:  # this process was stopped itself
                     for peer in peers:
                         peer.heard = now
-                before = now
-                for peer in peers:
-                    peer.send({})
+                if now - pinged >= _PING:
+                    pinged = now
+                    for peer in peers:
+                        peer.send({})
                 for peer in list(peers):
+                    messages: list[Message] | None = []
                     if peer in ready:
                         messages = peer.receive()
-                    else:
-                        silent = now - peer.heard > _SILENT
-                        messages = None if silent else []
+                    elif now - peer.heard > _SILENT:
+                        messages = None
                     if messages is None:
                         selector.unregister(peer.link)
                         peers.remove(peer)

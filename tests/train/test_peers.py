@@ -60,14 +60,13 @@ def watches(ends):
         watch._own = {"end": "failed"}
     for pair in links:
         for link in pair:
-            close(link)
-
-
-def close(link):
-    """As the system does when the process ends."""
-    with suppress(OSError):
-        link.shutdown(socket.SHUT_RDWR)
-    link.close()
+            with suppress(OSError):
+                link.shutdown(socket.SHUT_RDWR)
+    for watch in watches:  # afterwards a thread would end this process
+        watch._thread.join(30)
+        assert not watch._thread.is_alive()
+    for link in (link for pair in links for link in pair):
+        link.close()
 
 
 def wait_for(ends, count):
@@ -155,11 +154,29 @@ def test_one_that_is_done_does_not_wait_for_one_that_is_lost(watches, ends):
 
 def test_silence_is_a_loss(watches, ends, monkeypatch):
     monkeypatch.setattr(peers, "_PING", 0.2)
-    monkeypatch.setattr(peers, "_SILENT", 0.0)
-    watches[0][0]._peers[0].send({})  # wakes the others
+    monkeypatch.setattr(peers, "_SILENT", -1.0)
+    # Wakes each of them, so that it looks at the clock again.
+    watches[0][0]._peers[0].send({})
     watches[0][1]._peers[0].send({})
+    watches[0][2]._peers[0].send({})
     wait_for(ends, 3)
     assert all(" is lost: " in line for _, line in ends.values())
+
+
+def test_a_ping_is_not_answered_by_a_ping(ends):
+    here, there = socket.socketpair()
+    with here, there:
+        watch = Watch(1, [peers._Peer(here, 0, "host0")], pytest.fail)
+        for _ in range(20):
+            there.sendall(b"{}\n")
+            time.sleep(0.02)
+        watch.done()
+        assert there.recv(4096).startswith(b'{"end": "done"')
+        there.sendall(b'{"end": "done", "process": 0}\n')
+        there.shutdown(socket.SHUT_RDWR)
+        watch._thread.join(10)
+        assert not watch._thread.is_alive()
+    assert not ends
 
 
 def test_what_is_no_message_is_passed_over():

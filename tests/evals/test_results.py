@@ -93,8 +93,19 @@ def test_rows_come_back_as_they_were_written(tmp_path):
 def test_a_file_without_rows_is_refused(tmp_path, text):
     path = tmp_path / "results.json"
     path.write_text(text)
-    with pytest.raises(MemzooError, match=r"results\.json cannot be read .*delete it"):
+    with pytest.raises(
+        MemzooError, match=r"results\.json holds no results .*delete it"
+    ):
         read_results(path)
+
+
+def test_a_file_that_may_not_be_read_is_not_to_be_deleted(tmp_path, monkeypatch):
+    def denied(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(type(tmp_path), "read_text", denied)
+    with pytest.raises(ReadError, match=r"results.json: Permission denied; mend its"):
+        read_results(tmp_path / "results.json")
 
 
 def test_a_missing_file_is_refused(tmp_path):

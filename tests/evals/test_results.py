@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from memzoo.configs.errors import MemzooError
+from memzoo.configs.reading import ReadError
 from memzoo.data.needle import NeedleConfig
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.results import (
@@ -94,7 +95,7 @@ def test_a_file_without_rows_is_refused(tmp_path, text):
     path = tmp_path / "results.json"
     path.write_text(text)
     with pytest.raises(
-        MemzooError, match=r"results\.json holds no results .*delete it"
+        MemzooError, match=r"results\.json holds no results .*delete"
     ):
         read_results(path)
 

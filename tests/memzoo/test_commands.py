@@ -299,7 +299,11 @@ def test_out_of_memory_is_one_line(call, monkeypatch):
     ("number", "code", "line"),
     [
         (13, 1, "a/b: Permission denied; mend its permissions"),
-        (24, 1, "a/b: Too many open files; raise the limit of open files (`ulimit -n`)"),
+        (
+            24,
+            1,
+            "a/b: Too many open files; raise the limit of open files (`ulimit -n`)",
+        ),
         (5, 1, "a/b: Input/output error; start the command again once it can be read"),
         (2, 2, "a/b: No such file or directory; give another path"),
     ],

@@ -12,6 +12,7 @@ from .experiment import ExperimentConfig
 from .field_types import wrong_field
 from .outside import find_modules_here
 from .presets import PRESETS
+from .reading import readable
 from .record import check_unchanged, load_record
 from .serialise import from_json, near
 
@@ -54,15 +55,16 @@ def read_config_json(path: Path, *, trust: bool = False) -> ExperimentConfig:
         MemzooError: the file is missing, cut off, changed, or holds no valid
             experiment, or one that needs trust.
     """
-    if not path.exists():
+    try:
+        with readable(path):
+            record = load_record(path)
+    except FileNotFoundError as error:
         raise MemzooError(
             f"{path} does not exist; give a run's folder or its config.json"
-        )
-    try:
-        record = load_record(path)
+        ) from error
     except OSError as error:
         raise MemzooError(
-            f"{path} cannot be read ({error.strerror}); mend its permissions"
+            f"{path} is no file ({error.strerror}); give a run's config.json"
         ) from error
     check_unchanged(path, record)
     try:

@@ -13,13 +13,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from ..configs.reading import ReadError
 from ..data.repeat import repeat_context
 from ..data.task import Split
 from ..train.checkpoint import Report
 from ..train.manifest import DamagedError
 from ..train.metrics import add_timings
 from ..train.runs import load_run
-from ..train.sealed import ReadError
 from ..train.writing import SaveError, explained
 from .evaluate import evaluate
 from .length import at_sizes, by_length

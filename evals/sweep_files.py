@@ -18,7 +18,7 @@ from ..train.lock import locked
 from ..train.manifest import DamagedError
 from ..train.metrics import EVALUATIONS, read_lines
 from ..train.runs import CHECKPOINTS
-from ..train.sealed import read_json, readable, unseal, write_sealed
+from ..train.sealed import read_json, unseal, write_sealed
 from ..train.writing import explained
 from .recall_config import ALWAYS, Job, RecallConfig
 from .report import versions
@@ -207,8 +207,7 @@ class SweepFiles:
             raise DamagedError("it has no checksum, and the sweep is no older one")
         check_rows(rows)
         path = self.directory / place / EVALUATIONS
-        with readable(path):
-            evaluations = read_lines(path, report=self._report)
+        evaluations = read_lines(path, report=self._report)
         return Outcome(rows=rows, evaluations=evaluations, config=None)
 
     def _check_sweep(self) -> None:
@@ -259,8 +258,7 @@ class SweepFiles:
                 continue
             newest = step
             break
-        with readable(directory / EVALUATIONS):
-            there = {line["step"] for line in read_lines(directory / EVALUATIONS)}
+        there = {line["step"] for line in read_lines(directory / EVALUATIONS)}
         every = self._config.evaluate_every
         return [step for step in range(every, newest + 1, every) if step not in there]
 

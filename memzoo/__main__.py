@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import os
 import signal
 import sys
@@ -52,7 +53,11 @@ def main(argv: list[str] | None = None) -> int:
     unraisable = sys.unraisablehook
     sys.unraisablehook = functools.partial(_unraisable, unraisable)
     try:
-        return _main(argv)
+        code = _main(argv)
+        if code:
+            # What a failed save has left is dropped while our hooks are in place.
+            gc.collect()
+        return code
     except KeyboardInterrupt:
         # Leaving can wait for threads and devices; who asks again waits no longer.
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))

@@ -13,6 +13,7 @@ import tyro
 
 from .configs.errors import CheckpointError, MemzooError
 from .configs.experiment import ExperimentConfig
+from .configs.reading import remedy, tells_what_is_there
 from .parsing import HelpShown, parse, wants_help
 from .train.allocator import keep_freed_memory
 
@@ -51,11 +52,13 @@ def run_command(name: str, arguments: list[str]) -> int:
     except OSError as error:
         if error.filename is None:
             raise
+        wrong = tells_what_is_there(error.errno)
+        what_to_do = "give another path" if wrong else remedy(error.errno)
         print(
-            f"memzoo: {error.filename}: {error.strerror}; give another path",
+            f"memzoo: {error.filename}: {error.strerror}; {what_to_do}",
             file=sys.stderr,
         )
-        return 2
+        return 2 if wrong else 1
     except (MemoryError, RuntimeError, AssertionError) as error:
         said = " ".join(str(error).split())
         if _is_without_devices(error):

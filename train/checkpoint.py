@@ -6,11 +6,9 @@ checkpoint carries a manifest with a digest of every array; what does not verify
 used.
 """
 
-import gc
-import json
 import shutil
-import warnings
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -21,6 +19,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from ..configs.errors import CheckpointError
+from ..configs.reading import check_readable, readable
 from .digest import digests, signature
 from .manifest import (
     SCHEMA,
@@ -32,9 +31,10 @@ from .manifest import (
     pack,
     unpack,
 )
-from .quiet import quiet_orbax
+from .parts import JsonFile, load_parts
+from .quiet import quiet_orbax, quiet_unfinished
 from .state import TrainState
-from .writing import SaveError, explained, reason
+from .writing import SaveError, check_writable, explained
 
 Report = Callable[[str], None]
 
@@ -71,6 +71,9 @@ class Checkpoints:
     Args:
         directory: holds one directory a step.
         keep: newest checkpoints that are kept.
+
+    Raises:
+        SaveError: nothing can be written to the directory.
     """
 
     def __init__(self, directory: Path, *, keep: int) -> None:
@@ -81,13 +84,17 @@ class Checkpoints:
         self.saved_step: int | None = max(saved_steps(directory), default=None)
         every: Any = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
         newest: Any = ocp.training.preservation_policies.LatestN(keep)
+        check_writable(directory)
+        # Folders that cannot be made in the background leave threads which wait for
+        # them for five minutes, and the process with them.
+        at_once = ocp.options.AsyncOptions(create_directories_asynchronously=False)
         with explained(directory, Exception):
-            directory.mkdir(parents=True, exist_ok=True)
             self._checkpointer = ocp.training.Checkpointer(
                 str(directory.absolute()),
                 save_decision_policy=every,
                 preservation_policy=newest,
                 cleanup_tmp_directories=True,
+                context=ocp.Context(async_options=at_once),
             )
 
     def save(
@@ -116,10 +123,10 @@ class Checkpoints:
             part: _nest(leaves) for part, leaves in arrays.items() if leaves
         }
         parts |= {
-            DATA: _JsonFile(data.get_state()),
-            MANIFEST: _JsonFile(pack(manifest)),
+            DATA: JsonFile(data.get_state()),
+            MANIFEST: JsonFile(pack(manifest)),
         }
-        with explained(self.directory / str(step), Exception):
+        with _saving(self.directory / str(step)):
             response = self._checkpointer.save_checkpointables_async(step, parts)
         if response is None:
             raise SaveError(
@@ -139,7 +146,7 @@ class Checkpoints:
         (step, response), self._pending = self._pending, None
         # Orbax raises the same again when it is closed.
         self._failed = True
-        with explained(self.directory / str(step), Exception):
+        with _saving(self.directory / str(step)):
             response.result()
         if not (self.directory / str(step)).is_dir():
             raise SaveError(f"checkpoint {step} was not written to {self.directory}")
@@ -177,6 +184,7 @@ def restore_newest(
 
     Raises:
         CheckpointError: there are checkpoints and none verifies, or the data changed.
+        ReadError: one cannot be read; nothing is moved.
         MemzooError: the config disagrees with the checkpoint's.
     """
     damaged: list[int] = []
@@ -202,14 +210,30 @@ def restore_newest(
 
 
 def saved_steps(directory: Path) -> list[int]:
-    """Steps of all checkpoints, damaged ones too, in order."""
-    if not directory.is_dir():
-        return []
-    return sorted(
-        int(path.name)
-        for path in directory.iterdir()
-        if _is_step(path.name) and path.is_dir()
-    )
+    """Steps of all checkpoints, damaged ones too, in order.
+
+    Raises:
+        ReadError: the directory cannot be read.
+    """
+    with readable(directory):
+        if not directory.is_dir():
+            return []
+        return sorted(
+            int(path.name)
+            for path in directory.iterdir()
+            if _is_step(path.name) and path.is_dir()
+        )
+
+
+@contextmanager
+def _saving(path: Path) -> Iterator[None]:
+    """Errors of Orbax, raised while it writes a checkpoint, become SaveError."""
+    try:
+        with explained(path, Exception):
+            yield
+    except SaveError:
+        quiet_unfinished()
+        raise
 
 
 def _is_step(name: str) -> bool:
@@ -222,11 +246,16 @@ def read_manifest(directory: Path, step: int) -> tuple[dict[str, Any], Any]:
 
     Raises:
         DamagedError: it says nothing that verifies.
+        ReadError: it cannot be read.
     """
-    if not (directory / str(step) / MANIFEST).is_dir():
+    folder = directory / str(step)
+    with readable(folder):
+        found = (folder / MANIFEST).is_dir()
+    if not found:
+        check_readable(folder)
         raise DamagedError("it has no manifest")
-    files = {MANIFEST: _JsonFile(), DATA: _JsonFile()}
-    _load(directory, step, files)
+    files = {MANIFEST: JsonFile(), DATA: JsonFile()}
+    load_parts(directory, step, files)
     manifest = unpack(files[MANIFEST].value)
     if manifest["step"] != step:
         raise DamagedError(f"its manifest is that of step {manifest['step']}")
@@ -246,12 +275,13 @@ def load_arrays(
     Raises:
         DamagedError: the bytes are not those that were saved.
         CheckpointError: the checkpoint has other arrays.
+        ReadError: they cannot be read.
     """
     for part, leaves in specs.items():
         expected = {name: signature(leaf) for name, leaf in leaves.items()}
         check_leaves(manifest["leaves"][part], expected)
     wanted = {part: _nest(leaves) for part, leaves in specs.items() if leaves}
-    loaded = _load(directory, step, wanted)
+    loaded = load_parts(directory, step, wanted)
     arrays = {part: _unnest(loaded.get(part, {})) for part in specs}
     for part, leaves in arrays.items():
         found = digests(leaves)
@@ -332,40 +362,3 @@ def _move_aside(directory: Path, steps: list[int]) -> None:
                 shutil.move(directory / str(step), target / f"{step}-{number}")
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("memzoo damaged checkpoints")
-
-
-class _JsonFile:
-    """A JSON value as a part of a checkpoint: one file, written by process 0."""
-
-    def __init__(self, value: Any = None) -> None:
-        self.value = value
-
-    async def save(self, directory: Any) -> Awaitable[None]:
-        text = json.dumps(self.value)
-
-        async def write() -> None:
-            path = await directory.await_creation()
-            if jax.process_index() == 0:
-                (path / "state.json").write_text(text)
-
-        return write()
-
-    async def load(self, directory: Any) -> Awaitable[None]:
-        async def read() -> None:
-            self.value = json.loads((directory / "state.json").read_text())
-
-        return read()
-
-
-def _load(directory: Path, step: int, parts: dict[str, Any]) -> dict[str, Any]:
-    """These parts of a checkpoint; whatever Orbax raises becomes DamagedError."""
-    quiet_orbax()
-    try:
-        return ocp.load_checkpointables(str((directory / str(step)).absolute()), parts)
-    except Exception as error:
-        text = reason(error)
-    # Reads that Orbax never awaited would complain whenever they are collected.
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "coroutine .* was never awaited")
-        gc.collect()
-    raise DamagedError(text)

@@ -3,6 +3,10 @@
 import os
 import re
 import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import jax
 
@@ -14,6 +18,9 @@ VARIABLE = "MEMZOO_DISTRIBUTED"
 # What JAX raises over addresses, over variables of clusters (SLURM_*, JAX_*) that are
 # missing or cannot be read, and where the others do not answer.
 _REFUSALS = (RuntimeError, ValueError, TypeError, LookupError)
+
+# Seconds; after 300 JAX ends the process from C++ with a stack.
+_PATIENCE = 285.0
 
 
 def join_processes(value: str | None = None) -> bool:
@@ -34,7 +41,8 @@ def join_processes(value: str | None = None) -> bool:
         return False
     if value == "auto":
         try:
-            jax.distributed.initialize()
+            with _patiently("the coordinator that JAX has found"):
+                jax.distributed.initialize()
         except _REFUSALS as error:
             raise MemzooError(
                 f"cannot find the other processes ({_one_line(error)}); "
@@ -44,7 +52,8 @@ def join_processes(value: str | None = None) -> bool:
         return True
     address, index, count = _parse(value)
     try:
-        jax.distributed.initialize(address, count, index)
+        with _patiently(f"{address} (process {index} of {count} is here)"):
+            jax.distributed.initialize(address, count, index)
     except _REFUSALS as error:
         raise MemzooError(
             f"cannot join the other processes at {address} ({_one_line(error)}); see "
@@ -93,3 +102,25 @@ def _one_line(error: BaseException) -> str:
     named = not said or isinstance(error, LookupError)
     said = f"{type(error).__name__}: {said}" if named else said
     return " ".join(said.split())
+
+
+@contextmanager
+def _patiently(where: str) -> Iterator[None]:
+    """End the process with a line where the others do not come."""
+
+    def give_up() -> None:
+        sys.stdout.flush()
+        said = (
+            f"memzoo: after {_PATIENCE:.0f} s not all processes have met at {where}; "
+            "start all of them, and see that they can reach that address\n"
+        )
+        os.write(2, said.encode())
+        os._exit(1)
+
+    timer = threading.Timer(_PATIENCE, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

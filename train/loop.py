@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -17,6 +18,7 @@ from .checkpoint import Checkpoints, Restored, restore_newest, saved_steps
 from .lock import locked
 from .manifest import check_config
 from .metrics import RunLog
+from .peers import watched_processes
 from .program import Program, make_program
 from .progress import Screen
 from .runs import CHECKPOINTS, CONFIG, read_record, write_record
@@ -66,6 +68,8 @@ def train(
         screen = stack.enter_context(
             Screen(config.name, config.steps, shown=progress and first)
         )
+        stop = partial(_stopped, screen, run_dir, config, command)
+        watch = stack.enter_context(watched_processes(stop, screen.say))
         data = stack.enter_context(_pipeline(config))
         stack.enter_context(locked(run_dir))
         restored = _restore(config, run_dir, program, data, screen)
@@ -77,7 +81,9 @@ def train(
             stack.enter_context(_failure_recorded(run_dir, config, command))
         log = RunLog(run_dir, start, writes=first, report=screen.say)
         directory = run_dir / CHECKPOINTS
-        with Checkpoints(directory, keep=config.keep_checkpoints) as checkpoints:
+        checkpoints = Checkpoints(directory, keep=config.keep_checkpoints)
+        # Leaving the checkpoints waits for all processes: they hear of errors before.
+        with checkpoints, watch.telling():
             result = Session(
                 config,
                 program=program,
@@ -92,6 +98,17 @@ def train(
         if start <= config.steps:
             write_record(run_dir, config, result.status, command)
     return result
+
+
+def _stopped(
+    screen: Screen,
+    run_dir: Path,
+    config: ExperimentConfig,
+    command: Sequence[str] | None,
+) -> None:
+    """Note that another process's end has ended the run."""
+    screen.__exit__()
+    write_record(run_dir, config, "failed", command)
 
 
 @contextmanager

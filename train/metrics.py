@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..configs.reading import readable
 from .events import EventFile
 from .manifest import DamagedError
 from .sealed import seal, unseal
@@ -58,6 +59,8 @@ class RunLog:
         for name, lines in kept.items():
             text = "".join(_text(name, line) for line in lines)
             replace_text(run_dir / name, text)
+        with explained(run_dir / TIMINGS):
+            _read_sessions(run_dir / TIMINGS, None)  # rather now than at the end
         with explained(run_dir / EVENTS):
             self._events = EventFile(run_dir / EVENTS, restored_step)
 
@@ -111,11 +114,16 @@ def read_lines(path: Path, *, report: Report | None = None) -> list[dict[str, An
     Args:
         path: of the file; there may be none.
         report: called with one line where others are skipped.
+
+    Raises:
+        ReadError: it cannot be read.
     """
-    if not path.exists():
-        return []
+    with readable(path):
+        if not path.exists():
+            return []
+        content = path.read_bytes()
     lines, skipped = [], []
-    for number, text in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, text in enumerate(content.splitlines(), start=1):
         try:
             line = unseal(_parse(text), required=False)
         except DamagedError:
@@ -143,9 +151,10 @@ def _text(name: str, line: Mapping[str, Any]) -> str:
 
 def _read_sessions(path: Path, report: Report | None) -> list[dict[str, Any]]:
     """The entries of timings.json."""
-    if not path.exists():
-        return []
-    found = _parse(path.read_bytes())
+    with readable(path):
+        if not path.exists():
+            return []
+        found = _parse(path.read_bytes())
     entries = found if isinstance(found, list) else []
     sessions = [entry for entry in entries if isinstance(entry, dict)]
     if report is not None and (entries is not found or len(sessions) < len(entries)):

@@ -8,10 +8,13 @@ error of each with all that TensorStore knows, whenever it is collected.
 
 import logging
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 _LATE = "Event loop is closed"
+# Of an event loop that could not be made, for want of open files.
+_HALF_MADE = "_ssock"
 # In the path of its source files.
 _ORBAX = "orbax"
 
@@ -22,6 +25,14 @@ def quiet_orbax() -> None:
     logging.getLogger("asyncio").addFilter(_not_a_task_of_orbax)
     if not getattr(sys.unraisablehook, "drops_orbax", False):
         sys.unraisablehook = _dropping_orbax(sys.unraisablehook)
+
+
+def quiet_unfinished() -> None:
+    """From now on Python does not report coroutines that were never awaited.
+
+    A save that fails leaves many of them, until the process ends.
+    """
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 
 def _not_orbax(record: logging.LogRecord) -> bool:
@@ -38,6 +49,7 @@ def _dropping_orbax(before: Callable[[Any], Any]) -> Callable[[Any], None]:
     def hook(unraisable: Any) -> None:
         error = unraisable.exc_value
         late = isinstance(error, RuntimeError) and str(error) == _LATE
+        late |= isinstance(error, AttributeError) and error.name == _HALF_MADE
         code = getattr(unraisable.object, "cr_code", None)
         if not late and (code is None or _ORBAX not in code.co_filename):
             before(unraisable)

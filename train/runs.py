@@ -15,6 +15,7 @@ from flax import nnx
 
 from ..configs.errors import CheckpointError
 from ..configs.experiment import ExperimentConfig, MeshConfig
+from ..configs.reading import readable
 from ..configs.record import check_unchanged, checksum, fits_checksum, load_record
 from ..configs.serialise import SCHEMA, from_json, to_json
 from ..models.language_model import LanguageModel
@@ -73,9 +74,11 @@ def read_record(run_dir: Path) -> dict[str, Any] | None:
 
     Raises:
         CheckpointError: it is no record of a run.
+        ReadError: it cannot be read.
     """
     path = run_dir / CONFIG
-    return load_record(path, CheckpointError) if path.is_file() else None
+    with readable(path):
+        return load_record(path, CheckpointError) if path.is_file() else None
 
 
 def load_run(
@@ -102,6 +105,7 @@ def load_run(
     Raises:
         CheckpointError: there is no such run, no such step, or no intact checkpoint;
             or config.json is not what the checkpoint was made with, or needs trust.
+        ReadError: a file of it cannot be read.
     """
     run_dir = Path(run_dir)
     path = run_dir / CONFIG

@@ -1,41 +1,15 @@
 """JSON records under a checksum: a file each, or a line each of a .jsonl file."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..configs.errors import MemzooError
+from ..configs.reading import ReadError, readable
 from .manifest import DamagedError, checksum
 from .writing import reason, replace_text
 
 CHECKSUM = "checksum"
-
-
-class ReadError(MemzooError):
-    """A file is there and the system does not let it be read."""
-
-    exit_code = 1
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Errors of reading `path` become ReadError; a missing file stays one.
-
-    What cannot be read may well be whole: it is never called damaged.
-    """
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except NotADirectoryError as error:
-        raise FileNotFoundError(*error.args, str(path)) from error
-    except OSError as error:
-        raise ReadError(
-            f"cannot read {path}: {reason(error)}; mend that and start the command "
-            "again"
-        ) from error
 
 
 def seal(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,8 +49,13 @@ def read_json(path: Path) -> Any:
         DamagedError: it holds no JSON.
         ReadError: it cannot be read.
     """
-    with readable(path):
-        data = path.read_bytes()
+    try:
+        with readable(path):
+            data = path.read_bytes()
+    except NotADirectoryError as error:
+        raise FileNotFoundError(*error.args, str(path)) from error
+    except IsADirectoryError as error:
+        raise ReadError(f"cannot read {path}: {reason(error)}; mend that") from error
     if not data.strip():
         raise DamagedError("it is empty")
     try:

@@ -2,11 +2,13 @@
 
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..configs.errors import MemzooError
+from ..configs.reading import error_number
 
 _REMEDIES = {
     "make room there and start the command again: it goes on from the last "
@@ -21,6 +23,7 @@ _REMEDIES = {
         errno.ENOTDIR,
         errno.EISDIR,
     ),
+    "raise the limit of open files (`ulimit -n`)": (errno.EMFILE, errno.ENFILE),
 }
 
 
@@ -60,11 +63,24 @@ def replace_text(path: Path, text: str) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def check_writable(directory: Path) -> None:
+    """Make the directory if need be, and a folder with a file in it, for a moment.
+
+    Raises:
+        SaveError: one of them cannot be made.
+    """
+    with explained(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".probe-", dir=directory) as folder:
+            (Path(folder) / "file").write_bytes(bytes(4096))
+
+
 def reason(error: BaseException) -> str:
     """The first cause of an error, in one short line."""
     error = _first(error)
-    if isinstance(error, OSError) and error.errno is not None:
-        return os.strerror(error.errno)
+    number = error_number(error)
+    if number is not None:
+        return os.strerror(number)
     lines = str(error).strip().splitlines()
     name = type(error).__name__
     return f"{name}: {lines[0][:160]}" if lines else name
@@ -75,7 +91,7 @@ def _remedy(error: BaseException) -> str:
     error = _first(error)
     for remedy, numbers in _REMEDIES.items():
         # Libraries in C++ pass on the system's words, without the number.
-        if getattr(error, "errno", None) in numbers or any(
+        if error_number(error) in numbers or any(
             os.strerror(number) in str(error) for number in numbers
         ):
             return remedy

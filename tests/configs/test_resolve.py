@@ -47,12 +47,12 @@ def record(**fields):
     )
 
 
-def refusal(path):
+def refusal(path, exit_code=2):
     with pytest.raises(MemzooError) as caught:
         resolve(str(path))
     line = str(caught.value)
     assert "\n" not in line
-    assert caught.value.exit_code == 2
+    assert caught.value.exit_code == exit_code
     return line
 
 
@@ -180,8 +180,17 @@ def test_a_file_that_may_not_be_read(write, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(type(path), "read_text", denied)
-    assert refusal(path) == (
-        f"{path} cannot be read (Permission denied); mend its permissions"
+    assert refusal(path, exit_code=1) == (
+        f"cannot read {path}: Permission denied; mend its permissions"
+    )
+
+
+def test_a_folder_for_a_config(tmp_path):
+    path = tmp_path / "config.json"
+    path.mkdir()
+    said = refusal(path / "..")
+    assert said.endswith(
+        "config.json is no file (Is a directory); give a run's config.json"
     )
 
 

@@ -7,6 +7,7 @@ import jax
 import pytest
 from flax import nnx
 
+from memzoo.configs.reading import ReadError
 from memzoo.data.needle import NeedleConfig
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.results import (
@@ -20,7 +21,6 @@ from memzoo.evals.results import (
 from memzoo.models.block import Group
 from memzoo.models.retnet import RetNetConfig
 from memzoo.train.manifest import DamagedError
-from memzoo.train.sealed import ReadError
 
 TINY = RecallConfig(
     layers=("attention",),
@@ -128,6 +128,15 @@ def test_a_row_of_other_types_is_damaged(change):
     (name,) = change
     with pytest.raises(DamagedError, match=f"^{name} of row 1 is "):
         check_rows([rows[0], rows[1] | change])
+
+
+def test_a_file_that_may_not_be_read_is_not_to_be_deleted(tmp_path, monkeypatch):
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(type(tmp_path), "read_bytes", denied)
+    with pytest.raises(ReadError, match=r"results.json: Permission denied; mend its"):
+        read_results(tmp_path / "results.json")
 
 
 def test_what_cannot_be_read_is_not_damaged(tmp_path):

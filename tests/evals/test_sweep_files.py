@@ -6,12 +6,13 @@ import json
 import pytest
 
 from memzoo.configs.errors import CheckpointError, MemzooError
+from memzoo.configs.reading import ReadError
 from memzoo.evals import sweep_files
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.results import result_rows
 from memzoo.evals.sweep_files import SweepFiles
 from memzoo.train.manifest import DamagedError
-from memzoo.train.sealed import ReadError, read_json, seal, unseal
+from memzoo.train.sealed import read_json, seal, unseal
 
 LINES = [{"step": 10, "accuracy": 0.25, "rows": []}, {"step": 20, "accuracy": 0.5}]
 

@@ -1,6 +1,7 @@
 """The commands as a user meets them: a tiny experiment end to end, and refusals."""
 
 import json
+import os
 import sys
 
 import pytest
@@ -232,6 +233,25 @@ def test_a_platform_that_is_not_there_is_one_line(call, monkeypatch, kind):
     reason = "no backend foo" if "foo" in kind else "it does not say why"
     line = f"JAX has no devices ({reason}); JAX_PLATFORMS is 'foo': unset it, or"
     assert_one_line(call("list"), 2, line)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "line"),
+    [
+        (13, 1, "a/b: Permission denied; mend its permissions"),
+        (
+            24,
+            1,
+            "a/b: Too many open files; raise the limit of open files (`ulimit -n`)",
+        ),
+        (5, 1, "a/b: Input/output error; start the command again once it can be read"),
+        (2, 2, "a/b: No such file or directory; give another path"),
+    ],
+)
+def test_errors_of_the_system_are_one_line(call, monkeypatch, number, code, line):
+    error = OSError(number, os.strerror(number), "a/b")
+    monkeypatch.setitem(commands._COMMANDS, "list", raising(error))
+    assert_one_line(call("list"), code, line)
 
 
 @pytest.mark.parametrize(

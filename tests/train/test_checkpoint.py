@@ -1,7 +1,10 @@
 """Checkpoints: what is saved comes back; what is damaged is seen, and not used."""
 
 import dataclasses
+import errno
 import shutil
+import threading
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from memzoo.configs.errors import CheckpointError, MemzooError
 from memzoo.configs.experiment import MeshConfig
+from memzoo.configs.reading import ReadError
 from memzoo.configs.serialise import to_json
 from memzoo.train import checkpoint
 from memzoo.train.checkpoint import (
@@ -198,6 +202,45 @@ def test_a_damaged_checkpoint_is_skipped_loudly(directory, save, restore, damage
     assert found.step == 2 and not lines
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EIO, "", "a/state.json"), "a/state.json: Input/output error;"),
+        (OSError(errno.EMFILE, ""), r"checkpoints/2: Too many open files; raise the"),
+        (MemoryError(), "checkpoints/2: Cannot allocate memory; free some memory"),
+    ],
+    ids=["EIO", "EMFILE", "memory"],
+)
+@pytest.mark.parametrize("part", ["manifest", "params"])
+def test_what_cannot_be_read_is_not_damaged(
+    directory, save, restore, monkeypatch, part, error, said
+):
+    save(1, 2)
+    before = checkpoint.ocp.load_checkpointables
+
+    def load(path, parts):
+        if part in parts and path.endswith("2"):
+            raise ValueError("no handler") from error
+        return before(path, parts)
+
+    monkeypatch.setattr(checkpoint.ocp, "load_checkpointables", load)
+    with pytest.raises(ReadError, match=f"cannot read .*{said}"):
+        restore()
+    assert saved_steps(directory) == [1, 2]
+    assert not (directory.parent / "damaged").exists()
+
+
+def test_a_directory_that_cannot_be_read_is_not_empty(directory, save, monkeypatch):
+    save(1)
+
+    def denied(path):
+        raise PermissionError(errno.EACCES, "", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(ReadError, match="checkpoints: Permission denied; mend its pe"):
+        saved_steps(directory)
+
+
 def test_an_empty_directory_with_a_higher_number(directory, save, restore):
     save(1)
     (directory / "15").mkdir()
@@ -268,11 +311,37 @@ def test_a_failure_in_the_background_is_one_line(directory, small, monkeypatch):
     with Checkpoints(directory, keep=2) as checkpoints:
         checkpoints.save(1, make_state(1), Place(), to_json(small()))
         checkpoints.wait()
-        monkeypatch.setattr(checkpoint._JsonFile, "save", save_to_a_full_disk)
+        monkeypatch.setattr(checkpoint.JsonFile, "save", save_to_a_full_disk)
         checkpoints.save(2, make_state(2), Place(), to_json(small()))
         with pytest.raises(SaveError, match="2: No space left on device; make room"):
             checkpoints.wait()
     assert saved_steps(directory) == [1]
+
+
+def test_a_directory_that_cannot_be_made_leaves_no_thread(directory, small):
+    """A thread that waits for the directory would keep the process from ending."""
+    before = set(threading.enumerate())
+    with (
+        pytest.raises(SaveError, match=r"2: Not a directory; move that file away"),
+        Checkpoints(directory, keep=2) as checkpoints,
+    ):
+        checkpoints.save(1, make_state(1), Place(), to_json(small()))
+        checkpoints.wait()
+        directory.rename(directory.with_name("elsewhere"))
+        directory.write_text("")
+        checkpoints.save(2, make_state(2), Place(), to_json(small()))
+        checkpoints.wait()
+    left = [t for t in threading.enumerate() if t not in before and not t.daemon]
+    for thread in left:
+        thread.join(timeout=5)
+    assert not any(thread.is_alive() for thread in left)
+    assert saved_steps(directory.with_name("elsewhere")) == [1]
+
+
+@pytest.mark.parametrize("path", ["/proc/self", "/proc/self/checkpoints"])
+def test_a_directory_that_cannot_be_written_is_refused_before_the_first_step(path):
+    with pytest.raises(SaveError, match=f"cannot write {path}: "):
+        Checkpoints(Path(path), keep=2)
 
 
 async def save_to_a_full_disk(file, directory):

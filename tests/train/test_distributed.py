@@ -1,5 +1,7 @@
 """Joining other processes, as asked."""
 
+import socket
+
 import pytest
 
 from memzoo.configs.errors import MemzooError
@@ -105,3 +107,25 @@ def test_off_a_cluster_nothing_is_found_out(monkeypatch, kind):
         r"MEMZOO_DISTRIBUTED=HOST:PORT,INDEX,COUNT",
     ):
         join_processes("auto")
+
+
+ALONE = """
+import sys
+from memzoo.train import distributed
+distributed._PATIENCE = 1.0
+distributed.join_processes(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_process_that_stays_alone_says_so(run_python, index):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    done = run_python(ALONE, f"localhost:{port},{index},2")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"memzoo: after 1 s not all processes have met at localhost:{port} (process "
+        f"{index} of 2 is here); start all of them, and see that they can reach that "
+        "address"
+    )

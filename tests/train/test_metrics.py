@@ -138,3 +138,9 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "metrics.jsonl").mkdir()
     with pytest.raises(SaveError, match=r"metrics.jsonl: Is a directory; move that"):
         log.step(line(5))
+
+
+def test_timings_that_cannot_be_written_are_seen_before_the_first_step(tmp_path):
+    (tmp_path / "timings.json").mkdir()
+    with pytest.raises(SaveError, match=r"timings.json: Is a directory; move that"):
+        RunLog(tmp_path, 0, writes=True)

@@ -103,6 +103,24 @@ def test_a_signal_to_one_stops_both_at_the_same_step(start, tmp_path):
     assert finish(start(step + 3)) == [f"{step + 3} done"] * 2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_the_other_one_names_the_process_that_was_killed(
+    start, tmp_path, killed, record
+):
+    processes = start(100_000)
+    wait_for(tmp_path / "run" / "checkpoints" / "10")
+    processes[killed].kill()
+    processes[killed].communicate()
+    _, errors = processes[1 - killed].communicate(timeout=30)
+    assert processes[1 - killed].returncode == 1
+    assert errors.splitlines()[-1].startswith(
+        f"memzoo: process {killed} on host {socket.gethostname()} is lost: "
+    )
+    # Of what it has not seen process 0 can record nothing.
+    assert record(tmp_path / "run")["status"] == ("failed" if killed else "running")
+
+
 def wait_for(path, seconds=200):
     for _ in range(seconds * 10):
         if path.is_dir():

@@ -5,10 +5,11 @@ import gc
 import logging
 import sys
 import types
+import warnings
 
 import pytest
 
-from memzoo.train.quiet import quiet_orbax
+from memzoo.train.quiet import quiet_orbax, quiet_unfinished
 
 
 @pytest.fixture
@@ -27,6 +28,8 @@ def heard(monkeypatch):
         (RuntimeError("Event loop is closed"), 0),
         (RuntimeError("something else"), 1),
         (ValueError("Event loop is closed"), 1),
+        (AttributeError("no _ssock", name="_ssock"), 0),
+        (AttributeError("no _other", name="_other"), 1),
     ],
 )
 def test_late_writes_are_not_reported(heard, error, count):
@@ -73,6 +76,21 @@ def test_reads_that_orbax_leaves_are_not_reported(
     gc.collect()
     records = [r for r in caplog.records if r.name == "asyncio"]
     assert (len(records), len(heard)) == (logged, unraisable)
+
+
+def test_coroutines_of_a_failed_save_are_not_reported():
+    async def write():
+        pass
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        write()
+        gc.collect()
+        assert len(said) == 1
+        quiet_unfinished()
+        write()
+        gc.collect()
+    assert len(said) == 1
 
 
 def test_only_orbax_is_not_logged(heard):

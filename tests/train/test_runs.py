@@ -2,7 +2,11 @@
 
 import gc
 import json
+import os
+import re
 import shutil
+import tempfile
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -18,6 +22,43 @@ from memzoo.train.checkpoint import Checkpoints
 from memzoo.train.manifest import FREE_FIELDS
 from memzoo.train.runs import load_run, read_record, write_record
 from memzoo.train.state import by_path
+
+# Loads runs as a plain user, since permissions do not bind root; the first one with too
+# few open files besides.
+AS_A_USER = """
+import os, resource, sys
+import jax
+jax.config.update("jax_enable_compilation_cache", False)
+from memzoo.configs.errors import MemzooError
+from memzoo.train.runs import load_run
+if os.getuid() == 0:
+    os.setuid(65534)
+
+def load(run):
+    try:
+        print("loaded", load_run(run, report=print).step)
+    except MemzooError as error:
+        print(error.exit_code, error)
+
+load(sys.argv[1])
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+used = len(os.listdir("/proc/self/fd"))
+resource.setrlimit(resource.RLIMIT_NOFILE, (used, hard))
+load(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+for run in sys.argv[2:]:
+    load(run)
+"""
+
+DENIED = [
+    "config.json",
+    "checkpoints",
+    "checkpoints/7",
+    "checkpoints/7/manifest",
+    "checkpoints/7/manifest/state.json",
+    "checkpoints/7/params",
+    "checkpoints/7/params/manifest.ocdbt",
+]
 
 
 class Place:
@@ -270,3 +311,24 @@ def test_a_class_outside_memzoo_needs_trust(run_dir, tmp_path, monkeypatch):
         load_run(run_dir)
     with pytest.raises(CheckpointError, match=r"imported \(SystemExit: 0\); run in"):
         load_run(run_dir, trust=True)
+
+
+def test_what_may_not_be_read_is_not_damaged(saved, run_python):
+    with tempfile.TemporaryDirectory() as folder:
+        runs = [Path(folder) / f"run{index}" for index in range(len(DENIED) + 1)]
+        for run in runs:
+            shutil.copytree(saved[0], run)
+        os.chmod(folder, 0o755)
+        paths = [run / name for run, name in zip(runs[1:], DENIED, strict=True)]
+        for path in paths:
+            path.chmod(0)
+        done = run_python(AS_A_USER, *runs)
+        for path in paths:
+            path.chmod(0o755)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "loaded 7", done
+    assert re.fullmatch(r"1 cannot read .*: Too many open files; raise .*", lines[1])
+    assert len(lines) == 2 + len(paths)
+    for line, path in zip(lines[2:], paths, strict=True):
+        assert line.startswith(f"1 cannot read {path}")
+        assert line.endswith(": Permission denied; mend its permissions")

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from memzoo.configs.reading import ReadError
 from memzoo.train.manifest import DamagedError
-from memzoo.train.sealed import ReadError, read_json, seal, unseal, write_sealed
+from memzoo.train.sealed import read_json, seal, unseal, write_sealed
 from memzoo.train.writing import SaveError
 
 RECORD = {

@@ -9,7 +9,7 @@ from memzoo.train.session import TrainResult
 
 def test_a_run_that_was_not_evaluated_is_not_sent_to_eval(capsys):
     result = TrainResult(step=4, status="done", evaluation=None)
-    commands._say_result(result, Path("runs/tiny"), False)
+    commands._say_result(result, Path("runs/tiny"), False, False)
     said = capsys.readouterr().out.splitlines()
     assert said == [
         "runs/tiny: done at step 4",

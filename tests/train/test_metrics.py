@@ -58,13 +58,14 @@ def test_lines_that_cannot_be_read_are_skipped(tmp_path, bad):
 def test_an_evaluation_that_was_changed_is_dropped(tmp_path):
     log = RunLog(tmp_path, 0, writes=True)
     for step in (5, 10):
-        log.evaluation({"step": step, "accuracy": step / 16, "rows": []})
+        line = {"step": step, "accuracy": step / 16, "loss": 1.0, "rows": []}
+        log.evaluation(line)
     path = tmp_path / "evaluations.jsonl"
     whole = path.read_text()
     # Read back and written again, byte for byte.
     log = RunLog(tmp_path, 10, writes=True)
     assert path.read_text() == whole
-    assert log.last_evaluation == {"step": 10, "accuracy": 0.625, "rows": []}
+    assert log.last_evaluation == line
     path.write_text(whole.replace("0.625", "0.125"))
     said = []
     log = RunLog(tmp_path, 10, writes=True, report=said.append)

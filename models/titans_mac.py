@@ -35,16 +35,19 @@ class TitansMACConfig:
     tokens:
 
         h_i = M(q_i)
-        y_i = attention of x_i to [p, h_1 .. h_i, x_1 .. x_i]
+        y_i = x_i + attention of x_i to [p, h_1 .. h_i, x_1 .. x_i]
         M_i = M_(i-1) written with y_i
-        o_i = norm(y_i) * silu(norm(M_i(y_i)))
+        m_i = norm(M_i(y_i))
+        o_i = norm(y_i) * silu(m_i) + m_i
 
     Differs from it in: printed, x_i attends to every h of its segment (equation 22) and
     is answered by the memory that holds the whole segment (24 and 25). Both read the
     future: h_j is a function of x_j, and so is what was written after i. Here x_i sees
     h_j for j <= i alone and reads the memory that was written up to y_i. With
     `memory_tokens` h is what the memory holds at that many learned queries, and is seen
-    by the whole segment.
+    by the whole segment. Printed, y_i is the attention alone and o_i the product alone
+    (`residual` and `add_memory` False); section 4.4 asks for residual connections in
+    all blocks and does not say where.
     """
 
     memory: TitansLMMConfig = field(default_factory=plain_memory)
@@ -61,6 +64,10 @@ class TitansMACConfig:
     """Base of the rotary positions in a segment; None: no positions."""
     persistent_tokens: int = 4
     """Learned tokens that every token attends to; 0: none."""
+    residual: bool = True
+    """Add x to its attention, y = x + A(x); False: equation 23 as printed."""
+    add_memory: bool = True
+    """Add norm(M(y)) to the product; False: equation 25 as printed."""
 
     def __post_init__(self) -> None:
         check_positive("segment_size", self.segment_size)
@@ -68,6 +75,13 @@ class TitansMACConfig:
             raise ValueError(
                 "memory.prefix is True; titans_mac reads segment after segment, so "
                 "leave it out, or choose titans_lmm, titans_mag or titans_mal"
+            )
+        window = self.memory.update_every
+        if window > self.segment_size:
+            raise ValueError(
+                f"memory.update_every is {window} and segment_size {self.segment_size}; "
+                "a window of writes may not span segments: lower update_every to "
+                f"{self.segment_size}, or raise segment_size to {window}"
             )
         if self.memory_tokens is not None:
             check_positive("memory_tokens", self.memory_tokens)
@@ -318,7 +332,8 @@ class TitansMAC(MemoryLayer[SegmentState]):
             key_segment=jnp.concatenate(segment, axis=1),
             implementation="reference",
         )
-        return self.output_projection(merge_heads(o))
+        y = self.output_projection(merge_heads(o))
+        return x + y if self.config.residual else y
 
     def _always(
         self, x: Float[Array, "b t d"], before: Weights
@@ -338,7 +353,9 @@ class TitansMAC(MemoryLayer[SegmentState]):
     def _gated(
         self, y: Float[Array, "*b d"], m: Float[Array, "*b d"]
     ) -> Float[Array, "*b d"]:
-        return self.attention_norm(y) * jax.nn.silu(self.memory_norm(m))
+        m = self.memory_norm(m)
+        o = self.attention_norm(y) * jax.nn.silu(m)
+        return o + m if self.config.add_memory else o
 
 
 def _tokens(number: int, width: int, rngs: nnx.Rngs) -> nnx.Param | None:

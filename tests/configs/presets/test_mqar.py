@@ -119,7 +119,10 @@ def test_layers_inside_a_layer_are_comparable_too(name):
 
 
 def test_windows_are_set_wherever_they_are():
-    assert with_window(comparable_layer("titans_mac", 64), 5).segment_size == 5
+    segmented = with_window(comparable_layer("titans_mac", 64), 5)
+    assert (segmented.segment_size, segmented.memory.update_every) == (5, 5)
+    longer = with_window(comparable_layer("titans_mac", 64), 50)
+    assert (longer.segment_size, longer.memory.update_every) == (50, 16)
     assert with_window(comparable_layer("titans_mal", 64), 5).attention.window == 5
     window = comparable_layer("sliding_window_attention", 64)
     assert with_window(window, 5).window == 5

@@ -61,6 +61,7 @@ ABLATIONS: dict[str, Ablation] = {
             "product_alone": {"add_memory": False},
             "no_convolution": {"memory.convolution_size": 0},
         },
+        beside={"printed": ("titans_mac", {"residual": False, "add_memory": False})},
     ),
     "titans_mal": Ablation(
         without={

@@ -76,12 +76,12 @@ class TitansMACConfig:
                 "memory.prefix is True; titans_mac reads segment after segment, so "
                 "leave it out, or choose titans_lmm, titans_mag or titans_mal"
             )
-        window = self.memory.update_every
-        if window > self.segment_size:
+        window, size = self.memory.update_every, self.segment_size
+        if window > size:
             raise ValueError(
-                f"memory.update_every is {window} and segment_size {self.segment_size}; "
-                "a window of writes may not span segments: lower update_every to "
-                f"{self.segment_size}, or raise segment_size to {window}"
+                f"memory.update_every is {window} and segment_size {size}; a window of "
+                f"writes may not span segments: lower update_every to {size}, or raise "
+                f"segment_size to {window}"
             )
         if self.memory_tokens is not None:
             check_positive("memory_tokens", self.memory_tokens)

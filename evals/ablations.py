@@ -59,7 +59,7 @@ ABLATIONS: dict[str, Ablation] = {
         without={
             "no_residual": {"residual": False},
             "product_alone": {"add_memory": False},
-            "no_convolution": {"memory.convolution_size": 0},
+            "no_clip": {"memory.clip": None},
         },
         beside={"printed": ("titans_mac", {"residual": False, "add_memory": False})},
     ),

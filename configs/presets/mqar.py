@@ -59,6 +59,10 @@ def _comparable(layer: Any, width: int, num_heads: int, head_size: int | None) -
         if inner in fields:
             own = getattr(layer, inner)
             values[inner] = _comparable(own, width, num_heads, head_size)
+    if {"segment_size", "memory"} <= fields:
+        # The attention that makes what is written reads the memory: without the clip
+        # the two diverge together (docs/log.md).
+        values["memory"] = dataclasses.replace(values["memory"], clip=layer.memory.clip)
     if "expand" in fields:
         # Its heads share their keys, and its values are as wide as the model.
         values |= {"head_size": width // num_heads, "state_size": key_size}

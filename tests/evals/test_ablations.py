@@ -54,12 +54,13 @@ def test_the_ablations_of_titans_are_those_of_the_paper():
 
 
 def test_the_ablations_of_hybrids_are_their_residuals_and_sums():
-    whole, plain, product, _, printed = (
+    whole, plain, product, unclipped, printed = (
         layer_by_name(n, 64, 1) for n in variants("titans_mac")
     )
     assert (whole.residual, whole.add_memory) == (True, True)
     assert (plain.residual, plain.add_memory) == (False, True)
     assert (product.residual, product.add_memory) == (True, False)
+    assert (whole.memory.clip, unclipped.memory.clip) == (1.0, None)
     assert (printed.residual, printed.add_memory) == (False, False)
     whole, plain, bare = (layer_by_name(n, 64, 1) for n in variants("titans_mal"))
     assert (whole.residual, whole.attention.convolution_size) == (True, 4)

@@ -153,10 +153,10 @@ class TitansMAC(MemoryLayer[SegmentState]):
         self.learned_queries = _tokens(config.memory_tokens or 0, held, rngs)
         self.persistent = _tokens(config.persistent_tokens, width, rngs)
         self.attention_norm = RMSNorm(width)
-        # What enters the residual stream, as a map into it would at first.
-        scale = self.attention_norm.scale
-        scale[...] = jnp.full_like(scale[...], output_gain(depth))
         self.memory_norm = RMSNorm(width)
+        # What enters the residual stream, as a map into it would at first.
+        for norm in (self.attention_norm, self.memory_norm)[: 1 + config.add_memory]:
+            norm.scale[...] = jnp.full_like(norm.scale[...], output_gain(depth))
 
     def init_state(self, batch_size: int, max_length: int) -> SegmentState:
         config, size = self.config, self.head_size

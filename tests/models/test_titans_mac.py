@@ -84,8 +84,11 @@ def by_hand(layer, x, *, printed=False):
                 read.append(np.asarray(layer.memory.output(held, y))[0, 0])
             answers = read
         for y, m in zip(ys, answers, strict=True):
-            o = norm(y) * 0.5 * silu(norm(m))
-            out.append(o + norm(m) if layer.config.add_memory else o)
+            if layer.config.add_memory:
+                m = 0.5 * norm(m)
+                out.append(norm(y) * 0.5 * silu(m) + m)
+            else:
+                out.append(norm(y) * 0.5 * silu(norm(m)))
     return np.stack(out)
 
 

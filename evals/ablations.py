@@ -54,6 +54,21 @@ ABLATIONS: dict[str, Ablation] = {
             "no_persistent_tokens": {"persistent_tokens": 0},
         },
     ),
+    # Choices that equations 21 to 25 and 29 to 31 leave open, or make otherwise.
+    "titans_mac": Ablation(
+        without={
+            "no_residual": {"residual": False},
+            "product_alone": {"add_memory": False},
+            "no_clip": {"memory.clip": None},
+        },
+        beside={"printed": ("titans_mac", {"residual": False, "add_memory": False})},
+    ),
+    "titans_mal": Ablation(
+        without={
+            "no_residual": {"residual": False},
+            "plain_attention": {"attention.convolution_size": 0},
+        },
+    ),
     # Those of tables 6 and 7 of arXiv 2502.13685, in memories so small that one of them
     # does not hold 16 pairs; and one memory of the same rule: as large as one of them,
     # as large as all of them by longer values (the paper's), and of as many bytes as

@@ -75,7 +75,7 @@ class RecallConfig:
     """Registered names; `memzoo list` shows them."""
     ablate: str | None = None
     """Compare a layer with itself without one of its parts at a time, in place of
-    `layers`: titans_lmm, mixture_of_memories."""
+    `layers`: titans_lmm, titans_mac, titans_mal, mixture_of_memories."""
     task: Literal["mqar", "needle", "set_disjointness"] = "mqar"
     """What is recalled: many key-value pairs (multi-query associative recall), one
     long value hidden in noise, read far beyond the trained length, or the one token

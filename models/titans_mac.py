@@ -38,16 +38,19 @@ class TitansMACConfig(RegisteredConfig):
     tokens:
 
         h_i = M(q_i)
-        y_i = attention of x_i to [p, h_1 .. h_i, x_1 .. x_i]
+        y_i = x_i + attention of x_i to [p, h_1 .. h_i, x_1 .. x_i]
         M_i = M_(i-1) written with y_i
-        o_i = norm(y_i) * silu(norm(M_i(y_i)))
+        m_i = norm(M_i(y_i))
+        o_i = norm(y_i) * silu(m_i) + m_i
 
     Differs from it in: printed, x_i attends to every h of its segment (equation 22) and
     is answered by the memory that holds the whole segment (24 and 25). Both read the
     future: h_j is a function of x_j, and so is what was written after i. Here x_i sees
     h_j for j <= i alone and reads the memory that was written up to y_i. With
     `memory_tokens` h is what the memory holds at that many learned queries, and is seen
-    by the whole segment.
+    by the whole segment. Printed, y_i is the attention alone and o_i the product alone
+    (`residual` and `add_memory` False); section 4.4 asks for residual connections in
+    all blocks and does not say where.
     """
 
     family: ClassVar[Family] = "neural memory"
@@ -70,6 +73,10 @@ class TitansMACConfig(RegisteredConfig):
     """Base of the rotary positions in a segment; None: no positions."""
     persistent_tokens: int = 4
     """Learned tokens that every token attends to; 0: none."""
+    residual: bool = True
+    """Add x to its attention, y = x + A(x); False: equation 23 as printed."""
+    add_memory: bool = True
+    """Add norm(M(y)) to the product; False: equation 25 as printed."""
 
     def __post_init__(self) -> None:
         check_positive("segment_size", self.segment_size)
@@ -77,6 +84,13 @@ class TitansMACConfig(RegisteredConfig):
             raise ValueError(
                 "memory.prefix is True; titans_mac reads segment after segment, so "
                 "leave it out, or choose titans_lmm, titans_mag or titans_mal"
+            )
+        window, size = self.memory.update_every, self.segment_size
+        if window > size:
+            raise ValueError(
+                f"memory.update_every is {window} and segment_size {size}; a window of "
+                f"writes may not span segments: lower update_every to {size}, or raise "
+                f"segment_size to {window}"
             )
         if self.memory_tokens is not None:
             check_positive("memory_tokens", self.memory_tokens)
@@ -148,10 +162,10 @@ class TitansMAC(MemoryLayer[SegmentState]):
         self.learned_queries = _tokens(config.memory_tokens or 0, held, rngs)
         self.persistent = _tokens(config.persistent_tokens, width, rngs)
         self.attention_norm = RMSNorm(width)
-        # What enters the residual stream, as a map into it would at first.
-        scale = self.attention_norm.scale
-        scale[...] = jnp.full_like(scale[...], output_gain(depth))
         self.memory_norm = RMSNorm(width)
+        # What enters the residual stream, as a map into it would at first.
+        for norm in (self.attention_norm, self.memory_norm)[: 1 + config.add_memory]:
+            norm.scale[...] = jnp.full_like(norm.scale[...], output_gain(depth))
 
     def init_state(self, batch_size: int, max_length: int) -> SegmentState:
         config, size = self.config, self.head_size
@@ -328,7 +342,8 @@ class TitansMAC(MemoryLayer[SegmentState]):
             key_segment=jnp.concatenate(segment, axis=1),
             implementation="reference",
         )
-        return self.output_projection(merge_heads(o))
+        y = self.output_projection(merge_heads(o))
+        return x + y if self.config.residual else y
 
     def _always(
         self, x: Float[Array, "b t d"], before: Weights
@@ -348,7 +363,9 @@ class TitansMAC(MemoryLayer[SegmentState]):
     def _gated(
         self, y: Float[Array, "*b d"], m: Float[Array, "*b d"]
     ) -> Float[Array, "*b d"]:
-        return self.attention_norm(y) * jax.nn.silu(self.memory_norm(m))
+        m = self.memory_norm(m)
+        o = self.attention_norm(y) * jax.nn.silu(m)
+        return o + m if self.config.add_memory else o
 
 
 def _tokens(number: int, width: int, rngs: nnx.Rngs) -> nnx.Param | None:

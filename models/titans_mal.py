@@ -19,16 +19,20 @@ from .titans_mag import MemoryAndAttention, PairState, windowed
 class TitansMALConfig(RegisteredConfig):
     """Titans, memory as a layer (Behrouz et al. 2024, arXiv:2501.00663).
 
-    Equations 29 to 31, with x~ the persistent tokens and then x:
+    Equations 29 to 31 with the residual connections of section 4.4, where x~ is the
+    persistent tokens and then x, M the long-term memory of `TitansLMMConfig` and A the
+    window attention:
 
-        y = M(x~)
-        o = window attention(norm(y))
+        m = M(x~)
+        o = m + A(norm(x + m))
 
-    with the long-term memory M of `TitansLMMConfig`.
+    The block adds o to its own input. Without `residual`, o = A(norm(m)): all that the
+    layer reads from its memory then passes through the attention.
 
     Differs from it in: a norm between the two; attention sees persistent keys and
     values that are learned as such, in place of what the memory makes of the
-    persistent tokens.
+    persistent tokens; section 4.4 asks for residual connections and does not say
+    where, so that their places are a choice (printed: `residual` False).
     """
 
     family: ClassVar[Family] = "neural memory"
@@ -41,6 +45,8 @@ class TitansMALConfig(RegisteredConfig):
     """The long-term memory."""
     attention: SlidingWindowAttentionConfig = field(default_factory=windowed)
     """The short-term memory."""
+    residual: bool = True
+    """Connect the two parts by residuals; False: equation 31 as printed."""
 
     def build(
         self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
@@ -65,16 +71,28 @@ class TitansMAL(MemoryAndAttention):
     def sequence(
         self, x: Float[Array, "b t d"], state: PairState, layout: Layout
     ) -> tuple[Float[Array, "b t d"], PairState]:
-        y, memory = self.memory.sequence(x, state.memory, layout)
-        o, attention = self.attention.sequence(
-            self.memory_norm(y), state.attention, layout._replace(prefix=None)
+        m, memory = self.memory.sequence(x, state.memory, layout)
+        a, attention = self.attention.sequence(
+            self._between(x, m), state.attention, layout._replace(prefix=None)
         )
         _, position = layout.positions(state.position, x.shape[1])
-        return o, PairState(memory, attention, position)
+        return self._sum(m, a), PairState(memory, attention, position)
 
     def token(
         self, x: Float[Array, "b d"], state: PairState
     ) -> tuple[Float[Array, "b d"], PairState]:
-        y, memory = self.memory.token(x, state.memory)
-        o, attention = self.attention.token(self.memory_norm(y), state.attention)
-        return o, PairState(memory, attention, state.position + 1)
+        m, memory = self.memory.token(x, state.memory)
+        a, attention = self.attention.token(self._between(x, m), state.attention)
+        return self._sum(m, a), PairState(memory, attention, state.position + 1)
+
+    def _between(
+        self, x: Float[Array, "*b d"], m: Float[Array, "*b d"]
+    ) -> Float[Array, "*b d"]:
+        """Return what attention reads."""
+        return self.memory_norm(x + m if self.config.residual else m)
+
+    def _sum(
+        self, m: Float[Array, "*b d"], a: Float[Array, "*b d"]
+    ) -> Float[Array, "*b d"]:
+        """Return the layer's output; the block adds it to its own input."""
+        return m + a if self.config.residual else a

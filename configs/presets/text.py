@@ -11,6 +11,7 @@ from ...models.sliding_window_attention import SlidingWindowAttentionConfig
 from ...models.titans_lmm import TitansLMMConfig
 from ...models.titans_mac import TitansMACConfig
 from ...models.titans_mag import TitansMAGConfig
+from ...models.titans_mal import TitansMALConfig
 from ..experiment import ExperimentConfig, OptimizerConfig
 
 
@@ -92,6 +93,12 @@ def text_titans_mag() -> ExperimentConfig:
     return _text("text-titans-mag", (Group(layers=(layer,), repeats=4),))
 
 
+def text_titans_mal() -> ExperimentConfig:
+    """memzoo train text-titans-mal: not run to its end yet; windows of 64"""
+    layer = TitansMALConfig()
+    return _text("text-titans-mal", (Group(layers=(layer,), repeats=4),))
+
+
 PRESETS = {
     "text-gated-delta-net": text_gated_delta_net,
     "text-attention": text_attention,
@@ -101,4 +108,5 @@ PRESETS = {
     "text-titans-lmm": text_titans_lmm,
     "text-titans-mac": text_titans_mac,
     "text-titans-mag": text_titans_mag,
+    "text-titans-mal": text_titans_mal,
 }

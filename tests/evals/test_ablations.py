@@ -53,6 +53,21 @@ def test_the_ablations_of_titans_are_those_of_the_paper():
     assert "no_momentum (momentum False)" in said_of("titans_lmm")
 
 
+def test_the_ablations_of_hybrids_are_their_residuals_and_sums():
+    whole, plain, product, unclipped, printed = (
+        layer_by_name(n, 64, 1) for n in variants("titans_mac")
+    )
+    assert (whole.residual, whole.add_memory) == (True, True)
+    assert (plain.residual, plain.add_memory) == (False, True)
+    assert (product.residual, product.add_memory) == (True, False)
+    assert (whole.memory.clip, unclipped.memory.clip) == (1.0, None)
+    assert (printed.residual, printed.add_memory) == (False, False)
+    whole, plain, bare = (layer_by_name(n, 64, 1) for n in variants("titans_mal"))
+    assert (whole.residual, whole.attention.convolution_size) == (True, 4)
+    assert (plain.residual, plain.attention.convolution_size) == (False, 4)
+    assert (bare.residual, bare.attention.convolution_size) == (True, 0)
+
+
 def test_a_mixture_stands_beside_one_memory_of_its_rule():
     names = ("whole", "plain", "plain_wide", "plain_large")
     mixture, *others = (

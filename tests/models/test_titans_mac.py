@@ -16,6 +16,9 @@ MEMORY = TitansLMMConfig(
 )
 
 
+PRINTED = {"residual": False, "add_memory": False}
+
+
 def build(**fields):
     config = TitansMACConfig(
         memory=MEMORY, segment_size=SEGMENT, num_heads=1, rotary_base=None, **fields
@@ -64,8 +67,8 @@ def by_hand(layer, x, *, printed=False):
             context = np.concatenate([persistent, h[:seen], segment[: i + 1]])
             scores = (context @ kernel["key"]) @ (segment[i] @ kernel["query"])
             share = softmax(scores / np.sqrt(WIDTH))
-            y = share @ (context @ kernel["value"])
-            ys.append(y @ kernel["output_projection"])
+            y = share @ (context @ kernel["value"]) @ kernel["output_projection"]
+            ys.append(y + segment[i] if layer.config.residual else y)
         answers = []
         for y in ys:
             m, memory = step(jnp.asarray(y)[None], memory)
@@ -81,12 +84,17 @@ def by_hand(layer, x, *, printed=False):
                 read.append(np.asarray(layer.memory.output(held, y))[0, 0])
             answers = read
         for y, m in zip(ys, answers, strict=True):
-            out.append(norm(y) * 0.5 * silu(norm(m)))
+            if layer.config.add_memory:
+                m = 0.5 * norm(m)
+                out.append(norm(y) * 0.5 * silu(m) + m)
+            else:
+                out.append(norm(y) * 0.5 * silu(norm(m)))
     return np.stack(out)
 
 
-def test_the_equations_by_hand():
-    layer = build(persistent_tokens=2)
+@pytest.mark.parametrize("fields", [{}, PRINTED], ids=["residual", "printed"])
+def test_the_equations_by_hand(fields):
+    layer = build(persistent_tokens=2, **fields)
     x = jax.random.normal(jax.random.key(0), (1, TIME, WIDTH))
     run = jax.jit(lambda x, state: layer.sequence(x, state, Layout()))
     o, state = run(x, layer.init_state(1, 0))
@@ -146,11 +154,21 @@ def test_the_usual_memory_has_no_persistent_tokens():
         ({"memory_tokens": 0}, "memory_tokens is 0; give a number above 0"),
         ({"persistent_tokens": -1}, "persistent_tokens is -1; give 0"),
         ({"memory": TitansLMMConfig(prefix=True)}, "memory.prefix is True; titans_mac"),
+        (
+            {"memory": TitansLMMConfig(update_every=9), "segment_size": 8},
+            "memory.update_every is 9 and segment_size 8; a window of writes may not "
+            "span segments: lower update_every to 8, or raise segment_size to 9",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused(fields, said):
     with pytest.raises(ValueError, match=said):
         TitansMACConfig(**fields)
+
+
+def test_a_window_of_writes_may_fill_a_segment():
+    memory = TitansLMMConfig(update_every=8)
+    assert TitansMACConfig(memory=memory, segment_size=8).segment_size == 8
 
 
 def test_an_odd_head_is_refused():

@@ -112,6 +112,8 @@ def test_layers_inside_a_layer_are_comparable_too(name):
     assert (memory.num_heads, memory.convolution_size) == (2, 4)
     assert (memory.memory_depth, memory.output_gate) == (1, False)
     assert memory.persistent_tokens == type(layer)().memory.persistent_tokens
+    # Attention reads the memory that it writes in one of them alone.
+    assert memory.clip == {"titans_mac": 1.0}.get(name)
     if name != "titans_mac":
         attention = layer.attention
         assert (attention.num_heads, attention.convolution_size) == (2, 4)
@@ -119,7 +121,10 @@ def test_layers_inside_a_layer_are_comparable_too(name):
 
 
 def test_windows_are_set_wherever_they_are():
-    assert with_window(comparable_layer("titans_mac", 64), 5).segment_size == 5
+    segmented = with_window(comparable_layer("titans_mac", 64), 5)
+    assert (segmented.segment_size, segmented.memory.update_every) == (5, 5)
+    longer = with_window(comparable_layer("titans_mac", 64), 50)
+    assert (longer.segment_size, longer.memory.update_every) == (50, 16)
     assert with_window(comparable_layer("titans_mal", 64), 5).attention.window == 5
     window = comparable_layer("sliding_window_attention", 64)
     assert with_window(window, 5).window == 5

@@ -51,7 +51,8 @@ def test_reading_writes_nothing(built):
         read, memory = layer.write_and_read(inputs, state.memory, None)
         return inputs, read, memory, layer.read(inputs.query, memory)
 
-    inputs, read, memory, last = jax.tree.map(np.asarray, run(x, state))
+    inputs, *arrays = run(x, state)
+    read, memory, last = map(np.asarray, arrays)
     np.testing.assert_allclose(last[:, -1], read[:, -1], rtol=1e-4, atol=1e-5)
     wanted = np.zeros(last.shape)
     for b, t, h in np.ndindex(last.shape[:3]):

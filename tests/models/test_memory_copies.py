@@ -162,7 +162,7 @@ def test_inputs_of_slots_are_those_of_their_tokens_and_copies(config):
     row = np.arange(BATCH)[:, None]
     place = jnp.asarray(token + np.asarray(start)[:, None], jnp.int32)
     found = inputs_of_slots(stacked, x[row, token], place, which)
-    assert found.query is None
+    assert found.tokens.query is None
     copy = np.repeat(which, 3, axis=1)
     wanted = jax.tree.map(lambda a: a[row, copy, token], everywhere.with_query(None))
     near = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)

@@ -367,7 +367,10 @@ def _with_memory(memory):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"persistent_tokens": 1}, "TitansLMM with persistent tokens, which a new"),
+        (
+            {"persistent_tokens": 1},
+            "TitansLMM, which has persistent tokens",
+        ),
         ({"persistent_tokens": 0}, "form is 'packed', which is for matrix memories"),
     ],
 )
@@ -384,7 +387,10 @@ def test_what_a_network_cannot_do_is_refused(options, message):
         (GatedDeltaNetConfig(prefix=True), "GatedDeltaNet, .*; set prefix to False$"),
         (PrefixLinearAttentionConfig(num_heads=2), ".*ion, .*; choose another layer$"),
         (AttentionConfig(num_heads=2), "Attention, which is no Associa"),
-        (TTTLinearConfig(num_heads=2), "TTT, whose steps depend on the place"),
+        (
+            TTTLinearConfig(num_heads=2),
+            "TTT, which takes steps that depend",
+        ),
     ],
 )
 def test_memories_that_a_mixture_cannot_hold_are_refused(memory, message):

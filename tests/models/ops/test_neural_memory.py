@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from memzoo.models.ops.delta_rule import DELTA_RULE, DeltaTokens
 from memzoo.models.ops.memory_network import MemoryNetwork
 from memzoo.models.ops.neural_memory import (
     NeuralTokens,

@@ -73,8 +73,8 @@ def _comparable(layer: Any, width: int, num_heads: int, head_size: int | None) -
 def with_window(layer: Any, window: int) -> Any:
     """The layer whose attention sees `window` tokens, where it sees a part of them.
 
-    A segment of tokens that see each other is a window too; its memory is written at
-    least once in every segment.
+    A segment of tokens that see each other is a window too; the memory's windows of
+    writes are no longer than it.
     """
     fields = {field.name for field in dataclasses.fields(layer)}
     values = {name: window for name in ("window", "segment_size") if name in fields}

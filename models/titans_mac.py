@@ -48,9 +48,10 @@ class TitansMACConfig(RegisteredConfig):
     future: h_j is a function of x_j, and so is what was written after i. Here x_i sees
     h_j for j <= i alone and reads the memory that was written up to y_i. With
     `memory_tokens` h is what the memory holds at that many learned queries, and is seen
-    by the whole segment. Printed, y_i is the attention alone and o_i the product alone
-    (`residual` and `add_memory` False); section 4.4 asks for residual connections in
-    all blocks and does not say where.
+    by the whole segment. Section 4.4 asks for residual connections and does not say
+    where: x_i + attention is a choice (printed: `residual` False). m_i is added to the
+    product, which is not the paper's (printed: `add_memory` False). Windows of writes
+    are no longer than a segment.
     """
 
     family: ClassVar[Family] = "neural memory"
@@ -164,7 +165,8 @@ class TitansMAC(MemoryLayer[SegmentState]):
         self.attention_norm = RMSNorm(width)
         self.memory_norm = RMSNorm(width)
         # What enters the residual stream, as a map into it would at first.
-        for norm in (self.attention_norm, self.memory_norm)[: 1 + config.add_memory]:
+        added = [self.memory_norm] if config.add_memory else []
+        for norm in (self.attention_norm, *added):
             norm.scale[...] = jnp.full_like(norm.scale[...], output_gain(depth))
 
     def init_state(self, batch_size: int, max_length: int) -> SegmentState:

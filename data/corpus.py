@@ -209,7 +209,7 @@ def files(path: str | Path, pattern: str) -> list[tuple[str, Path]]:
     found = matching(root, pattern)
     if not found:
         raise DataError(
-            f"no file in {root} matches {pattern!r}; set pattern to match your files, "
+            f"no file in {root} matches {pattern!r}; put files there, or set pattern, "
             "such as '**/*.md'"
         )
     return found

@@ -19,6 +19,7 @@ from flax import nnx
 from ..configs.errors import CheckpointError, MemzooError, NonFiniteError
 from ..configs.record import checksum
 from ..models.language_model import LanguageModel
+from ..train.digest import digests
 from ..train.writing import explained
 from .stream import MOST_TOKENS, Carried, allocated
 
@@ -68,6 +69,13 @@ def save_state(path: Path, carried: Carried, **about: Any) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def parameters_digest(model: LanguageModel) -> str:
+    """Return a digest of the parameters, which a state belongs to."""
+    flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
+    arrays = {"/".join(map(str, path)): leaf[...] for path, leaf in flat}
+    return checksum(digests(arrays))
+
+
 def check_place(path: Path) -> None:
     """Raise SaveError where `path` cannot be written, before the state is computed."""
     with explained(path):
@@ -93,6 +101,12 @@ def load_state(
         NonFiniteError: the state is not finite.
     """
     about, arrays = _read(path)
+    if about.get("parameters", ...) not in (..., parameters_digest(model)):
+        saved = f"step {about.get('checkpoint_step')} of {about.get('run')}"
+        raise MemzooError(
+            f"{path} does not fit the model: it was saved with other parameters, those "
+            f"of {saved}; use that run and --checkpoint, or read the document again"
+        )
     known = model.config.vocab_size if vocab_size is None else vocab_size
     if about["token"] >= known:
         raise MemzooError(
@@ -217,7 +231,7 @@ def _check_about(path: Path, about: Mapping[str, Any]) -> None:
         value = about.get(name)
         if type(value) is not int or not least <= value <= most:
             raise _wrong(path, name, value, f"a whole number from {least} to {most}")
-    for name in ("layer", "run"):
+    for name in ("layer", "run", "parameters"):
         value = about.get(name, "")
         if not isinstance(value, str) or not value.isprintable() or len(value) > 1000:
             raise _wrong(path, name, value, "a name")

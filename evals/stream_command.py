@@ -13,7 +13,7 @@ from ..train.runs import LoadedRun
 from .document import Document, check_bytes, of_files, of_task
 from .recall import Row
 from .results import ResultRow, layer_name, result_rows
-from .state_file import check_place, load_state, save_state
+from .state_file import check_place, load_state, parameters_digest, save_state
 from .stream import Carried, Streamed, begin, stream
 from .stream_page import PAGE, write_stream_page
 from .stream_show import StreamScreen, summary
@@ -131,6 +131,7 @@ def stream_run(
             layer=layer,
             run=run.resolve().name,
             checkpoint_step=loaded.step,
+            parameters=parameters_digest(loaded.model),
         )
         said.append(f"the state behind the document is in {options.save_state}")
     if streamed.surprise is None:

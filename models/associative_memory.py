@@ -49,8 +49,8 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
     config: Any
     """The layer's config; its `chunk_size` is read here."""
     tails_of_copies: ClassVar[frozenset[str]] = frozenset({"key", "value"})
-    """Tails that every memory of a mixture has; the others are shared. Parameters say
-    so themselves: see `PerMemory`."""
+    """Names of the tails that each memory of a mixture holds a copy of; the others are
+    shared. Parameters are marked by the type `PerMemory` instead."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -137,7 +137,7 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
     def why_not_several(self) -> str | None:
         """Return why a layer cannot hold several of this memory; None: it can.
 
-        The reason follows the name of the class and names the remedy.
+        The reason is worded to follow the name of the class; it ends with the remedy.
         """
         if self.accepts_prefix:
             return (
@@ -247,6 +247,15 @@ class MatrixMemory(AssociativeMemory):
 
     rule: ClassVar[Recurrence[Any, Any]]
 
+    def _chunk_size(self) -> int | None:
+        config = getattr(self, "config", None)
+        if not hasattr(config, "chunk_size"):
+            raise TypeError(
+                f"{type(self).__name__} needs self.config with a field chunk_size; "
+                "set it in __init__"
+            )
+        return config.chunk_size
+
     def write_and_read(
         self,
         inputs: MemoryInputs,
@@ -258,7 +267,7 @@ class MatrixMemory(AssociativeMemory):
             memory,
             reset=reset,
             valid=inputs.valid,
-            chunk_size=self.config.chunk_size,
+            chunk_size=self._chunk_size(),
         )
 
     def write_and_read_token(
@@ -282,7 +291,7 @@ class MatrixMemory(AssociativeMemory):
         if reset is None:
             # One document a row: its prefix makes the memory that it begins with.
             tokens = identity_tokens(written.tokens, prefix)
-            memory = self.rule.write(tokens, memory, chunk_size=self.config.chunk_size)
+            memory = self.rule.write(tokens, memory, chunk_size=self._chunk_size())
             return self.write_and_read(inputs, memory, None)
         longer, reset, place = insert_prefixes(written, inputs, prefix, reset)
         read, memory = self.write_and_read(longer, memory, reset)
@@ -297,7 +306,7 @@ class MatrixMemory(AssociativeMemory):
         return True
 
     def chunk_size_of_several(self, time: int) -> int:
-        return self.rule.resolve_chunk_size(self.config.chunk_size, time)
+        return self.rule.resolve_chunk_size(self._chunk_size(), time)
 
     def write_and_read_several(
         self,

@@ -258,6 +258,7 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
                 outside jit, `state` has no room for a token (see `capacity`).
         """
         info = SequenceInfo() if info is None else info
+        self._check_rows(x, state, "b t d")
         self._check_prefix(info.prefix)
         if info.valid is None:
             layout = Layout(info.reset, None, info.prefix, info.key)
@@ -281,6 +282,7 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
                 room for a token (see `capacity`).
         """
         info = TokenInfo() if info is None else info
+        self._check_rows(x, state, "b d")
         if info.prefix is not None:
             raise ValueError(
                 f"{type(self).__name__}.step cannot read a prefix: a prefix lies "
@@ -309,6 +311,20 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
         if without is not None:
             y = jnp.where(without[:, :, None], jnp.nan, y)
         return y, state
+
+    def _check_rows(self, x: Any, state: State, axes: str) -> None:
+        """Raise ValueError unless `x` has these axes and the state as many rows."""
+        name = type(self).__name__
+        if x.ndim != len(axes.split()):
+            raise ValueError(
+                f"{name}: x has shape {x.shape}; give it the axes `{axes}`"
+            )
+        rows = self.position_of(state).shape[-1]
+        if rows != x.shape[0]:
+            raise ValueError(
+                f"{name}: the batch of x is {x.shape[0]} and that of the state {rows}; "
+                f"make the state with init_state({x.shape[0]}, max_length)"
+            )
 
     def _check_prefix(self, prefix: Any) -> None:
         if prefix is not None and not self.accepts_prefix:

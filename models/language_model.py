@@ -90,7 +90,10 @@ class LanguageModel(nnx.Module):
         state: tuple,
         info: SequenceInfo | None = None,
     ) -> tuple[Float[Array, "b t d"], tuple]:
-        """Hidden states after the final norm, and the state after the last token."""
+        """Return hidden states after the final norm, and the state after all tokens.
+
+        Tokens are not checked: give whole numbers from 0 to vocab_size - 1.
+        """
         x, state = self.stack(self._embed(tokens), state, info)
         return self.final_norm(x), state
 

@@ -59,7 +59,7 @@ class RegisteredConfig(LayerConfig):
     family: ClassVar[Family]
     """Section of the zoo that lists the layer."""
     small: ClassVar[Mapping[str, Any]] = {}
-    """Fields that make every part act within a few tokens, for the laws."""
+    """Field values for the laws: windows and segments end within a few tokens."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -34,8 +34,8 @@ Several = Int[Array, "b n"]
 class Recurrence(Generic[Tokens, Memory]):
     """An operation on a memory, in all its forms.
 
-    A token of zeros, its query apart, must leave the memory bit for bit: padding is
-    made of such tokens.
+    A token whose fields are zero, whatever its query is, must leave the memory
+    unchanged, bit for bit: padding is made of such tokens.
 
     Attributes:
         tokens: the NamedTuple of arrays `b t ...` that the operation takes. Its fields
@@ -46,9 +46,11 @@ class Recurrence(Generic[Tokens, Memory]):
             `chunk_scan_with_gradient`.
         chunk_backward: the gradient of `chunk`, by hand. None: by autodiff through the
             chunk, which is computed again.
-        all_chunks: (tokens `n b c ...`, segments, which, memory) -> (outputs, memory),
-            everything that needs no memory done before the scan. None: no such form.
-        write_all: (tokens, memory) -> memory, where that is faster than reading too.
+        all_chunks: (tokens `n b c ...`, segments, which, memory) -> (outputs, memory):
+            computes everything that is independent of the memory before the scan.
+            None: the operation has no such form.
+        write_all: (tokens, memory) -> memory, without outputs. Given only where it is
+            faster than `chunkwise`.
         chunk_size: tokens in a chunk on a CPU, and elsewhere.
     """
 
@@ -79,7 +81,7 @@ class Recurrence(Generic[Tokens, Memory]):
 
         Args:
             tokens: of the sequence, `b t ...`.
-            memory: before the first token. Its type is that of all sums.
+            memory: before the first token; sums are accumulated in its dtype.
             reset: the memory is zero before this token.
 
         Returns:
@@ -117,7 +119,7 @@ class Recurrence(Generic[Tokens, Memory]):
 
         Args:
             tokens: of the sequence, `b t ...`.
-            memory: before the first token. Its type is that of all sums.
+            memory: before the first token; sums are accumulated in its dtype.
             reset: the memory is zero before this token.
             valid: real tokens; the others leave the memory as it is.
             chunk_size: tokens in a chunk; changes the speed alone. None: by the

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from memzoo.configs.errors import MemzooError
-from memzoo.data.task import setting_of
+from memzoo.data.task import kinds_of
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.sweep import recall
 from memzoo.train.loop import TrainResult
@@ -21,7 +21,7 @@ class Loop:
 
     def __call__(self, config, directory, **_):
         self.trained.append(str(directory))
-        row = {"setting": setting_of(config.task, 0), "metric": "accuracy", "count": 5}
+        row = {"setting": kinds_of(config.task)[0], "metric": "accuracy", "count": 5}
         values = {10: 0.3, 20: 0.3 + config.optimizer.learning_rate}
         lines = [
             {"step": step, "accuracy": value, "rows": [row | {"value": value}]}

@@ -12,7 +12,13 @@ from flax import nnx
 
 from memzoo.configs.errors import CheckpointError, MemzooError, NonFiniteError
 from memzoo.evals import state_file
-from memzoo.evals.state_file import check_place, load_state, named, save_state
+from memzoo.evals.state_file import (
+    check_place,
+    load_state,
+    named,
+    parameters_digest,
+    save_state,
+)
 from memzoo.evals.stream import begin, stream
 from memzoo.models.attention import AttentionConfig
 from memzoo.models.block import Group
@@ -279,3 +285,14 @@ def test_what_cannot_be_written_is_one_line(read, tmp_path):
             check_place(path)
     check_place(tmp_path / "state.npz")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_state_of_other_parameters_is_refused(model, read, tmp_path):
+    path = tmp_path / "state.npz"
+    given = {"run": "first", "checkpoint_step": 3}
+    save_state(path, read.carried, parameters=parameters_digest(model), **given)
+    load_state(path, model)
+    other = build()
+    other.embedding[...] = other.embedding[...] + 1
+    with pytest.raises(MemzooError, match="other parameters, those of step 3 of first"):
+        load_state(path, other)

@@ -102,3 +102,12 @@ def test_a_layer_that_accepts_a_prefix_says_what_it_writes():
     x = jnp.ones((1, 4, 8))
     with pytest.raises(TypeError, match=f"Mamba2 {said}"):
         layer(x, layer.init_state(1, 0), SequenceInfo(prefix=jnp.ones((1, 4), bool)))
+
+
+def test_a_matrix_memory_without_a_chunk_size_says_what_it_lacks():
+    class Bare(Mamba2):
+        def __init__(self):
+            pass
+
+    with pytest.raises(TypeError, match="Bare needs self.config with a field chunk_s"):
+        Bare()._chunk_size()

@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from memzoo.models.attention import AttentionConfig
 from memzoo.models.delta_net import DeltaNetConfig
 from memzoo.models.interface import (
     Layout,
@@ -334,3 +335,18 @@ def test_a_prefix_is_what_a_document_begins_with_marked_without_a_gap():
     whole = layout._replace(reset=None).prefix_tokens(position, 7)
     np.testing.assert_array_equal(whole.sum(axis=1), [2, 1, 0, 0])
     assert Layout(reset=reset).prefix_tokens(position, 7) is None
+
+
+def test_rows_and_axes_that_do_not_fit_the_state_are_refused():
+    layer = AttentionConfig(num_heads=2).build(16, nnx.Rngs(0), layer_index=0, depth=1)
+    state, x = layer.init_state(2, 8), jnp.ones((1, 4, 16))
+    said = (
+        r"Attention: x has 1 rows and the state 2; make the state with init_state\(1,"
+    )
+    for run in (lambda: layer(x, state), lambda: layer.step(x[:, 0], state)):
+        with pytest.raises(ValueError, match=said):
+            run()
+    with pytest.raises(ValueError, match="x has shape .*; give it the axes `b d`"):
+        layer.step(x, layer.init_state(1, 8))
+    with pytest.raises(ValueError, match="x has shape .*; give it the axes `b t d`"):
+        layer(x[0], layer.init_state(1, 8))

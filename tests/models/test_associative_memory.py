@@ -109,5 +109,7 @@ def test_a_matrix_memory_without_a_chunk_size_says_what_it_lacks():
         def __init__(self):
             pass
 
-    with pytest.raises(TypeError, match="Bare needs self.config with a field chunk_s"):
+    with pytest.raises(
+        TypeError, match=r"Bare needs self\.config with a field chunk_s"
+    ):
         Bare()._chunk_size()

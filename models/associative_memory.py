@@ -248,7 +248,7 @@ class MatrixMemory(AssociativeMemory):
     rule: ClassVar[Recurrence[Any, Any]]
 
     def _chunk_size(self) -> int | None:
-        config = getattr(self, "config", None)
+        config: Any = getattr(self, "config", None)
         if not hasattr(config, "chunk_size"):
             raise TypeError(
                 f"{type(self).__name__} needs self.config with a field chunk_size; "

@@ -152,7 +152,7 @@ def test_a_file_is_no_folder(texts: Path):
 
 
 def test_a_pattern_without_files_is_named(texts: Path):
-    with pytest.raises(DataError, match=r"matches '\*\.rst'; set pattern"):
+    with pytest.raises(DataError, match=r"matches '\*\.rst'; put files there, or"):
         corpus.folder(texts, "*.rst")
 
 

@@ -34,9 +34,9 @@ class OptimizerConfig:
     final_fraction: float = 0.0
     """Learning rate at the last step, as a share of the peak."""
     beta1: float = 0.9
-    """Of the mean of the gradients; below 1."""
+    """Decay of the mean of the gradients; below 1."""
     beta2: float = 0.95
-    """Of the mean of their squares; below 1."""
+    """Decay of the mean of their squares; below 1."""
     epsilon: float = 1e-8
     weight_decay: float = 0.1
     clip_norm: float | None = 1.0

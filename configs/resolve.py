@@ -142,7 +142,7 @@ def _line_of(path: Path, error: BaseException) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """What was raised, in one line.
+    """Return the error in one line.
 
     A config may fail on a value before its type is looked at: then the type is named.
     """

@@ -162,7 +162,7 @@ def _content(path: Path) -> bytes:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What the file holds, as it was written."""
+    """Return the record and the arrays of the file."""
     content = _content(path)
     foreign = MemzooError(
         f"{path} is not a state that `memzoo eval --stream --save-state` writes; "

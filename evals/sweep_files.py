@@ -34,7 +34,7 @@ SCHEMA = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What one training came to.
+    """Outcome of one training.
 
     Attributes:
         rows: as in results.json.
@@ -233,7 +233,7 @@ class SweepFiles:
 
     def _check(self, saved: Mapping[str, Any], said: str) -> None:
         """Raise MemzooError where a field differs from this sweep's."""
-        # What is as it always was is not written, on either side.
+        # Fields with their usual value are not in the record.
         plain = json.loads(json.dumps(ALWAYS))
         names = [*self._meaning, *(name for name in plain if name in saved)]
         for name in names:

@@ -99,7 +99,7 @@ def laws(config: Any, *, width: int = 32) -> Iterator[LawResult]:
 
 
 def _said(error: Exception) -> str:
-    """What was raised, in one line."""
+    """Return the error in one line."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 

@@ -19,10 +19,10 @@ StateGrowth = Literal["constant", "log", "bounded", "linear"]
 class AuxiliaryLoss(nnx.Variable):
     """A scalar that a layer adds to the training loss (already weighted).
 
-    With `of=function` its value is instead a pytree of sums over the tokens of the
-    call, of which the function (pure, hashable) makes the scalar: `loss.Auxiliary`.
-    What is no sum over tokens, such as a product of two means, is exact in slices of a
-    batch only so; a scalar is averaged over them.
+    With `of=function` the value is a pytree of sums over the tokens of the call, and
+    the function (pure, hashable) turns the sums of the whole batch into the scalar: see
+    `loss.Auxiliary`. Use it for a loss that is no sum over tokens, such as a product of
+    two means. A plain scalar is averaged over the slices of a batch.
     """
 
 

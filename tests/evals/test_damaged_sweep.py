@@ -94,7 +94,7 @@ def test_an_outcome_without_numbers_is_trained_again(small, text, capfd):
 
 
 def test_curves_and_steps_are_those_of_the_outcome(small):
-    """What becomes of evaluations.jsonl afterwards changes no number and no curve."""
+    """A later change of evaluations.jsonl changes no number and no curve."""
     go(small, Loop())
     files = [small.directory / name for name in ("results.json", "report.html")]
     before = [path.read_bytes() for path in files]

@@ -60,7 +60,7 @@ def _comparable(layer: Any, width: int, num_heads: int, head_size: int | None) -
             own = getattr(layer, inner)
             values[inner] = _comparable(own, width, num_heads, head_size)
     if {"segment_size", "memory"} <= fields:
-        # Its attention reads the memory that it writes; training diverged without.
+        # Its attention reads the memory that it writes; training was unstable without.
         values["memory"] = dataclasses.replace(values["memory"], clip=layer.memory.clip)
     if "expand" in fields:
         # Its heads share their keys, and its values are as wide as the model.

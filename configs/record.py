@@ -1,4 +1,4 @@
-"""Read the config.json of a run, and notice where it is not as it was written."""
+"""Read the config.json of a run, and notice a change of it by its checksum."""
 
 import hashlib
 import json

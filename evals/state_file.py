@@ -267,7 +267,7 @@ def _checksum(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str
 
 
 def _typed(array: np.ndarray, dtype: Any) -> np.ndarray:
-    """The array as it was saved: .npy files know bfloat16 as two bytes without type."""
+    """Return the array in its type: .npy files hold bfloat16 as two untyped bytes."""
     if (array.dtype.kind, array.dtype.itemsize) == ("V", dtype.itemsize):
         return array.view(dtype)
     return array

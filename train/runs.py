@@ -70,7 +70,7 @@ def write_record(
 
 
 def read_record(run_dir: Path) -> dict[str, Any] | None:
-    """What config.json says, as it is; `None` where there is none.
+    """Return the content of config.json, not decoded; `None` where there is none.
 
     Raises:
         CheckpointError: it is no record of a run.

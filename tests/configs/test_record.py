@@ -1,4 +1,4 @@
-"""The config.json of a run as it was written."""
+"""Reading the config.json of a run, and noticing a change."""
 
 import json
 

@@ -194,7 +194,7 @@ def test_a_state_that_is_not_finite_is_neither_saved_nor_loaded(
 
 
 def test_arrays_are_as_long_as_they_say(model, read, tmp_path):
-    """What a header asks for is not allocated before it is seen to be there."""
+    """A header that asks for much memory allocates none of it."""
     path = tmp_path / "state.npz"
     save_state(path, read.carried)
     with zipfile.ZipFile(path) as archive:

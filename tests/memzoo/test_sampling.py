@@ -42,7 +42,7 @@ def noise():
 
 
 def reference(logits, temperature, top_k=None):
-    """The same draws, by the definition: a stable sort and a sum."""
+    """Draw by the definition: a stable sort and a sum."""
     logits = np.asarray(logits, np.float64)
     # A stable sort keeps equal logits in the order of their indices.
     kept = np.argsort(-logits, kind="stable")[:top_k]

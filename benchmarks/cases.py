@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from memzoo.errors import InputError, MemzooError
+
 from ..configs.comma_list import split_list
-from ..configs.errors import MemzooError
 
 Operation = Literal[
     "gated_delta",
@@ -250,7 +251,7 @@ def listed_names(option: str, names: str) -> list[str]:
     """
     try:
         return split_list(names)
-    except ValueError as error:
+    except InputError as error:
         raise MemzooError(f"{option} {error}") from error
 
 

@@ -21,6 +21,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from memzoo.errors import InputError
+
 from ..evals.figures import duration_text
 from .cases import OWN_PEERS, Peer, peers_of, select_growth, select_rows
 from .environments import prepare, require
@@ -110,26 +112,26 @@ class BenchConfig:
     def __post_init__(self) -> None:
         for name in ("layers", "prefill"):
             if getattr(self, name) is not None and self.markdown is not None:
-                raise ValueError(
+                raise InputError(
                     f"markdown is {self.markdown}; the page is for operations, leave "
                     f"out {name}"
                 )
         self._check_where()
         if self.rounds < 1:
-            raise ValueError(f"rounds is {self.rounds}; measure at least 1 round")
+            raise InputError(f"rounds is {self.rounds}; measure at least 1 round")
         if self.wall_rounds < 0:
-            raise ValueError(
+            raise InputError(
                 f"wall_rounds is {self.wall_rounds}; 0 leaves the wall time out"
             )
         if not 0 < self.minimum_seconds <= _LONGEST_PASS:
-            raise ValueError(
+            raise InputError(
                 f"minimum_seconds is {self.minimum_seconds}; give a time above 0, "
                 f"{_LONGEST_PASS} or less"
             )
         if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed is {self.seed}; give 0 or more, below 2^32")
+            raise InputError(f"seed is {self.seed}; give 0 or more, below 2^32")
         if self.chunk_size is not None and self.chunk_size < 1:
-            raise ValueError(
+            raise InputError(
                 f"chunk_size is {self.chunk_size}; give at least 1, or leave it out"
             )
 
@@ -137,16 +139,16 @@ class BenchConfig:
         """Refuses what would not be read."""
         plain = {field.name: field.default for field in dataclasses.fields(self)}
         if self.gpu and self.layers is not None:
-            raise ValueError("gpu is on; whole layers are measured on a CPU")
+            raise InputError("gpu is on; whole layers are measured on a CPU")
         for name in ("wall_rounds", "growth") if self.gpu else ():
             if getattr(self, name) != plain[name]:
-                raise ValueError(f"{name} is for a CPU; leave it out, or gpu")
+                raise InputError(f"{name} is for a CPU; leave it out, or gpu")
         other = "prefill" if self.prefill is not None else "layers"
         if self.prefill is None and self.layers is None:
             return
         for name in ("rows", "chunk_size", "form", "wall_rounds", "growth"):
             if getattr(self, name) != plain[name]:
-                raise ValueError(
+                raise InputError(
                     f"{name} is {getattr(self, name)}; it is for operations, leave it "
                     f"out, or {other}"
                 )

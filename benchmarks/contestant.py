@@ -11,7 +11,8 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal
 
-from ..configs.errors import MemzooError
+from memzoo.errors import MemzooError
+
 from .cases import OWN_PEERS, Peer
 from .environments import interpreter
 

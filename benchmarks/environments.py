@@ -6,7 +6,8 @@ import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ..configs.errors import MemzooError
+from memzoo.errors import MemzooError
+
 from .cases import Peer
 
 REQUIREMENTS = Path(__file__).parent / "peers"

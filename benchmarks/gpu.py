@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..configs.errors import MemzooError
+from memzoo.errors import MemzooError
+
 from .cases import (
     COARSE,
     DENSE,

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from memzoo.errors import InputError
+
 Arrays = dict[str, Float[Array, "..."]]
 
 
@@ -25,12 +27,12 @@ def titans_mlp(x: Arrays, options: dict[str, Any]) -> Float[Array, "b t h v"]:
     """Titans with an MLP of two matrices for a memory.
 
     Raises:
-        ValueError: the length is no multiple of the window.
+        InputError: the length is no multiple of the window.
     """
     rows, time, heads, _ = x["k"].shape
     window = options["update_every"]
     if time % window:
-        raise ValueError(f"{time} tokens are no multiple of the window, {window}")
+        raise InputError(f"{time} tokens are no multiple of the window, {window}")
 
     def windows(a: Array) -> Float[Array, "n b h c ..."]:
         a = a.reshape(rows, time // window, window, *a.shape[2:])

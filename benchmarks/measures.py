@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Num
 
+from memzoo.errors import InputError
+
 
 class Ratio(NamedTuple):
     """How many times faster ours is than the peer, over the rounds."""
@@ -36,10 +38,10 @@ def paired_ratio(peer: Sequence[float], ours: Sequence[float]) -> Ratio:
     to one it does to the other.
 
     Raises:
-        ValueError: no rounds, or not as many of the one as of the other.
+        InputError: no rounds, or not as many of the one as of the other.
     """
     if not peer or len(peer) != len(ours):
-        raise ValueError(
+        raise InputError(
             f"{len(peer)} rounds of the peer against {len(ours)} of ours; "
             "measure both in every round"
         )
@@ -61,10 +63,10 @@ def errors_between(
     """Compare `output` and every `gradient_<input>`.
 
     Raises:
-        ValueError: the two do not hold the same arrays.
+        InputError: the two do not hold the same arrays.
     """
     if set(peer) != set(ours):
-        raise ValueError(
+        raise InputError(
             f"results differ in what they hold: {sorted(set(peer) ^ set(ours))}"
         )
     worst = 0.0

@@ -20,7 +20,8 @@ from rich import box
 from rich.console import Group
 from rich.table import Table
 
-from ..configs.errors import MemzooError
+from memzoo.errors import MemzooError
+
 from .cases import listed_names
 from .contestant import Contestant, Device, keep_compiled, usable_cores
 from .environments import interpreter, require

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from memzoo.errors import InputError
+
 
 class Prepared(NamedTuple):
     """A case ready to be measured.
@@ -81,7 +83,7 @@ def _answer(
         case "forget":
             del cases[request["name"]]
             return {}
-    raise ValueError(f"unknown command {request['command']!r}")
+    raise InputError(f"unknown command {request['command']!r}")
 
 
 def _run(case: Prepared, repeats: int, warm: bool) -> dict[str, float]:

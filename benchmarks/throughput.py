@@ -13,7 +13,8 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from ..configs.errors import MemzooError
+from memzoo.errors import InputError, MemzooError
+
 from ..configs.variants import layer_from_text
 from ..models import LAYERS
 from .cases import listed_names
@@ -67,7 +68,7 @@ def select_layers(names: str) -> tuple[str, ...]:
     for name in chosen:
         try:
             layer_from_text(name)
-        except ValueError as error:
+        except InputError as error:
             raise MemzooError(str(error)) from error
     return tuple(dict.fromkeys([BASELINE, *chosen]))
 

@@ -5,6 +5,8 @@ import unicodedata
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from memzoo.errors import InputError
+
 from ..data import TaskConfig
 from ..data.task import has_split
 from ..models.language_model import LanguageModelConfig
@@ -51,7 +53,7 @@ class OptimizerConfig:
         for name in ("learning_rate", "epsilon", "weight_decay", "clip_norm"):
             _float32(name, getattr(self, name))
         if self.schedule not in get_args(Schedule):
-            raise ValueError(
+            raise InputError(
                 f"schedule is {self.schedule!r}; choose one of "
                 f"{', '.join(get_args(Schedule))}"
             )
@@ -134,26 +136,26 @@ class ExperimentConfig:
             _count(name, getattr(self, name), 0)
         _count("seed", self.seed, 0, bits=32)
         if self.batch_size % self.gradient_accumulation:
-            raise ValueError(
+            raise InputError(
                 f"batch_size {self.batch_size} is not a multiple of "
                 f"gradient_accumulation {self.gradient_accumulation}; change either"
             )
         if self.stop_at_accuracy is not None:
             _share("stop_at_accuracy", self.stop_at_accuracy)
             if not self.evaluate_every:
-                raise ValueError(
+                raise InputError(
                     f"stop_at_accuracy {self.stop_at_accuracy} is never looked at: "
                     "evaluate_every is 0; set it to some number of steps"
                 )
         check_types(self)
         evaluates = has_split(self.task, "validation")
         if self.stop_at_accuracy is not None and not evaluates:
-            raise ValueError(
+            raise InputError(
                 f"stop_at_accuracy {self.stop_at_accuracy} is never looked at: the "
                 "task has no validation split; give it a share"
             )
         if self.task.vocab_size > self.model.vocab_size:
-            raise ValueError(
+            raise InputError(
                 f"model.vocab_size {self.model.vocab_size} is smaller than the "
                 f"task's {self.task.vocab_size}; set it to at least that"
             )
@@ -163,48 +165,48 @@ def check_name(name: object) -> None:
     """The name of a run or sweep, which is a folder's, is plain.
 
     Raises:
-        ValueError: it is empty, a path, an option, unprintable or too long.
+        InputError: it is empty, a path, an option, unprintable or too long.
     """
     remedy = "give a plain folder name, such as my-run"
     if name == "":
-        raise ValueError(f"name is empty; {remedy}")
+        raise InputError(f"name is empty; {remedy}")
     if not isinstance(name, str) or name.isspace():
-        raise ValueError(f"name is {name!r}; {remedy}")
+        raise InputError(f"name is {name!r}; {remedy}")
     if len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
-        raise ValueError(
+        raise InputError(
             f"name {name[:20]!r}... is longer than {LONGEST_NAME} bytes; {remedy}"
         )
     if set(name) & set("/\\") or name in (".", "..") or name.startswith("-"):
-        raise ValueError(f"name is {name!r}; {remedy}")
+        raise InputError(f"name is {name!r}; {remedy}")
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
-        raise ValueError(f"name {name!r} has control characters; {remedy}")
+        raise InputError(f"name {name!r} has control characters; {remedy}")
 
 
 def _positive(name: str, value: float) -> None:
     if not _is_number(value) or not value > 0:
-        raise ValueError(f"{name} is {value!r}; give a number above 0")
+        raise InputError(f"{name} is {value!r}; give a number above 0")
 
 
 def _not_negative(name: str, value: float) -> None:
     if not _is_number(value) or not value >= 0:
-        raise ValueError(f"{name} is {value!r}; give 0 or more")
+        raise InputError(f"{name} is {value!r}; give 0 or more")
 
 
 def _share(name: str, value: float) -> None:
     if not _is_number(value) or not 0 <= value <= 1:
-        raise ValueError(f"{name} is {value!r}; give a number from 0 to 1")
+        raise InputError(f"{name} is {value!r}; give a number from 0 to 1")
 
 
 def _decay(name: str, value: float) -> None:
     """Refuse a beta of 1, also after rounding: the bias correction divides by 0."""
     if not _is_number(value) or not 0 <= value <= 0.9999999:
-        raise ValueError(f"{name} is {value!r}; give a number from 0 to 0.9999999")
+        raise InputError(f"{name} is {value!r}; give a number from 0 to 0.9999999")
 
 
 def _float32(name: str, value: float | None) -> None:
     """Refuse what becomes 0 or infinite where the optimizer computes."""
     if value and not _TINY <= value <= _LARGE:
-        raise ValueError(
+        raise InputError(
             f"{name} is {value!r}, which float32 cannot hold; give a number from "
             f"{_TINY} to {_LARGE}"
         )
@@ -212,9 +214,9 @@ def _float32(name: str, value: float | None) -> None:
 
 def _count(name: str, value: int, least: int, bits: int = 31) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} is {value!r}; give a whole number, {least} or more")
+        raise InputError(f"{name} is {value!r}; give a whole number, {least} or more")
     if value >= 2**bits:
-        raise ValueError(f"{name} is {value}; give a number below 2^{bits}")
+        raise InputError(f"{name} is {value}; give a number below 2^{bits}")
 
 
 def _is_number(value: object) -> bool:

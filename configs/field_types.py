@@ -7,6 +7,8 @@ import types
 import typing
 from typing import Any, Literal
 
+from memzoo.errors import InputError
+
 _LONGEST = 80
 
 
@@ -16,10 +18,10 @@ def check_types(config: Any) -> None:
     Flags and JSON are parsed to the right types; a Python file can assign anything.
 
     Raises:
-        ValueError: names the field by its path, the value and the expected type.
+        InputError: names the field by its path, the value and the expected type.
     """
     if problem := wrong_field(config):
-        raise ValueError(problem)
+        raise InputError(problem)
 
 
 def wrong_field(config: Any) -> str | None:

@@ -11,12 +11,14 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from memzoo.errors import InputError
+
 
 def import_outside(value: Any, where: str) -> None:
     """Import the modules of all classes that a JSON value names.
 
     Raises:
-        ValueError: one cannot be imported; the message names its place.
+        InputError: one cannot be imported; the message names its place.
     """
     for place, name in _outside_names(value, where):
         module = name.partition(":")[0]
@@ -29,7 +31,7 @@ def import_outside(value: Any, where: str) -> None:
         # if it had done its work.
         except BaseException as error:
             said = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ValueError(
+            raise InputError(
                 f"{place} is of type {name}, which cannot be imported ({said}); run in "
                 "the folder that holds the module, or put that on PYTHONPATH"
             ) from error
@@ -39,11 +41,11 @@ def outside_class(name: str, where: str) -> Any:
     """Return the config class `module:Class` of a module that is loaded.
 
     Raises:
-        ValueError: its module is not loaded, lacks it, or it is no config.
+        InputError: its module is not loaded, lacks it, or it is no config.
     """
     module, _, attributes = name.partition(":")
     if module not in sys.modules:
-        raise ValueError(
+        raise InputError(
             f"{where} is of type {name}, which memzoo does not have: to load it runs "
             f"the code of the module {module}; add --trust if you trust that code "
             "(Python: import the module first)"
@@ -53,7 +55,7 @@ def outside_class(name: str, where: str) -> Any:
         # A plain `getattr` could run code: modules may define `__getattr__`.
         kind = inspect.getattr_static(kind, attribute, None)
     if kind is None:
-        raise ValueError(
+        raise InputError(
             f"{where} is of type {name}, and the module {module} has no {attributes}; "
             "use the version of it that the run was made with"
         )
@@ -62,7 +64,7 @@ def outside_class(name: str, where: str) -> Any:
         and dataclasses.is_dataclass(kind)
         and hasattr(kind, "build")
     ):
-        raise ValueError(
+        raise InputError(
             f"{where} is of type {name}, which is no config; name a dataclass with "
             "`build`"
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import MemzooError
+from memzoo.errors import MemzooError
 
 # Answers of the system that tell what lies at a path. All others (no permission, too
 # many open files, a disk that fails) tell nothing about it.

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import MemzooError
+from memzoo.errors import MemzooError
+
 from .serialise import SCHEMA
 
 

@@ -7,7 +7,8 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from types import ModuleType
 
-from .errors import MemzooError
+from memzoo.errors import InputError, MemzooError
+
 from .experiment import ExperimentConfig
 from .field_types import wrong_field
 from .outside import find_modules_here
@@ -69,7 +70,7 @@ def read_config_json(path: Path, *, trust: bool = False) -> ExperimentConfig:
     check_unchanged(path, record)
     try:
         return from_json(record["config"], trust=trust)
-    except ValueError as error:
+    except InputError as error:
         raise MemzooError(f"{path}: {error}") from error
 
 

@@ -6,6 +6,8 @@ import types
 import typing
 from typing import Any
 
+from memzoo.errors import InputError
+
 from ..data import TASKS
 from ..models import LAYERS, LayerConfig
 from .experiment import ExperimentConfig
@@ -19,7 +21,7 @@ def to_json(config: ExperimentConfig) -> dict[str, Any]:
     """The experiment as a JSON object.
 
     Raises:
-        ValueError: a layer of one's own could not be found again by its name.
+        InputError: a layer of one's own could not be found again by its name.
     """
     return _encode(config)
 
@@ -32,7 +34,7 @@ def from_json(value: Any, *, trust: bool = False) -> ExperimentConfig:
             their code. Otherwise such a class is found where its module is loaded.
 
     Raises:
-        ValueError: a field is unknown, missing, of the wrong type or refused by its
+        InputError: a field is unknown, missing, of the wrong type or refused by its
             config, or a class is outside memzoo and not loaded; the message names the
             field.
     """
@@ -41,7 +43,7 @@ def from_json(value: Any, *, trust: bool = False) -> ExperimentConfig:
             import_outside(value, "config")
         config = _decode(value, ExperimentConfig, "config")
     except RecursionError as error:
-        raise ValueError("config is nested too deep; restore it") from error
+        raise InputError("config is nested too deep; restore it") from error
     assert isinstance(config, ExperimentConfig)
     return config
 
@@ -50,14 +52,14 @@ def type_name(config: Any) -> str:
     """Registry name of a layer's or task's config; `module:Class` for one outside.
 
     Raises:
-        ValueError: the class is defined inside a function.
+        InputError: the class is defined inside a function.
     """
     kind = type(config)
     for name, known in {**LAYERS, **TASKS}.items():
         if known is kind:
             return name
     if "<locals>" in kind.__qualname__:
-        raise ValueError(
+        raise InputError(
             f"{kind.__qualname__} is defined inside a function, where config.json "
             "cannot find it again; define it at the top of a module"
         )
@@ -90,7 +92,7 @@ def _decode(value: Any, expected: Any, where: str) -> Any:
     if origin is typing.Literal:
         if value not in typing.get_args(expected):
             choices = ", ".join(map(str, typing.get_args(expected)))
-            raise ValueError(f"{where} is {value!r}; choose one of {choices}")
+            raise InputError(f"{where} is {value!r}; choose one of {choices}")
         return value
     if expected is LayerConfig and isinstance(value, dict):
         return _decode_typed(value, list(LAYERS.values()), where)
@@ -125,9 +127,9 @@ def _decode_union(value: Any, members: tuple[Any, ...], where: str) -> Any:
     for member in members:
         try:
             return _decode(value, member, where)
-        except ValueError as error:
+        except InputError as error:
             errors.append(str(error))
-    raise ValueError(errors[0])
+    raise InputError(errors[0])
 
 
 def _decode_typed(value: dict[str, Any], kinds: list[Any], where: str) -> Any:
@@ -135,13 +137,13 @@ def _decode_typed(value: dict[str, Any], kinds: list[Any], where: str) -> Any:
     known = [name for name, kind in {**LAYERS, **TASKS}.items() if kind in kinds]
     listed = ", ".join(sorted(known))
     if "type" not in value:
-        raise ValueError(f"{where} lacks the field 'type'; known: {listed}")
+        raise InputError(f"{where} lacks the field 'type'; known: {listed}")
     kind = resolve_type(value["type"], where)
     # A task in a layer's place would go unnoticed until the model is built.
     if kind not in kinds and sort_of(kind) not in {
         sort_of(each) or "" for each in kinds
     }:
-        raise ValueError(
+        raise InputError(
             f"{where} cannot be of type {value['type']!r}; known: {listed}"
         )
     rest = {key: item for key, item in value.items() if key != "type"}
@@ -152,7 +154,7 @@ def resolve_type(name: Any, where: str) -> Any:
     """The config class of a registered layer or task, or of `module:Class`.
 
     Raises:
-        ValueError: nothing that is loaded has this name, or it is no config.
+        InputError: nothing that is loaded has this name, or it is no config.
     """
     known = {**LAYERS, **TASKS}
     if not isinstance(name, str):
@@ -160,7 +162,7 @@ def resolve_type(name: Any, where: str) -> Any:
     if name in known:
         return known[name]
     if not is_outside(name):
-        raise ValueError(f"{where} is of unknown type {name!r}{near(name, known)}")
+        raise InputError(f"{where} is of unknown type {name!r}{near(name, known)}")
     return outside_class(name, where)
 
 
@@ -181,14 +183,14 @@ def _decode_dataclass(value: Any, kind: Any, where: str) -> Any:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for name in value:
         if name not in fields:
-            raise ValueError(f"{where} has no field {name!r}{near(name, fields)}")
+            raise InputError(f"{where} has no field {name!r}{near(name, fields)}")
     for name, field in fields.items():
         required = (
             field.default is dataclasses.MISSING
             and field.default_factory is dataclasses.MISSING
         )
         if required and name not in value:
-            raise ValueError(f"{where} lacks the field {name!r}; add it")
+            raise InputError(f"{where} lacks the field {name!r}; add it")
     decoded = {
         name: _decode(item, hints[name], f"{where}.{name}")
         for name, item in value.items()
@@ -196,7 +198,7 @@ def _decode_dataclass(value: Any, kind: Any, where: str) -> Any:
     try:
         return kind(**decoded)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise InputError(f"{where}: {error}") from error
 
 
 def _decode_scalar(value: Any, expected: Any, where: str) -> Any:
@@ -209,5 +211,5 @@ def _decode_scalar(value: Any, expected: Any, where: str) -> Any:
     return value
 
 
-def _wrong(value: Any, expected: str, where: str) -> ValueError:
-    return ValueError(f"{where} is {value!r}; it must be {expected}")
+def _wrong(value: Any, expected: str, where: str) -> InputError:
+    return InputError(f"{where} is {value!r}; it must be {expected}")

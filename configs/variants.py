@@ -5,6 +5,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from memzoo.errors import InputError
+
 from ..models import LAYERS, LayerConfig
 from .serialise import near
 
@@ -18,14 +20,14 @@ def with_fields(layer: Any, fields: Mapping[str, Any]) -> Any:
             `memory.head_size`.
 
     Raises:
-        ValueError: a layer has no such field, or refuses the value.
+        InputError: a layer has no such field, or refuses the value.
     """
     for name, value in fields.items():
         outer, dot, inner = name.partition(".")
         known = {field.name for field in dataclasses.fields(layer)}
         if outer not in known:
             kind = type(layer).__name__
-            raise ValueError(f"{kind} has no field {outer!r}{near(outer, known)}")
+            raise InputError(f"{kind} has no field {outer!r}{near(outer, known)}")
         if dot:
             value = with_fields(getattr(layer, outer), {inner: value})
         layer = dataclasses.replace(layer, **{outer: value})
@@ -39,16 +41,16 @@ def layer_from_text(text: str) -> LayerConfig:
     is a string.
 
     Raises:
-        ValueError: no layer is registered by that name, or has such a field.
+        InputError: no layer is registered by that name, or has such a field.
     """
     name, *words = text.split("/")
     if name not in LAYERS:
-        raise ValueError(f"no layer is named {name!r}{near(name, LAYERS)}")
+        raise InputError(f"no layer is named {name!r}{near(name, LAYERS)}")
     fields: dict[str, Any] = {}
     for word in words:
         field, sign, value = word.partition("=")
         if not sign:
-            raise ValueError(f"{word!r} in {text!r} is no field; give field=value")
+            raise InputError(f"{word!r} in {text!r} is no field; give field=value")
         try:
             fields[field] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

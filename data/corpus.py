@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, Int32, Int64, UInt8
 
+from memzoo.errors import InputError
+
 from .files import File, matching, read
 from .task import SPLITS, DataError, Split
 
@@ -98,11 +100,11 @@ def check_shares(validation: float, test: float) -> None:
     """Refuse shares that are no numbers from 0 on, or that leave nothing to training.
 
     Raises:
-        ValueError: names both.
+        InputError: names both.
     """
     # Not by `min`, which passes over a NaN.
     if not (validation >= 0 and test >= 0 and validation + test < 1):
-        raise ValueError(
+        raise InputError(
             f"validation is {validation} and test {test}; they are shares of the "
             "files, from 0 on, which together stay below 1: training keeps some"
         )

@@ -12,6 +12,8 @@ from decimal import Context, Decimal
 import numpy as np
 from jaxtyping import Int, Int64, UInt64
 
+from memzoo.errors import InputError
+
 _GAMMA = 0x9E3779B97F4A7C15
 _PATH = 0xD1B54A32D192ED03
 _INDEX = 0x8CB92BA72F3D8DD7
@@ -61,7 +63,7 @@ def bounded(
     No probability is off by more than 2^-64. `size` is at most 2^32.
     """
     if not 0 < size <= 2**32:
-        raise ValueError(f"size is {size}; it must lie in [1, 2^32]")
+        raise InputError(f"size is {size}; it must lie in [1, 2^32]")
     n, half = np.uint64(size), np.uint64(32)
     low = (words & np.uint64(0xFFFFFFFF)) * n
     return (((words >> half) * n + (low >> half)) >> half).astype(np.int64)
@@ -76,7 +78,7 @@ def distinct(
     is drawing without replacement, draw by draw.
     """
     if not 0 <= count <= size:
-        raise ValueError(f"cannot draw {count} different integers from {size}")
+        raise InputError(f"cannot draw {count} different integers from {size}")
     if 2 * count >= size:
         return np.argsort(bits(keys, size), axis=1, kind="stable")[:, :count]
     drawn = count + count * count // size + 4

@@ -8,6 +8,8 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import Int, Int64, UInt64
 
+from memzoo.errors import InputError
+
 from . import counter
 from .batch import Batch
 from .task import ENDLESS, SPLITS, Setting, Split
@@ -71,37 +73,37 @@ class MqarConfig:
 
     def __post_init__(self) -> None:
         if self.num_queries is not None and self.num_queries < 1:
-            raise ValueError(
+            raise InputError(
                 f"num_queries is {self.num_queries}; give 1 or more, or None (every "
                 "pair is asked for)"
             )
         if self.length < 4 or self.length % 2:
             pairs = max((1, *self.settings))
             least = 2 * (pairs * max(1, self.num_passes) + self.asked(pairs))
-            raise ValueError(
+            raise InputError(
                 f"length is {self.length}; for these pairs it must be even, {least} "
                 "or more"
             )
         if self.vocab_size % 2 or self.vocab_size <= self.length:
-            raise ValueError(
+            raise InputError(
                 f"vocab_size is {self.vocab_size}; it must be even and above "
                 f"the length, {self.length}"
             )
         if self.vocab_size > 2**31:
-            raise ValueError(f"vocab_size is {self.vocab_size}; tokens are int32")
+            raise InputError(f"vocab_size is {self.vocab_size}; tokens are int32")
         if self.filler not in ("blank", "random"):
-            raise ValueError(f"filler is {self.filler!r}; choose 'blank' or 'random'")
+            raise InputError(f"filler is {self.filler!r}; choose 'blank' or 'random'")
         if not 0 < self.power <= 2:
-            raise ValueError(f"power is {self.power}; it must lie in (0, 2]")
+            raise InputError(f"power is {self.power}; it must lie in (0, 2]")
         if self.num_passes < 1:
-            raise ValueError(f"num_passes is {self.num_passes}; it must be 1 or more")
+            raise InputError(f"num_passes is {self.num_passes}; it must be 1 or more")
         if self.num_examples is not None and not 1 <= self.num_examples <= 2**32:
-            raise ValueError(
+            raise InputError(
                 f"num_examples is {self.num_examples}; it must lie in [1, 2^32] or be "
                 "None (no row comes twice)"
             )
         if not self.settings:
-            raise ValueError("num_pairs is empty; give at least one number of pairs")
+            raise InputError("num_pairs is empty; give at least one number of pairs")
         for pairs in self.settings:
             self._check_pairs(pairs)
 
@@ -112,14 +114,14 @@ class MqarConfig:
         least, most = 1, slots // (passes + 1)
         if queries is not None:
             if queries > most:
-                raise ValueError(
+                raise InputError(
                     f"num_queries is {queries}; {said} and length {self.length} it "
                     f"must lie in [1, {most}] or be None (every pair is asked for)"
                 )
             said += f", num_queries {queries}"
             least, most = queries, (slots - queries) // passes
         if not least <= pairs <= most:
-            raise ValueError(
+            raise InputError(
                 f"num_pairs is {pairs}; {said} and length {self.length} it must lie "
                 f"in [{least}, {most}]"
             )

@@ -6,6 +6,8 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Int, Int32, Int64
 
+from memzoo.errors import InputError
+
 from . import counter
 from .batch import Batch
 from .task import ENDLESS, MOST_TOKENS, SPLITS, Setting, Split
@@ -63,26 +65,26 @@ class NeedleConfig:
 
     def __post_init__(self) -> None:
         if self.value_length < 1:
-            raise ValueError(
+            raise InputError(
                 f"value_length is {self.value_length}; it must be 1 or more"
             )
         if self.noise_length < 0:
-            raise ValueError(
+            raise InputError(
                 f"length is {self.length}; with value_length {self.value_length} it "
                 f"must be {self.length - self.noise_length} or more"
             )
         if self.length > MOST_TOKENS:
-            raise ValueError(f"length is {self.length}; give {MOST_TOKENS} or less")
+            raise InputError(f"length is {self.length}; give {MOST_TOKENS} or less")
         if not FIRST_KEY + 2 <= self.vocab_size <= 2**31:
-            raise ValueError(
+            raise InputError(
                 f"vocab_size is {self.vocab_size}; it must lie in "
                 f"[{FIRST_KEY + 2}, 2^31]"
             )
         if self.depth is not None and not self.depths:
-            raise ValueError("depth is empty; give a number, or None for every place")
+            raise InputError("depth is empty; give a number, or None for every place")
         for depth in self.depths:
             if not 0 <= depth <= 1:
-                raise ValueError(f"depth is {depth}; it must lie in [0, 1]")
+                raise InputError(f"depth is {depth}; it must lie in [0, 1]")
 
     @property
     def depths(self) -> tuple[float, ...]:
@@ -192,7 +194,7 @@ def solve(
     """What a perfect memory answers, from the tokens alone.
 
     Raises:
-        ValueError: a row has no needle with the key that is asked for.
+        InputError: a row has no needle with the key that is asked for.
     """
     asked = tokens.shape[1] - value_length - 2
     answers = np.empty((len(tokens), value_length), np.int32)
@@ -204,6 +206,6 @@ def solve(
             if (row[at + 1], row[at + 2]) == (key, VALUE_MARKER)
         ]
         if not starts:
-            raise ValueError(f"no needle with the key {key}; give rows of this task")
+            raise InputError(f"no needle with the key {key}; give rows of this task")
         answer[:] = row[starts[0] + 3 : starts[0] + 3 + value_length]
     return answers

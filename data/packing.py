@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, Int64
 
+from memzoo.errors import InputError
+
 from . import counter
 
 
@@ -66,9 +68,9 @@ def plan(
         seed, path: name the stream that shuffles: split, epoch.
     """
     if len(lengths) == 0 or lengths.min() < 1:
-        raise ValueError("every document must have a token, and there must be one")
+        raise InputError("every document must have a token, and there must be one")
     if row_length < 1 or (max_documents is not None and max_documents < 1):
-        raise ValueError(
+        raise InputError(
             f"row_length is {row_length} and max_documents {max_documents}; both "
             "must be 1 or more"
         )

@@ -12,6 +12,8 @@ import numpy as np
 from absl import flags
 from jaxtyping import Int
 
+from memzoo.errors import InputError
+
 from .batch import Batch
 from .task import ENDLESS, Config, DataError, Split, Task, fingerprint
 
@@ -43,7 +45,7 @@ class Pipeline(Iterator[Batch]):
         fingerprint: what decides the bytes of the batches; a flat JSON object.
 
     Raises:
-        ValueError: the batch cannot be shared out evenly, or a number is out of range.
+        InputError: the batch cannot be shared out evenly, or a number is out of range.
         DataError: the data is not there.
     """
 
@@ -61,7 +63,7 @@ class Pipeline(Iterator[Batch]):
     ) -> None:
         _check(batch_size, process_index, process_count, num_workers, prefetch)
         if num_rows is not None and num_rows < 1:
-            raise ValueError(
+            raise InputError(
                 f"num_rows is {num_rows}; give 1 or more, or None for no end"
             )
         maker = _BatchMaker(
@@ -210,19 +212,19 @@ def _check(
 ) -> None:
     """The numbers fit together."""
     if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be 1 or more")
+        raise InputError(f"batch_size is {batch_size}; it must be 1 or more")
     if not 0 <= process_index < process_count:
-        raise ValueError(
+        raise InputError(
             f"process_index is {process_index}; with process_count {process_count} it "
             f"must lie in [0, {process_count - 1}]"
         )
     if batch_size % process_count:
-        raise ValueError(
+        raise InputError(
             f"batch_size is {batch_size}; it must be a multiple of the number of "
             f"processes, {process_count}"
         )
     if num_workers < 0 or prefetch < 0:
-        raise ValueError(
+        raise InputError(
             f"num_workers is {num_workers} and prefetch {prefetch}; "
             "neither may be negative"
         )

@@ -8,6 +8,8 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import Bool, Int
 
+from memzoo.errors import InputError
+
 from . import counter
 from .batch import Batch
 from .mqar import MqarConfig
@@ -88,30 +90,30 @@ class PrefixConfig:
 
     def __post_init__(self) -> None:
         if isinstance(self.task, PrefixConfig):
-            raise ValueError("task reads a prefix already; set its fields instead")
+            raise InputError("task reads a prefix already; set its fields instead")
         if self.share is not None and not 0 < self.share < 1:
-            raise ValueError(f"share is {self.share}; give a number between 0 and 1")
+            raise InputError(f"share is {self.share}; give a number between 0 and 1")
         if self.share is None and context_length(self.task) is None:
-            raise ValueError(
+            raise InputError(
                 f"task {self.task.task_name} does not say what its context is; set "
                 "share to the share of a document that is its prefix"
             )
         if not 0 <= self.mask_share < 1:
-            raise ValueError(f"mask_share is {self.mask_share}; it must lie in [0, 1)")
+            raise InputError(f"mask_share is {self.mask_share}; it must lie in [0, 1)")
         if self.mask_rows is not None and not 0 < self.mask_rows < 1:
-            raise ValueError(
+            raise InputError(
                 f"mask_rows is {self.mask_rows}; give a number between 0 and 1, or "
                 "None for all rows"
             )
         if self.mask_rows is not None and self.mask_share == 0:
-            raise ValueError(
+            raise InputError(
                 f"mask_rows is {self.mask_rows}, but mask_share is 0 and nothing is "
                 "masked; leave out one of the two"
             )
         if not (math.isfinite(self.mask_weight) and self.mask_weight >= 0):
-            raise ValueError(f"mask_weight is {self.mask_weight}; give 0 or more")
+            raise InputError(f"mask_weight is {self.mask_weight}; give 0 or more")
         if self.loss not in ("code", "paper"):
-            raise ValueError(f"loss is {self.loss!r}; choose 'code' or 'paper'")
+            raise InputError(f"loss is {self.loss!r}; choose 'code' or 'paper'")
 
     @property
     def label(self) -> str:
@@ -219,7 +221,7 @@ def _begins(batch: Batch) -> Bool[np.ndarray, "b t"]:
 def _contexts(batch: Batch) -> Bool[np.ndarray, "b t"]:
     """The context of every row."""
     if batch.context is None:
-        raise ValueError("the rows have no context; set share")
+        raise InputError("the rows have no context; set share")
     inside = np.arange(batch.tokens.shape[1]) < batch.context[:, None]
     return inside if batch.valid is None else inside & batch.valid
 

@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Int
 
+from memzoo.errors import InputError
+
 from .batch import Batch
 from .mqar import MqarConfig
 from .needle import NeedleConfig
@@ -47,22 +49,22 @@ class RepeatConfig:
 
     def __post_init__(self) -> None:
         if isinstance(self.times, bool) or self.times < 1:
-            raise ValueError(f"times is {self.times}; give 1 or more")
+            raise InputError(f"times is {self.times}; give 1 or more")
         if isinstance(self.task, RepeatConfig):
-            raise ValueError("task is repeated already; set its times instead")
+            raise InputError("task is repeated already; set its times instead")
         if self.task.chance is None:
-            raise ValueError(
+            raise InputError(
                 f"task {self.task.task_name} asks nothing about a context; choose a "
                 "recall task, or times 1"
             )
         if not self.question and context_length(self.task) is None:
-            raise ValueError(
+            raise InputError(
                 f"task {self.task.task_name} does not say how long its context is; "
                 "set question to True"
             )
 
         if self.length > MOST_TOKENS:
-            raise ValueError(
+            raise InputError(
                 f"times is {self.times}, which makes rows of {self.length} tokens; "
                 f"give fewer: {MOST_TOKENS} tokens are the most"
             )
@@ -155,10 +157,10 @@ def repeat_rows(batch: Batch, *, times: int, question: bool, length: int) -> Bat
         length: tokens of the rows returned.
 
     Raises:
-        ValueError: a row holds several documents, or has no context to repeat.
+        InputError: a row holds several documents, or has no context to repeat.
     """
     if batch.reset is not None:
-        raise ValueError(
+        raise InputError(
             "rows of several documents cannot be repeated; choose a task whose rows "
             "are one document each"
         )
@@ -166,7 +168,7 @@ def repeat_rows(batch: Batch, *, times: int, question: bool, length: int) -> Bat
     if question:
         repeated = np.full(rows, before, np.int64)
     elif batch.context is None:
-        raise ValueError("the rows have no context to repeat; set question to True")
+        raise InputError("the rows have no context to repeat; set question to True")
     else:
         repeated = batch.context.astype(np.int64)
     shift = ((times - 1) * repeated)[:, None]
@@ -208,7 +210,7 @@ def repeat_context(task: Any, times: int, question: bool = True) -> Any:
     """`task`, its rows read `times` times; readings that it had do not count.
 
     Raises:
-        ValueError: the task cannot be repeated.
+        InputError: the task cannot be repeated.
     """
     own = getattr(task, "repeated", None)
     if own is not None:

@@ -6,6 +6,8 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Int, Int32, Int64
 
+from memzoo.errors import InputError
+
 from . import counter
 from .batch import Batch
 from .task import ENDLESS, SPLITS, Setting, Split
@@ -50,15 +52,15 @@ class SetDisjointnessConfig:
 
     def __post_init__(self) -> None:
         if not self.sizes:
-            raise ValueError("sizes is empty; give at least one pair, such as (4, 16)")
+            raise InputError("sizes is empty; give at least one pair, such as (4, 16)")
         if not FIRST_TOKEN < self.vocab_size <= 2**31:
-            raise ValueError(
+            raise InputError(
                 f"vocab_size is {self.vocab_size}; it must lie in [5, 2^31]"
             )
         for pair in self.sizes:
             most = self.vocab_size - FIRST_TOKEN
             if min(pair) < 1 or sum(pair) > most:
-                raise ValueError(
+                raise InputError(
                     f"sizes holds {pair}; with vocab_size {self.vocab_size} both must "
                     f"be 1 or more, and {most} or less together"
                 )
@@ -161,7 +163,7 @@ def solve(tokens: Int32[np.ndarray, "b t"]) -> Int32[np.ndarray, "b"]:
     """What a perfect memory answers, from the tokens alone.
 
     Raises:
-        ValueError: the sets of a row share no token, or several.
+        InputError: the sets of a row share no token, or several.
     """
     answers = np.empty(len(tokens), np.int32)
     for number, row in enumerate(tokens.tolist()):
@@ -169,7 +171,7 @@ def solve(tokens: Int32[np.ndarray, "b t"]) -> Int32[np.ndarray, "b"]:
         end = row.index(QUESTION, middle)
         shared = set(row[begin + 1 : middle]) & set(row[middle + 1 : end])
         if len(shared) != 1:
-            raise ValueError(
+            raise InputError(
                 f"the sets of row {number} share {len(shared)} tokens; give rows of "
                 "this task"
             )

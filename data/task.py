@@ -6,6 +6,8 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int
 
+from memzoo.errors import InputError
+
 from .batch import Batch
 
 Split = Literal["train", "validation", "test"]
@@ -22,7 +24,7 @@ MOST_TOKENS = 10**9
 Setting = dict[str, float]
 
 
-class DataError(ValueError):
+class DataError(InputError):
     """Data that is missing or not what it was; one line, with the remedy."""
 
 

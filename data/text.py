@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Int
 
+from memzoo.errors import InputError
+
 from . import corpus, packing
 from .batch import Batch
 from .corpus import VOCAB_SIZE, Corpus, Library
@@ -37,15 +39,15 @@ class BytesConfig:
 
     def __post_init__(self) -> None:
         if self.length < 2:
-            raise ValueError(f"length is {self.length}; it must be 2 or more")
+            raise InputError(f"length is {self.length}; it must be 2 or more")
         if self.length > MOST_TOKENS:
-            raise ValueError(f"length is {self.length}; give {MOST_TOKENS} or less")
+            raise InputError(f"length is {self.length}; give {MOST_TOKENS} or less")
         if self.max_documents < 1:
-            raise ValueError(
+            raise InputError(
                 f"max_documents is {self.max_documents}; it must be 1 or more"
             )
         if self.max_bytes is not None and self.max_bytes < 1:
-            raise ValueError(
+            raise InputError(
                 f"max_bytes is {self.max_bytes}; give 1 or more, or None for all"
             )
 
@@ -113,7 +115,7 @@ class FolderConfig(BytesConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.path:
-            raise ValueError("path is empty; set it to a folder of text files")
+            raise InputError("path is empty; set it to a folder of text files")
         check_pattern(self.pattern)
         corpus.check_shares(self.validation, self.test)
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from memzoo.errors import InputError
+
 from . import corpus
 from .corpus import Corpus
 from .files import File, read
@@ -60,7 +62,7 @@ class TfdsConfig(BytesConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.name:
-            raise ValueError("name is empty; set it to a data set's name")
+            raise InputError("name is empty; set it to a data set's name")
 
     def build(self, split: Split) -> PackedText:
         """One split of the task.

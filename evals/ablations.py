@@ -15,6 +15,8 @@ from typing import Any
 
 from flax import nnx
 
+from memzoo.errors import InputError
+
 from ..configs.presets.mqar import comparable_layer
 from ..configs.serialise import near
 from ..configs.variants import with_fields
@@ -94,10 +96,10 @@ def variants(layer: str) -> tuple[str, ...]:
     """Names of the whole layer, what is left without each part, what stands beside.
 
     Raises:
-        ValueError: there is no ablation of it.
+        InputError: there is no ablation of it.
     """
     if layer not in ABLATIONS:
-        raise ValueError(f"ablate is {layer!r}; no ablation{near(layer, ABLATIONS)}")
+        raise InputError(f"ablate is {layer!r}; no ablation{near(layer, ABLATIONS)}")
     ablation = ABLATIONS[layer]
     names = (WHOLE, *ablation.without, *ablation.beside)
     return tuple(f"{layer}-{name}" for name in names)
@@ -107,13 +109,13 @@ def check_layer_name(name: str) -> None:
     """The name is that of a registered layer or of a variant.
 
     Raises:
-        ValueError: it is not.
+        InputError: it is not.
     """
     base, dash, _ = name.partition("-")
     known = _variants(base) if dash and base in LAYERS else ()
     known = known or tuple(LAYERS)
     if name not in known:
-        raise ValueError(f"layer {name!r} is not known{near(name, known)}")
+        raise InputError(f"layer {name!r} is not known{near(name, known)}")
 
 
 def _variants(base: str) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from memzoo.errors import InputError
+
 from ..configs.reading import ReadError
 from ..data.repeat import repeat_context
 from ..data.task import Split
@@ -63,16 +65,16 @@ class EvalConfig:
         for name in ("examples", "batch_size", "repeat_context"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; give 1 or more")
+                raise InputError(f"{name} is {value}; give 1 or more")
             if value is not None and value >= 2**31:
-                raise ValueError(f"{name} is {value}; give a number below 2^31")
+                raise InputError(f"{name} is {value}; give a number below 2^31")
         if self.lengths and self.batch_size is not None:
-            raise ValueError(
+            raise InputError(
                 f"batch_size is {self.batch_size}; with lengths it is chosen by them, "
                 "leave it out"
             )
         if self.checkpoint is not None and self.checkpoint < 0:
-            raise ValueError(f"checkpoint is {self.checkpoint}; give 0 or more")
+            raise InputError(f"checkpoint is {self.checkpoint}; give 0 or more")
         if self.streaming.stream is not None:
             for name in (
                 "examples",
@@ -82,7 +84,7 @@ class EvalConfig:
                 "repeat_context",
             ):
                 if getattr(self, name):
-                    raise ValueError(
+                    raise InputError(
                         f"{name} is {getattr(self, name)}; a document is streamed as "
                         "it is, leave it out"
                     )

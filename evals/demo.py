@@ -9,7 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
-from ..configs.errors import CheckpointError, MemzooError
+from memzoo.errors import CheckpointError, MemzooError
+
 from ..configs.experiment import ExperimentConfig
 from ..configs.presets import PRESETS
 from ..data.text import TextConfig

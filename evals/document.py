@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from ..configs.errors import MemzooError
+from memzoo.errors import MemzooError
+
 from ..data import TaskConfig
 from ..data.corpus import VOCAB_SIZE
 from ..data.task import Split

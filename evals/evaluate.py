@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..configs.errors import NonFiniteError
+from memzoo.errors import InputError, NonFiniteError
+
 from ..data import TaskConfig
 from ..data.pipeline import Pipeline
 from ..data.task import DataError, Split, Task
@@ -76,7 +77,7 @@ def evaluate(
         batch_size: rows computed at once.
 
     Raises:
-        ValueError: a number is below 1.
+        InputError: a number is below 1.
         DataError: the data is not there, or its rows ask for nothing.
         NonFiniteError: a number is not finite.
     """
@@ -102,7 +103,7 @@ def check_targets(
     """Refuse rows that `evaluate` could not measure; stops at the first target.
 
     Raises:
-        ValueError: a number is below 1.
+        InputError: a number is below 1.
         DataError: the data is not there, or its rows ask for nothing.
     """
     task = task_config.build(split)
@@ -117,7 +118,7 @@ def check_targets(
 def _rows_read(task: Task, examples: int) -> int:
     """Rows that an evaluation reads: no more than an epoch has."""
     if examples < 1:
-        raise ValueError(f"examples is {examples}; give a number above 0")
+        raise InputError(f"examples is {examples}; give a number above 0")
     return min(examples, len(task))
 
 

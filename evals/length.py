@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
-from ..configs.errors import MemzooError, NonFiniteError
+from memzoo.errors import InputError, MemzooError, NonFiniteError
+
 from ..configs.experiment import ExperimentConfig
 from ..data import TaskConfig
 from ..data.needle import NeedleConfig
@@ -26,7 +27,7 @@ def at_length(
     """The experiment with rows of another length, needles at these depths in turn.
 
     Raises:
-        ValueError: the task has no rows of this length.
+        InputError: the task has no rows of this length.
     """
     task = _of_length(experiment.task, length, depths)
     return dataclasses.replace(experiment, task=task)
@@ -43,7 +44,7 @@ def at_sizes(
     try:
         task = _of_sizes(experiment.task, sizes)
         return dataclasses.replace(experiment, task=task)
-    except ValueError as error:
+    except InputError as error:
         raise MemzooError(f"no sets of these sizes: {error}") from error
 
 
@@ -59,7 +60,7 @@ def _of_sizes(task: TaskConfig, sizes: tuple[tuple[int, int], ...]) -> TaskConfi
     if isinstance(task, PrefixConfig | RepeatConfig):
         return dataclasses.replace(task, task=_of_sizes(task.task, sizes))
     if not isinstance(task, SetDisjointnessConfig):
-        raise ValueError(f"{task.task_name} has no sizes; leave out --sizes")
+        raise InputError(f"{task.task_name} has no sizes; leave out --sizes")
     return dataclasses.replace(task, sizes=sizes)
 
 
@@ -69,7 +70,7 @@ def _of_length(task: TaskConfig, length: int, depths: tuple[float, ...]) -> Task
         inner = _of_length(task.task, length, depths)
         return dataclasses.replace(task, task=inner)
     if isinstance(task, SetDisjointnessConfig):
-        raise ValueError("set_disjointness has sizes in place of a length")
+        raise InputError("set_disjointness has sizes in place of a length")
     task = dataclasses.replace(task, length=length)
     if isinstance(task, NeedleConfig):
         task = dataclasses.replace(task, depth=depths)
@@ -107,7 +108,7 @@ def by_length(
     for length in lengths:
         try:
             there.append(at_length(experiment, length, depths))
-        except ValueError as error:
+        except InputError as error:
             raise MemzooError(f"no rows of {length} tokens: {error}") from error
     return _rows(model, there, split, examples, step)
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from memzoo.errors import InputError
+
 from ..configs.experiment import ExperimentConfig, check_name
 from ..configs.presets.mqar import mqar_experiment, with_window
 from ..configs.presets.needle import needle_experiment
@@ -146,28 +148,28 @@ class RecallConfig:
         self._check_other_tasks()
         self._check_counts()
         if self.ablate is not None and self.layers != type(self).layers:
-            raise ValueError(
+            raise InputError(
                 f"ablate is {self.ablate!r} and layers is {self.layers}; give one of "
                 "the two"
             )
         for name in (*AXES, "lengths", "depths", "sizes", "read_sizes"):
             values = getattr(self, name)
             if not values:
-                raise ValueError(f"{name} is empty; give at least one")
+                raise InputError(f"{name} is empty; give at least one")
             if len(set(values)) < len(values):
-                raise ValueError(f"{name} names something twice: {values}; drop one")
+                raise InputError(f"{name} names something twice: {values}; drop one")
         for layer in self.compared:
             check_layer_name(layer)
         self._check_tokens_per_pair()
         if self.task == "set_disjointness" and self.length is not None:
-            raise ValueError(
+            raise InputError(
                 f"length is {self.length}; that of sets follows from sizes, leave it "
                 "out"
             )
         self._check_read_again()
         for layer in self.compared if self.head_size is not None else ():
             if sets_head_size(layer):
-                raise ValueError(
+                raise InputError(
                     f"head_size is {self.head_size}, and {layer} has one of its own; "
                     "leave it out"
                 )
@@ -211,7 +213,7 @@ class RecallConfig:
             for name in names if task != self.task else ():
                 value = getattr(self, name)
                 if value != defaults[name]:
-                    raise ValueError(
+                    raise InputError(
                         f"{name} is {value}; it is for {task}, leave it out"
                     )
 
@@ -221,9 +223,9 @@ class RecallConfig:
             given = getattr(self, name)
             for value in given if isinstance(given, tuple) else (given,):
                 if value is not None and value < 1:
-                    raise ValueError(f"{name} is {value}; give 1 or more")
+                    raise InputError(f"{name} is {value}; give 1 or more")
                 if value is not None and value >= 2**31:
-                    raise ValueError(f"{name} is {value}; give a number below 2^31")
+                    raise InputError(f"{name} is {value}; give a number below 2^31")
 
     def _check_tokens_per_pair(self) -> None:
         if self.tokens_per_pair is None:
@@ -231,22 +233,22 @@ class RecallConfig:
         said = f"tokens_per_pair is {self.tokens_per_pair}"
         if self.length is not None or self.mixture:
             other = "mixture is True" if self.mixture else f"length is {self.length}"
-            raise ValueError(f"{said} and {other}; give one of the two")
+            raise InputError(f"{said} and {other}; give one of the two")
         least = 4 if self.num_queries is None else 3
         if self.tokens_per_pair < least:
-            raise ValueError(f"{said}; give {least} or more")
+            raise InputError(f"{said}; give {least} or more")
 
     def _check_read_again(self) -> None:
         said = f"read_again is {self.read_again}"
         if self.read_again and self.repeat_context != (1,):
-            raise ValueError(
+            raise InputError(
                 f"{said} and repeat_context is {self.repeat_context}; give one of the "
                 "two"
             )
         if min(self.read_again, default=2) < 2:
-            raise ValueError(f"{said}; give 2 or more, once is measured anyway")
+            raise InputError(f"{said}; give 2 or more, once is measured anyway")
         if len(set(self.read_again)) < len(self.read_again):
-            raise ValueError(f"{said}; it names something twice, drop one")
+            raise InputError(f"{said}; it names something twice, drop one")
 
     def jobs(self) -> list["Job"]:
         """Every training, seeds last, so that a sweep is broad before it is deep."""

@@ -10,6 +10,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 
+from memzoo.errors import InputError
+
 from ..data.batch import Batch
 from ..models.interface import SequenceInfo
 
@@ -71,7 +73,7 @@ def score(model: Model, batches: Iterable[Batch]) -> Scores:
         batches: rows, all with the same number of targets.
 
     Raises:
-        ValueError: there is no batch.
+        InputError: there is no batch.
     """
     graphdef, parameters = nnx.split(model)
     parts = []
@@ -86,7 +88,7 @@ def score(model: Model, batches: Iterable[Batch]) -> Scores:
             )
         )
     if not parts:
-        raise ValueError("there is no batch to score; give the split some rows")
+        raise InputError("there is no batch to score; give the split some rows")
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 

@@ -16,7 +16,8 @@ import jax
 import numpy as np
 from flax import nnx
 
-from ..configs.errors import CheckpointError, MemzooError, NonFiniteError
+from memzoo.errors import CheckpointError, InputError, MemzooError, NonFiniteError
+
 from ..configs.record import checksum
 from ..models.language_model import LanguageModel
 from ..train.digest import digests
@@ -204,10 +205,10 @@ def _arrays(content: bytes) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for member in archive.infolist():
             if member.compress_type != zipfile.ZIP_STORED:
-                raise ValueError(f"{member.filename!r} is compressed")
+                raise InputError(f"{member.filename!r} is compressed")
             name = member.filename.removesuffix(".npy")
             if not name.isprintable():
-                raise ValueError(f"an array is called {name[:60]!r}")
+                raise InputError(f"an array is called {name[:60]!r}")
             arrays[name] = _array(archive.read(member))
     return arrays
 
@@ -216,11 +217,11 @@ def _array(content: bytes) -> np.ndarray:
     """The array of an .npy file; `numpy.load` would allocate what its header says."""
     file = io.BytesIO(content)
     if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError("an array is of another version")
+        raise InputError("an array is of another version")
     shape, transposed, dtype = np.lib.format.read_array_header_1_0(file)
     rest = content[file.tell() :]
     if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(rest):
-        raise ValueError("an array is not as long as its header says")
+        raise InputError("an array is not as long as its header says")
     return np.ndarray(shape, dtype, rest, order="F" if transposed else "C")
 
 

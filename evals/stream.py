@@ -16,7 +16,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float32, Int32, Integer
 
-from ..configs.errors import MemzooError, NonFiniteError
+from memzoo.errors import InputError, MemzooError, NonFiniteError
+
 from ..data.task import MOST_TOKENS
 from ..models.interface import SequenceInfo
 from ..models.language_model import LanguageModel
@@ -70,7 +71,7 @@ def check_room(model: LanguageModel, carried: Carried, tokens: int) -> None:
         )
     try:
         model.check_capacity(carried.state, tokens)
-    except ValueError as error:
+    except InputError as error:
         raise MemzooError(
             f"the state of this model grows with the document, and {longest} tokens do "
             f"not fit into one for {carried.capacity}; give --capacity {longest}, "

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from memzoo.errors import InputError
+
 from ..data.corpus import BEGIN
 from ..data.task import MOST_TOKENS, Split
 from ..models.language_model import LanguageModel
@@ -45,22 +47,22 @@ class StreamOptions:
         for name in ("piece", "tokens", "capacity"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; give 1 or more")
+                raise InputError(f"{name} is {value}; give 1 or more")
             if value is not None and value > MOST_TOKENS:
-                raise ValueError(f"{name} is {value}; give {MOST_TOKENS} or less")
+                raise InputError(f"{name} is {value}; give {MOST_TOKENS} or less")
         if not all(name.strip() for name in self.stream or ()):
-            raise ValueError(
+            raise InputError(
                 f"stream is {self.stream}, and a name in it is empty; name files, - "
                 "for the standard input, or nothing for the run's own text"
             )
         if self.load_state is not None and self.capacity is not None:
-            raise ValueError(
+            raise InputError(
                 f"capacity is {self.capacity}; a loaded state has its own, leave it out"
             )
         if self.stream is None:
             for field in dataclasses.fields(self):
                 if getattr(self, field.name) != field.default:
-                    raise ValueError(
+                    raise InputError(
                         f"{field.name} is of streaming; add --stream, or leave it out"
                     )
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from memzoo.errors import InputError
+
 ResultRow = Mapping[str, Any]
 Setting = tuple[tuple[str, Any], ...]
 
@@ -73,7 +75,7 @@ def summarise(rows: Iterable[ResultRow], metric: str = "accuracy") -> list[Cell]
         metric: the measure that is compared; higher is better.
 
     Raises:
-        ValueError: no row has this metric.
+        InputError: no row has this metric.
     """
     groups: dict[tuple[str, Setting], list[ResultRow]] = {}
     steps: dict[tuple[Any, ...], int] = {}
@@ -84,7 +86,7 @@ def summarise(rows: Iterable[ResultRow], metric: str = "accuracy") -> list[Cell]
         elif row["metric"].startswith("steps_to_"):
             steps[*place, row["learning_rate"], row["seed"]] = int(row["value"])
     if not groups:
-        raise ValueError(
+        raise InputError(
             f"no row has the metric {metric!r}; choose one that was measured"
         )
     cells = []

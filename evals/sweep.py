@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..configs.errors import MemzooError, NonFiniteError
+from memzoo.errors import MemzooError, NonFiniteError
+
 from ..configs.experiment import ExperimentConfig
 from ..data.mqar import MqarConfig
 from ..train.loop import TrainResult, train

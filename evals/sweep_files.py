@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..configs.errors import CheckpointError, MemzooError
+from memzoo.errors import CheckpointError, MemzooError
+
 from ..train.checkpoint import Report, read_manifest, saved_steps
 from ..train.lock import locked
 from ..train.manifest import DamagedError

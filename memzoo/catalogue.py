@@ -9,6 +9,8 @@ from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
+from memzoo.errors import InputError
+
 from .configs.presets import PRESETS
 from .configs.serialise import type_name
 from .models import LAYERS
@@ -64,7 +66,7 @@ def _prefix_option(config: Any) -> str | None:
         with_prefix["memory.prefix"] = {"memory": inner}
     for option, fields in with_prefix.items():
         # A layer that cannot hold such a memory says so.
-        with suppress(ValueError):
+        with suppress(InputError):
             if _abstract(dataclasses.replace(config, **fields)).accepts_prefix:
                 return option
     return None

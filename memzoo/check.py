@@ -7,7 +7,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from .configs.errors import MemzooError
+from memzoo.errors import MemzooError
+
 from .configs.resolve import load_python
 from .testing import laws
 

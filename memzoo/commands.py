@@ -2,97 +2,26 @@
 
 import dataclasses
 import json
-import os
-import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from .configs.errors import CheckpointError, MemzooError
+from memzoo.errors import CheckpointError, MemzooError
+
+from .boundary import closing_line
 from .configs.experiment import ExperimentConfig
-from .configs.reading import remedy, tells_what_is_there
-from .parsing import HelpShown, parse, wants_help
+from .parsing import parse, wants_help
 from .train.allocator import keep_freed_memory
 
 
 def run_command(name: str, arguments: list[str]) -> int:
-    """Run a command; errors that the user can mend end it with one line."""
+    """Run a command and return its exit code."""
     keep_freed_memory()
-    try:
-        return _COMMANDS[name](arguments)
-    except MemzooError as error:
-        print(f"memzoo: {error}", file=sys.stderr)
-        return error.exit_code
-    except ValueError as error:
-        if "\n" in str(error):
-            raise
-        # What configs, layers and data refuse; anything else is ours to mend.
-        print(f"memzoo: {error}", file=sys.stderr)
-        return 2
-    except HelpShown:
-        return 0
-    except SystemExit as stop:
-        # Nothing of ours calls it. A layer or task of the user's may, and what it
-        # ended would else pass for done.
-        *_, frame = traceback.extract_tb(stop.__traceback__)
-        print(
-            f"memzoo: {name} was ended by sys.exit({stop.code!r}) in {frame.filename}, "
-            f"line {frame.lineno}; raise an error there, or leave it out",
-            file=sys.stderr,
-        )
-        return stop.code if isinstance(stop.code, int) and stop.code else 1
-    except BrokenPipeError:
-        # The reader of our output left (`memzoo list | head`); Python would say so
-        # once more on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        if error.filename is None:
-            raise
-        wrong = tells_what_is_there(error.errno)
-        what_to_do = "give another path" if wrong else remedy(error.errno)
-        print(
-            f"memzoo: {error.filename}: {error.strerror}; {what_to_do}",
-            file=sys.stderr,
-        )
-        return 2 if wrong else 1
-    except (MemoryError, RuntimeError, AssertionError) as error:
-        said = " ".join(str(error).split())
-        if _is_without_devices(error):
-            platforms = os.environ.get("JAX_PLATFORMS", "")
-            print(
-                f"memzoo: JAX has no devices ({said[:120] or 'it does not say why'}); "
-                f"JAX_PLATFORMS is {platforms!r}: unset it, or install what it names",
-                file=sys.stderr,
-            )
-            return 2
-        if not _is_out_of_memory(error, said):
-            raise
-        print(
-            f"memzoo: out of memory ({said[:120] or 'of this machine'}); take a "
-            "smaller batch_size or width, or --model.remat full; `memzoo describe` "
-            "estimates it",
-            file=sys.stderr,
-        )
-        return 2
-
-
-def _is_out_of_memory(error: Exception, said: str) -> bool:
-    from jax.errors import JaxRuntimeError
-
-    words = ("RESOURCE_EXHAUSTED", "Out of memory")
-    return isinstance(error, MemoryError) or (
-        isinstance(error, JaxRuntimeError) and any(word in said for word in words)
-    )
-
-
-def _is_without_devices(error: Exception) -> bool:
-    """JAX raised the error while it looked for its backends."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and Path(frames[-1].filename).name == "xla_bridge.py"
+    with closing_line(name) as ended:
+        ended.code = _COMMANDS[name](arguments)
+    return ended.code
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

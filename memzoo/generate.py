@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from memzoo.errors import InputError, MemzooError, NonFiniteError
+
 from .configs.comma_list import split_list
-from .configs.errors import MemzooError, NonFiniteError
 from .data.prefix import PrefixConfig
 from .data.task import MOST_TOKENS
 from .evals.document import check_bytes
@@ -58,16 +59,16 @@ class GenerateOptions:
 
     def __post_init__(self) -> None:
         if self.tokens < 1:
-            raise ValueError(f"tokens is {self.tokens}; give 1 or more")
+            raise InputError(f"tokens is {self.tokens}; give 1 or more")
         if self.tokens > MOST_TOKENS:
-            raise ValueError(f"tokens is {self.tokens}; give {MOST_TOKENS} or fewer")
+            raise InputError(f"tokens is {self.tokens}; give {MOST_TOKENS} or fewer")
         check_sampling(self.temperature, self.top_k)
         if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed is {self.seed}; give 0 or more, below 2^32")
+            raise InputError(f"seed is {self.seed}; give 0 or more, below 2^32")
         if self.checkpoint is not None and self.checkpoint < 0:
-            raise ValueError(f"checkpoint is {self.checkpoint}; give 0 or more")
+            raise InputError(f"checkpoint is {self.checkpoint}; give 0 or more")
         if self.load_state is not None and self.prefix == "yes":
-            raise ValueError(
+            raise InputError(
                 "prefix is yes; a prefix begins a document, and load_state goes on "
                 "with one: leave either out"
             )
@@ -99,7 +100,7 @@ def generate(
             the last one of it. None: a new one.
 
     Raises:
-        ValueError: the temperature or top_k is refused.
+        InputError: the temperature or top_k is refused.
         MemzooError: a token of the prompt is not in the vocabulary, no layer accepts a
             prefix, or the state that is carried has no room.
         NonFiniteError: while it streams, where a token's scores are not finite.

@@ -4,13 +4,14 @@ import contextlib
 import io
 import os
 import re
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 
-from .configs.errors import MemzooError
+from memzoo.errors import InputError, MemzooError
 
 Options = TypeVar("Options")
 
@@ -33,7 +34,7 @@ def _path(info: Any) -> Any:
 
 def _path_from(word: str) -> Path:
     if not word.strip():
-        raise ValueError("is empty; give a path, or leave the option out")
+        raise InputError("is empty; give a path, or leave the option out")
     return Path(word)
 
 
@@ -78,15 +79,28 @@ def parse(
             _wide_terminal(),
         ):
             return tyro.cli(kind, **settings)
-    except ValueError as error:
-        raise MemzooError(str(error)) from error
     except SystemExit as stop:
         if not stop.code:
             raise HelpShown(stop.code) from None
+        _raise_faults(stop)
         line = one_line(said.getvalue(), arguments, command)
         if "belongs to no option" in line:
             line = _switch_given_a_value(kind, settings) or line
         raise MemzooError(line) from None
+
+
+def _raise_faults(stop: SystemExit) -> None:
+    """Raise the error of a config's checks again, unless it is a refusal.
+
+    tyro reports every ValueError of a config's `__post_init__` as the user's.
+    """
+    error = stop.__context__
+    while error is not None:
+        frames = traceback.extract_tb(error.__traceback__)
+        in_checks = any(frame.name == "__post_init__" for frame in frames)
+        if in_checks and not isinstance(error, MemzooError):
+            raise error from None
+        error = error.__context__
 
 
 def wants_help(arguments: list[str]) -> bool:

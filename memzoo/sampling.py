@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from memzoo.errors import InputError
+
 # Smaller temperatures, and the reciprocals of larger ones, are no normal float32: a
 # device takes them for 0.
 LEAST_TEMPERATURE = float(jnp.finfo(jnp.float32).tiny)
@@ -13,13 +15,13 @@ _MOST_TEMPERATURE = 1 / LEAST_TEMPERATURE
 
 
 def check_sampling(temperature: float, top_k: int | None) -> None:
-    """Raise ValueError where no token can be chosen with these options."""
+    """Raise InputError where no token can be chosen with these options."""
     if not math.isfinite(temperature) or temperature < 0:
-        raise ValueError(
+        raise InputError(
             f"temperature is {temperature}; give a finite number, 0 or more"
         )
     if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k is {top_k}; give 1 or more, or None")
+        raise InputError(f"top_k is {top_k}; give 1 or more, or None")
 
 
 def choose_token(

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from memzoo.errors import InputError
+
 from .interface import Layout, MemoryLayer
 from .memory_inputs import MemoryInputs
 from .ops.recurrence import Recurrence, identity_tokens
@@ -156,7 +158,7 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
 
     def chunk_size_of_several(self, time: int) -> int:
         """Return the tokens of a chunk of `write_and_read_several`."""
-        raise ValueError(self._no_several())
+        raise InputError(self._no_several())
 
     def _no_several(self) -> str:
         return (
@@ -182,10 +184,10 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
             chunk_size: tokens in a chunk.
 
         Raises:
-            ValueError: the layer has no such form.
+            InputError: the layer has no such form.
         """
         del inputs, memories, which, reset, chunk_size
-        raise ValueError(self._no_several())
+        raise InputError(self._no_several())
 
     def init_state(self, batch_size: int, max_length: int) -> AssociativeState:
         del max_length

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from memzoo.errors import InputError
+
 from .associative_memory import QueryKeyValue, Tails
 from .interface import Layout, MemoryLayer
 from .key_value_cache import (
@@ -61,14 +63,14 @@ class SoftmaxAttentionConfig(RegisteredConfig):
         if self.rotary_base is not None:
             check_rotary_base(self.rotary_base)
         if self.persistent_tokens < 0:
-            raise ValueError(
+            raise InputError(
                 f"persistent_tokens is {self.persistent_tokens}; give 0 (none) or more"
             )
         if self.key_value_heads is None:
             return
         check_positive("key_value_heads", self.key_value_heads)
         if self.num_heads % self.key_value_heads:
-            raise ValueError(
+            raise InputError(
                 f"key_value_heads {self.key_value_heads} does not divide num_heads "
                 f"{self.num_heads}; choose a divisor or None"
             )

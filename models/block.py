@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from memzoo.errors import InputError
+
 from .capacity import smallest_capacity
 from .interface import (
     AuxiliaryLoss,
@@ -42,14 +44,14 @@ class Group:
 
     def __post_init__(self) -> None:
         if not self.layers:
-            raise ValueError("a group of the pattern has no layers; name at least one")
+            raise InputError("a group of the pattern has no layers; name at least one")
         for index, layer in enumerate(self.layers):
             if isinstance(layer, type) or not isinstance(layer, LayerConfig):
-                raise ValueError(
+                raise InputError(
                     f"pattern.layers[{index}] is {layer!r}; give a layer config"
                 )
         if self.repeats < 1:
-            raise ValueError(f"repeats is {self.repeats}; give 1 or more")
+            raise InputError(f"repeats is {self.repeats}; give 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,15 +67,15 @@ class StackConfig:
 
     def __post_init__(self) -> None:
         if not self.pattern:
-            raise ValueError("pattern is empty; give at least one group of layers")
+            raise InputError("pattern is empty; give at least one group of layers")
         for index, group in enumerate(self.pattern):
             if not isinstance(group, Group):
-                raise ValueError(f"pattern[{index}] is {group!r}; give a Group")
+                raise InputError(f"pattern[{index}] is {group!r}; give a Group")
         if self.mlp_width < 0:
-            raise ValueError(f"mlp_width is {self.mlp_width}; give 0 (none) or more")
+            raise InputError(f"mlp_width is {self.mlp_width}; give 0 (none) or more")
         check_positive("norm_epsilon", self.norm_epsilon)
         if self.remat != "none" and self.remat not in _POLICIES:
-            raise ValueError(
+            raise InputError(
                 f"remat {self.remat!r} is not a policy; choose one of "
                 f"none, {', '.join(_POLICIES)}"
             )

@@ -6,6 +6,8 @@ from typing import Any
 import jax
 from jax.core import Tracer
 
+from memzoo.errors import InputError
+
 
 def smallest_capacity(capacities: Iterable[int | None]) -> int | None:
     """Capacity of a layer whose parts have these; see `MemoryLayer.capacity`."""
@@ -19,15 +21,15 @@ def is_known(array: Any) -> bool:
     return not isinstance(array, jax.Array) or array.is_fully_addressable
 
 
-def no_room(name: str, capacity: int, longest: int) -> ValueError:
+def no_room(name: str, capacity: int, longest: int) -> InputError:
     """The error for a document of `longest` tokens."""
     remedy = f"give init_state a max_length of at least {longest}"
     if capacity == 0:
-        return ValueError(
+        return InputError(
             f"{name}: the state was made with max_length 0, for one call, and cannot "
             f"be carried on; {remedy}"
         )
-    return ValueError(
+    return InputError(
         f"{name}: the document would reach {longest} tokens, but its state was "
         f"allocated for {capacity}; {remedy}"
     )

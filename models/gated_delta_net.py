@@ -9,6 +9,8 @@ from einops import repeat
 from flax import nnx
 from jaxtyping import Array, Float
 
+from memzoo.errors import InputError
+
 from .associative_memory import (
     AssociativeState,
     MatrixMemory,
@@ -89,7 +91,7 @@ class GatedDeltaNetConfig(RegisteredConfig):
         if self.value_heads is not None and (
             self.value_heads < 1 or self.value_heads % self.num_heads
         ):
-            raise ValueError(
+            raise InputError(
                 f"value_heads {self.value_heads} is not a multiple of num_heads "
                 f"{self.num_heads}; choose a multiple or None"
             )

@@ -9,6 +9,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from memzoo.errors import InputError
+
 from .capacity import is_known, no_room
 from .ops.recurrence import select
 
@@ -209,7 +211,7 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
             name: of the layer, for the message.
 
         Raises:
-            ValueError: they do not fit.
+            InputError: they do not fit.
         """
         capacity = self.capacity(state)
         if capacity is None or time == 0:
@@ -226,7 +228,7 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
         Where values are known, as outside jit, tokens without room are refused here.
 
         Raises:
-            ValueError: a token has no room.
+            InputError: a token has no room.
         """
         capacity = self.capacity(state)
         if capacity is None:
@@ -254,7 +256,7 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
         Inside jit, tokens that `state` has no room for put out NaN.
 
         Raises:
-            ValueError: `info.prefix` is given and the layer does not read prefixes; or,
+            InputError: `info.prefix` is given and the layer does not read prefixes; or,
                 outside jit, `state` has no room for a token (see `capacity`).
         """
         info = SequenceInfo() if info is None else info
@@ -277,14 +279,14 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
         Inside jit, a token that `state` has no room for puts out NaN.
 
         Raises:
-            ValueError: `info.prefix` is given, and a prefix is read in one call; the
+            InputError: `info.prefix` is given, and a prefix is read in one call; the
                 state was made with `max_length` 0; or, outside jit, `state` has no
                 room for a token (see `capacity`).
         """
         info = TokenInfo() if info is None else info
         self._check_rows(x, state, "b d")
         if info.prefix is not None:
-            raise ValueError(
+            raise InputError(
                 f"{type(self).__name__}.step cannot read a prefix: a prefix lies "
                 "within one call of the sequence form; prefill it there"
             )
@@ -313,22 +315,22 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
         return y, state
 
     def _check_rows(self, x: Any, state: State, axes: str) -> None:
-        """Raise ValueError unless `x` has these axes and the state as many rows."""
+        """Raise InputError unless `x` has these axes and the state as many rows."""
         name = type(self).__name__
         if x.ndim != len(axes.split()):
-            raise ValueError(
+            raise InputError(
                 f"{name}: x has shape {x.shape}; give it the axes `{axes}`"
             )
         rows = self.position_of(state).shape[-1]
         if rows != x.shape[0]:
-            raise ValueError(
+            raise InputError(
                 f"{name}: the batch of x is {x.shape[0]} and that of the state {rows}; "
                 f"make the state with init_state({x.shape[0]}, max_length)"
             )
 
     def _check_prefix(self, prefix: Any) -> None:
         if prefix is not None and not self.accepts_prefix:
-            raise ValueError(
+            raise InputError(
                 f"{type(self).__name__} reads causally and refuses a prefix; drop "
                 "SequenceInfo.prefix or choose a layer that accepts one"
             )

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from memzoo.errors import InputError
+
 from .interface import Layout
 
 
@@ -25,10 +27,10 @@ def init_cache(
     """An empty cache, in float32.
 
     Raises:
-        ValueError: `slots` is negative.
+        InputError: `slots` is negative.
     """
     if slots < 0:
-        raise ValueError(f"max_length is {slots}; give 0 (for one call) or more")
+        raise InputError(f"max_length is {slots}; give 0 (for one call) or more")
     return KeyValueCache(
         jnp.zeros((batch_size, slots, groups, key_size), jnp.float32),
         jnp.zeros((batch_size, slots, groups, value_size), jnp.float32),

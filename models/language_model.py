@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from memzoo.errors import InputError
+
 from .block import Group, RematPolicy, Stack, StackConfig
 from .interface import SequenceInfo, TokenInfo
 from .loss import LossSums, chunked_cross_entropy
@@ -40,14 +42,14 @@ class LanguageModelConfig:
     def __post_init__(self) -> None:
         for name in ("vocab_size", "width", "loss_chunk_tokens"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+                raise InputError(f"{name} is {getattr(self, name)}; give 1 or more")
         for name in ("vocab_size", "width"):
             if getattr(self, name) > LARGEST:
-                raise ValueError(
+                raise InputError(
                     f"{name} is {getattr(self, name)}; give {LARGEST} or less"
                 )
         if self.dtype not in ("float32", "bfloat16"):
-            raise ValueError(
+            raise InputError(
                 f"dtype {self.dtype!r} is not known; choose float32 or bfloat16"
             )
         self.stack  # noqa: B018  (validates the pattern, the MLP and the policy)
@@ -129,7 +131,7 @@ class LanguageModel(nnx.Module):
         return self.logits(self.final_norm(x)), state
 
     def check_capacity(self, state: tuple, time: int) -> None:
-        """Raise ValueError where `time` more tokens do not fit into `state`."""
+        """Raise InputError where `time` more tokens do not fit into `state`."""
         self.stack.check_capacity(state, time, "language model")
 
     def loss(

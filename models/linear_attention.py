@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from memzoo.errors import InputError
+
 from .associative_memory import (
     AssociativeState,
     MatrixMemory,
@@ -60,7 +62,7 @@ class LinearAttentionConfig(RegisteredConfig):
         check_chunk_size(self.chunk_size)
         check_choice("feature_map", self.feature_map, get_args(FeatureMap))
         if self.normaliser and self.feature_map == "identity":
-            raise ValueError(
+            raise InputError(
                 "feature_map 'identity' can be negative, so its normaliser can be 0; "
                 "set normaliser to False or choose elu_plus_one, relu or taylor"
             )

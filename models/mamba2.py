@@ -10,6 +10,8 @@ from einops import rearrange, repeat
 from flax import nnx
 from jaxtyping import Array, Float
 
+from memzoo.errors import InputError
+
 from .associative_memory import (
     AssociativeState,
     MatrixMemory,
@@ -93,13 +95,13 @@ class Mamba2(MatrixMemory):
     def __init__(self, config: Mamba2Config, width: int, rngs: nnx.Rngs, depth: int):
         inner = config.expand * width
         if inner % config.head_size:
-            raise ValueError(
+            raise InputError(
                 f"head_size {config.head_size} does not divide the inner width "
                 f"{inner} (expand {config.expand} x width {width}); choose a divisor"
             )
         num_heads = inner // config.head_size
         if num_heads % config.num_groups:
-            raise ValueError(
+            raise InputError(
                 f"num_groups {config.num_groups} does not divide the {num_heads} "
                 "heads (expand x width / head_size); choose a divisor"
             )

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from memzoo.errors import InputError
+
 from .associative_memory import AssociativeMemory
 from .gated_delta_net import GatedDeltaNetConfig
 from .interface import AuxiliaryLoss, Layout, MemoryLayer, Metric
@@ -89,15 +91,15 @@ class MixtureOfMemoriesConfig(RegisteredConfig):
 
     def __post_init__(self) -> None:
         if self.num_memories < 1:
-            raise ValueError(f"num_memories is {self.num_memories}; give 1 or more")
+            raise InputError(f"num_memories is {self.num_memories}; give 1 or more")
         if not 1 <= self.top_k <= self.num_memories:
-            raise ValueError(
+            raise InputError(
                 f"top_k is {self.top_k}; give 1 to num_memories, {self.num_memories}"
             )
         for name in ("balance_scale", "z_scale", "router_noise"):
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
-                raise ValueError(f"{name} is {value}; give a finite number, 0 or more")
+                raise InputError(f"{name} is {value}; give a finite number, 0 or more")
         check_choice("form", self.form, get_args(Form))
 
     def build(
@@ -334,18 +336,18 @@ def _check_memory(layer: MemoryLayer[Any], form: Form) -> AssociativeMemory:
     """Return the layer that a mixture can hold.
 
     Raises:
-        ValueError: it cannot hold this one.
+        InputError: it cannot hold this one.
     """
     if not isinstance(layer, AssociativeMemory):
-        raise ValueError(
+        raise InputError(
             f"memory is {type(layer).__name__}, which is no AssociativeMemory; choose "
             "a layer with a memory that is written at keys, such as gated_delta_net"
         )
     reason = layer.why_not_several()
     if reason is not None:
-        raise ValueError(f"memory is {type(layer).__name__}, which {reason}")
+        raise InputError(f"memory is {type(layer).__name__}, which {reason}")
     if form in ("packed", "dense") and not layer.packs_several:
-        raise ValueError(
+        raise InputError(
             f"form is {form!r}, which is for matrix memories, and memory is "
             f"{type(layer).__name__}; choose auto or padded"
         )

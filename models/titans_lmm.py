@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from memzoo.errors import InputError
+
 from .associative_memory import AssociativeState, QueryKeyValue, Tails
 from .interface import Layout
 from .layer_checks import (
@@ -122,7 +124,7 @@ class TitansLMMConfig(RegisteredConfig):
         if self.clip is not None:
             check_positive("clip", self.clip)
         if self.persistent_tokens < 0:
-            raise ValueError(
+            raise InputError(
                 f"persistent_tokens is {self.persistent_tokens}; give 0 (none) or more"
             )
 

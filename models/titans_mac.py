@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from memzoo.errors import InputError
+
 from .interface import Layout, MemoryLayer, Metric
 from .layer_checks import check_even, check_positive, resolve_head_size
 from .layer_config import Family, RegisteredConfig
@@ -82,13 +84,13 @@ class TitansMACConfig(RegisteredConfig):
     def __post_init__(self) -> None:
         check_positive("segment_size", self.segment_size)
         if self.memory.prefix:
-            raise ValueError(
+            raise InputError(
                 "memory.prefix is True; titans_mac reads segment after segment, so "
                 "leave it out, or choose titans_lmm, titans_mag or titans_mal"
             )
         window, size = self.memory.update_every, self.segment_size
         if window > size:
-            raise ValueError(
+            raise InputError(
                 f"memory.update_every is {window} and segment_size {size}; a window of "
                 f"writes may not span segments: lower update_every to {size}, or raise "
                 f"segment_size to {window}"
@@ -96,7 +98,7 @@ class TitansMACConfig(RegisteredConfig):
         if self.memory_tokens is not None:
             check_positive("memory_tokens", self.memory_tokens)
         if self.persistent_tokens < 0:
-            raise ValueError(
+            raise InputError(
                 f"persistent_tokens is {self.persistent_tokens}; give 0 (none) or more"
             )
 

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from ..configs.errors import CheckpointError
+from memzoo.errors import CheckpointError
+
 from ..configs.reading import check_readable, readable
 from .digest import digests, signature
 from .manifest import (

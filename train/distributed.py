@@ -10,8 +10,9 @@ from contextlib import contextmanager
 
 import jax
 
+from memzoo.errors import InputError, MemzooError
+
 from ..configs.comma_list import split_list
-from ..configs.errors import MemzooError
 
 VARIABLE = "MEMZOO_DISTRIBUTED"
 
@@ -33,7 +34,7 @@ def join_processes(value: str | None = None) -> bool:
             variable MEMZOO_DISTRIBUTED says.
 
     Raises:
-        ValueError: the value cannot be read, or nobody knows the host.
+        InputError: the value cannot be read, or nobody knows the host.
         MemzooError: JAX does not find out, or cannot join.
     """
     value = os.environ.get(VARIABLE, "") if value is None else value
@@ -66,22 +67,22 @@ def _parse(value: str) -> tuple[str, int, int]:
     """Address, index and count.
 
     Raises:
-        ValueError: names what is wrong.
+        InputError: names what is wrong.
     """
     said = f"{VARIABLE} is {value!r}"
     try:
         address, *numbers = split_list(value)
         index, count = map(int, numbers)
     except ValueError:
-        raise ValueError(f"{said}; give HOST:PORT,INDEX,COUNT or auto") from None
+        raise InputError(f"{said}; give HOST:PORT,INDEX,COUNT or auto") from None
     found = re.fullmatch(r"(\[[^][]+\]|[^][:/@]+):([0-9]{1,5})", address)
     if not found or not 1 <= int(found.group(2)) < 2**16:
-        raise ValueError(
+        raise InputError(
             f"{said}, whose {address!r} is no HOST:PORT; give the host of process 0 "
             "and a port from 1 to 65535, such as 10.0.0.1:1234"
         )
     if not 0 <= index < count:
-        raise ValueError(
+        raise InputError(
             f"{said}; INDEX is {index} and COUNT {count}: number the processes from 0 "
             "to COUNT - 1"
         )
@@ -89,7 +90,7 @@ def _parse(value: str) -> tuple[str, int, int]:
         socket.getaddrinfo(found.group(1).strip("[]"), None)
     except (OSError, UnicodeError) as error:
         # JAX would try for minutes.
-        raise ValueError(
+        raise InputError(
             f"{said}, and the host of {address} is not known ({_one_line(error)}); "
             "give the name or number of the machine of process 0"
         ) from error

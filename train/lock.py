@@ -10,7 +10,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from ..configs.errors import MemzooError
+from memzoo.errors import MemzooError
+
 from .writing import explained
 
 try:

@@ -51,7 +51,7 @@ def train(
         command: what config.json says was called; `None`: this program's arguments.
 
     Raises:
-        ValueError: the config does not fit the devices.
+        InputError: the config does not fit the devices.
         DataError: the data of training or of the evaluations is not there.
         MemzooError: the config disagrees with the run's, another process trains it,
             or something cannot be written.

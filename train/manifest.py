@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..configs.errors import CheckpointError, MemzooError
+from memzoo.errors import CheckpointError, MemzooError
+
 from ..configs.experiment import ExperimentConfig
 from ..configs.record import checksum
 from ..configs.serialise import from_json, to_json

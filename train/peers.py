@@ -24,7 +24,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from ..configs.errors import MemzooError
+from memzoo.errors import MemzooError
 
 LOST = 1
 """Exit code of the processes that are left."""

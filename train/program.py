@@ -47,7 +47,7 @@ def make_program(config: ExperimentConfig, mesh: Mesh) -> Program:
     """The program of an experiment; nothing is allocated or compiled yet.
 
     Raises:
-        ValueError: the mesh cannot share out the batch, or a parameter has no role.
+        InputError: the mesh cannot share out the batch, or a parameter has no role.
     """
     check_batch(mesh, config.batch_size, config.gradient_accumulation)
 

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import jax
 
+from memzoo.errors import InputError
+
 Axis = Literal["embed", "heads", "mlp", "vocab", "memories"] | None
 
 # Below it, parameters have the layers of a group as their first axis.
@@ -87,14 +89,14 @@ def logical_axes(name: str, ndim: int) -> tuple[Axis, ...]:
     """The logical name of every axis of the parameter at the path `name`.
 
     Raises:
-        ValueError: the parameter has fewer axes than its role.
+        InputError: the parameter has fewer axes than its role.
     """
     axes = role(name).axes
     least = len(axes) + name.startswith(_STACK)
     if axes and ndim == least + 1 and _COPIES in name:
         axes = ("memories", *axes)
     if ndim < least:
-        raise ValueError(
+        raise InputError(
             f"parameter {name} has {ndim} axes and its role needs {least}; give it a "
             "row of its own in ROLES in train/roles.py"
         )

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import jax
 from flax import nnx
 
-from ..configs.errors import CheckpointError
+from memzoo.errors import CheckpointError, InputError
+
 from ..configs.experiment import ExperimentConfig, MeshConfig
 from ..configs.reading import readable
 from ..configs.record import check_unchanged, checksum, fits_checksum, load_record
@@ -114,7 +115,7 @@ def load_run(
         raise CheckpointError(f"{run_dir} is not a run: {_neighbours(run_dir)}")
     try:
         config = from_json(record["config"], trust=trust)
-    except ValueError as error:
+    except InputError as error:
         raise CheckpointError(f"{path}: {error}") from error
     steps = _saved(run_dir, step, record.get("status"))
     reasons = []

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from ..configs.errors import NonFiniteError
+from memzoo.errors import NonFiniteError
+
 from ..configs.experiment import ExperimentConfig
 from ..configs.serialise import to_json
 from ..data.pipeline import Pipeline

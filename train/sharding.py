@@ -7,6 +7,8 @@ from typing import Any
 import jax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
+from memzoo.errors import InputError
+
 from ..configs.experiment import MeshConfig
 from .roles import Axis, logical_axes
 
@@ -29,7 +31,7 @@ def make_mesh(config: MeshConfig) -> Mesh:
     A single process may use fewer devices than there are, if `config.data` is given.
 
     Raises:
-        ValueError: the devices are too few, or cannot be shared out.
+        InputError: the devices are too few, or cannot be shared out.
     """
     devices = jax.devices()
     model = config.fsdp * config.expert * config.tensor
@@ -39,14 +41,14 @@ def make_mesh(config: MeshConfig) -> Mesh:
     data = config.data
     if data is None:
         if len(devices) % model:
-            raise ValueError(
+            raise InputError(
                 f"{given} = {model} does not divide the {len(devices)} devices; change "
                 "any of them"
             )
         data = len(devices) // model
     wanted = data * model
     if wanted > len(devices) or (jax.process_count() > 1 and wanted < len(devices)):
-        raise ValueError(
+        raise InputError(
             f"mesh.data {data} x {given} needs {wanted} devices and there are "
             f"{len(devices)}; leave mesh.data out to use all of them"
         )
@@ -62,12 +64,12 @@ def check_batch(mesh: Mesh, batch_size: int, gradient_accumulation: int) -> None
     """The rows of a slice can be shared out over the data axes of the mesh.
 
     Raises:
-        ValueError: they cannot.
+        InputError: they cannot.
     """
     rows = batch_size // gradient_accumulation
     shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
     if rows % shards:
-        raise ValueError(
+        raise InputError(
             f"batch_size {batch_size} / gradient_accumulation {gradient_accumulation} "
             f"= {rows} rows cannot be shared out over mesh.data x mesh.fsdp x "
             f"mesh.expert = {shards} devices; change the batch or the mesh"

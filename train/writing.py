@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..configs.errors import MemzooError
+from memzoo.errors import MemzooError
+
 from ..configs.reading import error_number
 
 _REMEDIES = {

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from memzoo.errors import InputError
 from memzoo.models.associative_memory import MatrixMemory, QueryKeyValue
 from memzoo.models.layer_checks import resolve_head_size
 from memzoo.models.memory_inputs import MemoryInputs
@@ -34,7 +35,7 @@ class MyLayerConfig:
 
     def __post_init__(self) -> None:
         if not self.life > 0:
-            raise ValueError(f"life is {self.life}; give a number above 0")
+            raise InputError(f"life is {self.life}; give a number above 0")
 
     def build(self, width: int, rngs: nnx.Rngs, *, layer_index, depth) -> "MyLayer":
         del layer_index  # every block of a stack begins alike

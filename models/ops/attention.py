@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from memzoo.errors import InputError
+
 from .blockwise_attention import blockwise_attention
 from .visibility import ALWAYS_VISIBLE, Places, sees
 
@@ -62,7 +64,7 @@ def attention(
             it applies, else blockwise.
 
     Raises:
-        ValueError: heads are no multiple of groups; a window or block size below 1;
+        InputError: heads are no multiple of groups; a window or block size below 1;
             positions of queries without those of keys, or the reverse; lengths that
             differ without positions; an implementation that does not exist or does
             not apply.
@@ -84,11 +86,11 @@ def attention(
         )
     elif implementation == "cudnn":
         if obstacle:
-            raise ValueError(f"implementation is 'cudnn', but {obstacle}; use 'auto'")
+            raise InputError(f"implementation is 'cudnn', but {obstacle}; use 'auto'")
         o = _cudnn(q, k, v, factor, window)
     else:
         names = ", ".join(get_args(Implementation))
-        raise ValueError(f"implementation is {implementation!r}; choose {names}")
+        raise InputError(f"implementation is {implementation!r}; choose {names}")
     return o.astype(dtype)
 
 
@@ -102,17 +104,17 @@ def _check(
 ) -> None:
     heads, groups = q.shape[2], k.shape[2]
     if heads % groups:
-        raise ValueError(
+        raise InputError(
             f"{heads} heads do not share {groups} key groups; give a multiple"
         )
     if window is not None and window < 1:
-        raise ValueError(f"window is {window}; give at least 1, or None")
+        raise InputError(f"window is {window}; give at least 1, or None")
     if block_size is not None and block_size < 1:
-        raise ValueError(f"block_size is {block_size}; give at least 1, or None")
+        raise InputError(f"block_size is {block_size}; give at least 1, or None")
     if (query_position is None) != (key_position is None):
-        raise ValueError("give query_position and key_position together, or neither")
+        raise InputError("give query_position and key_position together, or neither")
     if query_position is None and q.shape[1] != k.shape[1]:
-        raise ValueError(
+        raise InputError(
             f"{q.shape[1]} queries and {k.shape[1]} keys have no common order; give "
             "query_position and key_position"
         )

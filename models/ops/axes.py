@@ -7,6 +7,8 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
+from memzoo.errors import InputError
+
 
 def check_axes(
     kind: type,
@@ -15,7 +17,7 @@ def check_axes(
     memory: Any,
     several: bool = False,
 ) -> None:
-    """Raise ValueError unless every axis has one length throughout.
+    """Raise InputError unless every axis has one length throughout.
 
     Args:
         kind: class of the tokens; its annotations name the axes of every field.
@@ -39,13 +41,13 @@ def check_axes(
             continue
         names = axes.split()
         if array.ndim != len(names):
-            raise ValueError(
+            raise InputError(
                 f"{name} has shape {array.shape}; give it the axes `{axes}`"
             )
         for axis, length in zip(names, array.shape, strict=True):
             known, first = lengths.setdefault(axis, (length, name))
             if known != length:
-                raise ValueError(
+                raise InputError(
                     f"axis {axis} is {length} in {name} {array.shape} and {known} in "
                     f"{first}; {name} has the axes `{axes}`, so check their order"
                 )

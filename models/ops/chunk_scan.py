@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PyTree
 
+from memzoo.errors import InputError
+
 Memory = TypeVar("Memory")
 Form = Literal["auto", "scan", "parallel"]
 
@@ -170,10 +172,10 @@ def resolve_form(form: str) -> Literal["scan", "parallel"]:
     """The form to run here: a scan over whole chunks on a CPU, else the parallel form.
 
     Raises:
-        ValueError: there is no such form.
+        InputError: there is no such form.
     """
     if form == "auto":
         return "scan" if jax.default_backend() == "cpu" else "parallel"
     if form not in ("scan", "parallel"):
-        raise ValueError(f"form is {form!r}; choose auto, scan or parallel")
+        raise InputError(f"form is {form!r}; choose auto, scan or parallel")
     return form

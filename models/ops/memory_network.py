@@ -14,6 +14,8 @@ import jax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from memzoo.errors import InputError
+
 from .fast_gradients import gelu, over_rows, product, standardise
 
 Weights = dict[str, Float[Array, "b h *shape"]]
@@ -82,9 +84,9 @@ class MemoryNetwork:
 
     def __post_init__(self) -> None:
         if self.depth < 1:
-            raise ValueError(f"depth is {self.depth}; a memory has 1 matrix or more")
+            raise InputError(f"depth is {self.depth}; a memory has 1 matrix or more")
         if self.residual and self.key_size != self.value_size:
-            raise ValueError(
+            raise InputError(
                 f"residual needs values as large as keys, not {self.value_size} and "
                 f"{self.key_size}; drop residual or choose equal sizes"
             )

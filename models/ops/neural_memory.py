@@ -23,6 +23,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from memzoo.errors import InputError
+
 from .fast_gradients import keep_rows
 from .memory_network import MemoryNetwork, Plain, SlowWeights, Weights
 from .neural_memory_chunk import prepare_part, write_part
@@ -103,10 +105,10 @@ def neural_memory_step(
         initial: a new memory; needed where the rule keeps row norms.
 
     Raises:
-        ValueError: the memory was made for one call and has no anchor.
+        InputError: the memory was made for one call and has no anchor.
     """
     if memory.anchor is None and rule.update_every > 1:
-        raise ValueError(
+        raise InputError(
             "this memory keeps no anchor and cannot be carried on; make the state with "
             "a max_length of at least 1"
         )
@@ -273,10 +275,10 @@ def neural_memory_chunkwise(
             parts of that size. None: chosen here.
 
     Raises:
-        ValueError: the chunk size is not positive.
+        InputError: the chunk size is not positive.
     """
     if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"chunk_size is {chunk_size}; give at least 1, or None")
+        raise InputError(f"chunk_size is {chunk_size}; give at least 1, or None")
     time = tokens.query.shape[1]
     if time == 0:
         return jnp.zeros_like(tokens.value), memory

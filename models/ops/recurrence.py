@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from memzoo.errors import InputError
+
 from .axes import check_axes
 from .chunk_scan import (
     Backward,
@@ -88,7 +90,7 @@ class Recurrence(Generic[Tokens, Memory]):
             The outputs, and the memory after the last token.
 
         Raises:
-            ValueError: an axis of the tokens or of the memory has another length than
+            InputError: an axis of the tokens or of the memory has another length than
                 the operation needs.
         """
         check_axes(self.tokens, tokens, self.memory_axes, memory)
@@ -130,7 +132,7 @@ class Recurrence(Generic[Tokens, Memory]):
                 has several: `memory` is then `b m ...`, and `chunk_size` is given.
 
         Raises:
-            ValueError: an axis of the tokens or of the memory has another length than
+            InputError: an axis of the tokens or of the memory has another length than
                 the operation needs; `which` does not name a memory for every chunk.
         """
         check_axes(self.tokens, tokens, self.memory_axes, memory, which is not None)
@@ -164,12 +166,12 @@ class Recurrence(Generic[Tokens, Memory]):
         """Return the chunk size to run here, at most `time`.
 
         Raises:
-            ValueError: the chunk size is not positive.
+            InputError: the chunk size is not positive.
         """
         if chunk_size is None:
             chunk_size = self.chunk_size[jax.default_backend() != "cpu"]
         if chunk_size < 1:
-            raise ValueError(f"chunk_size is {chunk_size}; give at least 1, or None")
+            raise InputError(f"chunk_size is {chunk_size}; give at least 1, or None")
         return min(chunk_size, max(time, 1))
 
 
@@ -206,7 +208,7 @@ def _rows(mask: Array, x: Array) -> Array:
 def _check_chunks(which: Several | None, time: int, chunk_size: int) -> None:
     num_chunks = -(-time // chunk_size)
     if which is not None and which.shape[1] != num_chunks:
-        raise ValueError(
+        raise InputError(
             f"which names the memories of {which.shape[1]} chunks; {time} tokens in "
             f"chunks of {chunk_size} are {num_chunks}"
         )

@@ -8,6 +8,8 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt
 
+from memzoo.errors import InputError
+
 _TWO_PI = decimal.Decimal("6.28318530717958647692528676655900576839433879875021")
 
 
@@ -28,14 +30,14 @@ def rotary(
         base: ratio of the longest to the shortest wavelength.
 
     Raises:
-        ValueError: the key size is odd.
+        InputError: the key size is odd.
 
     Differs from the paper in: channels are paired half against half, as checkpoints of
     today expect, not neighbour with neighbour.
     """
     size = x.shape[-1]
     if size % 2:
-        raise ValueError(
+        raise InputError(
             f"the key size is {size}; rotary pairs channels, give an even one"
         )
     wide = jnp.promote_types(x.dtype, jnp.float32)

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from memzoo.errors import InputError
+
 
 def short_convolution(
     x: Float[Array, "b t d"],
@@ -26,7 +28,7 @@ def short_convolution(
         bias: added to the output.
 
     Raises:
-        ValueError: the tail does not hold w - 1 tokens.
+        InputError: the tail does not hold w - 1 tokens.
     """
     _check_tail(kernel, tail)
     reach, time = kernel.shape[0] - 1, x.shape[1]
@@ -69,7 +71,7 @@ def short_convolution_step(
         bias: added to the output.
 
     Raises:
-        ValueError: the tail does not hold w - 1 tokens.
+        InputError: the tail does not hold w - 1 tokens.
     """
     y, tail = short_convolution(x[:, None], kernel, tail, bias=bias)
     return y[:, 0], tail
@@ -77,7 +79,7 @@ def short_convolution_step(
 
 def _check_tail(kernel: Float[Array, "w d"], tail: Float[Array, "b tail d"]) -> None:
     if tail.shape[1] != kernel.shape[0] - 1:
-        raise ValueError(
+        raise InputError(
             f"tail holds {tail.shape[1]} tokens; a kernel of {kernel.shape[0]} rows "
             f"needs {kernel.shape[0] - 1}"
         )

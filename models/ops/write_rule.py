@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from memzoo.errors import InputError
+
 from .memory_network import MemoryNetwork, Weights
 from .recurrence import select
 
@@ -42,9 +44,9 @@ class WriteRule:
     def __post_init__(self) -> None:
         for name in ("update_every", "loss_window"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give at least 1")
+                raise InputError(f"{name} is {getattr(self, name)}; give at least 1")
         if self.clip is not None and self.clip <= 0:
-            raise ValueError(f"clip is {self.clip}; give a positive norm, or None")
+            raise InputError(f"clip is {self.clip}; give a positive norm, or None")
 
 
 class Recent(NamedTuple):

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from memzoo.errors import InputError
+
 from .triangular import unit_lower_inverse
 
 
@@ -112,7 +114,7 @@ def window_schedule(gates: Gates, valid: Bool[Array, "b c"]) -> Schedule:
     so far are scaled by the place in it. W_0 stands for the anchor here.
     """
     if gates.step_scale is None:
-        raise ValueError("the window schedule needs Gates.step_scale; give it one")
+        raise InputError("the window schedule needs Gates.step_scale; give it one")
     rate = jnp.where(valid[:, None], gates.learning_rate, 0)
     last = _last_valid(valid)
     scale = jnp.take_along_axis(gates.step_scale, last[:, None], axis=-1)

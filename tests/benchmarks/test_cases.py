@@ -13,7 +13,7 @@ from memzoo.benchmarks.cases import (
     select_rows,
 )
 from memzoo.benchmarks.gpu import ROWS as GPU_ROWS
-from memzoo.configs.errors import MemzooError
+from memzoo.errors import MemzooError
 
 
 def test_rows_are_distinct_and_aim_beyond_their_target():

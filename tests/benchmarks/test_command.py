@@ -9,7 +9,7 @@ from memzoo.benchmarks.command import BenchConfig, command_line, run
 from memzoo.benchmarks.environments import PeerMissingError
 from memzoo.benchmarks.gpu import GpuResult
 from memzoo.benchmarks.runner import Results
-from memzoo.configs.errors import MemzooError
+from memzoo.errors import MemzooError
 
 
 @pytest.mark.parametrize(

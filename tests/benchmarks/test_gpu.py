@@ -20,7 +20,7 @@ from memzoo.benchmarks.gpu import (
     select_gpu_rows,
 )
 from memzoo.benchmarks.gpu_report import gpu_json, gpu_markdown, gpu_table
-from memzoo.configs.errors import MemzooError
+from memzoo.errors import MemzooError
 
 STAND_IN = str(Path(__file__).parent / "stand_in.py")
 DELTA = Case(operation="delta", time=16, num_heads=1, head_size=4)

@@ -24,7 +24,7 @@ from memzoo.benchmarks.prefill import (
     require_torch,
     select_cases,
 )
-from memzoo.configs.errors import MemzooError
+from memzoo.errors import MemzooError
 
 CASES = (
     Case(kind="op", time=8),

@@ -14,7 +14,7 @@ from memzoo.benchmarks.throughput import (
     throughput_json,
     throughput_table,
 )
-from memzoo.configs.errors import MemzooError
+from memzoo.errors import MemzooError
 from memzoo.models import LAYERS
 
 

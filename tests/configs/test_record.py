@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from memzoo.configs.errors import CheckpointError, MemzooError
 from memzoo.configs.record import (
     check_unchanged,
     checksum,
     fits_checksum,
     load_record,
 )
+from memzoo.errors import CheckpointError, MemzooError
 
 
 def test_a_checksum_is_of_the_value():

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from memzoo.configs.errors import MemzooError
 from memzoo.configs.presets import PRESETS
 from memzoo.configs.resolve import load_python, read_config_json, resolve
 from memzoo.configs.serialise import to_json
 from memzoo.data.task import SPLITS
+from memzoo.errors import MemzooError
 
 PRESET = PRESETS["mqar-attention"]()
 GOOD = """
@@ -246,7 +246,7 @@ def test_values_of_the_wrong_type_are_named(tmp_path):
     for number, body in enumerate(WRONG):
         (tmp_path / f"wrong{number}.py").write_text(CONFIG.format(body))
     program = (
-        "from memzoo.configs.errors import MemzooError\n"
+        "from memzoo.errors import MemzooError\n"
         "from memzoo.configs.resolve import resolve\n"
         f"for number in range({len(WRONG)}):\n"
         "    try:\n"

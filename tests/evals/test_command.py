@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from memzoo.configs.errors import CheckpointError, MemzooError
+from memzoo.errors import CheckpointError, MemzooError
 from memzoo.evals import command
 from memzoo.evals.command import EvalConfig, evaluate_run, print_results
 from memzoo.evals.recall_config import RecallConfig

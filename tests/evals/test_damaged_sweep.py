@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from memzoo.configs.errors import MemzooError
 from memzoo.data.task import kinds_of
+from memzoo.errors import MemzooError
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.sweep import recall
 from memzoo.train.loop import TrainResult

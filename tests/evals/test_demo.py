@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from memzoo.configs.errors import CheckpointError, MemzooError
+from memzoo.errors import CheckpointError, MemzooError
 from memzoo.evals import demo, sweep
 from memzoo.evals.command import EvalConfig, evaluate_run
 from memzoo.evals.demo import DemoConfig, check_reloaded

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from memzoo.configs.errors import MemzooError
 from memzoo.data.mqar import MqarConfig
 from memzoo.data.prefix import PrefixConfig
 from memzoo.data.text import FolderConfig, TextConfig
+from memzoo.errors import MemzooError
 from memzoo.evals.document import check_bytes, of_files, of_task
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from memzoo.configs.errors import NonFiniteError
 from memzoo.data.mqar import Mqar, MqarConfig
 from memzoo.data.task import DataError
 from memzoo.data.text import TextConfig
+from memzoo.errors import NonFiniteError
 from memzoo.evals.evaluate import Evaluation, check_targets, evaluate
 from memzoo.evals.score import score
 

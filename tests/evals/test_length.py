@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from memzoo.configs.errors import MemzooError, NonFiniteError
 from memzoo.data.mqar import MqarConfig
 from memzoo.data.needle import NeedleConfig
 from memzoo.data.prefix import PrefixConfig
 from memzoo.data.repeat import RepeatConfig
 from memzoo.data.set_disjointness import SetDisjointnessConfig
+from memzoo.errors import MemzooError, NonFiniteError
 from memzoo.evals import length
 from memzoo.evals.evaluate import evaluate
 from memzoo.evals.length import at_length, at_sizes, by_length, by_readings

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from memzoo.configs.errors import MemzooError
+from memzoo.errors import MemzooError
 from memzoo.evals.listed import Floats, Integers, Names, Sizes
 from memzoo.parsing import parse
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import tyro
 
-from memzoo.configs.errors import MemzooError
 from memzoo.data.needle import NeedleConfig
 from memzoo.data.prefix import PrefixConfig
 from memzoo.data.repeat import RepeatConfig, repeat_context
 from memzoo.data.set_disjointness import SetDisjointnessConfig
+from memzoo.errors import MemzooError
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.results import sizes
 

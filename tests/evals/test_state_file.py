@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from memzoo.configs.errors import CheckpointError, MemzooError, NonFiniteError
+from memzoo.errors import CheckpointError, MemzooError, NonFiniteError
 from memzoo.evals import state_file
 from memzoo.evals.state_file import (
     check_place,

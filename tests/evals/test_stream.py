@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from memzoo.configs.errors import MemzooError, NonFiniteError
+from memzoo.errors import MemzooError, NonFiniteError
 from memzoo.evals.perplexity import contexts
 from memzoo.evals.stream import (
     Curve,

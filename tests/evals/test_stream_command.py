@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from memzoo.configs.errors import MemzooError
 from memzoo.configs.experiment import ExperimentConfig
 from memzoo.data.mqar import MqarConfig
 from memzoo.data.text import FolderConfig
+from memzoo.errors import MemzooError
 from memzoo.evals import command, stream_command
 from memzoo.evals.command import EvalConfig, evaluate_run
 from memzoo.evals.results import read_results

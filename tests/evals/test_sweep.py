@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 from flax import nnx
 
-from memzoo.configs.errors import MemzooError, NonFiniteError
 from memzoo.data.task import kinds_of
+from memzoo.errors import MemzooError, NonFiniteError
 from memzoo.evals import sweep
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.results import read_results

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from memzoo.configs.errors import CheckpointError, MemzooError
 from memzoo.configs.reading import ReadError
+from memzoo.errors import CheckpointError, MemzooError
 from memzoo.evals import sweep_files
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.results import result_rows

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from memzoo.configs.errors import NonFiniteError
+from memzoo.errors import NonFiniteError
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.sweep import recall
 from memzoo.train.loop import TrainResult

@@ -7,7 +7,7 @@ import pytest
 
 from memzoo import check
 from memzoo.check import check_command
-from memzoo.configs.errors import MemzooError
+from memzoo.errors import MemzooError
 from memzoo.testing import LawResult
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "my_layer.py"

@@ -1,13 +1,10 @@
 """The commands as a user meets them: a tiny experiment end to end, and refusals."""
 
 import json
-import os
 import sys
 
 import pytest
-from jax.errors import JaxRuntimeError
 
-from memzoo import commands
 from memzoo.__main__ import main
 from memzoo.data import corpus
 from memzoo.train.writing import SaveError
@@ -203,70 +200,6 @@ def assert_one_line(result, code, line):
     assert err.startswith(f"memzoo: {line}"), err
     assert err.count("\n") == 1 and out == ""
     assert found == code
-
-
-def raising(error):
-    def command(arguments):
-        raise error
-
-    return command
-
-
-def test_out_of_memory_is_one_line(call, monkeypatch):
-    text = "RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.\nmore"
-    remedy = "; take a smaller batch_size or width, or --model.remat full; `memzoo desc"
-    for error, line in (
-        (JaxRuntimeError(text), f"out of memory ({' '.join(text.split())}){remedy}"),
-        (MemoryError(), f"out of memory (of this machine){remedy}"),
-    ):
-        monkeypatch.setitem(commands._COMMANDS, "list", raising(error))
-        assert_one_line(call("list"), 2, line)
-
-
-@pytest.mark.parametrize("kind", ["RuntimeError('no backend foo')", "AssertionError"])
-def test_a_platform_that_is_not_there_is_one_line(call, monkeypatch, kind):
-    monkeypatch.setenv("JAX_PLATFORMS", "foo")
-    module = {}
-    source = f"def command(arguments):\n    raise {kind}"
-    exec(compile(source, "/somewhere/jax/_src/xla_bridge.py", "exec"), module)
-    monkeypatch.setitem(commands._COMMANDS, "list", module["command"])
-    reason = "no backend foo" if "foo" in kind else "it does not say why"
-    line = f"JAX has no devices ({reason}); JAX_PLATFORMS is 'foo': unset it, or"
-    assert_one_line(call("list"), 2, line)
-
-
-@pytest.mark.parametrize(
-    ("number", "code", "line"),
-    [
-        (13, 1, "a/b: Permission denied; mend its permissions"),
-        (
-            24,
-            1,
-            "a/b: Too many open files; raise the limit of open files (`ulimit -n`)",
-        ),
-        (5, 1, "a/b: Input/output error; start the command again once it can be read"),
-        (2, 2, "a/b: No such file or directory; give another path"),
-    ],
-)
-def test_errors_of_the_system_are_one_line(call, monkeypatch, number, code, line):
-    error = OSError(number, os.strerror(number), "a/b")
-    monkeypatch.setitem(commands._COMMANDS, "list", raising(error))
-    assert_one_line(call("list"), code, line)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        RuntimeError("Out of memory"),
-        AssertionError("ours"),
-        JaxRuntimeError("no"),
-        OSError("no"),
-    ],
-)
-def test_what_is_ours_to_mend_is_no_line(monkeypatch, error):
-    monkeypatch.setitem(commands._COMMANDS, "list", raising(error))
-    with pytest.raises(type(error)):
-        main(["list"])
 
 
 def experiment_with(tmp_path, task, name):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from memzoo.configs.errors import MemzooError, NonFiniteError
 from memzoo.configs.experiment import ExperimentConfig
 from memzoo.data.text import TextConfig
+from memzoo.errors import MemzooError, NonFiniteError
 from memzoo.evals.state_file import save_state
 from memzoo.evals.stream import begin, stream
 from memzoo.generate import (

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from memzoo.configs.errors import MemzooError
+from memzoo.errors import MemzooError
 from memzoo.parsing import one_line, parse, wants_help
 
 

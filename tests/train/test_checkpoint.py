@@ -13,10 +13,10 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from memzoo.configs.errors import CheckpointError, MemzooError
 from memzoo.configs.experiment import MeshConfig
 from memzoo.configs.reading import ReadError
 from memzoo.configs.serialise import to_json
+from memzoo.errors import CheckpointError, MemzooError
 from memzoo.train import checkpoint
 from memzoo.train.checkpoint import (
     Checkpoints,

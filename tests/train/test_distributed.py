@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from memzoo.configs.errors import MemzooError
+from memzoo.errors import MemzooError
 from memzoo.train import distributed
 from memzoo.train.distributed import join_processes
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from memzoo.configs.errors import MemzooError
+from memzoo.errors import MemzooError
 from memzoo.train import lock
 from memzoo.train.lock import locked
 from memzoo.train.writing import SaveError

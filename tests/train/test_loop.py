@@ -8,10 +8,10 @@ import signal
 import numpy as np
 import pytest
 
-from memzoo.configs.errors import CheckpointError, MemzooError
 from memzoo.configs.experiment import MeshConfig
 from memzoo.data.task import DataError
 from memzoo.data.text import FolderConfig
+from memzoo.errors import CheckpointError, MemzooError
 from memzoo.train.checkpoint import saved_steps
 from memzoo.train.runs import load_run
 
@@ -21,7 +21,7 @@ import os, signal, sys, threading
 import jax
 jax.config.update("jax_num_cpu_devices", 8)
 from conftest import small_config
-from memzoo.configs.errors import MemzooError
+from memzoo.errors import MemzooError
 from memzoo.train.loop import train
 
 run_dir, fate = sys.argv[1:3]

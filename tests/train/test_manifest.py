@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from memzoo.configs.errors import CheckpointError, MemzooError
 from memzoo.configs.experiment import MeshConfig, OptimizerConfig
 from memzoo.configs.serialise import to_json
+from memzoo.errors import CheckpointError, MemzooError
 from memzoo.train.manifest import (
     DamagedError,
     check_config,

@@ -12,7 +12,7 @@ from contextlib import suppress
 import pytest
 from jax.errors import JaxRuntimeError
 
-from memzoo.configs.errors import MemzooError, NonFiniteError
+from memzoo.errors import MemzooError, NonFiniteError
 from memzoo.train import peers
 from memzoo.train.peers import Watch, watched_processes
 

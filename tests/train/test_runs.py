@@ -14,8 +14,8 @@ import pytest
 from flax import nnx
 from jax.sharding import PartitionSpec
 
-from memzoo.configs.errors import CheckpointError
 from memzoo.configs.experiment import MeshConfig
+from memzoo.errors import CheckpointError
 from memzoo.models.language_model import LanguageModel
 from memzoo.train import runs
 from memzoo.train.checkpoint import Checkpoints
@@ -29,7 +29,7 @@ AS_A_USER = """
 import os, resource, sys
 import jax
 jax.config.update("jax_enable_compilation_cache", False)
-from memzoo.configs.errors import MemzooError
+from memzoo.errors import MemzooError
 from memzoo.train.runs import load_run
 if os.getuid() == 0:
     os.setuid(65534)

@@ -6,10 +6,10 @@ import signal
 import numpy as np
 import pytest
 
-from memzoo.configs.errors import NonFiniteError
 from memzoo.configs.experiment import MeshConfig, OptimizerConfig
 from memzoo.data.pipeline import Pipeline
 from memzoo.data.task import DataError
+from memzoo.errors import NonFiniteError
 from memzoo.evals.evaluate import Evaluation
 from memzoo.train.checkpoint import saved_steps
 from memzoo.train.metrics import read_lines

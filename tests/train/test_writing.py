@@ -8,7 +8,7 @@ import tempfile
 
 import pytest
 
-from memzoo.configs.errors import NonFiniteError
+from memzoo.errors import NonFiniteError
 from memzoo.train.writing import (
     SaveError,
     check_writable,

@@ -9,6 +9,10 @@ class MemzooError(Exception):
     exit_code = 2
 
 
+class InputError(MemzooError, ValueError):
+    """A value or an option that a config, a layer, data or a command refuses."""
+
+
 class NonFiniteError(MemzooError):
     """A loss, a gradient, an update or an evaluation is not finite.
 

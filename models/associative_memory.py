@@ -3,9 +3,7 @@
 import abc
 from typing import Any, ClassVar, NamedTuple
 
-import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from memzoo.errors import InputError
@@ -14,17 +12,8 @@ from .interface import Layout, MemoryLayer
 from .memory_inputs import MemoryInputs
 from .ops.recurrence import Recurrence, identity_tokens
 from .prefix import insert_prefixes
-from .projection import ShortConvolution, projection, split_heads
-
-Tails = tuple[Float[Array, "b _ _"], ...]
-
-
-class StreamTails(NamedTuple):
-    """Tails of the short convolutions on queries, keys and values."""
-
-    query: Float[Array, "b _ _"]
-    key: Float[Array, "b _ _"]
-    value: Float[Array, "b _ _"]
+from .read_out import ReadOut
+from .streams import Tails, init_tails, run_streams, streams_of
 
 
 class AssociativeState(NamedTuple):
@@ -46,7 +35,12 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
 
     Layers that hold other memories (a mixture, say) use the methods of this class and
     nothing else. `MatrixMemory` and `NeuralMemoryLayer` implement most of them.
+
+    `init_tails` and `output` are those of a layer with the streams `query`, `key` and
+    `value` and with a `read_out`; a layer that has other parts overrides them.
     """
+
+    read_out: ReadOut
 
     config: Any
     """The layer's config; its `chunk_size` is read here."""
@@ -63,9 +57,15 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
     def init_memory(self, batch_size: int) -> PyTree[Array]:
         """Return the memory before the first token."""
 
-    @abc.abstractmethod
     def init_tails(self, batch_size: int) -> Tails:
         """Return the tails of the short convolutions before the first token."""
+        return init_tails(streams_of(self), batch_size)
+
+    def streams(
+        self, x: Float[Array, "b t d"], tails: Tails, layout: Layout
+    ) -> tuple[tuple[Array, Array, Array], Tails]:
+        """Return queries, keys and values of the tokens, and the new tails."""
+        return run_streams(streams_of(self), x, tails, layout)
 
     @abc.abstractmethod
     def inputs(
@@ -94,11 +94,11 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
     ) -> Float[Array, "b t h v"]:
         """Read without writing."""
 
-    @abc.abstractmethod
     def output(
         self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
     ) -> Float[Array, "b t d"]:
         """Return the layer's output, from the read and the layer's input."""
+        return self.read_out(read, x)
 
     @abc.abstractmethod
     def write_prefix_and_read(
@@ -244,7 +244,8 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
 class MatrixMemory(AssociativeMemory):
     """A memory of one or more matrices a head, written by a `Recurrence`.
 
-    A layer writes four methods: `init_memory`, `init_tails`, `inputs` and `output`.
+    A layer writes two methods, `init_memory` and `inputs`, and those of
+    `AssociativeMemory` that its parts differ in.
     """
 
     rule: ClassVar[Recurrence[Any, Any]]
@@ -326,72 +327,3 @@ class MatrixMemory(AssociativeMemory):
             chunk_size=chunk_size,
             which=which,
         )
-
-
-class QueryKeyValue(nnx.Module):
-    """Queries, keys and values by projection, short convolution and SiLU."""
-
-    def __init__(
-        self,
-        width: int,
-        sizes: tuple[int, int, int],
-        num_heads: tuple[int, int, int],
-        convolution_size: int,
-        rngs: nnx.Rngs,
-        *,
-        activation: bool = True,
-    ):
-        """Sizes and heads of queries, keys and values; size is of all heads together.
-
-        Args:
-            convolution_size: taps of the short convolutions; 0 has none.
-            activation: SiLU after the convolution.
-        """
-        self.query = projection(width, sizes[0], rngs)
-        self.key = projection(width, sizes[1], rngs, per_memory=True)
-        self.value = projection(width, sizes[2], rngs, per_memory=True)
-        self.num_heads = num_heads
-        self.activation = activation
-        self.convolutions = convolution_size > 0
-        if self.convolutions:
-            self.query_convolution = ShortConvolution(sizes[0], convolution_size, rngs)
-            self.key_convolution = ShortConvolution(sizes[1], convolution_size, rngs)
-            self.value_convolution = ShortConvolution(sizes[2], convolution_size, rngs)
-
-    def init_tails(self, batch_size: int) -> Tails:
-        if not self.convolutions:
-            return ()
-        return StreamTails(
-            query=self.query_convolution.init_tail(batch_size),
-            key=self.key_convolution.init_tail(batch_size),
-            value=self.value_convolution.init_tail(batch_size),
-        )
-
-    def __call__(
-        self,
-        x: Float[Array, "b t d"],
-        tails: Tails,
-        layout: Layout,
-    ) -> tuple[tuple[Array, Array, Array], Tails]:
-        streams = [self.query(x), self.key(x), self.value(x)]
-        if self.convolutions:
-            modules = (
-                self.query_convolution,
-                self.key_convolution,
-                self.value_convolution,
-            )
-            mixed = [
-                convolution(stream, tail, layout)
-                for convolution, stream, tail in zip(
-                    modules, streams, tails, strict=True
-                )
-            ]
-            streams = [stream for stream, _ in mixed]
-            tails = StreamTails(*(tail for _, tail in mixed))
-        if self.activation:
-            streams = [jax.nn.silu(stream) for stream in streams]
-        q, k, v = (
-            split_heads(stream, heads)
-            for stream, heads in zip(streams, self.num_heads, strict=True)
-        )
-        return (q, k, v), tails

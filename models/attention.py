@@ -10,7 +10,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from memzoo.errors import InputError
 
-from .associative_memory import QueryKeyValue, Tails
 from .interface import Layout, MemoryLayer
 from .key_value_cache import (
     KeyValueCache,
@@ -28,16 +27,18 @@ from .layer_checks import (
 )
 from .layer_config import Family, RegisteredConfig
 from .ops.attention import attention
-from .ops.rotary import rotary
+from .ops.rotary import RotaryScaling, rotary
 from .ops.visibility import ALWAYS_VISIBLE
-from .projection import RMSNorm, merge_heads, output_gain, projection
+from .projection import RMSNorm, projection
+from .read_out import ReadOut
+from .streams import Tails, init_tails, query_key_value, run_streams, streams_of
 
 Implementation = Literal["auto", "blockwise", "reference", "cudnn"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SoftmaxAttentionConfig(RegisteredConfig):
-    """What attention over everything and over a window have in common."""
+    """Fields of attention over everything and over a window."""
 
     family: ClassVar[Family] = "softmax attention"
 
@@ -48,8 +49,25 @@ class SoftmaxAttentionConfig(RegisteredConfig):
     """Heads of keys and values, a divisor of num_heads; None: num_heads."""
     rotary_base: float | None = 10000.0
     """Base of the rotary positions; None: no positions."""
+    rotary_fraction: float = 1.0
+    """Share of a head's channels, the first ones, that are rotated."""
+    rotary_factor: float = 1.0
+    """Divide positions by this number, so that a longer document looks shorter."""
+    rotary_original_length: int | None = None
+    """Divide the slow rotations only, those that turn less than once within so many
+    tokens, as Llama 3.1 does; None: all."""
     normalise_query_key: bool = False
     """Root-mean-square norm with a learned scale on queries and keys."""
+    zero_centred_norm: bool = False
+    """Give that norm the factor 1 + scale, with a scale that begins at 0."""
+    norm_epsilon: float = 1e-5
+    """Added to the mean square in that norm."""
+    bias: bool = False
+    """Give the projections of queries, keys and values a bias."""
+    output_bias: bool = False
+    """Give the output projection a bias."""
+    output_gate: bool = False
+    """Multiply what is read by sigmoid(W_g x)."""
     convolution_size: int = 0
     """Taps of the short convolutions on queries, keys and values; 0: none."""
     persistent_tokens: int = 0
@@ -62,6 +80,15 @@ class SoftmaxAttentionConfig(RegisteredConfig):
         check_convolution(self.convolution_size)
         if self.rotary_base is not None:
             check_rotary_base(self.rotary_base)
+        if not 0 < self.rotary_fraction <= 1:
+            raise InputError(
+                f"rotary_fraction is {self.rotary_fraction}; give a number above 0, "
+                "up to 1"
+            )
+        check_positive("rotary_factor", self.rotary_factor)
+        if self.rotary_original_length is not None:
+            check_positive("rotary_original_length", self.rotary_original_length)
+        check_positive("norm_epsilon", self.norm_epsilon)
         if self.persistent_tokens < 0:
             raise InputError(
                 f"persistent_tokens is {self.persistent_tokens}; give 0 (none) or more"
@@ -85,8 +112,8 @@ class AttentionConfig(SoftmaxAttentionConfig):
         o_t = sum_s softmax_s(q_t . k_s / sqrt(head size)) v_s
 
     with rotary positions (arXiv:2104.09864), grouped keys and values
-    (arXiv:2305.13245) and normalised queries and keys (arXiv:2302.05442), each
-    optional.
+    (arXiv:2305.13245), normalised queries and keys (arXiv:2302.05442) and a gate on
+    what is read (arXiv:2505.06708), each optional.
 
     Differs from it in: optional short convolutions on queries, keys and values, so
     that the zoo can be compared with the same convolution everywhere.
@@ -129,8 +156,11 @@ class Attention(MemoryLayer[AttentionState]):
         accepts_prefix: bool = False,
     ):
         size = resolve_head_size(width, config.num_heads, config.head_size)
+        self.rotated = int(size * config.rotary_fraction)
         if config.rotary_base is not None:
-            check_even("head_size", size, "rotary positions turn pairs")
+            whole = self.rotated == size
+            name = "head_size" if whole else "rotary_fraction x head_size"
+            check_even(name, self.rotated, "rotary positions turn pairs")
         self.config = config
         self.window = window
         self.accepts_prefix = accepts_prefix
@@ -138,21 +168,32 @@ class Attention(MemoryLayer[AttentionState]):
             self.state_growth = "bounded"
         self.head_size = size
         self.groups = config.key_value_heads or config.num_heads
-        self.heads = QueryKeyValue(
+        inner = config.num_heads * size
+        self.query, self.key, self.value = query_key_value(
             width,
-            (config.num_heads * size, self.groups * size, self.groups * size),
+            (inner, self.groups * size, self.groups * size),
             (config.num_heads, self.groups, self.groups),
             config.convolution_size,
             rngs,
             activation=False,
+            bias=config.bias,
         )
-        self.query_norm = RMSNorm(size) if config.normalise_query_key else None
-        self.key_norm = RMSNorm(size) if config.normalise_query_key else None
+        if config.normalise_query_key:
+            for stream in (self.query, self.key):
+                stream.norm = RMSNorm(
+                    size, config.norm_epsilon, zero_centred=config.zero_centred_norm
+                )
         self.persistent_key, self.persistent_value = (
             self._persistent(config.persistent_tokens, rngs) for _ in range(2)
         )
-        self.output_projection = projection(
-            config.num_heads * size, width, rngs, gain=output_gain(depth)
+        self.read_out = ReadOut(
+            inner,
+            width,
+            rngs,
+            depth=depth,
+            gate=projection(width, inner, rngs) if config.output_gate else None,
+            activation="sigmoid",
+            bias=config.output_bias,
         )
 
     def _persistent(self, tokens: int, rngs: nnx.Rngs) -> nnx.Param | None:
@@ -166,7 +207,7 @@ class Attention(MemoryLayer[AttentionState]):
         size = self.head_size
         return AttentionState(
             cache=init_cache(batch_size, slots, self.groups, size, size),
-            tails=self.heads.init_tails(batch_size),
+            tails=init_tails(streams_of(self), batch_size),
             position=jnp.zeros((batch_size,), jnp.int32),
         )
 
@@ -189,15 +230,26 @@ class Attention(MemoryLayer[AttentionState]):
         layout: Layout,
         place: Int[Array, "b t"],
     ) -> tuple[tuple[Array, Array, Array], Tails]:
-        (q, k, v), tails = self.heads(x, state.tails, layout)
-        if self.query_norm is not None and self.key_norm is not None:
-            q, k = self.query_norm(q), self.key_norm(k)
-        base, persistent = self.config.rotary_base, self._persistent_scores(q)
-        if base is not None:
-            q, k = rotary(q, place, base=base), rotary(k, place, base=base)
+        (q, k, v), tails = run_streams(streams_of(self), x, state.tails, layout)
+        persistent = self._persistent_scores(q)
+        q, k = self._placed(q, place), self._placed(k, place)
         if persistent is not None:
             q = jnp.concatenate([q, persistent], axis=-1)
         return (q, k, v), tails
+
+    def _placed(
+        self, x: Float[Array, "b t h k"], place: Int[Array, "b t"]
+    ) -> Float[Array, "b t h k"]:
+        config = self.config
+        if config.rotary_base is None:
+            return x
+        return rotary(
+            x,
+            place,
+            base=config.rotary_base,
+            rotated=self.rotated,
+            scaling=RotaryScaling(config.rotary_factor, config.rotary_original_length),
+        )
 
     def _persistent_scores(
         self, q: Float[Array, "b t h k"]
@@ -244,7 +296,7 @@ class Attention(MemoryLayer[AttentionState]):
                     [jnp.where(held >= 0, 0, -1), segment], axis=1
                 ),
             )
-        y = self.output_projection(merge_heads(o))
+        y = self.read_out(o, x)
         return y, AttentionState(cache, tails, position)
 
     def token(
@@ -268,7 +320,7 @@ class Attention(MemoryLayer[AttentionState]):
             )
         else:
             o = self._attend(q, k, v)
-        y = self.output_projection(merge_heads(o))[:, 0]
+        y = self.read_out(o, x)[:, 0]
         return y, AttentionState(cache, tails, state.position + 1)
 
     def _attend(

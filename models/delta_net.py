@@ -8,19 +8,21 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from .associative_memory import (
-    AssociativeState,
-    MatrixMemory,
-    QueryKeyValue,
-    Tails,
-)
+from .associative_memory import AssociativeState, MatrixMemory
 from .interface import Layout
-from .layer_checks import check_chunk_size, check_convolution, resolve_head_size
+from .layer_checks import (
+    check_chunk_size,
+    check_convolution,
+    check_positive,
+    resolve_head_size,
+)
 from .layer_config import Family, RegisteredConfig
 from .memory_inputs import MemoryInputs
 from .ops.delta_rule import DELTA_RULE, DeltaTokens
 from .ops.normalisation import l2_normalise
-from .projection import RMSNorm, merge_heads, output_gain, projection
+from .projection import RMSNorm, projection
+from .read_out import ReadOut
+from .streams import Tails, query_key_value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +46,15 @@ class DeltaNetConfig(RegisteredConfig):
     """Taps of the short convolutions on queries, keys and values; 0: none."""
     negative_eigenvalues: bool = False
     """Write strengths in (0, 2) instead of (0, 1) (arXiv:2411.12537)."""
+    norm_epsilon: float = 1e-5
+    """Added to the mean square in the norm of what is read."""
     chunk_size: int | None = None
     """Tokens a chunk: speed only. None: chosen by the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
         check_chunk_size(self.chunk_size)
+        check_positive("norm_epsilon", self.norm_epsilon)
 
     def build(
         self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
@@ -68,7 +73,7 @@ class DeltaNet(MatrixMemory):
         inner = config.num_heads * size
         self.config = config
         self.head_size = size
-        self.heads = QueryKeyValue(
+        self.query, self.key, self.value = query_key_value(
             width,
             (inner, inner, inner),
             (config.num_heads, config.num_heads, config.num_heads),
@@ -76,27 +81,19 @@ class DeltaNet(MatrixMemory):
             rngs,
         )
         self.write_strength = projection(width, config.num_heads, rngs)
-        self.norm = RMSNorm(size)
-        self.output_projection = projection(inner, width, rngs, gain=output_gain(depth))
+        norm = RMSNorm(size, config.norm_epsilon)
+        self.read_out = ReadOut(inner, width, rngs, depth=depth, norm=norm)
 
     def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:
         shape = (batch_size, self.config.num_heads, self.head_size, self.head_size)
         return jnp.zeros(shape, jnp.float32)
 
-    def init_tails(self, batch_size: int) -> Tails:
-        return self.heads.init_tails(batch_size)
-
     def inputs(
         self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
     ) -> tuple[MemoryInputs, Tails]:
-        (q, k, v), tails = self.heads(x, state.tails, layout)
+        (q, k, v), tails = self.streams(x, state.tails, layout)
         strength = jax.nn.sigmoid(self.write_strength(x).astype(jnp.float32))
         if self.config.negative_eigenvalues:
             strength = 2 * strength
         q = l2_normalise(q) * self.head_size**-0.5
         return MemoryInputs(DeltaTokens(q, l2_normalise(k), v, strength)), tails
-
-    def output(
-        self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
-    ) -> Float[Array, "b t d"]:
-        return self.output_projection(merge_heads(self.norm(read)))

@@ -11,12 +11,7 @@ from jaxtyping import Array, Float
 
 from memzoo.errors import InputError
 
-from .associative_memory import (
-    AssociativeState,
-    MatrixMemory,
-    QueryKeyValue,
-    Tails,
-)
+from .associative_memory import AssociativeState, MatrixMemory
 from .decay_init import init_log_a, init_time_bias
 from .interface import Layout
 from .layer_checks import (
@@ -29,8 +24,9 @@ from .layer_config import Family, RegisteredConfig
 from .memory_inputs import MemoryInputs
 from .ops.delta_rule import DELTA_RULE, DeltaTokens
 from .ops.normalisation import l2_normalise
-from .prefix import Encoder
-from .projection import RMSNorm, merge_heads, output_gain, projection
+from .projection import RMSNorm, projection
+from .read_out import ReadOut
+from .streams import Encoder, Tails, query_key_value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +75,15 @@ class GatedDeltaNetConfig(RegisteredConfig):
     """Write strengths in (0, 2) instead of (0, 1) (arXiv:2411.12537)."""
     prefix: bool = False
     """Accept a prefix; adds maps to its keys and values."""
+    norm_epsilon: float = 1e-5
+    """Added to the mean square in the norm of what is read."""
     chunk_size: int | None = None
     """Tokens a chunk: speed only. None: chosen by the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
         check_chunk_size(self.chunk_size)
+        check_positive("norm_epsilon", self.norm_epsilon)
         check_positive("num_heads", self.num_heads)
         check_positive("value_ratio", self.value_ratio)
         check_positive("fastest_decay", self.fastest_decay)
@@ -118,7 +117,7 @@ class GatedDeltaNet(MatrixMemory):
         self.value_size = size * config.value_ratio
         keys = config.num_heads * size
         values = self.value_heads * self.value_size
-        self.heads = QueryKeyValue(
+        self.query, self.key, self.value = query_key_value(
             width,
             (keys, keys, values),
             (config.num_heads, config.num_heads, self.value_heads),
@@ -143,23 +142,23 @@ class GatedDeltaNet(MatrixMemory):
             )
         )
         self.time_bias = nnx.Param(init_time_bias(rngs, self.value_heads))
-        self.gate = projection(width, values, rngs) if config.output_gate else None
-        self.norm = RMSNorm(self.value_size)
-        self.output_projection = projection(
-            values, width, rngs, gain=output_gain(depth)
+        self.read_out = ReadOut(
+            values,
+            width,
+            rngs,
+            depth=depth,
+            norm=RMSNorm(self.value_size, config.norm_epsilon),
+            gate=projection(width, values, rngs) if config.output_gate else None,
         )
 
     def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:
         shape = (batch_size, self.value_heads, self.head_size, self.value_size)
         return jnp.zeros(shape, jnp.float32)
 
-    def init_tails(self, batch_size: int) -> Tails:
-        return self.heads.init_tails(batch_size)
-
     def inputs(
         self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
     ) -> tuple[MemoryInputs, Tails]:
-        (q, k, v), tails = self.heads(x, state.tails, layout)
+        (q, k, v), tails = self.streams(x, state.tails, layout)
         strength = jax.nn.sigmoid(self.write_strength(x).astype(jnp.float32))
         if self.config.negative_eigenvalues:
             strength = 2 * strength
@@ -177,14 +176,6 @@ class GatedDeltaNet(MatrixMemory):
         return inputs._replace(tokens=inputs.tokens._replace(key=k, value=v))
 
     def _for_values(self, x: Float[Array, "b t g k"]) -> Float[Array, "b t h k"]:
-        """Queries or keys once for each value head."""
+        """Return queries or keys, each for every value head that uses it."""
         each = self.value_heads // self.config.num_heads
         return x if each == 1 else repeat(x, "b t h k -> b t (h e) k", e=each)
-
-    def output(
-        self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
-    ) -> Float[Array, "b t d"]:
-        read = merge_heads(self.norm(read))
-        if self.gate is not None:
-            read = read * jax.nn.silu(self.gate(x))
-        return self.output_projection(read)

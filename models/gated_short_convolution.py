@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
@@ -11,7 +10,9 @@ from jaxtyping import Array, Float, Int
 from .interface import Layout, MemoryLayer
 from .layer_checks import check_convolution, check_positive
 from .layer_config import Family, RegisteredConfig
-from .projection import ShortConvolution, output_gain, projection
+from .projection import projection
+from .read_out import ReadOut
+from .streams import Stream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +71,17 @@ class GatedShortConvolution(MemoryLayer[GatedShortConvolutionState]):
     ):
         inner = config.expansion * width
         self.config = config
-        self.value = projection(width, inner, rngs, bias=True)
-        self.gate = projection(width, inner, rngs, bias=True)
-        self.value_convolution = ShortConvolution(
-            inner, config.convolution_size, rngs, bias=True
-        )
-        self.output_projection = projection(
-            inner, width, rngs, bias=True, gain=output_gain(depth)
+        self.value = Stream(width, inner, 1, rngs, bias=True, activation=True)
+        gate = projection(width, inner, rngs, bias=True)
+        self.value.add_convolution(config.convolution_size, rngs, bias=True)
+        self.read_out = ReadOut(
+            inner,
+            width,
+            rngs,
+            depth=depth,
+            gate=gate,
+            activation="identity",
+            bias=True,
         )
 
     def init_state(
@@ -84,7 +89,7 @@ class GatedShortConvolution(MemoryLayer[GatedShortConvolutionState]):
     ) -> GatedShortConvolutionState:
         del max_length
         return GatedShortConvolutionState(
-            self.value_convolution.init_tail(batch_size),
+            self.value.init_tail(batch_size),
             jnp.zeros((batch_size,), jnp.int32),
         )
 
@@ -94,10 +99,9 @@ class GatedShortConvolution(MemoryLayer[GatedShortConvolutionState]):
         state: GatedShortConvolutionState,
         layout: Layout,
     ) -> tuple[Float[Array, "b t d"], GatedShortConvolutionState]:
-        value, tail = self.value_convolution(self.value(x), state.tail, layout)
+        value, tail = self.value(x, state.tail, layout)
         _, position = layout.positions(state.position, x.shape[1])
-        y = self.output_projection(jax.nn.silu(value) * self.gate(x))
-        return y, GatedShortConvolutionState(tail, position)
+        return self.read_out(value, x), GatedShortConvolutionState(tail, position)
 
     def token(
         self, x: Float[Array, "b d"], state: GatedShortConvolutionState

@@ -9,24 +9,22 @@ from jaxtyping import Array, Float
 
 from memzoo.errors import InputError
 
-from .associative_memory import (
-    AssociativeState,
-    MatrixMemory,
-    QueryKeyValue,
-    Tails,
-)
+from .associative_memory import AssociativeState, MatrixMemory
 from .interface import Layout
 from .layer_checks import (
     check_choice,
     check_chunk_size,
     check_convolution,
+    check_positive,
     resolve_head_size,
 )
 from .layer_config import Family, RegisteredConfig
 from .memory_inputs import MemoryInputs
 from .ops import feature_maps
 from .ops.scalar_decay import SCALAR_DECAY, ScalarDecayTokens
-from .projection import RMSNorm, merge_heads, output_gain, projection
+from .projection import RMSNorm
+from .read_out import ReadOut
+from .streams import Tails, query_key_value
 
 FeatureMap = Literal["identity", "elu_plus_one", "relu", "taylor"]
 
@@ -54,12 +52,15 @@ class LinearAttentionConfig(RegisteredConfig):
     """Divide by z . phi(q); needs a feature map that is not negative."""
     convolution_size: int = 4
     """Taps of the short convolutions on queries, keys and values; 0: none."""
+    norm_epsilon: float = 1e-5
+    """Added to the mean square in the norm of what is read."""
     chunk_size: int | None = None
     """Tokens a chunk: speed only. None: chosen by the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
         check_chunk_size(self.chunk_size)
+        check_positive("norm_epsilon", self.norm_epsilon)
         check_choice("feature_map", self.feature_map, get_args(FeatureMap))
         if self.normaliser and self.feature_map == "identity":
             raise InputError(
@@ -86,7 +87,7 @@ class LinearAttention(MatrixMemory):
         self.config = config
         self.head_size = size
         inner = config.num_heads * size
-        self.heads = QueryKeyValue(
+        self.query, self.key, self.value = query_key_value(
             width,
             (inner, inner, inner),
             (config.num_heads, config.num_heads, config.num_heads),
@@ -94,8 +95,8 @@ class LinearAttention(MatrixMemory):
             rngs,
             activation=False,
         )
-        self.norm = None if config.normaliser else RMSNorm(size)
-        self.output_projection = projection(inner, width, rngs, gain=output_gain(depth))
+        norm = None if config.normaliser else RMSNorm(size, config.norm_epsilon)
+        self.read_out = ReadOut(inner, width, rngs, depth=depth, norm=norm)
 
     @property
     def num_features(self) -> int:
@@ -107,13 +108,10 @@ class LinearAttention(MatrixMemory):
         shape = (batch_size, self.config.num_heads, self.num_features, values)
         return jnp.zeros(shape, jnp.float32)
 
-    def init_tails(self, batch_size: int) -> Tails:
-        return self.heads.init_tails(batch_size)
-
     def inputs(
         self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
     ) -> tuple[MemoryInputs, Tails]:
-        (q, k, v), tails = self.heads(x, state.tails, layout)
+        (q, k, v), tails = self.streams(x, state.tails, layout)
         feature_map = feature_maps.FEATURE_MAPS[self.config.feature_map]
         # taylor approximates exp(q . k / sqrt(size)); the others take q . k itself.
         scale = self.head_size**-0.5
@@ -128,10 +126,8 @@ class LinearAttention(MatrixMemory):
     def output(
         self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
     ) -> Float[Array, "b t d"]:
-        if self.norm is None:
+        if self.config.normaliser:
             # Positive features: the sum is 0 only where nothing was written.
             weight = jnp.maximum(read[..., -1:].astype(jnp.float32), 1e-6)
             read = (read[..., :-1] / weight).astype(x.dtype)
-        else:
-            read = self.norm(read)
-        return self.output_projection(merge_heads(read))
+        return self.read_out(read, x)

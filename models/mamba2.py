@@ -1,36 +1,28 @@
 """Mamba-2's state space layer: a matrix memory with one data-dependent decay a head."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange, repeat
+from einops import repeat
 from flax import nnx
 from jaxtyping import Array, Float
 
 from memzoo.errors import InputError
 
-from .associative_memory import (
-    AssociativeState,
-    MatrixMemory,
-    StreamTails,
-    Tails,
-)
+from .associative_memory import AssociativeState, MatrixMemory
 from .decay_init import init_log_a, init_time_bias
 from .interface import Layout
 from .layer_checks import check_chunk_size, check_convolution, check_positive
 from .layer_config import Family, RegisteredConfig
 from .memory_inputs import MemoryInputs
 from .ops.scalar_decay import SCALAR_DECAY, ScalarDecayTokens
-from .projection import (
-    RMSNorm,
-    ShortConvolution,
-    merge_heads,
-    output_gain,
-    projection,
-)
+from .projection import RMSNorm, ShortConvolution, projection
+from .read_out import ReadOut
+from .streams import Stream, Tails
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +31,7 @@ class Mamba2Config(RegisteredConfig):
 
     Per head, with x, B, C after one short convolution and SiLU:
 
-        dt_t = softplus(W_dt u_t + dt_bias),  A = -exp(log_a)
+        dt_t = clip(softplus(W_dt u_t + dt_bias)),  A = -exp(log_a)
         S_t = exp(dt_t A) S_(t-1) + dt_t B_t x_t^T
         o_t = S_t^T C_t + D x_t
         y_t = W_o norm(o_t * silu(z_t))
@@ -48,8 +40,8 @@ class Mamba2Config(RegisteredConfig):
 
     A begins uniform between fastest_decay / 16 and fastest_decay.
 
-    Differs from it in: nothing in the layer; the projection is kept as five maps
-    instead of one. The gate z can be left out.
+    Differs from it in: nothing in the layer; the projection is kept as five maps and
+    the convolution as three, where the paper has one each. The gate z can be left out.
     """
 
     family: ClassVar[Family] = "scalar decay"
@@ -70,12 +62,29 @@ class Mamba2Config(RegisteredConfig):
     fastest_decay: float = 16.0
     """Upper end of the initial A; published: 16. With a single head the one that is
     drawn decides how long the memory lasts: take less there."""
+    bias: bool = False
+    """Give the projections of x, B, C and z and that of the output a bias."""
+    convolution_bias: bool = True
+    """Give the short convolution a bias."""
+    shortest_time: float = 0.0
+    """Least dt."""
+    longest_time: float | None = None
+    """Largest dt; None: any."""
+    norm_epsilon: float = 1e-5
+    """Added to the mean square in the norm of what is read."""
     chunk_size: int | None = None
     """Tokens a chunk: speed only. None: chosen by the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
         check_chunk_size(self.chunk_size)
+        check_positive("norm_epsilon", self.norm_epsilon)
+        longest = math.inf if self.longest_time is None else self.longest_time
+        if not 0 <= self.shortest_time < longest:
+            raise InputError(
+                f"shortest_time is {self.shortest_time} and longest_time "
+                f"{self.longest_time}; give 0 or more and a larger number, or None"
+            )
         for name in ("expand", "head_size", "state_size", "num_groups"):
             check_positive(name, getattr(self, name))
         check_positive("fastest_decay", self.fastest_decay)
@@ -107,84 +116,71 @@ class Mamba2(MatrixMemory):
             )
         self.config = config
         self.num_heads = num_heads
-        shared = config.num_groups * config.state_size
-        self.value = projection(width, inner, rngs, per_memory=True)
-        self.key = projection(width, shared, rngs, per_memory=True)
-        self.query = projection(width, shared, rngs)
-        self.gate = projection(width, inner, rngs) if config.output_gate else None
+        shared, groups = config.num_groups * config.state_size, config.num_groups
+        bias = config.bias
+
+        self.value, self.key, self.query = (
+            Stream(
+                width,
+                size,
+                heads,
+                rngs,
+                bias=bias,
+                activation=True,
+                per_memory=per_memory,
+            )
+            for size, heads, per_memory in (
+                (inner, num_heads, True),
+                (shared, groups, True),
+                (shared, groups, False),
+            )
+        )
+        gate = projection(width, inner, rngs, bias=bias) if config.output_gate else None
         self.time = projection(width, num_heads, rngs, per_memory=True)
         if config.convolution_size:
-            self.convolution = ShortConvolution(
-                inner + 2 * shared, config.convolution_size, rngs, bias=True
+            sizes = (inner, shared, shared)
+            whole = ShortConvolution(
+                sum(sizes), config.convolution_size, rngs, bias=config.convolution_bias
             )
-        else:
-            self.convolution = None
+            self.value.convolution, self.key.convolution, self.query.convolution = (
+                whole.split(sizes)
+            )
         fastest = config.fastest_decay
         log_a = init_log_a(rngs, num_heads, minimum=fastest / 16, maximum=fastest)
         self.log_a = nnx.Param(log_a)
         self.time_bias = nnx.Param(init_time_bias(rngs, num_heads))
         self.skip = nnx.Param(jnp.ones((num_heads,), jnp.float32))
-        self.norm = RMSNorm(inner, num_groups=config.num_groups)
-        self.output_projection = projection(inner, width, rngs, gain=output_gain(depth))
+        self.read_out = ReadOut(
+            inner,
+            width,
+            rngs,
+            depth=depth,
+            norm=RMSNorm(inner, config.norm_epsilon, num_groups=groups),
+            norm_per_head=False,
+            gate=gate,
+            gate_first=True,
+            bias=bias,
+        )
 
     def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:
         config = self.config
         shape = (batch_size, self.num_heads, config.state_size, config.head_size)
         return jnp.zeros(shape, jnp.float32)
 
-    def init_tails(self, batch_size: int) -> Tails:
-        if self.convolution is None:
-            return ()
-        tail = self.convolution.init_tail(batch_size)
-        value, key, query = jnp.split(tail, self._edges(), axis=-1)
-        return StreamTails(query=query, key=key, value=value)
-
-    def _edges(self) -> list[int]:
-        """Where x, B and C meet in the channels of their convolution."""
-        inner = self.num_heads * self.config.head_size
-        return [inner, inner + self.config.num_groups * self.config.state_size]
-
     def inputs(
         self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
     ) -> tuple[MemoryInputs, Tails]:
-        streams, tails = self._streams(x, state.tails, layout)
-        value, key, query = (jax.nn.silu(stream) for stream in streams)
-        value = rearrange(value, "b t (h v) -> b t h v", h=self.num_heads)
-        groups = self.config.num_groups
-        each = self.num_heads // groups
-        key = repeat(key, "b t (g k) -> b t (g e) k", g=groups, e=each)
-        query = repeat(query, "b t (g k) -> b t (g e) k", g=groups, e=each)
+        (query, key, value), tails = self.streams(x, state.tails, layout)
+        each = self.num_heads // self.config.num_groups
+        key = repeat(key, "b t g k -> b t (g e) k", e=each)
+        query = repeat(query, "b t g k -> b t (g e) k", e=each)
         time = self.time(x).astype(jnp.float32)
         time = jax.nn.softplus(time + self.time_bias[...][None, None, :])
+        least, most = self.config.shortest_time, self.config.longest_time
+        if least or most is not None:
+            time = jnp.clip(time, least, most)
         log_decay = -jnp.exp(self.log_a[...])[None, None, :] * time
         skip = self.skip[...].astype(x.dtype)[None, None, :, None] * value
         value = (time[..., None] * value.astype(jnp.float32)).astype(x.dtype)
         tokens = ScalarDecayTokens(query, key, value, log_decay)
         return MemoryInputs(tokens, skip), tails
-
-    def _streams(
-        self, x: Float[Array, "b t d"], tails: Tails, layout: Layout
-    ) -> tuple[list[Array], Tails]:
-        """x, B and C of the tokens, each through its part of the convolution."""
-        streams = [self.value(x), self.key(x), self.query(x)]
-        if self.convolution is None:
-            return streams, tails
-        assert isinstance(tails, StreamTails)
-        before = (tails.value, tails.key, tails.query)
-        edges = self._edges()
-        bounds = zip([0, *edges], [*edges, None], strict=True)
-        mixed = [
-            self.convolution(stream, tail, layout, channels=slice(*bound))
-            for stream, tail, bound in zip(streams, before, bounds, strict=True)
-        ]
-        value, key, query = (tail for _, tail in mixed)
-        tails = StreamTails(query=query, key=key, value=value)
-        return [stream for stream, _ in mixed], tails
-
-    def output(
-        self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
-    ) -> Float[Array, "b t d"]:
-        read = merge_heads(read)
-        if self.gate is not None:
-            read = read * jax.nn.silu(self.gate(x))
-        return self.output_projection(self.norm(read))

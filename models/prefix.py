@@ -2,63 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
-from .interface import Layout
 from .memory_inputs import MemoryInputs
-from .projection import ShortConvolution, projection, split_heads
-
-
-class Encoder(nnx.Module):
-    """Keys and values of a prefix, by maps of their own (arXiv:2407.05483).
-
-    A prefix begins its document, so the convolutions need no tail from earlier calls.
-    """
-
-    def __init__(
-        self,
-        width: int,
-        sizes: tuple[int, int],
-        num_heads: tuple[int, int],
-        convolution_size: int,
-        rngs: nnx.Rngs,
-        *,
-        activation: bool,
-    ):
-        """Sizes and heads of keys and values; size is of all heads together.
-
-        Args:
-            convolution_size: taps of the short convolutions; 0 has none.
-            activation: SiLU after the convolution.
-        """
-        self.key = projection(width, sizes[0], rngs)
-        self.value = projection(width, sizes[1], rngs)
-        self.num_heads = num_heads
-        self.activation = activation
-        self.convolutions = convolution_size > 0
-        if self.convolutions:
-            self.key_convolution = ShortConvolution(sizes[0], convolution_size, rngs)
-            self.value_convolution = ShortConvolution(sizes[1], convolution_size, rngs)
-
-    def __call__(
-        self, x: Float[Array, "b t d"], layout: Layout
-    ) -> tuple[Float[Array, "b t g k"], Float[Array, "b t h v"]]:
-        """Keys and values; right where a document's prefix stands."""
-        key, value = self.key(x), self.value(x)
-        if self.convolutions:
-            key = _convolve(self.key_convolution, key, layout)
-            value = _convolve(self.value_convolution, value, layout)
-        if self.activation:
-            key, value = jax.nn.silu(key), jax.nn.silu(value)
-        keys, values = self.num_heads
-        return split_heads(key, keys), split_heads(value, values)
-
-
-def _convolve(
-    convolution: ShortConvolution, x: Float[Array, "b t d"], layout: Layout
-) -> Float[Array, "b t d"]:
-    return convolution(x, convolution.init_tail(x.shape[0]), layout)[0]
 
 
 def insert_prefixes(

@@ -7,12 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from .associative_memory import (
-    AssociativeState,
-    MatrixMemory,
-    QueryKeyValue,
-    Tails,
-)
+from .associative_memory import AssociativeState, MatrixMemory
 from .interface import Layout
 from .layer_checks import (
     check_choice,
@@ -27,8 +22,8 @@ from .ops import feature_maps
 from .ops.recurrence import Recurrence
 from .ops.scalar_decay import SCALAR_DECAY, ScalarDecayTokens
 from .ops.taylor_attention import TAYLOR_ATTENTION, TaylorTokens
-from .prefix import Encoder
-from .projection import merge_heads, output_gain, projection
+from .read_out import ReadOut
+from .streams import Encoder, Tails, query_key_value
 
 PrefixFeatureMap = Literal["taylor", "taylor_full", "elu_plus_one"]
 
@@ -100,7 +95,7 @@ class PrefixLinearAttention(MatrixMemory):
         self.config = config
         self.head_size = size
         keys, values = heads * config.feature_size, heads * size
-        self.heads = QueryKeyValue(
+        self.query, self.key, self.value = query_key_value(
             width,
             (keys, keys, values),
             (heads, heads, heads),
@@ -116,9 +111,7 @@ class PrefixLinearAttention(MatrixMemory):
             rngs,
             activation=False,
         )
-        self.output_projection = projection(
-            values, width, rngs, gain=output_gain(depth)
-        )
+        self.read_out = ReadOut(values, width, rngs, depth=depth)
 
     @property
     def rule(self) -> Recurrence:  # type: ignore[override]
@@ -130,13 +123,10 @@ class PrefixLinearAttention(MatrixMemory):
         shape = (batch_size, config.num_heads, features, self.head_size + 1)
         return jnp.zeros(shape, jnp.float32)
 
-    def init_tails(self, batch_size: int) -> Tails:
-        return self.heads.init_tails(batch_size)
-
     def inputs(
         self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
     ) -> tuple[MemoryInputs, Tails]:
-        (q, k, v), tails = self.heads(x, state.tails, layout)
+        (q, k, v), tails = self.streams(x, state.tails, layout)
         return MemoryInputs(self._tokens(self._mapped(q), k, v)), tails
 
     def prefix_inputs(
@@ -163,10 +153,9 @@ class PrefixLinearAttention(MatrixMemory):
     def output(
         self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
     ) -> Float[Array, "b t d"]:
-        del x
         total = read[..., -1:].astype(jnp.float32) + _EPSILON
         y = (read[..., :-1] / total).astype(read.dtype)
-        return self.output_projection(merge_heads(y))
+        return self.read_out(y, x)
 
     def _mapped(self, x: Float[Array, "b t h k"]) -> Float[Array, "b t h f"]:
         """Features of queries or keys, where the rule does not make them itself."""

@@ -1,5 +1,6 @@
 """The pieces that every layer is built from: projections, norms, short convolutions."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -23,13 +24,13 @@ def follow_input(arrays: Any, /, *, dtype: Any = None, inexact: bool = True) -> 
 def _product(
     x: Float[Array, "*b d"], kernel: Float[Array, "d e"], axes: Any, **options: Any
 ) -> Float[Array, "*b e"]:
-    """What `nnx.Linear` asks for: the last axis times the first."""
+    """Multiply the last axis by the first, with the arguments of `nnx.Linear`."""
     del axes, options
     return linear_map(x, kernel)
 
 
 class PerMemory(nnx.Param):
-    """A parameter that each memory of a mixture has; others are shared."""
+    """A parameter that each memory of a mixture has; other parameters are shared."""
 
 
 def projection(
@@ -41,9 +42,13 @@ def projection(
     gain: float = 1.0,
     per_memory: bool = False,
 ) -> nnx.Linear:
-    """A linear map in the type of its input; float32 parameters.
+    """Return a linear map in the type of its input, with float32 parameters.
 
     Args:
+        size_in: channels of the input.
+        size_out: channels of the output.
+        rngs: for the kernel.
+        bias: add a bias, which begins at 0.
         gain: the initial standard deviation is gain / sqrt(size_in).
         per_memory: each memory of a mixture has such a map.
     """
@@ -65,33 +70,57 @@ def projection(
 
 
 def output_gain(depth: int) -> float:
-    """Gain of maps into the residual stream, so that its variance does not grow."""
+    """Return the gain of maps into the residual stream: its variance stays bounded."""
     return (2 * depth) ** -0.5
 
 
 class RMSNorm(nnx.Module):
     """Root-mean-square norm over the last axis with a learned scale, in float32."""
 
-    def __init__(self, size: int, epsilon: float = 1e-5, *, num_groups: int = 1):
-        """The norm of `size` channels, taken in each of `num_groups` equal parts."""
-        self.scale = nnx.Param(jnp.ones((size,), jnp.float32))
+    def __init__(
+        self,
+        size: int,
+        epsilon: float = 1e-5,
+        *,
+        num_groups: int = 1,
+        zero_centred: bool = False,
+    ):
+        """Make the scale, which begins as 1.
+
+        Args:
+            size: channels.
+            epsilon: added to the mean square.
+            num_groups: equal parts of the channels; the norm is taken in each.
+            zero_centred: multiply by 1 + `scale`, which begins at 0.
+        """
+        self.scale = nnx.Param(jnp.full((size,), 1.0 - zero_centred, jnp.float32))
         self.epsilon = epsilon
         self.num_groups = num_groups
+        self.zero_centred = zero_centred
 
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        factor = self.scale[...] + 1 if self.zero_centred else self.scale[...]
         if self.num_groups == 1:
-            return rms_norm(x, self.scale[...], epsilon=self.epsilon)
+            return rms_norm(x, factor, epsilon=self.epsilon)
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         size = x.shape[-1] // self.num_groups
         parts = wide.reshape(*x.shape[:-1], self.num_groups, size)
         normed = rms_norm(parts, epsilon=self.epsilon).reshape(x.shape)
-        return (normed * jnp.broadcast_to(self.scale[...], x.shape)).astype(x.dtype)
+        return (normed * jnp.broadcast_to(factor, x.shape)).astype(x.dtype)
 
 
 class ShortConvolution(nnx.Module):
     """Depthwise causal convolution over the last few tokens; its tail is the state."""
 
     def __init__(self, size: int, taps: int, rngs: nnx.Rngs, *, bias: bool = False):
+        """Draw the kernel, and then the bias, as PyTorch does.
+
+        Args:
+            size: channels.
+            taps: tokens that an output depends on.
+            rngs: for the parameters.
+            bias: add a bias.
+        """
         bound = taps**-0.5
 
         def uniform(shape: tuple[int, ...]) -> Array:
@@ -102,8 +131,18 @@ class ShortConvolution(nnx.Module):
         self.kernel = nnx.Param(uniform((taps, size)))
         self.bias = nnx.Param(uniform((size,))) if bias else None
 
+    def split(self, sizes: Sequence[int]) -> list["ShortConvolution"]:
+        """Return convolutions of so many channels each, which together are this one."""
+        graphdef, arrays = nnx.split(self)
+        parts, first = [], 0
+        for size in sizes:
+            cut = jax.tree.map(lambda a, i=first, n=size: a[..., i : i + n], arrays)
+            parts.append(nnx.merge(graphdef, cut))
+            first += size
+        return parts
+
     def init_tail(self, batch_size: int) -> Float[Array, "b _ d"]:
-        """The inputs before the first token: zeros, in float32."""
+        """Return the inputs before the first token: zeros, in float32."""
         taps, size = self.kernel[...].shape
         return jnp.zeros((batch_size, taps - 1, size), jnp.float32)
 
@@ -112,18 +151,12 @@ class ShortConvolution(nnx.Module):
         x: Float[Array, "b t d"],
         tail: Float[Array, "b _ d"],
         layout: Layout,
-        *,
-        channels: slice = slice(None),
     ) -> tuple[Float[Array, "b t d"], Float[Array, "b _ d"]]:
-        """The convolved tokens and the new tail.
-
-        Args:
-            channels: those of the kernel that `x` has.
-        """
-        bias = None if self.bias is None else self.bias[...][channels].astype(x.dtype)
+        """Return the convolved tokens and the new tail."""
+        bias = None if self.bias is None else self.bias[...].astype(x.dtype)
         y, after = short_convolution(
             x,
-            self.kernel[...][:, channels].astype(x.dtype),
+            self.kernel[...].astype(x.dtype),
             tail.astype(x.dtype),
             reset=layout.reset,
             length=layout.length,

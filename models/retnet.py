@@ -3,17 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from .associative_memory import (
-    AssociativeState,
-    MatrixMemory,
-    QueryKeyValue,
-    Tails,
-)
+from .associative_memory import AssociativeState, MatrixMemory
 from .interface import Layout
 from .layer_checks import (
     check_chunk_size,
@@ -27,7 +21,9 @@ from .layer_config import Family, RegisteredConfig
 from .memory_inputs import MemoryInputs
 from .ops.rotary import rotary
 from .ops.scalar_decay import SCALAR_DECAY, ScalarDecayTokens
-from .projection import RMSNorm, merge_heads, output_gain, projection
+from .projection import RMSNorm, projection
+from .read_out import ReadOut
+from .streams import Tails, query_key_value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +53,15 @@ class RetNetConfig(RegisteredConfig):
     output_gate: bool = True
     """Multiply what is read by silu(W_g x)."""
     rotary_base: float = 10000.0
+    norm_epsilon: float = 1e-5
+    """Added to the mean square in the norm of what is read."""
     chunk_size: int | None = None
     """Tokens a chunk: speed only. None: chosen by the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
         check_chunk_size(self.chunk_size)
+        check_positive("norm_epsilon", self.norm_epsilon)
         check_positive("value_ratio", self.value_ratio)
         check_rotary_base(self.rotary_base)
 
@@ -85,7 +84,7 @@ class RetNet(MatrixMemory):
         self.head_size = size
         keys = config.num_heads * size
         values = keys * config.value_ratio
-        self.heads = QueryKeyValue(
+        self.query, self.key, self.value = query_key_value(
             width,
             (keys, keys, values),
             (config.num_heads, config.num_heads, config.num_heads),
@@ -93,10 +92,13 @@ class RetNet(MatrixMemory):
             rngs,
             activation=config.convolution_size > 0,
         )
-        self.gate = projection(width, values, rngs) if config.output_gate else None
-        self.norm = RMSNorm(size * config.value_ratio)
-        self.output_projection = projection(
-            values, width, rngs, gain=output_gain(depth)
+        self.read_out = ReadOut(
+            values,
+            width,
+            rngs,
+            depth=depth,
+            norm=RMSNorm(size * config.value_ratio, config.norm_epsilon),
+            gate=projection(width, values, rngs) if config.output_gate else None,
         )
 
     def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:
@@ -104,13 +106,10 @@ class RetNet(MatrixMemory):
         shape = (batch_size, self.config.num_heads, self.head_size, value_size)
         return jnp.zeros(shape, jnp.float32)
 
-    def init_tails(self, batch_size: int) -> Tails:
-        return self.heads.init_tails(batch_size)
-
     def inputs(
         self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
     ) -> tuple[MemoryInputs, Tails]:
-        (q, k, v), tails = self.heads(x, state.tails, layout)
+        (q, k, v), tails = self.streams(x, state.tails, layout)
         place, _ = layout.positions(state.position, x.shape[1])
         base = self.config.rotary_base
         q = rotary(q, place, base=base) * self.head_size**-0.5
@@ -119,11 +118,3 @@ class RetNet(MatrixMemory):
         log_decay = jnp.broadcast_to(log_decay, q.shape[:3])
         k = rotary(k, place, base=base)
         return MemoryInputs(ScalarDecayTokens(q, k, v, log_decay)), tails
-
-    def output(
-        self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
-    ) -> Float[Array, "b t d"]:
-        read = merge_heads(self.norm(read))
-        if self.gate is not None:
-            read = read * jax.nn.silu(self.gate(x))
-        return self.output_projection(read)

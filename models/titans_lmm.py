@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from memzoo.errors import InputError
 
-from .associative_memory import AssociativeState, QueryKeyValue, Tails
+from .associative_memory import AssociativeState
 from .interface import Layout
 from .layer_checks import (
     check_chunk_size,
@@ -28,8 +28,9 @@ from .ops.neural_memory import NeuralTokens
 from .ops.normalisation import l2_normalise
 from .ops.write_rule import WriteRule
 from .ops.write_schedule import Gates
-from .prefix import Encoder
-from .projection import RMSNorm, merge_heads, output_gain, projection
+from .projection import RMSNorm, projection
+from .read_out import ReadOut
+from .streams import Encoder, Tails, query_key_value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +112,8 @@ class TitansLMMConfig(RegisteredConfig):
     """Gate the read by silu(W_g x)."""
     prefix: bool = False
     """Accept a prefix; adds maps to its keys and values."""
+    norm_epsilon: float = 1e-5
+    """Added to the mean square in the norm of what is read."""
     chunk_size: int | None = None
     """Tokens computed together: speed only. None: chosen by the backend."""
 
@@ -121,6 +124,7 @@ class TitansLMMConfig(RegisteredConfig):
             check_positive(name, getattr(self, name))
         check_positive("update_every", self.update_every)
         check_positive("max_learning_rate", self.max_learning_rate)
+        check_positive("norm_epsilon", self.norm_epsilon)
         if self.clip is not None:
             check_positive("clip", self.clip)
         if self.persistent_tokens < 0:
@@ -182,7 +186,7 @@ class TitansLMM(NeuralMemoryLayer):
             keep_row_norms=config.keep_row_norms,
         )
         self.has_momentum = config.momentum
-        self.heads = QueryKeyValue(
+        self.query, self.key, self.value = query_key_value(
             width,
             (inner, inner, inner),
             (heads, heads, heads),
@@ -206,20 +210,22 @@ class TitansLMM(NeuralMemoryLayer):
         self.forget = _gate(width, heads, rngs, start=-5.0) if config.forget else None
         self.make_initial(heads, rngs, scale=0.1)
         self.persistent = _persistent(config.persistent_tokens, width, rngs)
-        self.gate = projection(width, inner, rngs) if config.output_gate else None
-        self.norm = RMSNorm(size)
-        self.output_projection = projection(inner, width, rngs, gain=output_gain(depth))
+        self.read_out = ReadOut(
+            inner,
+            width,
+            rngs,
+            depth=depth,
+            norm=RMSNorm(size, config.norm_epsilon),
+            gate=projection(width, inner, rngs) if config.output_gate else None,
+        )
 
     def prefix_tokens(self) -> Float[Array, "p d"] | None:
         return None if self.persistent is None else self.persistent[...]
 
-    def init_tails(self, batch_size: int) -> Tails:
-        return self.heads.init_tails(batch_size)
-
     def inputs(
         self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
     ) -> tuple[MemoryInputs, Tails]:
-        (q, k, v), tails = self.heads(x, state.tails, layout)
+        (q, k, v), tails = self.streams(x, state.tails, layout)
 
         def gate(module: nnx.Linear | None) -> Array | None:
             if module is None:
@@ -242,14 +248,6 @@ class TitansLMM(NeuralMemoryLayer):
         k, v = self.encoder(x, layout)
         tokens = inputs.tokens._replace(key=l2_normalise(k), value=v)
         return inputs._replace(tokens=tokens)
-
-    def output(
-        self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
-    ) -> Float[Array, "b t d"]:
-        read = merge_heads(self.norm(read))
-        if self.gate is not None:
-            read = read * jax.nn.silu(self.gate(x))
-        return self.output_projection(read)
 
 
 def _persistent(tokens: int, width: int, rngs: nnx.Rngs) -> nnx.Param | None:

@@ -23,6 +23,8 @@ from .ops.routing import move
 from .ops.visibility import ALWAYS_VISIBLE
 from .ops.windows import Part, window_scan
 from .projection import RMSNorm, merge_heads, output_gain, projection, split_heads
+from .read_out import ReadOut
+from .streams import Stream, query_key_value
 from .titans_lmm import SMALL_MEMORY, TitansLMMConfig
 
 
@@ -80,9 +82,12 @@ class TitansMACConfig(RegisteredConfig):
     """Add x to its attention, y = x + A(x); False: equation 23 as printed."""
     add_memory: bool = True
     """Add norm(M(y)) to the product; False: equation 25 as printed."""
+    norm_epsilon: float = 1e-5
+    """Added to the mean square in the layer's norms; the memory has its field."""
 
     def __post_init__(self) -> None:
         check_positive("segment_size", self.segment_size)
+        check_positive("norm_epsilon", self.norm_epsilon)
         if self.memory.prefix:
             raise InputError(
                 "memory.prefix is True; titans_mac reads segment after segment, so "
@@ -154,18 +159,24 @@ class TitansMAC(MemoryLayer[SegmentState]):
         )
         held = config.memory.num_heads * self.memory.head_size
         inner = config.num_heads * size
-        self.query = projection(width, inner, rngs)
-        self.key = projection(width, inner, rngs)
-        self.value = projection(width, inner, rngs)
-        self.output_projection = projection(inner, width, rngs)
-        self.retrieved_norm = RMSNorm(self.memory.head_size)
+        self.query, self.key, self.value = query_key_value(
+            width,
+            (inner, inner, inner),
+            (config.num_heads, config.num_heads, config.num_heads),
+            0,
+            rngs,
+            activation=False,
+        )
+        self.read_out = ReadOut(inner, width, rngs, depth=None)
+        epsilon = config.norm_epsilon
+        self.retrieved_norm = RMSNorm(self.memory.head_size, epsilon)
         self.retrieved = projection(held, width, rngs)
         own = config.memory_tokens is None
         self.retrieval = projection(width, held, rngs) if own else None
         self.learned_queries = _tokens(config.memory_tokens or 0, held, rngs)
         self.persistent = _tokens(config.persistent_tokens, width, rngs)
-        self.attention_norm = RMSNorm(width)
-        self.memory_norm = RMSNorm(width)
+        self.attention_norm = RMSNorm(width, epsilon)
+        self.memory_norm = RMSNorm(width, epsilon)
         # What enters the residual stream, as a map into it would at first.
         added = [self.memory_norm] if config.add_memory else []
         for norm in (self.attention_norm, *added):
@@ -286,9 +297,6 @@ class TitansMAC(MemoryLayer[SegmentState]):
         o = self._gated(y[:, 0], m)
         return o, SegmentState(memory, before, context, state.position + 1)
 
-    def _heads(self, module: nnx.Linear, x: Array) -> Float[Array, "b c h k"]:
-        return split_heads(module(x), self.config.num_heads)
-
     def _retrieve(
         self, query: Float[Array, "b c f"], before: Weights
     ) -> Float[Array, "b c d"]:
@@ -302,18 +310,16 @@ class TitansMAC(MemoryLayer[SegmentState]):
         self, x: Float[Array, "b c d"], before: Weights, slots: Int[Array, "b c"]
     ) -> Context:
         """Keys and values of tokens, and of what the memory holds for them."""
-        k, v = self._placed(self.key, x, slots), self._heads(self.value, x)
+        k, v = self._placed(self.key, x, slots), self.value.heads(x)
         if self.retrieval is None:
             return Context(k, v, k[:, :0], v[:, :0])
         h = self._retrieve(self.retrieval(x), before)
-        return Context(
-            k, v, self._placed(self.key, h, slots), self._heads(self.value, h)
-        )
+        return Context(k, v, self._placed(self.key, h, slots), self.value.heads(h))
 
     def _placed(
-        self, module: nnx.Linear, x: Array, slots: Int[Array, "b c"]
+        self, stream: Stream, x: Array, slots: Int[Array, "b c"]
     ) -> Float[Array, "b c h k"]:
-        y = self._heads(module, x)
+        y = stream.heads(x)
         base = self.config.rotary_base
         return y if base is None else rotary(y, slots, base=base)
 
@@ -327,8 +333,8 @@ class TitansMAC(MemoryLayer[SegmentState]):
     ) -> Float[Array, "b t d"]:
         """Attention to the segment so far, the memory and the persistent tokens."""
         always = self._always(x, before)
-        keys = [self._heads(self.key, a) for a in always]
-        values = [self._heads(self.value, a) for a in always]
+        keys = [self.key.heads(a) for a in always]
+        values = [self.value.heads(a) for a in always]
         number = sum(k.shape[1] for k in keys)
         own = context.memory_key.shape[1]
         keys += [context.memory_key, context.key]
@@ -346,7 +352,7 @@ class TitansMAC(MemoryLayer[SegmentState]):
             key_segment=jnp.concatenate(segment, axis=1),
             implementation="reference",
         )
-        y = self.output_projection(merge_heads(o))
+        y = self.read_out(o, x)
         return x + y if self.config.residual else y
 
     def _always(

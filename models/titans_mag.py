@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .capacity import smallest_capacity
 from .interface import Layout, MemoryLayer
+from .layer_checks import check_positive
 from .layer_config import Family, RegisteredConfig
 from .projection import RMSNorm, output_gain
 from .sliding_window_attention import SlidingWindowAttentionConfig
@@ -49,6 +50,11 @@ class TitansMAGConfig(RegisteredConfig):
     """The long-term memory."""
     attention: SlidingWindowAttentionConfig = field(default_factory=windowed)
     """The short-term memory."""
+    norm_epsilon: float = 1e-5
+    """Added to the mean square in the two norms; memory and attention have theirs."""
+
+    def __post_init__(self) -> None:
+        check_positive("norm_epsilon", self.norm_epsilon)
 
     def build(
         self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
@@ -124,11 +130,11 @@ class TitansMAG(MemoryAndAttention):
         depth: int,
     ):
         super().__init__(config, width, rngs, layer_index, depth)
-        self.attention_norm = RMSNorm(width)
+        self.attention_norm = RMSNorm(width, config.norm_epsilon)
         # What enters the residual stream, as a map into it would at first.
         scale = self.attention_norm.scale
         scale[...] = jnp.full_like(scale[...], output_gain(depth))
-        self.memory_norm = RMSNorm(width)
+        self.memory_norm = RMSNorm(width, config.norm_epsilon)
 
     def sequence(
         self, x: Float[Array, "b t d"], state: PairState, layout: Layout

@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from .interface import Layout
+from .layer_checks import check_positive
 from .layer_config import Family, RegisteredConfig
 from .projection import RMSNorm
 from .sliding_window_attention import SlidingWindowAttentionConfig
@@ -47,6 +48,11 @@ class TitansMALConfig(RegisteredConfig):
     """The short-term memory."""
     residual: bool = True
     """Connect the two parts by residuals; False: equation 31 as printed."""
+    norm_epsilon: float = 1e-5
+    """Added to the mean square in the norm; memory and attention have theirs."""
+
+    def __post_init__(self) -> None:
+        check_positive("norm_epsilon", self.norm_epsilon)
 
     def build(
         self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
@@ -66,7 +72,7 @@ class TitansMAL(MemoryAndAttention):
         depth: int,
     ):
         super().__init__(config, width, rngs, layer_index, depth)
-        self.memory_norm = RMSNorm(width)
+        self.memory_norm = RMSNorm(width, config.norm_epsilon)
 
     def sequence(
         self, x: Float[Array, "b t d"], state: PairState, layout: Layout

@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from .associative_memory import AssociativeState, Tails
+from .associative_memory import AssociativeState
 from .interface import Layout
 from .layer_checks import (
     check_chunk_size,
@@ -27,13 +27,9 @@ from .ops.neural_memory import NeuralTokens
 from .ops.rotary import rotary
 from .ops.write_rule import WriteRule
 from .ops.write_schedule import Gates
-from .projection import (
-    ShortConvolution,
-    merge_heads,
-    output_gain,
-    projection,
-    split_heads,
-)
+from .projection import projection
+from .read_out import ReadOut
+from .streams import Stream, Tails
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +53,15 @@ class TTTConfig(RegisteredConfig):
     """Largest inner learning rate, over the head size."""
     rotary_base: float = 10000.0
     """Base of the rotary positions in a mini-batch."""
+    norm_epsilon: float = 1e-6
+    """Added to the variance in the norm of what is read."""
     chunk_size: int | None = None
     """Tokens computed together: speed only. None: chosen by the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
         check_chunk_size(self.chunk_size)
+        check_positive("norm_epsilon", self.norm_epsilon)
         check_positive("num_heads", self.num_heads)
         check_positive("update_every", self.update_every)
         check_positive("base_learning_rate", self.base_learning_rate)
@@ -127,13 +126,12 @@ class TTT(NeuralMemoryLayer):
         self.write_rule = WriteRule(
             update_every=config.update_every, schedule="window", loss="half"
         )
-        self.query = projection(width, inner, rngs)
-        self.key = None if mamba else projection(width, inner, rngs)
-        self.value = projection(width, inner, rngs)
-        self.query_convolution, self.key_convolution = (
-            ShortConvolution(inner, taps, rngs, bias=True) if taps else None
-            for _ in range(2)
-        )
+        self.query = Stream(width, inner, heads, rngs)
+        self.key = Stream(None if mamba else width, inner, heads, rngs)
+        self.value = Stream(width, inner, heads, rngs)
+        if taps:
+            self.query.add_convolution(taps, rngs, bias=True)
+            self.key.add_convolution(taps, rngs, bias=True)
         self.learning_rate = projection(width, heads, rngs, bias=True)
         self.step_scale = nnx.Param(jnp.zeros((config.update_every,), jnp.float32))
         self.make_initial(heads, rngs, scale=1.0)
@@ -145,48 +143,30 @@ class TTT(NeuralMemoryLayer):
             norm=nnx.Param(jnp.ones((heads, size), jnp.float32)),
             norm_bias=nnx.Param(jnp.zeros((heads, size), jnp.float32)),
         )
-        self.output_norm = nnx.LayerNorm(inner, rngs=rngs)
-        self.gate = projection(width, inner, rngs) if mamba else None
-        self.output_projection = projection(inner, width, rngs, gain=output_gain(depth))
+        self.read_out = ReadOut(
+            inner,
+            width,
+            rngs,
+            depth=depth,
+            norm=nnx.LayerNorm(inner, epsilon=config.norm_epsilon, rngs=rngs),
+            norm_per_head=False,
+            gate=projection(width, inner, rngs) if mamba else None,
+            activation="gelu",
+        )
 
     def slow_weights(self) -> SlowWeights:
         return {name: weight[...] for name, weight in self.memory_norm.items()}
 
-    def init_tails(self, batch_size: int) -> Tails:
-        modules = (self.query_convolution, self.key_convolution)
-        return tuple(m.init_tail(batch_size) for m in modules if m is not None)
-
     def inputs(
         self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
     ) -> tuple[MemoryInputs, Tails]:
-        q = self.query(x)
-        k = q if self.key is None else self.key(x)
-        tails = state.tails
-        if self.query_convolution is not None and self.key_convolution is not None:
-            q, first = self.query_convolution(q, tails[0], layout)
-            k, second = self.key_convolution(k, tails[1], layout)
-            tails = (first, second)
+        (q, k, v), tails = self.streams(x, state.tails, layout)
         place, _ = layout.positions(state.position, x.shape[1])
         place = place % self.config.update_every
-        q, k = (self._placed(a, place) for a in (q, k))
-        v = split_heads(self.value(x), self.config.num_heads)
+        q, k = (rotary(a, place, base=self.config.rotary_base) for a in (q, k))
         rate = jax.nn.sigmoid(self.learning_rate(x).astype(jnp.float32))
         rate = rate * (self.config.base_learning_rate / self.head_size)
         scale = 1 / (1 + jnp.arange(self.config.update_every, dtype=jnp.float32))
         scale = jnp.maximum(scale + self.step_scale[...], 0.0)[place]
         gates = Gates(rate, step_scale=jnp.broadcast_to(scale[..., None], rate.shape))
         return MemoryInputs(NeuralTokens(q, k, v - k, gates), skip=q), tails
-
-    def _placed(
-        self, x: Float[Array, "b t f"], place: Int[Array, "b t"]
-    ) -> Float[Array, "b t h k"]:
-        heads = split_heads(x, self.config.num_heads)
-        return rotary(heads, place, base=self.config.rotary_base)
-
-    def output(
-        self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
-    ) -> Float[Array, "b t d"]:
-        y = self.output_norm(merge_heads(read).astype(jnp.float32)).astype(x.dtype)
-        if self.gate is not None:
-            y = y * jax.nn.gelu(self.gate(x), approximate=True)
-        return self.output_projection(y)

@@ -40,7 +40,11 @@ ROLES: tuple[Role, ...] = (
     Role(names=r"mlp/(up|gate)/kernel", axes=("embed", "mlp"), decays=True),
     Role(names=r"mlp/down/kernel", axes=("mlp", "embed"), decays=True),
     Role(names=r"(\w+_)?convolution/kernel", axes=(None, "heads"), decays=False),
-    Role(names=r"output(_projection)?/kernel", axes=("heads", "embed"), decays=True),
+    Role(
+        names=r"(read_out/projection|output(_projection)?)/kernel",
+        axes=("heads", "embed"),
+        decays=True,
+    ),
     Role(
         names=r"(query|key|value|gate|retrieval|retrieved)/kernel",
         axes=("embed", "heads"),

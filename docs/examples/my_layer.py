@@ -10,11 +10,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from memzoo.errors import InputError
-from memzoo.models.associative_memory import MatrixMemory, QueryKeyValue
+from memzoo.models.associative_memory import MatrixMemory
 from memzoo.models.layer_checks import resolve_head_size
 from memzoo.models.memory_inputs import MemoryInputs
 from memzoo.models.ops.scalar_decay import SCALAR_DECAY, ScalarDecayTokens
-from memzoo.models.projection import RMSNorm, merge_heads, output_gain, projection
+from memzoo.models.projection import RMSNorm, projection
+from memzoo.models.read_out import ReadOut
+from memzoo.models.streams import query_key_value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,7 @@ class MyLayer(MatrixMemory):
         heads, size = config.num_heads, resolve_head_size(width, config.num_heads, None)
         self.config = config
         self.shape = (heads, size, size)
-        self.heads = QueryKeyValue(
+        self.query, self.key, self.value = query_key_value(
             width,
             (width, width, width),
             (heads, heads, heads),
@@ -59,22 +61,16 @@ class MyLayer(MatrixMemory):
             rngs,
         )
         self.decay = projection(width, heads, rngs, per_memory=True)
-        self.norm = RMSNorm(size)
-        self.output_projection = projection(width, width, rngs, gain=output_gain(depth))
+        norm = RMSNorm(size)
+        self.read_out = ReadOut(width, width, rngs, depth=depth, norm=norm)
 
     def init_memory(self, batch_size):
         return jnp.zeros((batch_size, *self.shape), jnp.float32)
 
-    def init_tails(self, batch_size):
-        return self.heads.init_tails(batch_size)
-
     def inputs(self, x, state, layout):
-        (query, key, value), tails = self.heads(x, state.tails, layout)
+        (query, key, value), tails = self.streams(x, state.tails, layout)
         keep = jax.nn.log_sigmoid(self.decay(x).astype(jnp.float32))
         log_decay = keep / self.config.life
         query = query * self.shape[1] ** -0.5
         tokens = ScalarDecayTokens(query, key, value, log_decay)
         return MemoryInputs(tokens), tails
-
-    def output(self, read, x):
-        return self.output_projection(merge_heads(self.norm(read)))

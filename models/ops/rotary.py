@@ -2,6 +2,7 @@
 
 import decimal
 import functools
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +14,32 @@ from memzoo.errors import InputError
 _TWO_PI = decimal.Decimal("6.28318530717958647692528676655900576839433879875021")
 
 
+class RotaryScaling(NamedTuple):
+    """Slower rotations, for documents longer than those of training.
+
+    Attributes:
+        factor: rotations are slower by it (position interpolation, arXiv:2306.15595).
+        original_length: None: all are. Otherwise, with n the turns of a pair within
+            so many tokens: pairs with n <= `slow` are, pairs with n >= `fast` are not,
+            and those between have frequencies that are interpolated linearly in n
+            (the rule of Llama 3.1).
+        slow: see `original_length`.
+        fast: see `original_length`.
+    """
+
+    factor: float = 1.0
+    original_length: int | None = None
+    slow: float = 1.0
+    fast: float = 4.0
+
+
 def rotary(
-    x: Float[Array, "b t h k"], position: Int[Array, "b t"], *, base: float = 10000.0
+    x: Float[Array, "b t h k"],
+    position: Int[Array, "b t"],
+    *,
+    base: float = 10000.0,
+    rotated: int | None = None,
+    scaling: RotaryScaling | None = None,
 ) -> Float[Array, "b t h k"]:
     """`x` with its pairs of channels rotated by angles that grow with the position.
 
@@ -28,37 +53,49 @@ def rotary(
         x: queries or keys.
         position: place of every token in its document.
         base: ratio of the longest to the shortest wavelength.
+        rotated: channels that are rotated, the first ones, k in the formula; the
+            others stay. None: all.
+        scaling: of the frequencies; None: none.
 
     Raises:
-        InputError: the key size is odd.
+        InputError: the number of rotated channels is odd.
 
     Differs from the paper in: channels are paired half against half, as checkpoints of
     today expect, not neighbour with neighbour.
     """
     size = x.shape[-1]
+    if rotated is not None and rotated < size:
+        part = rotary(x[..., :rotated], position, base=base, scaling=scaling)
+        return jnp.concatenate([part, x[..., rotated:]], axis=-1)
     if size % 2:
         raise InputError(
             f"the key size is {size}; rotary pairs channels, give an even one"
         )
+    scaling = RotaryScaling() if scaling is None else scaling
     wide = jnp.promote_types(x.dtype, jnp.float32)
     cosine, sine = (
-        a[:, :, None, :] for a in _cosine_and_sine(position, size, float(base), wide)
+        a[:, :, None, :]
+        for a in _cosine_and_sine(position, size, float(base), scaling, wide)
     )
     first, second = jnp.split(x.astype(wide), 2, axis=-1)
-    rotated = (first * cosine - second * sine, second * cosine + first * sine)
-    return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
+    turned = (first * cosine - second * sine, second * cosine + first * sine)
+    return jnp.concatenate(turned, axis=-1).astype(x.dtype)
 
 
 def _cosine_and_sine(
-    position: Int[Array, "b t"], size: int, base: float, dtype: DTypeLike
+    position: Int[Array, "b t"],
+    size: int,
+    base: float,
+    scaling: RotaryScaling,
+    dtype: DTypeLike,
 ) -> tuple[Float[Array, "b t f"], Float[Array, "b t f"]]:
-    """Cosine and sine of position * base^(-2i/size) for i < size/2.
+    """Return cosine and sine of position * base^(-2i/size), scaled, for i < size/2.
 
     The angle is computed in whole units of 2^-32 turns (2^-64 for float64), whose
     overflow drops whole turns: no digit of a large position is lost.
     """
     bits = 64 if jnp.dtype(dtype) == jnp.float64 else 32
-    high, low = _turns_a_token(size, base, bits)
+    high, low = _turns_a_token(size, base, scaling, bits)
     # The integers are unsigned, so a negative position turns the angle back.
     magnitude = jnp.abs(position)[:, :, None].astype(high.dtype)
     turns = magnitude * high + _high_word(magnitude, low)
@@ -81,8 +118,10 @@ def _high_word(position: UInt[Array, "b t 1"], low: np.ndarray) -> UInt[Array, "
 
 
 @functools.lru_cache
-def _turns_a_token(size: int, base: float, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Turns by which each pair is rotated a token, as binary digits after the point.
+def _turns_a_token(
+    size: int, base: float, scaling: RotaryScaling, bits: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the turns that each pair makes a token, as binary digits after the point.
 
     Returns:
         The first `bits` digits; the 32 that follow. Both as unsigned integers of
@@ -93,7 +132,19 @@ def _turns_a_token(size: int, base: float, bits: int) -> tuple[np.ndarray, np.nd
             decimal.Decimal(base) ** (decimal.Decimal(-2 * i) / size) / _TWO_PI
             for i in range(size // 2)
         ]
+        turns = [each * _slower(each, scaling) for each in turns]
         digits = [int(each * 2 ** (bits + 32)) for each in turns]
     high = np.array([[[each >> 32 for each in digits]]], f"uint{bits}")
     low = np.array([[[each & 0xFFFFFFFF for each in digits]]], f"uint{bits}")
     return high, low
+
+
+def _slower(turns: decimal.Decimal, scaling: RotaryScaling) -> decimal.Decimal:
+    """Return the factor of a pair's frequency, given its turns a token."""
+    slowed = 1 / decimal.Decimal(scaling.factor)
+    if scaling.original_length is None:
+        return slowed
+    number = turns * scaling.original_length
+    slow, fast = decimal.Decimal(scaling.slow), decimal.Decimal(scaling.fast)
+    share = min(max((number - slow) / (fast - slow), 0), 1)
+    return slowed + share * (1 - slowed)

@@ -36,7 +36,7 @@ def model():
     model = config.build(nnx.Rngs(0))
     plain, mixed = model.stack.groups[0].blocks
     # Nothing is added by the block before it: the embedding is what is routed by.
-    output = plain.mixer.output_projection.kernel
+    output = plain.mixer.read_out.projection.kernel
     output.set_value(jnp.zeros_like(output[...]))
     kernel = jnp.zeros_like(mixed.mixer.router.kernel[...])
     kernel = kernel.at[0, 0, 2].set(50.0).at[0, 0, 1].set(-50.0)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from memzoo.models.associative_memory import QueryKeyValue
 from memzoo.models.gated_delta_net import GatedDeltaNetConfig
 from memzoo.models.interface import Layout, SequenceInfo
 from memzoo.models.mamba2 import Mamba2, Mamba2Config
@@ -66,28 +65,6 @@ def test_the_state_begins_empty_whatever_the_length(built):
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(state))
     assert state.memory.dtype == jnp.float32
     assert all(leaf.shape[0] == 3 for leaf in jax.tree.leaves(state))
-
-
-@pytest.mark.parametrize("activation", [True, False])
-@pytest.mark.parametrize("taps", [0, 2])
-def test_streams_are_projected_mixed_and_activated(plain, taps, activation):
-    streams = QueryKeyValue(
-        4, (6, 6, 9), (2, 2, 3), taps, nnx.Rngs(0), activation=activation
-    )
-    x = np.random.default_rng(0).standard_normal((1, 5, 4)).astype(np.float32)
-    found, tails = streams(jnp.asarray(x), streams.init_tails(1), Layout())
-    assert [tail.shape for tail in tails] == (
-        [(1, 1, 6), (1, 1, 6), (1, 1, 9)] if taps else []
-    )
-    for name, array in zip(("query", "key", "value"), found, strict=True):
-        wanted = x[0] @ np.asarray(getattr(streams, name).kernel[...])
-        if taps:
-            kernel = getattr(streams, f"{name}_convolution").kernel[...]
-            wanted = plain.convolve(wanted, np.asarray(kernel))
-        if activation:
-            wanted = plain.silu(wanted)
-        assert array.shape == (1, 5, *((2, 3) if name != "value" else (3, 3)))
-        np.testing.assert_allclose(array.reshape(5, -1), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_layer_that_accepts_a_prefix_says_what_it_writes():

@@ -16,16 +16,16 @@ def _loop(plain, config, params, x):
     heads, groups = config.num_heads, config.key_value_heads or config.num_heads
     streams = {}
     for name, count in (("query", heads), ("key", groups), ("value", groups)):
-        stream = x @ params[f"heads/{name}/kernel"]
+        stream = x @ params[f"{name}/kernel"]
         if config.convolution_size:
-            kernel = params[f"heads/{name}_convolution/kernel"]
+            kernel = params[f"{name}/convolution/kernel"]
             stream = plain.convolve(stream, kernel)
         streams[name] = stream.reshape(len(x), count, -1)
 
     def place(name, t, h):
         vector = streams[name][t, h]
         if config.normalise_query_key:
-            vector = plain.rms_norm(vector, params[f"{name}_norm/scale"])
+            vector = plain.rms_norm(vector, params[f"{name}/norm/scale"])
         if config.rotary_base is not None:
             vector = plain.rotate(vector, t, config.rotary_base)
         return vector
@@ -45,7 +45,7 @@ def _loop(plain, config, params, x):
                 values = np.concatenate([values, params["persistent_value"][:, group]])
             weight = plain.softmax(np.array(logits) / np.sqrt(len(query)))
             reads.append(weight @ values)
-        outputs.append(np.concatenate(reads) @ params["output_projection/kernel"])
+        outputs.append(np.concatenate(reads) @ params["read_out/projection/kernel"])
     return np.stack(outputs), None
 
 

@@ -156,7 +156,7 @@ def test_layers_are_told_which_they_are():
 
 def test_repeats_and_groups_start_with_parameters_of_their_own():
     stack = _stack()
-    kernels = [group.blocks[0].mixer.heads.query.kernel[...] for group in stack.groups]
+    kernels = [group.blocks[0].mixer.query.kernel[...] for group in stack.groups]
     kernels = np.concatenate(kernels).reshape(5, -1)
     distances = np.abs(kernels[:, None] - kernels[None]).max(axis=-1)
     assert np.all(distances + np.eye(5) > 0.1)

@@ -12,9 +12,9 @@ def _loop(plain, config, params, x):
     heads = config.num_heads
     streams = {}
     for name in ("query", "key", "value"):
-        stream = x @ params[f"heads/{name}/kernel"]
+        stream = x @ params[f"{name}/kernel"]
         if config.convolution_size:
-            kernel = params[f"heads/{name}_convolution/kernel"]
+            kernel = params[f"{name}/convolution/kernel"]
             stream = plain.convolve(stream, kernel)
         streams[name] = plain.silu(stream).reshape(len(x), heads, -1)
     size = streams["key"].shape[-1]
@@ -29,8 +29,8 @@ def _loop(plain, config, params, x):
             error = streams["value"][t, h] - memory[h].T @ key
             memory[h] += strength[t, h] * np.outer(key, error)
             read = memory[h].T @ query / np.sqrt(size)
-            reads.append(plain.rms_norm(read, params["norm/scale"]))
-        outputs.append(np.concatenate(reads) @ params["output_projection/kernel"])
+            reads.append(plain.rms_norm(read, params["read_out/norm/scale"]))
+        outputs.append(np.concatenate(reads) @ params["read_out/projection/kernel"])
     return np.stack(outputs), memory
 
 

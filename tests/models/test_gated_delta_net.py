@@ -17,18 +17,18 @@ def _streams(plain, config, params, x, names):
     for name in names:
         stream = x @ params[f"{name}/kernel"]
         if config.convolution_size:
-            stream = plain.convolve(stream, params[f"{name}_convolution/kernel"])
+            stream = plain.convolve(stream, params[f"{name}/convolution/kernel"])
         values = config.value_heads or config.num_heads
         count = values if name.endswith("value") else config.num_heads
         stream = plain.silu(stream).reshape(len(x), count, -1)
-        streams[name.partition("/")[2]] = stream
+        streams[name.removeprefix("encoder/")] = stream
     return streams
 
 
 def _loop(plain, config, params, x, prefix_length=0):
     """S = alpha S, S += beta k (v - S^T k)^T, o = S^T q / sqrt(k), head by head."""
     heads, value_heads = config.num_heads, config.value_heads or config.num_heads
-    names = ("heads/query", "heads/key", "heads/value")
+    names = ("query", "key", "value")
     streams = _streams(plain, config, params, x, names)
     strength = plain.sigmoid(x @ params["write_strength/kernel"])
     if config.negative_eigenvalues:
@@ -55,11 +55,11 @@ def _loop(plain, config, params, x, prefix_length=0):
             query = plain.unit(streams["query"][t, h // (value_heads // heads)])
             write(streams, t, h)
             read = memory[h].T @ query / np.sqrt(sizes[0])
-            reads.append(plain.rms_norm(read, params["norm/scale"]))
+            reads.append(plain.rms_norm(read, params["read_out/norm/scale"]))
         read = np.concatenate(reads)
         if config.output_gate:
-            read = read * plain.silu(x[t] @ params["gate/kernel"])
-        outputs.append(read @ params["output_projection/kernel"])
+            read = read * plain.silu(x[t] @ params["read_out/gate/kernel"])
+        outputs.append(read @ params["read_out/projection/kernel"])
     return np.stack(outputs), memory
 
 

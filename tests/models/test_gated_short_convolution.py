@@ -12,11 +12,11 @@ from memzoo.models.interface import state_bytes
 def _loop(plain, params, x):
     inner = x @ params["value/kernel"] + params["value/bias"]
     mixed = plain.convolve(
-        inner, params["value_convolution/kernel"], params["value_convolution/bias"]
+        inner, params["value/convolution/kernel"], params["value/convolution/bias"]
     )
-    gate = x @ params["gate/kernel"] + params["gate/bias"]
+    gate = x @ params["read_out/gate/kernel"] + params["read_out/gate/bias"]
     y = plain.silu(mixed) * gate
-    return y @ params["output_projection/kernel"] + params["output_projection/bias"]
+    return y @ params["read_out/projection/kernel"] + params["read_out/projection/bias"]
 
 
 @pytest.mark.parametrize(("taps", "expansion"), [(3, 2), (2, 1)])

@@ -28,9 +28,9 @@ def _loop(plain, config, params, x):
     heads = config.num_heads
     streams = {}
     for name in ("query", "key", "value"):
-        stream = x @ params[f"heads/{name}/kernel"]
+        stream = x @ params[f"{name}/kernel"]
         if config.convolution_size:
-            kernel = params[f"heads/{name}_convolution/kernel"]
+            kernel = params[f"{name}/convolution/kernel"]
             stream = plain.convolve(stream, kernel)
         streams[name] = stream.reshape(len(x), heads, -1)
     query, key, value = streams.values()
@@ -48,9 +48,9 @@ def _loop(plain, config, params, x):
             if config.normaliser:
                 read = read / max(np.sum(weights), 1e-6)
             else:
-                read = plain.rms_norm(read, params["norm/scale"])
+                read = plain.rms_norm(read, params["read_out/norm/scale"])
             reads.append(read)
-        outputs.append(np.concatenate(reads) @ params["output_projection/kernel"])
+        outputs.append(np.concatenate(reads) @ params["read_out/projection/kernel"])
     return np.stack(outputs), None
 
 

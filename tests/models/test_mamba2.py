@@ -15,7 +15,10 @@ def _loop(plain, config, params, x):
     names = ("value", "key", "query")
     streams = np.concatenate([x @ params[f"{n}/kernel"] for n in names], axis=-1)
     if config.convolution_size:
-        kernel, bias = params["convolution/kernel"], params["convolution/bias"]
+        kernel, bias = (
+            np.concatenate([params[f"{n}/convolution/{part}"] for n in names], axis=-1)
+            for part in ("kernel", "bias")
+        )
         streams = plain.convolve(streams, kernel, bias)
     inner, shared = heads * config.head_size, groups * config.state_size
     value, b, c = np.split(plain.silu(streams), [inner, inner + shared], axis=-1)
@@ -34,11 +37,11 @@ def _loop(plain, config, params, x):
             reads.append(memory[h].T @ c[t, group] + params["skip"][h] * value[t, h])
         read = np.concatenate(reads)
         if config.output_gate:
-            read = read * plain.silu(x[t] @ params["gate/kernel"])
+            read = read * plain.silu(x[t] @ params["read_out/gate/kernel"])
         parts = np.split(read, groups)
-        scales = np.split(params["norm/scale"], groups)
+        scales = np.split(params["read_out/norm/scale"], groups)
         normed = [plain.rms_norm(*part) for part in zip(parts, scales, strict=True)]
-        outputs.append(np.concatenate(normed) @ params["output_projection/kernel"])
+        outputs.append(np.concatenate(normed) @ params["read_out/projection/kernel"])
     return np.stack(outputs), memory
 
 

@@ -63,7 +63,7 @@ def test_inputs_of_copies_are_those_of_each(config):
     }
     names = {part for path in own for part in path.split("/")}
     assert {"key", "value"} < names
-    assert not names & {"query", "gate", "norm", "output_projection", "log_a", "skip"}
+    assert not names & {"query", "read_out", "log_a", "skip"}
 
     # Apart from their own maps all are the first.
     alone = [one_copy(layers[0], own_maps(layer)) for layer in layers]
@@ -134,9 +134,9 @@ def test_tails_without_names_are_all_a_copys_own():
 def test_own_maps_keep_the_names_of_the_layer():
     layer = RetNetConfig(num_heads=2).build(WIDTH, nnx.Rngs(0), layer_index=0, depth=1)
     maps = own_maps(layer)
-    assert set(_paths(maps)) == {"heads/key/kernel", "heads/value/kernel"}
-    found = maps.at(("heads", "key", "kernel"))
-    np.testing.assert_array_equal(found[...], layer.heads.key.kernel[...])
+    assert set(_paths(maps)) == {"key/kernel", "value/kernel"}
+    found = maps.at(("key", "kernel"))
+    np.testing.assert_array_equal(found[...], layer.key.kernel[...])
 
 
 @pytest.mark.parametrize(

@@ -54,14 +54,12 @@ def _loop(plain, config, params, x):
     copies = [*range(count), "shared"] if config.shared_memory else [*range(count)]
 
     def stream(name, copy):
-        kernel = params[f"memory/heads/{name}/kernel"]
+        kernel = params[f"memory/{name}/kernel"]
         if copy == "shared" and not config.single_kv_proj:
-            kernel = params[f"shared_maps/heads/{name}/kernel"]
+            kernel = params[f"shared_maps/{name}/kernel"]
         elif kernel.ndim == 3:
             kernel = kernel[copy]
-        mixed = plain.convolve(
-            x @ kernel, params[f"memory/heads/{name}_convolution/kernel"]
-        )
+        mixed = plain.convolve(x @ kernel, params[f"memory/{name}/convolution/kernel"])
         return plain.silu(mixed).reshape(len(x), heads, -1)
 
     def gate(name, copy):
@@ -97,9 +95,13 @@ def _loop(plain, config, params, x):
                 read[t, h] += share * memory[h].T @ q / np.sqrt(size)
     outputs = []
     for t in range(len(x)):
-        normed = [plain.rms_norm(o, params["memory/norm/scale"]) for o in read[t]]
-        gated = np.concatenate(normed) * plain.silu(x[t] @ params["memory/gate/kernel"])
-        outputs.append(gated @ params["memory/output_projection/kernel"])
+        normed = [
+            plain.rms_norm(o, params["memory/read_out/norm/scale"]) for o in read[t]
+        ]
+        gated = np.concatenate(normed) * plain.silu(
+            x[t] @ params["memory/read_out/gate/kernel"]
+        )
+        outputs.append(gated @ params["memory/read_out/projection/kernel"])
     return np.stack(outputs), None
 
 

@@ -1,15 +1,12 @@
 """Prefixes in a matrix memory: what is written where."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-from memzoo.models.interface import Layout
 from memzoo.models.memory_inputs import MemoryInputs
 from memzoo.models.ops.delta_rule import DeltaTokens
 from memzoo.models.ops.recurrence import identity_tokens
-from memzoo.models.prefix import Encoder, insert_prefixes
+from memzoo.models.prefix import insert_prefixes
 
 
 def _numbered(first, time):
@@ -62,28 +59,3 @@ def test_a_row_that_is_all_prefix_and_one_without_tokens():
     longer, starts, place = _insert([[], []], [[], []])
     assert longer.key.shape == (2, 0, 1, 1)
     assert starts.shape == place.shape == (2, 0)
-
-
-def test_the_encoder_convolves_within_a_document(plain):
-    encoder = Encoder(4, (6, 4), (2, 1), 3, nnx.Rngs(0), activation=True)
-    x = jax.random.normal(jax.random.key(0), (2, 7, 4))
-    reset = jnp.zeros((2, 7), bool).at[0, 3].set(True)
-    key, value = encoder(x, Layout(reset=reset))
-    assert key.shape == (2, 7, 2, 3)
-    assert value.shape == (2, 7, 1, 4)
-    for row, start, end in ((0, 0, 3), (0, 3, 7), (1, 0, 7)):
-        part = np.asarray(x[row, start:end], np.float64)
-        for name, stream in (("key", key), ("value", value)):
-            kernel = np.asarray(getattr(encoder, name).kernel[...])
-            taps = np.asarray(getattr(encoder, f"{name}_convolution").kernel[...])
-            wanted = plain.silu(plain.convolve(part @ kernel, taps))
-            got = stream[row, start:end].reshape(len(part), -1)
-            np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6)
-
-
-def test_an_encoder_without_convolutions_is_two_maps():
-    encoder = Encoder(4, (4, 4), (1, 1), 0, nnx.Rngs(0), activation=False)
-    x = jax.random.normal(jax.random.key(0), (1, 3, 4))
-    key, value = encoder(x, Layout())
-    np.testing.assert_allclose(key[:, :, 0], x @ encoder.key.kernel[...], rtol=1e-5)
-    np.testing.assert_allclose(value[:, :, 0], x @ encoder.value.kernel[...], rtol=1e-5)

@@ -15,7 +15,7 @@ from memzoo.testing import check_layer
 def _loop(plain, config, params, x, length):
     """Token t reads s <= t, and inside the prefix all of it."""
     streams = [
-        (x @ params[f"heads/{name}/kernel"]).reshape(len(x), config.num_heads, -1)
+        (x @ params[f"{name}/kernel"]).reshape(len(x), config.num_heads, -1)
         for name in ("query", "key", "value")
     ]
     query, key, value = streams
@@ -30,7 +30,7 @@ def _loop(plain, config, params, x, length):
             )
             weight = plain.softmax(logits / np.sqrt(len(turned)))
             reads.append(weight @ value[:seen, h])
-        outputs.append(np.concatenate(reads) @ params["output_projection/kernel"])
+        outputs.append(np.concatenate(reads) @ params["read_out/projection/kernel"])
     return np.stack(outputs)
 
 

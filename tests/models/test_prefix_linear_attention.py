@@ -28,11 +28,11 @@ def _kernel(name, query, key):
 def _loop(plain, config, params, x, length):
     """y_i: sums over j <= i and over the prefix, each with keys of its own."""
     streams = {}
-    for name in ("heads/query", "heads/key", "heads/value", "encoder/key",
+    for name in ("query", "key", "value", "encoder/key",
                  "encoder/value"):  # fmt: skip
         stream = x @ params[f"{name}/kernel"]
         if config.convolution_size:
-            stream = plain.convolve(stream, params[f"{name}_convolution/kernel"])
+            stream = plain.convolve(stream, params[f"{name}/convolution/kernel"])
         streams[name] = stream.reshape(len(x), config.num_heads, -1)
     query, key, value, prefix_key, prefix_value = streams.values()
     outputs = []
@@ -48,7 +48,7 @@ def _loop(plain, config, params, x, length):
                 numerator = numerator + weight * prefix_value[j, h]
                 total = total + weight
             reads.append(numerator / total)
-        outputs.append(np.concatenate(reads) @ params["output_projection/kernel"])
+        outputs.append(np.concatenate(reads) @ params["read_out/projection/kernel"])
     return np.stack(outputs)
 
 

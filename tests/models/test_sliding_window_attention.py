@@ -15,7 +15,7 @@ WINDOW = 4
 def _loop(plain, params, x, heads=2):
     """o_t = sum_s softmax_s(q_t . k_s / sqrt(k)) v_s over t - window < s <= t."""
     query, key, value = (
-        (x @ params[f"heads/{name}/kernel"]).reshape(len(x), heads, -1)
+        (x @ params[f"{name}/kernel"]).reshape(len(x), heads, -1)
         for name in ("query", "key", "value")
     )
     outputs = []
@@ -27,7 +27,7 @@ def _loop(plain, params, x, heads=2):
             logits = [turned @ plain.rotate(key[s, h], s) for s in seen]
             weight = plain.softmax(np.array(logits) / np.sqrt(len(turned)))
             reads.append(weight @ value[seen, h])
-        outputs.append(np.concatenate(reads) @ params["output_projection/kernel"])
+        outputs.append(np.concatenate(reads) @ params["read_out/projection/kernel"])
     return np.stack(outputs), None
 
 
@@ -58,7 +58,7 @@ def test_the_ring_turns_over(built, run):
     np.testing.assert_allclose(jnp.stack(outputs, axis=1), whole, atol=2e-5)
     np.testing.assert_allclose(state.cache.value, final.cache.value, atol=1e-6)
     # Slot s holds the latest token whose place is s modulo the window.
-    value = x @ layer.heads.value.kernel[...]
+    value = x @ layer.value.kernel[...]
     for place in range(x.shape[1] - WINDOW, x.shape[1]):
         held = state.cache.value[:, place % WINDOW].reshape(2, -1)
         np.testing.assert_allclose(held, value[:, place], atol=1e-5)

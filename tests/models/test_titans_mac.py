@@ -47,10 +47,9 @@ def by_hand(layer, x, *, printed=False):
     """
     kernel = {
         name: np.asarray(getattr(layer, name).kernel[...])
-        for name in (
-            "query", "key", "value", "output_projection", "retrieval", "retrieved"
-        )
-    }  # fmt: skip
+        for name in ("query", "key", "value", "retrieval", "retrieved")
+    }
+    kernel["out"] = np.asarray(layer.read_out.projection.kernel[...])
     memory = layer.memory.init_state(1, 0)
     step = jax.jit(lambda y, memory: layer.memory.token(y, memory))
     persistent = np.asarray(layer.persistent[...])
@@ -67,7 +66,7 @@ def by_hand(layer, x, *, printed=False):
             context = np.concatenate([persistent, h[:seen], segment[: i + 1]])
             scores = (context @ kernel["key"]) @ (segment[i] @ kernel["query"])
             share = softmax(scores / np.sqrt(WIDTH))
-            y = share @ (context @ kernel["value"]) @ kernel["output_projection"]
+            y = share @ (context @ kernel["value"]) @ kernel["out"]
             ys.append(y + segment[i] if layer.config.residual else y)
         answers = []
         for y in ys:

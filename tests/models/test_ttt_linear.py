@@ -52,7 +52,7 @@ def by_hand(layer, x, base):
     kernel = lambda name: np.asarray(getattr(layer, name).kernel[...])  # noqa: E731
     query = x @ kernel("query")
     q, k = (
-        convolved(query, m) for m in (layer.query_convolution, layer.key_convolution)
+        convolved(query, m) for m in (layer.query.convolution, layer.key.convolution)
     )
     v = x @ kernel("value")
     rate = x @ kernel("learning_rate") + np.asarray(layer.learning_rate.bias[...])
@@ -90,10 +90,10 @@ def by_hand(layer, x, base):
             weights = jax.tree.map(lambda a, b: a - step * b, anchor, total)  # noqa: B023
             out[t, h] = qt + np.asarray(f(weights, jnp.asarray(qt)))
     y = standard(out.reshape(TIME, -1))
-    y = y * np.asarray(layer.output_norm.scale[...]) + np.asarray(
-        layer.output_norm.bias[...]
-    )
-    return (y * gelu(x @ kernel("gate"))) @ kernel("output_projection")
+    out = layer.read_out
+    y = y * np.asarray(out.norm.scale[...]) + np.asarray(out.norm.bias[...])
+    gate, last = (np.asarray(m.kernel[...]) for m in (out.gate, out.projection))
+    return (y * gelu(x @ gate)) @ last
 
 
 @pytest.mark.parametrize("kind", [TTTLinearConfig, TTTMLPConfig])
@@ -112,7 +112,7 @@ def test_the_transformer_backbone_has_neither_gate_nor_convolution():
     layer = TTTLinearConfig(backbone="transformer", num_heads=HEADS).build(
         WIDTH, nnx.Rngs(0), layer_index=0, depth=2
     )
-    assert layer.gate is None
+    assert layer.read_out.gate is None
     assert layer.init_tails(1) == ()
     assert layer.key.kernel[...].shape == (WIDTH, WIDTH)
 

@@ -22,17 +22,17 @@ embedding (32, 8) vocab,embed decays
 final_norm/scale (8,) - stays
 head (32, 8) vocab,embed decays
 stack/groups/0/blocks/0/mixer/decay/kernel (3, 8, 2) -,embed,heads decays
-stack/groups/0/blocks/0/mixer/gate/kernel (3, 8, 8) -,embed,heads decays
-stack/groups/0/blocks/0/mixer/heads/key/kernel (3, 8, 8) -,embed,heads decays
-stack/groups/0/blocks/0/mixer/heads/key_convolution/kernel (3, 4, 8) -,-,heads stays
-stack/groups/0/blocks/0/mixer/heads/query/kernel (3, 8, 8) -,embed,heads decays
-stack/groups/0/blocks/0/mixer/heads/query_convolution/kernel (3, 4, 8) -,-,heads stays
-stack/groups/0/blocks/0/mixer/heads/value/kernel (3, 8, 8) -,embed,heads decays
-stack/groups/0/blocks/0/mixer/heads/value_convolution/kernel (3, 4, 8) -,-,heads stays
+stack/groups/0/blocks/0/mixer/key/convolution/kernel (3, 4, 8) -,-,heads stays
+stack/groups/0/blocks/0/mixer/key/kernel (3, 8, 8) -,embed,heads decays
 stack/groups/0/blocks/0/mixer/log_a (3, 2) -,heads stays
-stack/groups/0/blocks/0/mixer/norm/scale (3, 4) -,- stays
-stack/groups/0/blocks/0/mixer/output_projection/kernel (3, 8, 8) -,heads,embed decays
+stack/groups/0/blocks/0/mixer/query/convolution/kernel (3, 4, 8) -,-,heads stays
+stack/groups/0/blocks/0/mixer/query/kernel (3, 8, 8) -,embed,heads decays
+stack/groups/0/blocks/0/mixer/read_out/gate/kernel (3, 8, 8) -,embed,heads decays
+stack/groups/0/blocks/0/mixer/read_out/norm/scale (3, 4) -,- stays
+stack/groups/0/blocks/0/mixer/read_out/projection/kernel (3, 8, 8) -,heads,embed decays
 stack/groups/0/blocks/0/mixer/time_bias (3, 2) -,heads stays
+stack/groups/0/blocks/0/mixer/value/convolution/kernel (3, 4, 8) -,-,heads stays
+stack/groups/0/blocks/0/mixer/value/kernel (3, 8, 8) -,embed,heads decays
 stack/groups/0/blocks/0/mixer/write_strength/kernel (3, 8, 2) -,embed,heads decays
 stack/groups/0/blocks/0/mlp/down/kernel (3, 16, 8) -,mlp,embed decays
 stack/groups/0/blocks/0/mlp/gate/kernel (3, 8, 16) -,embed,mlp decays
@@ -81,7 +81,7 @@ def test_every_own_map_of_a_mixture_has_an_axis_of_memories():
     }
     assert of_memories == {
         f"memory/{name}/kernel": ("memories", "embed", "heads")
-        for name in ("heads/key", "heads/value", "write_strength", "decay")
+        for name in ("key", "value", "write_strength", "decay")
     }
 
 

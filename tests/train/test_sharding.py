@@ -75,7 +75,7 @@ def test_an_axis_that_does_not_divide_is_whole():
 
 def test_maps_of_memories_lie_on_the_axis_of_experts():
     mesh = make_mesh(MeshConfig(expert=2, tensor=2))
-    own = "stack/groups/0/blocks/0/mixer/memory/heads/key/kernel"
+    own = "stack/groups/0/blocks/0/mixer/memory/key/kernel"
     spec = parameter_sharding(mesh, own, (3, 4, 8, 4)).spec
     assert spec == PartitionSpec(None, "expert", "fsdp", "tensor")
     # Memories that the axis does not divide are whole on every device.

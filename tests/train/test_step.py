@@ -303,5 +303,5 @@ def test_the_same_losses_with_memories_on_several_devices(small, mesh_config):
         losses, state, _ = run_steps(program, config, 2)
         found.append(losses)
     np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
-    own = [leaf for name, leaf in state.params.items() if "memory/heads/key/" in name]
+    own = [leaf for name, leaf in state.params.items() if "memory/key/" in name]
     assert [leaf.sharding.spec[1] for leaf in own] == ["expert"]

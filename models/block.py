@@ -41,6 +41,9 @@ class Group:
     layers: tuple[LayerConfig, ...]
     """The mixing layers of the group's blocks, in order."""
     repeats: int = 1
+    mlp_widths: tuple[int, ...] | None = None
+    """Hidden width of the SwiGLU of each block in `layers`, 0: no MLP. None: the
+    model's `mlp_width` for all."""
 
     def __post_init__(self) -> None:
         if not self.layers:
@@ -52,6 +55,18 @@ class Group:
                 )
         if self.repeats < 1:
             raise InputError(f"repeats is {self.repeats}; give 1 or more")
+        widths = self.mlp_widths
+        if widths is not None and len(widths) != len(self.layers):
+            raise InputError(
+                f"mlp_widths has {len(widths)} numbers and the group "
+                f"{len(self.layers)} layers; give one for each layer, or None"
+            )
+        if widths is not None and min(widths) < 0:
+            raise InputError(f"mlp_widths is {widths}; give 0 (none) or more for each")
+
+    def mlp_width(self, index: int, otherwise: int) -> int:
+        """Return the MLP's hidden width in the block `index` of the group."""
+        return otherwise if self.mlp_widths is None else self.mlp_widths[index]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +77,11 @@ class StackConfig:
     mlp_width: int = 0
     """Hidden width of each block's SwiGLU; 0: no MLP."""
     norm_epsilon: float = 1e-5
+    """Added to the mean square in the blocks' norms; layers have such a field too."""
+    zero_centred_norm: bool = False
+    """Give the blocks' norms the factor 1 + scale, with a scale that begins at 0."""
     remat: RematPolicy = "none"
-    """What the backward pass keeps of a block: everything, nothing, or products."""
+    """Values of a block that the backward pass keeps: all, none, or products."""
 
     def __post_init__(self) -> None:
         if not self.pattern:
@@ -84,6 +102,10 @@ class StackConfig:
     def depth(self) -> int:
         """Blocks in the stack."""
         return sum(len(group.layers) * group.repeats for group in self.pattern)
+
+    def norm(self, width: int) -> RMSNorm:
+        """Return a norm of the residual stream."""
+        return RMSNorm(width, self.norm_epsilon, zero_centred=self.zero_centred_norm)
 
 
 class SwiGLU(nnx.Module):
@@ -108,15 +130,16 @@ class Block(nnx.Module):
         width: int,
         rngs: nnx.Rngs,
         layer_index: int | Array,
+        mlp_width: int,
     ):
         depth = config.depth
-        self.norm = RMSNorm(width, config.norm_epsilon)
+        self.norm = config.norm(width)
         self.mixer: MemoryLayer = layer.build(
             width, rngs, layer_index=layer_index, depth=depth
         )
-        if config.mlp_width:
-            self.mlp_norm = RMSNorm(width, config.norm_epsilon)
-            self.mlp = SwiGLU(width, config.mlp_width, rngs, depth)
+        if mlp_width:
+            self.mlp_norm = config.norm(width)
+            self.mlp = SwiGLU(width, mlp_width, rngs, depth)
         else:
             self.mlp = None
 
@@ -151,7 +174,14 @@ class BlockGroup(nnx.Module):
     ):
         self.blocks = nnx.List(
             [
-                Block(layer, config, width, rngs, first_index + offset)
+                Block(
+                    layer,
+                    config,
+                    width,
+                    rngs,
+                    first_index + offset,
+                    group.mlp_width(offset, config.mlp_width),
+                )
                 for offset, layer in enumerate(group.layers)
             ]
         )

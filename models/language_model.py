@@ -13,7 +13,6 @@ from memzoo.errors import InputError
 from .block import Group, RematPolicy, Stack, StackConfig
 from .interface import SequenceInfo, TokenInfo
 from .loss import LossSums, chunked_cross_entropy
-from .projection import RMSNorm
 
 # Far above any model: beyond it the compiler ends the process without a word.
 LARGEST = 2**24
@@ -36,6 +35,10 @@ class LanguageModelConfig:
     remat: RematPolicy = "none"
     """What the backward pass keeps of a block: everything, nothing, or products."""
     norm_epsilon: float = 1e-5
+    """Added to the mean square in the norms of blocks and of the model's output;
+    layers have such a field too."""
+    zero_centred_norm: bool = False
+    """Give these norms the factor 1 + scale, with a scale that begins at 0."""
     loss_chunk_tokens: int = 8192
     """Targets whose logits exist at once: memory only."""
 
@@ -60,6 +63,7 @@ class LanguageModelConfig:
             pattern=self.pattern,
             mlp_width=self.mlp_width,
             norm_epsilon=self.norm_epsilon,
+            zero_centred_norm=self.zero_centred_norm,
             remat=self.remat,
         )
 
@@ -76,7 +80,7 @@ class LanguageModel(nnx.Module):
         normal = nnx.initializers.normal(0.02)
         self.embedding = nnx.Param(normal(rngs.params(), shape, jnp.float32))
         self.stack = Stack(config.stack, config.width, rngs)
-        self.final_norm = RMSNorm(config.width, config.norm_epsilon)
+        self.final_norm = config.stack.norm(config.width)
         if config.tie_embeddings:
             self.head = None
         else:

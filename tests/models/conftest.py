@@ -92,8 +92,8 @@ class Plain:
         return y + bias
 
     @staticmethod
-    def rms_norm(x, scale):
-        return x / np.sqrt(np.mean(x**2) + 1e-5) * scale
+    def rms_norm(x, scale, epsilon=1e-5):
+        return x / np.sqrt(np.mean(x**2) + epsilon) * scale
 
     @staticmethod
     def unit(x):

@@ -16,7 +16,7 @@ def _loop(plain, config, params, x):
     heads, groups = config.num_heads, config.key_value_heads or config.num_heads
     streams = {}
     for name, count in (("query", heads), ("key", groups), ("value", groups)):
-        stream = x @ params[f"{name}/kernel"]
+        stream = x @ params[f"{name}/kernel"] + params.get(f"{name}/bias", 0)
         if config.convolution_size:
             kernel = params[f"{name}/convolution/kernel"]
             stream = plain.convolve(stream, kernel)
@@ -25,9 +25,13 @@ def _loop(plain, config, params, x):
     def place(name, t, h):
         vector = streams[name][t, h]
         if config.normalise_query_key:
-            vector = plain.rms_norm(vector, params[f"{name}/norm/scale"])
+            scale = params[f"{name}/norm/scale"] + config.zero_centred_norm
+            vector = plain.rms_norm(vector, scale, config.norm_epsilon)
         if config.rotary_base is not None:
-            vector = plain.rotate(vector, t, config.rotary_base)
+            count = int(len(vector) * config.rotary_fraction)
+            place = t / config.rotary_factor
+            turned = plain.rotate(vector[:count], place, config.rotary_base)
+            vector = np.concatenate([turned, vector[count:]])
         return vector
 
     outputs = []
@@ -45,7 +49,11 @@ def _loop(plain, config, params, x):
                 values = np.concatenate([values, params["persistent_value"][:, group]])
             weight = plain.softmax(np.array(logits) / np.sqrt(len(query)))
             reads.append(weight @ values)
-        outputs.append(np.concatenate(reads) @ params["read_out/projection/kernel"])
+        read = np.concatenate(reads)
+        if config.output_gate:
+            read = read * plain.sigmoid(x[t] @ params["read_out/gate/kernel"])
+        last = read @ params["read_out/projection/kernel"]
+        outputs.append(last + params.get("read_out/projection/bias", 0))
     return np.stack(outputs), None
 
 
@@ -57,16 +65,30 @@ VARIED = {
     "head_size": 6,
 }
 
+OF_CHECKPOINTS = {
+    "bias": True,
+    "output_bias": True,
+    "output_gate": True,
+    "normalise_query_key": True,
+    "zero_centred_norm": True,
+    "norm_epsilon": 0.01,
+    "head_size": 8,
+    "rotary_fraction": 0.5,
+    "rotary_factor": 4.0,
+    "rotary_base": 3.0,
+}
+
 
 @pytest.mark.parametrize(
     "options",
     [
         {},
         VARIED,
+        OF_CHECKPOINTS,
         {"rotary_base": None, "head_size": 3, "implementation": "reference"},
         {"persistent_tokens": 2, "key_value_heads": 1, "rotary_base": 3.0},
     ],
-    ids=["published", "varied", "no positions", "persistent"],
+    ids=["published", "varied", "of checkpoints", "no positions", "persistent"],
 )
 def test_layer_is_the_published_loop(subject, assert_loop, plain, options):
     config = AttentionConfig(num_heads=2, **options)
@@ -151,6 +173,11 @@ def test_what_a_state_has_no_room_for_is_not_put_out(built, run, slots, number):
     [
         ({"convolution_size": 1}, "convolution_size is 1"),
         ({"rotary_base": 0.0}, "rotary_base is 0.0; give a finite number"),
+        ({"rotary_fraction": 0.0}, "rotary_fraction is 0.0; give a number above 0, up"),
+        ({"rotary_fraction": 1.5}, "rotary_fraction is 1.5; give a number above 0, up"),
+        ({"rotary_factor": 0.0}, "rotary_factor is 0.0; give a number above 0"),
+        ({"rotary_original_length": 0}, "rotary_original_length is 0; give a number"),
+        ({"norm_epsilon": -1.0}, "norm_epsilon is -1.0; give a number above 0"),
         ({"key_value_heads": 0}, "key_value_heads is 0; give a number above 0"),
         ({"key_value_heads": 3}, "key_value_heads 3 does not divide num_heads 4"),
     ],
@@ -166,11 +193,18 @@ def test_odd_heads_are_refused_with_positions_alone():
         config.build(8, nnx.Rngs(0), layer_index=0, depth=1)
 
 
+def test_an_odd_part_of_a_head_cannot_be_rotated():
+    config = AttentionConfig(num_heads=1, head_size=6, rotary_fraction=0.5)
+    with pytest.raises(ValueError, match="rotary_fraction x head_size is 3, which is"):
+        config.build(8, nnx.Rngs(0), layer_index=0, depth=1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
         {"key_value_heads": 1},
+        OF_CHECKPOINTS,
         {"normalise_query_key": True},
         {"convolution_size": 4},
         {"rotary_base": None},

@@ -298,13 +298,47 @@ def test_layers_that_accept_a_prefix_read_it_beside_others_that_do_not():
     none = run(x, prefix)
     assert not np.array_equal(y[:, 0], none[:, 0])
     np.testing.assert_array_equal(other[:, :3], none[:, :3])
-    block = Block(causal, StackConfig(pattern=PATTERN), WIDTH, nnx.Rngs(0), 0)
+    block = Block(causal, StackConfig(pattern=PATTERN), WIDTH, nnx.Rngs(0), 0, 0)
     held = block.mixer.init_state(1, 0)
     seen, plain = (
         jax.jit(block.sequence)(x, held, layout)[0]
         for layout in (Layout(prefix=jnp.ones((1, 6), bool)), Layout())
     )
     np.testing.assert_array_equal(seen, plain)
+
+
+def test_each_block_of_a_group_may_have_an_mlp_of_its_own_width():
+    group = Group(layers=(ATTENTION, ATTENTION), repeats=2, mlp_widths=(0, 6))
+    stack = _stack((group, Group(layers=(ATTENTION,))), mlp_width=12)
+    blocks = [block for group in stack.groups for block in group.blocks]
+    assert blocks[0].mlp is None
+    shapes = [block.mlp.up.kernel.shape for block in blocks[1:]]
+    assert shapes == [(2, WIDTH, 6), (1, WIDTH, 12)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mlp_widths": (1, 2)}, "mlp_widths has 2 numbers and the group 1 layers; g"),
+        ({"mlp_widths": (-1,)}, r"mlp_widths is \(-1,\); give 0 \(none\) or more for"),
+    ],
+)
+def test_mlp_widths_that_do_not_fit_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Group(layers=(ATTENTION,), **options)
+
+
+def test_norms_of_the_stream_may_be_centred_at_zero(plain):
+    config = StackConfig(pattern=PATTERN, norm_epsilon=0.1, zero_centred_norm=True)
+    norm = config.norm(WIDTH)
+    np.testing.assert_array_equal(norm.scale[...], 0)
+    norm.scale[...] = jnp.arange(WIDTH, dtype=jnp.float32)
+    x = np.random.default_rng(0).standard_normal(WIDTH).astype(np.float32)
+    wanted = plain.rms_norm(x, 1 + np.arange(WIDTH), 0.1)
+    np.testing.assert_allclose(norm(jnp.asarray(x)), wanted, rtol=1e-5)
+    block = Block(ATTENTION, config, WIDTH, nnx.Rngs(0), 0, 4)
+    for made in (block.norm, block.mlp_norm):
+        assert (made.epsilon, made.zero_centred) == (0.1, True)
 
 
 @pytest.mark.parametrize(

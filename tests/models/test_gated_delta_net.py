@@ -1,5 +1,7 @@
 """Gated DeltaNet against its equation, token by token."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,7 +57,8 @@ def _loop(plain, config, params, x, prefix_length=0):
             query = plain.unit(streams["query"][t, h // (value_heads // heads)])
             write(streams, t, h)
             read = memory[h].T @ query / np.sqrt(sizes[0])
-            reads.append(plain.rms_norm(read, params["read_out/norm/scale"]))
+            scale = params["read_out/norm/scale"]
+            reads.append(plain.rms_norm(read, scale, config.norm_epsilon))
         read = np.concatenate(reads)
         if config.output_gate:
             read = read * plain.silu(x[t] @ params["read_out/gate/kernel"])
@@ -78,6 +81,18 @@ VARIED = {
 def test_layer_is_the_published_loop(subject, assert_loop, plain, options):
     config = GatedDeltaNetConfig(num_heads=2, chunk_size=4, **options)
     assert_loop(subject(config), lambda p, x: _loop(plain, config, p, x))
+
+
+def test_the_norm_has_the_epsilon_of_the_config(subject, assert_loop, plain):
+    """Reads of small inputs are as small as an epsilon."""
+    config = GatedDeltaNetConfig(num_heads=2, chunk_size=4, norm_epsilon=1e-6)
+    small = subject(config)
+    small = small._replace(x=0.03 * small.x)
+    assert_loop(small, lambda p, x: _loop(plain, config, p, x), rtol=1e-4)
+    other = dataclasses.replace(config, norm_epsilon=1e-5)
+    row = np.asarray(small.x[0], np.float64)
+    near, far = (_loop(plain, c, small.params, row)[0] for c in (config, other))
+    assert np.max(np.abs(near - far)) > 0.1 * np.max(np.abs(near))
 
 
 @pytest.mark.parametrize("options", [{}, VARIED], ids=["published", "varied"])
@@ -134,6 +149,7 @@ def test_decays_start_as_published(fastest):
         ({"convolution_size": 1}, "convolution_size is 1"),
         ({"num_heads": 0, "value_heads": 2}, "num_heads is 0; give a number above 0"),
         ({"value_ratio": 0}, "value_ratio is 0; give a number above 0"),
+        ({"norm_epsilon": 0.0}, "norm_epsilon is 0.0; give a number above 0"),
         ({"fastest_decay": 0.0}, "fastest_decay is 0.0; give a number above 0"),
         ({"fastest_decay": float("inf")}, "fastest_decay is inf; give a finite"),
         ({"value_heads": 6}, "value_heads 6 is not a multiple of num_heads 4"),

@@ -13,10 +13,14 @@ def _loop(plain, config, params, x):
     """h = exp(dt A) h + dt B x^T, y = h^T C + D x, head by head; then gate, norm."""
     heads, groups = len(params["log_a"]), config.num_groups
     names = ("value", "key", "query")
-    streams = np.concatenate([x @ params[f"{n}/kernel"] for n in names], axis=-1)
+    streams = np.concatenate(
+        [x @ params[f"{n}/kernel"] + params.get(f"{n}/bias", 0) for n in names], axis=-1
+    )
     if config.convolution_size:
         kernel, bias = (
             np.concatenate([params[f"{n}/convolution/{part}"] for n in names], axis=-1)
+            if f"key/convolution/{part}" in params
+            else 0.0
             for part in ("kernel", "bias")
         )
         streams = plain.convolve(streams, kernel, bias)
@@ -25,6 +29,7 @@ def _loop(plain, config, params, x):
     value = value.reshape(len(x), heads, -1)
     b, c = b.reshape(len(x), groups, -1), c.reshape(len(x), groups, -1)
     time = plain.softplus(x @ params["time/kernel"] + params["time_bias"])
+    time = np.clip(time, config.shortest_time, config.longest_time)
     rate = -np.exp(params["log_a"])
     memory = np.zeros((heads, config.state_size, config.head_size))
     outputs = []
@@ -37,11 +42,17 @@ def _loop(plain, config, params, x):
             reads.append(memory[h].T @ c[t, group] + params["skip"][h] * value[t, h])
         read = np.concatenate(reads)
         if config.output_gate:
-            read = read * plain.silu(x[t] @ params["read_out/gate/kernel"])
+            gate = x[t] @ params["read_out/gate/kernel"]
+            gate = gate + params.get("read_out/gate/bias", 0)
+            read = read * plain.silu(gate)
         parts = np.split(read, groups)
         scales = np.split(params["read_out/norm/scale"], groups)
-        normed = [plain.rms_norm(*part) for part in zip(parts, scales, strict=True)]
-        outputs.append(np.concatenate(normed) @ params["read_out/projection/kernel"])
+        normed = [
+            plain.rms_norm(*part, config.norm_epsilon)
+            for part in zip(parts, scales, strict=True)
+        ]
+        last = np.concatenate(normed) @ params["read_out/projection/kernel"]
+        outputs.append(last + params.get("read_out/projection/bias", 0))
     return np.stack(outputs), memory
 
 
@@ -56,8 +67,15 @@ def _loop(plain, config, params, x):
             "convolution_size": 0,
             "output_gate": False,
         },
+        {
+            "bias": True,
+            "convolution_bias": False,
+            "shortest_time": 0.03,
+            "longest_time": 0.1,
+            "norm_epsilon": 0.01,
+        },
     ],
-    ids=["published", "groups"],
+    ids=["published", "groups", "as in others' checkpoints"],
 )
 def test_layer_is_the_published_loop(subject, assert_loop, plain, options):
     options = {"head_size": 4, "state_size": 5, "chunk_size": 4} | options
@@ -73,6 +91,15 @@ def test_parameters_by_formula(subject):
     assert sum(p.size for p in params.values()) == (
         width * projected + (taps + 1) * convolved + 3 * heads + inner + inner * width
     )
+
+
+def test_a_time_step_is_clamped_on_both_sides(subject, plain):
+    """The loop above is of a layer whose steps reach both limits."""
+    _, params, x = subject(Mamba2Config(head_size=4, state_size=5, bias=True))
+    time = plain.softplus(
+        np.asarray(x, np.float64) @ params["time/kernel"] + params["time_bias"]
+    )
+    assert time.min() < 0.03 and time.max() > 0.1
 
 
 def test_decays_start_as_published():
@@ -98,6 +125,9 @@ def test_decays_start_as_published():
         ({"state_size": -1}, "state_size is -1; give a number above 0"),
         ({"num_groups": 0}, "num_groups is 0; give a number above 0"),
         ({"fastest_decay": 0.0}, "fastest_decay is 0.0; give a number above 0"),
+        ({"shortest_time": -1.0}, "shortest_time is -1.0 and longest_time None; give"),
+        ({"shortest_time": 0.1, "longest_time": 0.1}, "and longest_time 0.1; give 0"),
+        ({"norm_epsilon": 0.0}, "norm_epsilon is 0.0; give a number above 0"),
     ],
 )
 def test_senseless_configs_are_refused(options, message):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from memzoo.models.ops.rotary import rotary
+from memzoo.models.ops.rotary import RotaryScaling, rotary
 
 
 def draw(*shape, seed=0):
@@ -109,3 +109,44 @@ def test_scores_depend_on_the_distance_alone_at_every_place():
     wanted = score(5)
     for place in (6, 10**6, 10**7, 10**8, 10**9, 2**31 - 1):
         assert abs(score(place) - wanted) < 3e-6, place
+
+
+def test_the_channels_after_the_rotated_ones_stay():
+    x, position = draw(1, 3, 2, 8), jnp.asarray([[3, 4, 50]])
+    given = rotary(x, position, rotated=6)
+    np.testing.assert_array_equal(given[..., 6:], x[..., 6:])
+    np.testing.assert_array_equal(given[..., :6], rotary(x[..., :6], position))
+
+
+def _angles(size, place, base, scaling):
+    x = jnp.ones((1, 1, 1, size)).at[..., size // 2 :].set(0)
+    turned = rotary(x, jnp.asarray([[place]]), base=base, scaling=scaling)[0, 0, 0]
+    return np.arctan2(turned[size // 2 :], turned[: size // 2])
+
+
+def test_positions_are_interpolated(x64):
+    """Every place counts as one that is `factor` times nearer (arXiv 2306.15595)."""
+    given = _angles(8, 12, 100.0, RotaryScaling(4.0))
+    np.testing.assert_allclose(given, _angles(8, 3, 100.0, None), rtol=1e-12)
+
+
+def test_slow_rotations_alone_are_slowed_as_in_llama(x64):
+    """The published function, which divides by wavelengths, in its three cases."""
+    size, base, factor, length, low, high = 32, 100.0, 8.0, 64, 1.0, 4.0
+    plain = base ** (-np.arange(0, size, 2) / size)
+    wanted, cases = [], set()
+    for frequency in plain:
+        wavelength = 2 * np.pi / frequency
+        if wavelength < length / high:
+            cases.add("fast")
+            wanted.append(frequency)
+        elif wavelength > length / low:
+            cases.add("slow")
+            wanted.append(frequency / factor)
+        else:
+            cases.add("between")
+            smooth = (length / wavelength - low) / (high - low)
+            wanted.append((1 - smooth) * frequency / factor + smooth * frequency)
+    assert len(cases) == 3
+    given = _angles(size, 1, base, RotaryScaling(factor, length, low, high))
+    np.testing.assert_allclose(given, wanted, rtol=1e-10)

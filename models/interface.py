@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from memzoo.errors import InputError
 
 from .capacity import is_known, no_room
+from .ops.places import places
 from .ops.recurrence import select
 
 State = TypeVar("State")
@@ -90,24 +91,13 @@ class Layout(NamedTuple):
     def positions(
         self, position: Int[Array, "b"], time: int
     ) -> tuple[Int[Array, "b t"], Int[Array, "b"]]:
-        """Place of every token in its document, and that of the next token.
+        """Return the place of every token in its document, and that of the next.
 
         Args:
-            position: place of the first token, were it not to begin a document.
+            position: place of the first token if it begins no document.
             time: tokens in the call.
         """
-        index = jnp.arange(time, dtype=jnp.int32)[None, :]
-        place = position[:, None] + index
-        if self.reset is not None:
-            start = jax.lax.cummax(jnp.where(self.reset, index, -1), axis=1)
-            place = jnp.where(start >= 0, index - start, place)
-        if time == 0:
-            return place, position
-        if self.length is None:
-            return place, place[:, -1] + 1
-        last = jnp.clip(self.length - 1, 0)[:, None]
-        after = jnp.take_along_axis(place, last, axis=1)[:, 0] + 1
-        return place, jnp.where(self.length > 0, after, position)
+        return places(position, time, reset=self.reset, length=self.length)
 
     def prefix_tokens(
         self, position: Int[Array, "b"], time: int

@@ -13,18 +13,21 @@ from memzoo.errors import InputError
 def check_axes(
     kind: type,
     tokens: Any,
-    memory_axes: PyTree[str],
-    memory: Any,
+    memory_axes: PyTree[str] = (),
+    memory: Any = (),
     several: bool = False,
-) -> None:
-    """Raise InputError unless every axis has one length throughout.
+) -> dict[str, int]:
+    """Return the length of every axis, which must be the same throughout.
 
     Args:
         kind: class of the tokens; its annotations name the axes of every field.
-        tokens: of the call; fields that are None are not looked at.
+        tokens: of the call; fields that are None are skipped.
         memory_axes: names of the memory's axes, a string for each of its arrays.
         memory: of the call.
         several: whether the memory has an axis `m` after `b`.
+
+    Raises:
+        InputError: an array has another number of axes, or an axis two lengths.
     """
     arrays = {
         name: (axes, getattr(tokens, name)) for name, axes in _axes_of(kind).items()
@@ -51,6 +54,7 @@ def check_axes(
                     f"axis {axis} is {length} in {name} {array.shape} and {known} in "
                     f"{first}; {name} has the axes `{axes}`, so check their order"
                 )
+    return {axis: length for axis, (length, _) in lengths.items()}
 
 
 @lru_cache(maxsize=64)

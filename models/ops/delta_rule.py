@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Bool, Float, Int
 
 from .chunk_decay import (
     ChunkDecay,
@@ -267,3 +267,35 @@ DELTA_RULE = Recurrence(
     chunk_backward=chunk_backward,
     all_chunks=all_chunks,
 )
+
+
+def gated_delta_rule(
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
+    *,
+    write_strength: ArrayLike,
+    log_decay: ArrayLike | None = None,
+    memory: ArrayLike | None = None,
+    reset: Bool[Array, "b t"] | None = None,
+    chunk_size: int | None = None,
+) -> tuple[Float[Array, "b t h v"], Float[Array, "b h k v"]]:
+    """Return what every token reads after its write, and the memory after the last.
+
+    Args:
+        query: `b t h k`, scaled by the caller.
+        key: `b t h k`, normalised by the caller.
+        value: `b t h v`.
+        write_strength: `b t h`, see `DeltaTokens`.
+        log_decay: `b t h`, at most 0; None: no decay (arXiv 2102.11174).
+        memory: `b h k v` before the first token; None: zeros.
+        reset: a document begins here, with a memory of zeros.
+        chunk_size: tokens a chunk: speed only. None: by the backend.
+
+    Raises:
+        InputError: an axis has two lengths, as where heads come before time.
+    """
+    fields = jax.tree.map(jnp.asarray, (query, key, value, write_strength, log_decay))
+    tokens = DeltaTokens(*fields)
+    memory = None if memory is None else jnp.asarray(memory)
+    return DELTA_RULE.chunkwise(tokens, memory, reset=reset, chunk_size=chunk_size)

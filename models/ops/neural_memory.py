@@ -28,7 +28,8 @@ from memzoo.errors import InputError
 from .fast_gradients import keep_rows
 from .memory_network import MemoryNetwork, Plain, SlowWeights, Weights
 from .neural_memory_chunk import prepare_part, write_part
-from .recurrence import select
+from .places import places
+from .recurrence import scan_steps
 from .windows import window_scan
 from .write_rule import (
     NeuralMemory,
@@ -228,30 +229,23 @@ def neural_memory_recurrent(
     reset: Bool[Array, "b t"] | None = None,
     valid: Bool[Array, "b t"] | None = None,
 ) -> tuple[Float[Array, "b t h v"], NeuralMemory]:
-    """What every token reads, and the memory after the last: `step` after `step`.
+    """Return the read of every token and the last memory: the reference, by steps.
 
     Args:
-        initial: what the memory is where a document begins; None: as it is given.
+        tokens: of the sequence.
+        memory: before the first token.
+        network: as in `neural_memory_step`.
+        rule: of the writes.
+        slow: as in `neural_memory_step`.
+        initial: the memory of a new document; None: `memory`.
         reset: a document begins here.
-        valid: real tokens; the others change nothing, and what they read is not told.
+        valid: real tokens; the others change nothing, and their reads mean nothing.
     """
     initial = memory if initial is None else initial
-    take = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), tokens)
-    masks = [None if m is None else jnp.moveaxis(m, 1, 0) for m in (reset, valid)]
-
-    def one(memory: NeuralMemory, token: tuple) -> tuple[NeuralMemory, Array]:
-        each, begins, real = token
-        before = memory
-        if begins is not None:
-            memory = select(begins, initial, memory)
-        read, memory = neural_memory_step(
-            each, memory,
-            network=network, rule=rule, slow=slow, initial=initial,
-        )  # fmt: skip
-        return memory if real is None else select(real, memory, before), read
-
-    memory, read = jax.lax.scan(one, memory, (take, *masks))
-    return jnp.moveaxis(read, 0, 1), memory
+    step = partial(
+        neural_memory_step, network=network, rule=rule, slow=slow, initial=initial
+    )
+    return scan_steps(step, tokens, memory, reset=reset, valid=valid, initial=initial)
 
 
 def neural_memory_chunkwise(
@@ -286,7 +280,8 @@ def neural_memory_chunkwise(
     aligned = memory.anchor is None and rule.update_every > 1
     if aligned and (reset is not None or chunk_size < rule.update_every):
         memory = memory._replace(anchor=memory.weights)
-    place, position = _places(memory.position, reset, valid, time)
+    length = None if valid is None else jnp.sum(valid, axis=1, dtype=jnp.int32)
+    place, position = places(memory.position, time, reset=reset, length=length)
     if rule.scale_by_place:
         rate = tokens.gates.learning_rate
         share = 1 / (1 + place % rule.update_every).astype(rate.dtype)
@@ -313,20 +308,3 @@ def neural_memory_chunkwise(
         policy=keep_rows,
     )
     return read, memory._replace(position=position)
-
-
-def _places(
-    count: Array, reset: Array | None, valid: Array | None, time: int
-) -> tuple[Array, Array]:
-    """Place of every token in its document, and that of the next."""
-    index = jnp.arange(time, dtype=jnp.int32)[None, :]
-    place = count[:, None] + index
-    if reset is not None:
-        real = reset if valid is None else jnp.logical_and(reset, valid)
-        start = jax.lax.cummax(jnp.where(real, index, -1), axis=1)
-        place = jnp.where(start >= 0, index - start, place)
-    if valid is None:
-        return place, place[:, -1] + 1
-    length = jnp.sum(valid, axis=1, dtype=jnp.int32)
-    last = jnp.take_along_axis(place, jnp.clip(length - 1, 0)[:, None], axis=1)[:, 0]
-    return place, jnp.where(length > 0, last + 1, count)

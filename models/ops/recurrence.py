@@ -75,7 +75,7 @@ class Recurrence(Generic[Tokens, Memory]):
     def recurrent(
         self,
         tokens: Tokens,
-        memory: Memory,
+        memory: Memory | None = None,
         *,
         reset: Bool[Array, "b t"] | None = None,
     ) -> tuple[Float[Array, "b t h v"], Memory]:
@@ -83,7 +83,8 @@ class Recurrence(Generic[Tokens, Memory]):
 
         Args:
             tokens: of the sequence, `b t ...`.
-            memory: before the first token; sums are accumulated in its dtype.
+            memory: before the first token; sums are accumulated in its dtype. None:
+                zeros, see `new_memory`.
             reset: the memory is zero before this token.
 
         Returns:
@@ -93,23 +94,15 @@ class Recurrence(Generic[Tokens, Memory]):
             InputError: an axis of the tokens or of the memory has another length than
                 the operation needs.
         """
+        memory = self.new_memory(tokens) if memory is None else memory
         check_axes(self.tokens, tokens, self.memory_axes, memory)
-
-        def body(memory: Memory, inputs: tuple) -> tuple[Memory, Array]:
-            token, start = inputs
-            if start is not None:
-                memory = select(start, jax.tree.map(jnp.zeros_like, memory), memory)
-            output, memory = self.step(token, memory)
-            return memory, output
-
-        time_first = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), (tokens, reset))
-        memory, outputs = jax.lax.scan(body, memory, time_first)
-        return jnp.moveaxis(outputs, 0, 1), memory
+        empty = jax.tree.map(jnp.zeros_like, memory)
+        return scan_steps(self.step, tokens, memory, reset=reset, initial=empty)
 
     def chunkwise(
         self,
         tokens: Tokens,
-        memory: Memory,
+        memory: Memory | None = None,
         *,
         reset: Bool[Array, "b t"] | None = None,
         valid: Bool[Array, "b t"] | None = None,
@@ -121,7 +114,8 @@ class Recurrence(Generic[Tokens, Memory]):
 
         Args:
             tokens: of the sequence, `b t ...`.
-            memory: before the first token; sums are accumulated in its dtype.
+            memory: before the first token; sums are accumulated in its dtype. None:
+                zeros, see `new_memory`.
             reset: the memory is zero before this token.
             valid: real tokens; the others leave the memory as it is.
             chunk_size: tokens in a chunk; changes the speed alone. None: by the
@@ -135,6 +129,7 @@ class Recurrence(Generic[Tokens, Memory]):
             InputError: an axis of the tokens or of the memory has another length than
                 the operation needs; `which` does not name a memory for every chunk.
         """
+        memory = self.new_memory(tokens) if memory is None else memory
         check_axes(self.tokens, tokens, self.memory_axes, memory, which is not None)
         if valid is not None:
             tokens = identity_tokens(tokens, valid)
@@ -162,6 +157,27 @@ class Recurrence(Generic[Tokens, Memory]):
             return self.write_all(tokens, memory)
         return self.chunkwise(tokens, memory, chunk_size=chunk_size)[1]
 
+    def new_memory(self, tokens: Tokens) -> Memory:
+        """Return the memory of a new document: zeros, in float32 or a wider type.
+
+        Raises:
+            InputError: an axis of the tokens has two lengths, or the memory has an axis
+                that no token has, so that it must be given.
+        """
+        lengths = check_axes(self.tokens, tokens)
+        dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(tokens))
+
+        def zeros(axes: str) -> Array:
+            for axis in axes.split():
+                if axis not in lengths:
+                    raise InputError(
+                        f"memory is None, and its axis {axis} is not one of the "
+                        f"tokens'; give a memory with the axes `{axes}`"
+                    )
+            return jnp.zeros([lengths[axis] for axis in axes.split()], dtype)
+
+        return jax.tree.map(zeros, self.memory_axes)
+
     def resolve_chunk_size(self, chunk_size: int | None, time: int) -> int:
         """Return the chunk size to run here, at most `time`.
 
@@ -173,6 +189,39 @@ class Recurrence(Generic[Tokens, Memory]):
         if chunk_size < 1:
             raise InputError(f"chunk_size is {chunk_size}; give at least 1, or None")
         return min(chunk_size, max(time, 1))
+
+
+def scan_steps(
+    step: Callable[[Tokens, Memory], tuple[Array, Memory]],
+    tokens: Tokens,
+    memory: Memory,
+    *,
+    initial: Memory,
+    reset: Bool[Array, "b t"] | None = None,
+    valid: Bool[Array, "b t"] | None = None,
+) -> tuple[Array, Memory]:
+    """Return the outputs `b t ...` of one step a token, and the memory after the last.
+
+    Args:
+        step: (tokens without their axis t, memory) -> (output, memory).
+        tokens: of the sequence, `b t ...`.
+        memory: before the first token.
+        initial: the memory of a new document.
+        reset: a document begins here.
+        valid: real tokens; the others change no memory.
+    """
+
+    def body(memory: Memory, inputs: tuple) -> tuple[Memory, Array]:
+        token, start, real = inputs
+        before = memory
+        if start is not None:
+            memory = select(start, initial, memory)
+        output, memory = step(token, memory)
+        return (memory if real is None else select(real, memory, before)), output
+
+    time_first = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), (tokens, reset, valid))
+    memory, outputs = jax.lax.scan(body, memory, time_first)
+    return jnp.moveaxis(outputs, 0, 1), memory
 
 
 def identity_tokens(tokens: Tokens, valid: Bool[Array, "b t"]) -> Tokens:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PyTree
 
+from .chunk_scan import merge_chunks, split_chunks
 from .routing import move
 
 Carry = TypeVar("Carry")
@@ -180,8 +181,7 @@ def _round(
             if straight
             else move(x, token, slot[:, :, None])
         )
-        x = x.reshape(rows, grid.windows * grid.parts, grid.size, *x.shape[2:])
-        x = jnp.moveaxis(x, 1, 0)
+        x = split_chunks(x, grid.size)
         each = grid.group * grid.parts
         return x.reshape(x.shape[0] // each, each, *x.shape[1:])
 
@@ -219,8 +219,7 @@ def _round(
 
     def take_tokens(y: Array) -> Array:
         y = y.reshape(y.shape[0] * y.shape[1], *y.shape[2:])
-        y = jnp.moveaxis(y, 0, 1)
-        y = y.reshape(rows, grid.slots, *y.shape[3:])
+        y = merge_chunks(y, grid.slots)
         return _resized(y, slot, time) if straight else move(y, slot, token[:, :, None])
 
     return jax.tree.map(take_tokens, outputs), carry

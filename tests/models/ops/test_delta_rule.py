@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from memzoo.models.ops.delta_rule import DELTA_RULE, DeltaTokens
+from memzoo.models.ops.delta_rule import DELTA_RULE, DeltaTokens, gated_delta_rule
 
 
 @pytest.fixture
@@ -46,3 +46,30 @@ def test_the_reference_equals_a_loop_over_separate_documents(x64, make, make_res
             state = state + tokens.write_strength[at] * np.outer(tokens.key[at], error)
             np.testing.assert_allclose(o[at], tokens.query[at] @ state, rtol=1e-10)
         np.testing.assert_allclose(memory[row, head], state, rtol=1e-10)
+
+
+def test_the_function_is_the_recurrence_from_an_empty_memory(x64, make, make_reset):
+    tokens, before = make(9)
+    reset = make_reset("inside", 9)
+    q, k, v, strength, decay = map(np.asarray, tokens)
+    run = jax.jit(
+        lambda q, k, v, b, g, m: gated_delta_rule(
+            q, k, v, write_strength=b, log_decay=g, memory=m, reset=reset, chunk_size=4
+        )
+    )
+    for decays, memory in ((decay, before), (None, None)):
+        wanted = DELTA_RULE.recurrent(
+            tokens._replace(log_decay=decays),
+            jnp.zeros_like(before) if memory is None else memory,
+            reset=reset,
+        )
+        found = run(q, k, v, strength, decays, memory)
+        for a, b in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_heads_before_time_are_refused_by_the_name_of_the_axis(make):
+    q, k, v, strength, decay = map(np.asarray, make(9)[0])
+    q, k, v = (np.swapaxes(x, 1, 2) for x in (q, k, v))
+    with pytest.raises(ValueError, match=r"axis t is 9 in write_strength .* check the"):
+        gated_delta_rule(q, k, v, write_strength=strength, log_decay=decay)

@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from memzoo.models.ops.scalar_decay import SCALAR_DECAY, ScalarDecayTokens
+from memzoo.models.ops.scalar_decay import (
+    SCALAR_DECAY,
+    ScalarDecayTokens,
+    linear_attention,
+)
 
 FORMS = ("scan", "parallel")
 
@@ -106,3 +110,22 @@ def test_a_write_alone_sums_in_the_type_of_the_memory(make):
         key=0 * narrow.key, value=0 * narrow.value, log_decay=0 * narrow.log_decay
     )
     np.testing.assert_array_equal(SCALAR_DECAY.write(nothing, memory), memory)
+
+
+def test_the_function_is_the_recurrence_from_an_empty_memory(x64, make, make_reset):
+    tokens, before = make(9)
+    reset = make_reset("inside", 9)
+    q, k, v, decay = map(np.asarray, tokens)
+    run = jax.jit(
+        lambda q, k, v, g, m: linear_attention(
+            q, k, v, log_decay=g, memory=m, reset=reset, chunk_size=4
+        )
+    )
+    for decays, memory in ((decay, before), (None, None)):
+        wanted = SCALAR_DECAY.recurrent(
+            tokens._replace(log_decay=decays),
+            jnp.zeros_like(before) if memory is None else memory,
+            reset=reset,
+        )
+        for a, b in zip(run(q, k, v, decays, memory), wanted, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)

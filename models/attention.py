@@ -141,7 +141,7 @@ class AttentionState(NamedTuple):
 
 
 class Attention(MemoryLayer[AttentionState]):
-    """See `AttentionConfig`; windows and prefixes have configs of their own."""
+    """See `AttentionConfig` and the configs for windows and prefixes."""
 
     state_growth = "linear"
 
@@ -361,7 +361,7 @@ def _before(
 
 
 def _plainly(k: Float[Array, "b s g k"]) -> dict[str, Array]:
-    """Where queries and keys stand that are the same tokens of one document."""
+    """Return places of queries and keys that are the same tokens of one document."""
     index = jnp.arange(k.shape[1], dtype=jnp.int32)[None, :]
     place = jnp.broadcast_to(index, k.shape[:2])
     zero = jnp.zeros_like(place)
@@ -374,7 +374,7 @@ def _plainly(k: Float[Array, "b s g k"]) -> dict[str, Array]:
 
 
 def _see_always(tokens: int, where: dict[str, Array]) -> dict[str, Array]:
-    """Where queries and keys stand once `tokens` keys without a place come first."""
+    """Return the places after `tokens` keys without a place are put first."""
 
     def first(x: Array, value: int) -> Array:
         start = jnp.full((x.shape[0], tokens), value, x.dtype)

@@ -42,7 +42,7 @@ class Group:
     """The mixing layers of the group's blocks, in order."""
     repeats: int = 1
     mlp_widths: tuple[int, ...] | None = None
-    """Hidden width of the SwiGLU of each block in `layers`, 0: no MLP. None: the
+    """Hidden width of the SwiGLU of each block in `layers`; 0: no MLP. None: the
     model's `mlp_width` for all."""
 
     def __post_init__(self) -> None:
@@ -327,7 +327,7 @@ class Stack(MemoryLayer[tuple]):
         return x, tuple(after)
 
     def pop_said(self) -> tuple[tuple[Auxiliary, ...], dict[str, Array]]:
-        """The auxiliary losses of the last call, and its metrics by path.
+        """Return the auxiliary losses of the last call, and its metrics by path.
 
         Sums and metrics have one entry a repeat on their first axis.
         """
@@ -347,7 +347,7 @@ class Stack(MemoryLayer[tuple]):
 
 
 def _auxiliary(popped: Any) -> tuple[Auxiliary, ...]:
-    """The auxiliary losses that one repeat of a group has said."""
+    """Return the auxiliary losses that one repeat of a group has reported."""
     parts = []
     for _, variable in nnx.to_flat_state(popped):
         value, of = variable.get_value(), variable.get_metadata().get("of")
@@ -359,7 +359,7 @@ def _auxiliary(popped: Any) -> tuple[Auxiliary, ...]:
 
 
 class Said(nnx.Variable):
-    """What the layers of a group reported in the last call."""
+    """Losses and metrics that the layers of a group reported in the last call."""
 
 
 def _build_repeats(

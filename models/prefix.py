@@ -13,7 +13,7 @@ def insert_prefixes(
     prefix: Bool[Array, "b t"],
     reset: Bool[Array, "b t"] | None,
 ) -> tuple[MemoryInputs, Bool[Array, "b s"], Int[Array, "b t"]]:
-    """A sequence twice as long, where each document's prefix is written before it.
+    """Return a sequence twice as long, each document's prefix written before it.
 
     Args:
         written: of the prefix; not read elsewhere.
@@ -29,7 +29,7 @@ def insert_prefixes(
     reset = jnp.zeros_like(prefix) if reset is None else reset
     real = jnp.ones_like(prefix) if inputs.valid is None else inputs.valid
     document = jnp.cumsum(reset, axis=1, dtype=jnp.int32)
-    # What is not of a prefix writes nothing, and stands at the row's end.
+    # Tokens outside a prefix write nothing and move to the row's end.
     last = document[:, -1:]
     ahead = jnp.where(prefix, document, last)
     key = jnp.where(prefix, 2 * document, 2 * last + 2)

@@ -169,5 +169,5 @@ class PrefixLinearAttention(MatrixMemory):
 
 
 def _with_one(v: Float[Array, "b t h v"]) -> Float[Array, "b t h w"]:
-    """A last number of 1, whose weighted sum is the normaliser."""
+    """Append a 1 to every value; its weighted sum is the normaliser."""
     return jnp.concatenate([v, jnp.ones_like(v[..., :1])], axis=-1)

@@ -300,7 +300,7 @@ class TitansMAC(MemoryLayer[SegmentState]):
     def _retrieve(
         self, query: Float[Array, "b c f"], before: Weights
     ) -> Float[Array, "b c d"]:
-        """Tokens of what the memory holds at the queries."""
+        """Return tokens made of the memory's values at the queries."""
         heads = self.config.memory.num_heads
         q = l2_normalise(split_heads(jax.nn.silu(query), heads))
         held = self.memory.read_weights(q, before)
@@ -309,7 +309,7 @@ class TitansMAC(MemoryLayer[SegmentState]):
     def _context(
         self, x: Float[Array, "b c d"], before: Weights, slots: Int[Array, "b c"]
     ) -> Context:
-        """Keys and values of tokens, and of what the memory holds for them."""
+        """Return keys and values of tokens, and of the memory's values for them."""
         k, v = self._placed(self.key, x, slots), self.value.heads(x)
         if self.retrieval is None:
             return Context(k, v, k[:, :0], v[:, :0])
@@ -331,7 +331,7 @@ class TitansMAC(MemoryLayer[SegmentState]):
         query_slots: Int[Array, "b t"],
         slots: Int[Array, "b c"],
     ) -> Float[Array, "b t d"]:
-        """Attention to the segment so far, the memory and the persistent tokens."""
+        """Return attention to the segment so far, the memory and persistent tokens."""
         always = self._always(x, before)
         keys = [self.key.heads(a) for a in always]
         values = [self.value.heads(a) for a in always]
@@ -358,7 +358,7 @@ class TitansMAC(MemoryLayer[SegmentState]):
     def _always(
         self, x: Float[Array, "b t d"], before: Weights
     ) -> list[Float[Array, "b _ d"]]:
-        """Tokens that all of a segment see."""
+        """Return the tokens that all of a segment see."""
         always = []
         rows = x.shape[0]
         if self.persistent is not None:

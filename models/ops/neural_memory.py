@@ -64,7 +64,7 @@ def read_memory(
     network: MemoryNetwork,
     slow: SlowWeights | None = None,
 ) -> Float[Array, "b t h v"]:
-    """What the memory holds at the queries; nothing is written."""
+    """Return the values of the memory at the queries; nothing is written."""
     dtype = next(iter(weights.values())).dtype
     x = jnp.moveaxis(query, 2, 1).astype(dtype)
     read = network(Plain(weights, slow, query.dtype), x)
@@ -79,7 +79,7 @@ def surprise(
     network: MemoryNetwork,
     slow: SlowWeights | None = None,
 ) -> Float[Array, "b h"]:
-    """||f(W; k) - v||^2, what the memory did not foresee of a token."""
+    """Return ||f(W; k) - v||^2, the error of the memory at a token."""
     dtype = next(iter(weights.values())).dtype
     key, value = key.astype(dtype), value.astype(dtype)
     read = network(Plain(weights, slow, dtype), key[:, :, None])[:, :, 0]
@@ -95,7 +95,7 @@ def neural_memory_step(
     slow: SlowWeights | None = None,
     initial: NeuralMemory | None = None,
 ) -> tuple[Float[Array, "b h v"], NeuralMemory]:
-    """What one token reads, and the memory after it.
+    """Return the read of one token, and the memory after it.
 
     Args:
         token: its arrays lack the axis t.
@@ -140,7 +140,7 @@ def _counted(
     memory: NeuralMemory,
     rule: WriteRule,
 ) -> tuple[Array, Array, Float[Array, "b c"], Recent | None]:
-    """The tokens whose losses count, oldest first, and those that are recent next."""
+    """Return the tokens whose losses count, oldest first, and the next recent ones."""
     keys, values = key[:, :, None], value[:, :, None]
     counts = jnp.ones((key.shape[0], 1), key.dtype)
     if memory.recent is None:
@@ -166,7 +166,7 @@ def _gradient(
     counts: Float[Array, "b c"],
     rule: WriteRule,
 ) -> Weights:
-    """The sum of the tokens' gradients, by automatic differentiation."""
+    """Return the sum of the tokens' gradients, by automatic differentiation."""
 
     def loss(weights: Weights, key: Array, value: Array) -> Array:
         fast = Plain(weights, slow, key.dtype)
@@ -260,7 +260,7 @@ def neural_memory_chunkwise(
     valid: Bool[Array, "b t"] | None = None,
     chunk_size: int | None = None,
 ) -> tuple[Float[Array, "b t h v"], NeuralMemory]:
-    """The same map as `neural_memory_recurrent`, in matrix products.
+    """Return what `neural_memory_recurrent` returns, by matrix products.
 
     Args:
         valid: real tokens; they stand at the front of a row.

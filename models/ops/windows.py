@@ -70,10 +70,10 @@ def window_scan(
     aligned: bool = False,
     policy: Callable[..., Any] | None = None,
 ) -> tuple[PyTree, Carry]:
-    """The outputs of all tokens, and the carry after the last.
+    """Return the outputs of all tokens, and the carry after the last.
 
     The body is rematerialised in the backward pass: only the carry at the start of
-    every chunk is kept, and what the policy says.
+    every chunk is kept, and the products that the policy names.
 
     Where documents are so many that the windows outnumber what a row without them
     takes by half, the scan runs again for the rest: exact, and slower.
@@ -86,14 +86,14 @@ def window_scan(
         tokens: any tree of arrays `b t ...`.
         place: place of every token in its document.
         update_every: tokens in a window.
-        chunk_size: tokens in what is rematerialised at a time; a window that is longer
-            is handed to the body in parts.
+        chunk_size: tokens that are rematerialised at a time; a longer window is handed
+            to the body in parts.
         reset: a document begins here.
         valid: real tokens; they stand at the front of a row.
-        prepare: what the body takes in place of the tokens, made for all parts before
-            the scan: `(tokens, part) -> tree`.
+        prepare: `(tokens, part) -> tree`, the input of the body in place of the tokens,
+            made for all parts before the scan. None: the tokens.
         aligned: a window begins with the first token of every row.
-        policy: of `jax.checkpoint`, what of the body is kept for the backward pass.
+        policy: of `jax.checkpoint`: values of the body to keep for the backward pass.
     """
     time = place.shape[1]
     documents = reset is not None
@@ -161,7 +161,7 @@ def _round(
     carry: Carry,
     number: Int[Array, ""],
 ) -> tuple[PyTree, Carry]:
-    """One scan over as many windows as the grid has, from a given one on.
+    """Return outputs and carry of one scan over the grid, from window `number` on.
 
     `straight`: slots are places in the row, so that nothing has to be moved.
     """
@@ -226,7 +226,7 @@ def _round(
 
 
 def _resized(x: Array, slot: Int[Array, "b t"], size: int) -> Array:
-    """As many places in every row; zero where there is no token."""
+    """Return `x` with `size` places a row, zero where there is no token."""
     x = x[:, :size]
     there = jnp.pad(slot >= 0, [(0, 0), (0, max(0, size - slot.shape[1]))])
     there = there[:, :size]

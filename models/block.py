@@ -64,10 +64,6 @@ class Group:
         if widths is not None and min(widths) < 0:
             raise InputError(f"mlp_widths is {widths}; give 0 (none) or more for each")
 
-    def mlp_width(self, index: int, otherwise: int) -> int:
-        """Return the MLP's hidden width in the block `index` of the group."""
-        return otherwise if self.mlp_widths is None else self.mlp_widths[index]
-
 
 @dataclass(frozen=True, kw_only=True)
 class StackConfig:
@@ -130,9 +126,10 @@ class Block(nnx.Module):
         width: int,
         rngs: nnx.Rngs,
         layer_index: int | Array,
-        mlp_width: int,
+        mlp_width: int | None = None,
     ):
         depth = config.depth
+        mlp_width = config.mlp_width if mlp_width is None else mlp_width
         self.norm = config.norm(width)
         self.mixer: MemoryLayer = layer.build(
             width, rngs, layer_index=layer_index, depth=depth
@@ -172,17 +169,13 @@ class BlockGroup(nnx.Module):
         rngs: nnx.Rngs,
         first_index: Array,
     ):
+        widths = group.mlp_widths or [None] * len(group.layers)
         self.blocks = nnx.List(
             [
-                Block(
-                    layer,
-                    config,
-                    width,
-                    rngs,
-                    first_index + offset,
-                    group.mlp_width(offset, config.mlp_width),
+                Block(layer, config, width, rngs, first_index + offset, mlp_width)
+                for offset, (layer, mlp_width) in enumerate(
+                    zip(group.layers, widths, strict=True)
                 )
-                for offset, layer in enumerate(group.layers)
             ]
         )
 

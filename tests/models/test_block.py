@@ -298,7 +298,7 @@ def test_layers_that_accept_a_prefix_read_it_beside_others_that_do_not():
     none = run(x, prefix)
     assert not np.array_equal(y[:, 0], none[:, 0])
     np.testing.assert_array_equal(other[:, :3], none[:, :3])
-    block = Block(causal, StackConfig(pattern=PATTERN), WIDTH, nnx.Rngs(0), 0, 0)
+    block = Block(causal, StackConfig(pattern=PATTERN), WIDTH, nnx.Rngs(0), 0)
     held = block.mixer.init_state(1, 0)
     seen, plain = (
         jax.jit(block.sequence)(x, held, layout)[0]

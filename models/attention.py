@@ -89,6 +89,11 @@ class SoftmaxAttentionConfig(RegisteredConfig):
         if self.rotary_original_length is not None:
             check_positive("rotary_original_length", self.rotary_original_length)
         check_positive("norm_epsilon", self.norm_epsilon)
+        if self.zero_centred_norm and not self.normalise_query_key:
+            raise InputError(
+                "zero_centred_norm is True and there is no norm; set "
+                "normalise_query_key to True, or leave it out"
+            )
         if self.persistent_tokens < 0:
             raise InputError(
                 f"persistent_tokens is {self.persistent_tokens}; give 0 (none) or more"

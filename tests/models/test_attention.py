@@ -178,6 +178,7 @@ def test_what_a_state_has_no_room_for_is_not_put_out(built, run, slots, number):
         ({"rotary_factor": 0.0}, "rotary_factor is 0.0; give a number above 0"),
         ({"rotary_original_length": 0}, "rotary_original_length is 0; give a number"),
         ({"norm_epsilon": -1.0}, "norm_epsilon is -1.0; give a number above 0"),
+        ({"zero_centred_norm": True}, "zero_centred_norm is True and there is no norm"),
         ({"key_value_heads": 0}, "key_value_heads is 0; give a number above 0"),
         ({"key_value_heads": 3}, "key_value_heads 3 does not divide num_heads 4"),
     ],

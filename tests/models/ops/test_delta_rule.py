@@ -73,3 +73,13 @@ def test_heads_before_time_are_refused_by_the_name_of_the_axis(make):
     q, k, v = (np.swapaxes(x, 1, 2) for x in (q, k, v))
     with pytest.raises(ValueError, match=r"axis t is 9 in write_strength .* check the"):
         gated_delta_rule(q, k, v, write_strength=strength, log_decay=decay)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
+def test_a_new_memory_has_the_axes_of_the_tokens(x64, make, dtype):
+    tokens, memory = make(5)
+    tokens = jax.tree.map(lambda x: jnp.asarray(x, dtype), tokens)
+    new = DELTA_RULE.new_memory(tokens)
+    assert new.shape == memory.shape
+    assert new.dtype == (jnp.float64 if dtype == jnp.float64 else jnp.float32)
+    assert not np.any(new)

@@ -341,25 +341,6 @@ def test_every_chunk_needs_a_memory(make):
         DELTA_RULE.chunkwise(tokens, memory[:, None], which=which, chunk_size=9)
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
-def test_a_new_memory_has_the_axes_of_the_tokens(x64, make, dtype):
-    tokens, memory = make("delta_rule", 5)
-    tokens = jax.tree.map(lambda x: jnp.asarray(x, dtype), tokens)
-    new = DELTA_RULE.new_memory(tokens)
-    assert new.shape == memory.shape
-    assert new.dtype == (jnp.float64 if dtype == jnp.float64 else jnp.float32)
-    assert not np.any(new)
-
-
-def test_a_memory_with_an_axis_of_its_own_must_be_given(make):
-    tokens, memory = make("taylor_attention", 5)
-    said = "its axis f is not one of the tokens'; give a memory with the axes `b h f v`"
-    with pytest.raises(ValueError, match=said):
-        TAYLOR_ATTENTION.recurrent(tokens)
-    o, _ = TAYLOR_ATTENTION.recurrent(tokens, memory)
-    assert o.shape == tokens.value.shape
-
-
 def test_the_chunk_size_is_at_most_the_length():
     assert DELTA_RULE.resolve_chunk_size(64, 5) == 5
     assert DELTA_RULE.resolve_chunk_size(4, 5) == 4

@@ -51,3 +51,11 @@ def test_long_writes_are_summed_chunk_by_chunk(x64, make):
     wanted = TAYLOR_ATTENTION.recurrent(tokens, memory)[1]
     found = TAYLOR_ATTENTION.write(tokens, memory)
     np.testing.assert_allclose(found, wanted, rtol=1e-9)
+
+
+def test_the_memory_must_be_given():
+    """Its features are no axis of the tokens."""
+    tokens = TaylorTokens(*(jnp.ones((1, 3, 2, 4)) for _ in range(3)))
+    said = "its axis f is not one of the tokens'; give a memory with the axes `b h f v`"
+    with pytest.raises(ValueError, match=said):
+        TAYLOR_ATTENTION.recurrent(tokens)

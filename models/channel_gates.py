@@ -56,5 +56,7 @@ class ChannelDecay(nnx.Module):
 
     def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t h k"]:
         time = self.time(x).astype(jnp.float32) + self.time_bias[...][None, None, :]
-        time = rearrange(jax.nn.softplus(time), "b t (h k) -> b t h k", h=self.num_heads)
+        time = rearrange(
+            jax.nn.softplus(time), "b t (h k) -> b t h k", h=self.num_heads
+        )
         return -jnp.exp(self.log_a[...])[None, None, :, None] * time

@@ -120,7 +120,7 @@ def chunk_backward(
         memory_cotangent: of the memory after the chunk.
         o_cotangent: of the outputs.
     """
-    q, k, v, e, log_decay = _heads_first(tokens, memory)
+    q, k, _, e, log_decay = _heads_first(tokens, memory)
     operand = jnp.result_type(*tokens[:4])
     dot = partial(matrix_product, operand=operand, accumulate=memory.dtype)
     part, pull = jax.vjp(

@@ -46,3 +46,10 @@ def test_the_reference_equals_a_loop_over_separate_documents(x64, make, make_res
             state = state + tokens.write_strength[at] * np.outer(tokens.key[at], error)
             np.testing.assert_allclose(o[at], tokens.query[at] @ state, rtol=1e-10)
         np.testing.assert_allclose(memory[row, head], state, rtol=1e-10)
+
+
+def test_every_chunk_needs_a_memory(make):
+    tokens, memory = make(18)
+    which = jnp.zeros((2, 3), jnp.int32)
+    with pytest.raises(ValueError, match="18 tokens in chunks of 9 are 2"):
+        DELTA_RULE.chunkwise(tokens, memory[:, None], which=which, chunk_size=9)

@@ -342,13 +342,6 @@ def test_each_chunk_has_the_memory_that_it_names(
     np.testing.assert_array_equal(after[1, :3], memories[1, :3])
 
 
-def test_every_chunk_needs_a_memory(make):
-    tokens, memory = make("delta_rule", 18)
-    which = jnp.zeros((BATCH, 3), jnp.int32)
-    with pytest.raises(ValueError, match="18 tokens in chunks of 9 are 2"):
-        DELTA_RULE.chunkwise(tokens, memory[:, None], which=which, chunk_size=9)
-
-
 def test_the_chunk_size_is_at_most_the_length():
     assert DELTA_RULE.resolve_chunk_size(64, 5) == 5
     assert DELTA_RULE.resolve_chunk_size(4, 5) == 4

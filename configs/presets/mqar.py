@@ -145,12 +145,12 @@ def mqar_mamba2() -> ExperimentConfig:
 
 
 def mqar_gla() -> ExperimentConfig:
-    """memzoo train mqar-gla: result pending"""
+    """memzoo train mqar-gla: 0.954 after 500 of 1500 steps, not trained further"""
     return mqar_experiment(comparable_layer("gla", 64), "mqar-gla")
 
 
 def mqar_hgrn2() -> ExperimentConfig:
-    """memzoo train mqar-hgrn2: result pending"""
+    """memzoo train mqar-hgrn2: not measured yet"""
     return mqar_experiment(comparable_layer("hgrn2", 64), "mqar-hgrn2")
 
 
@@ -166,17 +166,17 @@ def mqar_gated_delta_net() -> ExperimentConfig:
 
 
 def mqar_kda() -> ExperimentConfig:
-    """memzoo train mqar-kda: result pending"""
+    """memzoo train mqar-kda: not measured yet"""
     return mqar_experiment(comparable_layer("kda", 64), "mqar-kda")
 
 
 def mqar_gdn2() -> ExperimentConfig:
-    """memzoo train mqar-gdn2: result pending"""
+    """memzoo train mqar-gdn2: not measured yet"""
     return mqar_experiment(comparable_layer("gdn2", 64), "mqar-gdn2")
 
 
 def mqar_comba() -> ExperimentConfig:
-    """memzoo train mqar-comba: result pending"""
+    """memzoo train mqar-comba: not measured yet"""
     return mqar_experiment(comparable_layer("comba", 64), "mqar-comba")
 
 

@@ -1,9 +1,14 @@
 """The registry: every layer of the zoo by its name, one row each."""
 
 from .attention import AttentionConfig
+from .comba import CombaConfig
 from .delta_net import DeltaNetConfig
 from .gated_delta_net import GatedDeltaNetConfig
 from .gated_short_convolution import GatedShortConvolutionConfig
+from .gdn2 import GDN2Config
+from .gla import GLAConfig
+from .hgrn2 import HGRN2Config
+from .kda import KDAConfig
 from .layer_config import LayerConfig as LayerConfig
 from .layer_config import RegisteredConfig
 from .linear_attention import LinearAttentionConfig
@@ -26,8 +31,13 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "linear_attention": LinearAttentionConfig,
     "retnet": RetNetConfig,
     "mamba2": Mamba2Config,
+    "gla": GLAConfig,
+    "hgrn2": HGRN2Config,
     "delta_net": DeltaNetConfig,
     "gated_delta_net": GatedDeltaNetConfig,
+    "kda": KDAConfig,
+    "gdn2": GDN2Config,
+    "comba": CombaConfig,
     "gated_short_convolution": GatedShortConvolutionConfig,
     "prefix_linear_attention": PrefixLinearAttentionConfig,
     "prefix_attention": PrefixAttentionConfig,

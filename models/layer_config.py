@@ -20,6 +20,7 @@ from .interface import MemoryLayer
 Family = Literal[
     "softmax attention",
     "scalar decay",
+    "vector decay",
     "delta rule",
     "neural memory",
     "mixture",

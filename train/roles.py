@@ -50,9 +50,11 @@ ROLES: tuple[Role, ...] = (
         axes=("embed", "heads"),
         decays=True,
     ),
+    Role(names=r"(decay|time|gate)/down/kernel", axes=("embed", None), decays=True),
+    Role(names=r"(decay|time|gate)/up/kernel", axes=(None, "heads"), decays=True),
     Role(names=r"router/kernel", axes=("embed", None), decays=True),
     Role(
-        names=r"(write_strength|decay|time)/kernel",
+        names=r"(write_strength|erase|decay|time)/kernel",
         axes=("embed", "heads"),
         decays=True,
     ),
@@ -71,7 +73,11 @@ ROLES: tuple[Role, ...] = (
     Role(names=r"persistent(_key|_value)?|learned_queries", axes=(), decays=False),
     Role(names=r"(\w+_)?norm/scale", axes=(None,), decays=False),
     Role(names=r"\w+/bias", axes=(None,), decays=False),
-    Role(names=r"log_a|time_bias|skip", axes=("heads",), decays=False),
+    Role(
+        names=r"log_a|time_bias|skip|erase_bias|correction|lower_bound",
+        axes=("heads",),
+        decays=False,
+    ),
 )
 
 # Parameters of layers that live elsewhere, by Flax's convention for names. No layer of

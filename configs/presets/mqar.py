@@ -144,6 +144,16 @@ def mqar_mamba2() -> ExperimentConfig:
     return mqar_experiment(comparable_layer("mamba2", 64), "mqar-mamba2")
 
 
+def mqar_gla() -> ExperimentConfig:
+    """memzoo train mqar-gla: 0.971 after 600 of 1500 steps, not trained further"""
+    return mqar_experiment(comparable_layer("gla", 64), "mqar-gla")
+
+
+def mqar_hgrn2() -> ExperimentConfig:
+    """memzoo train mqar-hgrn2: not measured yet"""
+    return mqar_experiment(comparable_layer("hgrn2", 64), "mqar-hgrn2")
+
+
 def mqar_delta_net() -> ExperimentConfig:
     """memzoo train mqar-delta-net: 0.991 after 400 steps"""
     return mqar_experiment(comparable_layer("delta_net", 64), "mqar-delta-net")
@@ -153,6 +163,21 @@ def mqar_gated_delta_net() -> ExperimentConfig:
     """memzoo train mqar-gated-delta-net: 0.992 after 500 steps"""
     layer = comparable_layer("gated_delta_net", 64)
     return mqar_experiment(layer, "mqar-gated-delta-net")
+
+
+def mqar_kda() -> ExperimentConfig:
+    """memzoo train mqar-kda: not measured yet"""
+    return mqar_experiment(comparable_layer("kda", 64), "mqar-kda")
+
+
+def mqar_gdn2() -> ExperimentConfig:
+    """memzoo train mqar-gdn2: not measured yet"""
+    return mqar_experiment(comparable_layer("gdn2", 64), "mqar-gdn2")
+
+
+def mqar_comba() -> ExperimentConfig:
+    """memzoo train mqar-comba: not measured yet"""
+    return mqar_experiment(comparable_layer("comba", 64), "mqar-comba")
 
 
 def mqar_gated_short_convolution() -> ExperimentConfig:
@@ -229,8 +254,13 @@ PRESETS = {
     "mqar-linear-attention": mqar_linear_attention,
     "mqar-retnet": mqar_retnet,
     "mqar-mamba2": mqar_mamba2,
+    "mqar-gla": mqar_gla,
+    "mqar-hgrn2": mqar_hgrn2,
     "mqar-delta-net": mqar_delta_net,
     "mqar-gated-delta-net": mqar_gated_delta_net,
+    "mqar-kda": mqar_kda,
+    "mqar-gdn2": mqar_gdn2,
+    "mqar-comba": mqar_comba,
     "mqar-gated-short-convolution": mqar_gated_short_convolution,
     "mqar-prefix-linear-attention": mqar_prefix_linear_attention,
     "mqar-prefix-attention": mqar_prefix_attention,

@@ -19,6 +19,8 @@ def check_axes(
 ) -> dict[str, int]:
     """Return the length of every axis, which must be the same throughout.
 
+    An axis written `#k`, as in jaxtyping, has the length of k or 1.
+
     Args:
         kind: class of the tokens; its annotations name the axes of every field.
         tokens: of the call; fields that are None are skipped.
@@ -47,7 +49,10 @@ def check_axes(
             raise InputError(
                 f"{name} has shape {array.shape}; give it the axes `{axes}`"
             )
-        for axis, length in zip(names, array.shape, strict=True):
+        for given, length in zip(names, array.shape, strict=True):
+            axis = given.lstrip("#")
+            if given != axis and length == 1:
+                continue
             known, first = lengths.setdefault(axis, (length, name))
             if known != length:
                 raise InputError(

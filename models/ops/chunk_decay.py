@@ -28,7 +28,7 @@ class ChunkDecay(NamedTuple):
 
 
 # Below it every decay is exactly zero, in float64 too.
-_LEAST_LOG_DECAY = -1e4
+LEAST_LOG_DECAY = -1e4
 
 
 def segment_sums(x: Float[Array, "*axes c"]) -> Float[Array, "*axes c c"]:
@@ -72,17 +72,13 @@ def chunk_decay(
     mask = _constant(np.tri(size, dtype=bool), len(shape) + 1)
     carries = remains = keeps = None
     if segment is not None:
-        segment = segment[..., None, :]
-        same = segment[..., :, None] == segment[..., None, :]
+        same, carries, remains, keeps = same_document(segment)
         mask = jnp.logical_and(mask, same)
-        carries = segment == 0
-        remains = segment == segment[..., -1:]
-        keeps = segment[..., -1] == 0
     if log_decay is None:
         within = mask.astype(dtype)
         return ChunkDecay(within, *_as(dtype, carries, remains, keeps))
     # Finite: a mask's zero times minus infinity would be NaN.
-    log_decay = jnp.maximum(log_decay.astype(dtype), _LEAST_LOG_DECAY)
+    log_decay = jnp.maximum(log_decay.astype(dtype), LEAST_LOG_DECAY)
     sums = segment_sums(log_decay)
     within = _masked(mask, jnp.exp(sums))
     carried = jnp.exp(sums[..., 0] + log_decay[..., :1])
@@ -92,6 +88,25 @@ def chunk_decay(
         within[..., -1, :],
         _masked(keeps, carried[..., -1]),
     )
+
+
+def same_document(
+    segment: Int[Array, "*axes c"],
+) -> tuple[
+    Bool[Array, "*axes 1 c c"],
+    Bool[Array, "*axes 1 c"],
+    Bool[Array, "*axes 1 c"],
+    Bool[Array, "*axes 1"],
+]:
+    """Return masks that the heads share, from document starts seen in the chunk.
+
+    Returns:
+        pairs of tokens of one document; tokens of the carried document; tokens of the
+        last document; whether those two are one.
+    """
+    segment = segment[..., None, :]
+    same = segment[..., :, None] == segment[..., None, :]
+    return same, segment == 0, segment == segment[..., -1:], segment[..., -1] == 0
 
 
 def log_decay_cotangent(

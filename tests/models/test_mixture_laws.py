@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from memzoo.models.comba import CombaConfig
 from memzoo.models.delta_net import DeltaNetConfig
 from memzoo.models.gated_delta_net import GatedDeltaNetConfig
+from memzoo.models.gdn2 import GDN2Config
+from memzoo.models.gla import GLAConfig
+from memzoo.models.hgrn2 import HGRN2Config
+from memzoo.models.kda import KDAConfig
 from memzoo.models.linear_attention import LinearAttentionConfig
 from memzoo.models.mamba2 import Mamba2Config
 from memzoo.models.mixture_of_memories import MixtureOfMemoriesConfig
@@ -25,6 +30,11 @@ MEMORIES = {
     "mamba2": Mamba2Config(head_size=4, state_size=4, chunk_size=4),
     "delta_net": DeltaNetConfig(num_heads=2, chunk_size=4),
     "gated_delta_net": GATED,
+    "gla": GLAConfig(num_heads=2, chunk_size=4),
+    "hgrn2": HGRN2Config(num_heads=2, chunk_size=4),
+    "kda": KDAConfig(num_heads=2, chunk_size=4),
+    "gdn2": GDN2Config(num_heads=2, chunk_size=4),
+    "comba": CombaConfig(num_heads=2, chunk_size=4),
     "titans_lmm": TitansLMMConfig(
         num_heads=2, persistent_tokens=0, update_every=4, chunk_size=8
     ),

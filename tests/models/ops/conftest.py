@@ -23,10 +23,10 @@ def keys_of_kind(kind: str, rng: np.random.Generator, time: int) -> np.ndarray:
 
 
 def log_decay_of_kind(
-    kind: str, rng: np.random.Generator, time: int
+    kind: str, rng: np.random.Generator, time: int, channels: tuple[int, ...]
 ) -> np.ndarray | None:
     """Mild, strong (a factor of e^-20 at every step), mixed or no decay."""
-    noise = rng.uniform(size=(BATCH, time, HEADS))
+    noise = rng.uniform(size=(BATCH, time, HEADS, *channels))
     mild = -0.3 * noise
     decays = {
         "mild": mild,
@@ -72,8 +72,12 @@ def make_tokens() -> Callable[..., tuple[Any, jax.Array]]:
         decay: str = "mild",
         strength: float = 1.0,
         seed: int = 0,
+        channels: tuple[int, ...] = (),
     ) -> tuple[Any, jax.Array]:
-        """Tokens of a class, by the names of its fields."""
+        """Tokens of a class, by the names of its fields.
+
+        `channels` are the axes of a log decay after the heads.
+        """
         rng = np.random.default_rng(seed)
         shape = (BATCH, time, HEADS)
         strengths = rng.uniform(0.9 * strength, strength, size=shape)
@@ -83,8 +87,10 @@ def make_tokens() -> Callable[..., tuple[Any, jax.Array]]:
             "key": keys_of_kind(keys, rng, time),
             "value": rng.standard_normal((*shape, VALUE)),
             "write_strength": strengths,
-            "log_decay": log_decay_of_kind(decay, rng, time),
+            "log_decay": log_decay_of_kind(decay, rng, time, channels),
         }
+        gate = rng.uniform(0.5, 1, size=(*shape, KEY))
+        fields["erase"] = strengths[..., None] * gate * fields["key"]
         memory = rng.standard_normal((BATCH, HEADS, *sizes))
         tokens = kind(**{name: fields[name] for name in kind._fields})
         return jax.tree.map(jnp.asarray, (tokens, memory))

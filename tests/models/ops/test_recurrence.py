@@ -12,25 +12,31 @@ import numpy as np
 import pytest
 
 from memzoo.models.ops.delta_rule import DELTA_RULE
+from memzoo.models.ops.erase_write import ERASE_WRITE
 from memzoo.models.ops.feature_maps import taylor_size
 from memzoo.models.ops.recurrence import Recurrence
 from memzoo.models.ops.scalar_decay import SCALAR_DECAY
 from memzoo.models.ops.taylor_attention import TAYLOR_ATTENTION
+from memzoo.models.ops.vector_decay import VECTOR_DECAY
 
 BATCH, HEADS, KEY, VALUE = 2, 2, 6, 5
 
 
 class Row(NamedTuple):
-    """An operation, and the sizes of its memory."""
+    """An operation, the sizes of its memory, and a log decay's axes after the heads."""
 
     rule: Recurrence
     memory: tuple[int, ...] = (KEY, VALUE)
+    channels: tuple[int, ...] = ()
 
 
 RECURRENCES = {
     "delta_rule": Row(DELTA_RULE),
+    "erase_write": Row(ERASE_WRITE, channels=(KEY,)),
+    "erase_write_by_head": Row(ERASE_WRITE, channels=(1,)),
     "scalar_decay": Row(SCALAR_DECAY),
     "taylor_attention": Row(TAYLOR_ATTENTION, (taylor_size(KEY), VALUE)),
+    "vector_decay": Row(VECTOR_DECAY, channels=(KEY,)),
 }
 FORMS = ("scan", "parallel")
 every_recurrence = pytest.mark.parametrize("name", RECURRENCES)
@@ -44,7 +50,9 @@ def make(make_tokens):
 
     def make(name, time, **kinds):
         row = RECURRENCES[name]
-        return make_tokens(row.rule.tokens, row.memory, time, **kinds)
+        return make_tokens(
+            row.rule.tokens, row.memory, time, channels=row.channels, **kinds
+        )
 
     return make
 
@@ -332,13 +340,6 @@ def test_each_chunk_has_the_memory_that_it_names(
     _, after = found[1]
     np.testing.assert_array_equal(after[:, 1], memories[:, 1])
     np.testing.assert_array_equal(after[1, :3], memories[1, :3])
-
-
-def test_every_chunk_needs_a_memory(make):
-    tokens, memory = make("delta_rule", 18)
-    which = jnp.zeros((BATCH, 3), jnp.int32)
-    with pytest.raises(ValueError, match="18 tokens in chunks of 9 are 2"):
-        DELTA_RULE.chunkwise(tokens, memory[:, None], which=which, chunk_size=9)
 
 
 def test_the_chunk_size_is_at_most_the_length():

@@ -14,10 +14,17 @@ import numpy as np
 import pytest
 
 from memzoo.models.ops.delta_rule import DELTA_RULE
+from memzoo.models.ops.erase_write import ERASE_WRITE
 from memzoo.models.ops.recurrence import Recurrence
 from memzoo.models.ops.scalar_decay import SCALAR_DECAY
+from memzoo.models.ops.vector_decay import VECTOR_DECAY
 
-RULES = {"delta_rule": DELTA_RULE, "scalar_decay": SCALAR_DECAY}
+RULES = {
+    "delta_rule": (DELTA_RULE, ()),
+    "erase_write": (ERASE_WRITE, (6,)),
+    "scalar_decay": (SCALAR_DECAY, ()),
+    "vector_decay": (VECTOR_DECAY, (6,)),
+}
 
 
 class Reference(NamedTuple):
@@ -100,8 +107,8 @@ def assert_digits(reference, fast, tokens, memory):
 @pytest.mark.parametrize("form", ["scan", "parallel"])
 @pytest.mark.parametrize("name", RULES)
 def test_a_strong_decay_costs_no_digits(x64, name, form, make_tokens):
-    rule = RULES[name]
-    tokens, memory = make_tokens(rule.tokens, (6, 5), 50)
+    rule, channels = RULES[name]
+    tokens, memory = make_tokens(rule.tokens, (6, 5), 50, channels=channels)
     assert_digits(Reference(rule), Fast(rule, form), tokens, memory)
 
 

@@ -1,0 +1,62 @@
+"""Gates with one value a channel, from maps of low rank."""
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+from jaxtyping import Array, Float
+
+from .decay_init import init_log_a, init_time_bias
+from .projection import projection
+
+
+class LowRank(nnx.Module):
+    """The linear map W_up W_down x, with a bias after it where asked for."""
+
+    def __init__(
+        self,
+        size_in: int,
+        rank: int,
+        size_out: int,
+        rngs: nnx.Rngs,
+        *,
+        bias: bool = False,
+        per_memory: bool = False,
+    ):
+        self.down = projection(size_in, rank, rngs, per_memory=per_memory)
+        self.up = projection(rank, size_out, rngs, bias=bias, per_memory=per_memory)
+
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b e"]:
+        return self.up(self.down(x))
+
+
+class ChannelDecay(nnx.Module):
+    """Log decays -exp(log_a) softplus(W_up W_down x + time_bias), of every channel.
+
+    exp(log_a) is one rate a head and time_bias one number a channel.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        rank: int,
+        num_heads: int,
+        head_size: int,
+        rngs: nnx.Rngs,
+        *,
+        fastest: float,
+    ):
+        """Initial rates are uniform between `fastest` / 16 and `fastest`."""
+        channels = num_heads * head_size
+        self.time = LowRank(width, rank, channels, rngs, per_memory=True)
+        log_a = init_log_a(rngs, num_heads, minimum=fastest / 16, maximum=fastest)
+        self.log_a = nnx.Param(log_a)
+        self.time_bias = nnx.Param(init_time_bias(rngs, channels))
+        self.num_heads = num_heads
+
+    def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t h k"]:
+        time = self.time(x).astype(jnp.float32) + self.time_bias[...][None, None, :]
+        time = rearrange(
+            jax.nn.softplus(time), "b t (h k) -> b t h k", h=self.num_heads
+        )
+        return -jnp.exp(self.log_a[...])[None, None, :, None] * time

@@ -1,0 +1,145 @@
+"""Gated linear attention: a matrix memory with a decay for every channel of the key."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from memzoo.errors import InputError
+
+from .associative_memory import (
+    AssociativeState,
+    MatrixMemory,
+    QueryKeyValue,
+    Tails,
+)
+from .channel_gates import LowRank
+from .interface import Layout
+from .layer_checks import (
+    check_chunk_size,
+    check_convolution,
+    check_positive,
+    resolve_head_size,
+)
+from .layer_config import Family, RegisteredConfig
+from .memory_inputs import MemoryInputs
+from .ops.vector_decay import VECTOR_DECAY, VectorDecayTokens
+from .projection import RMSNorm, merge_heads, output_gain, projection, split_heads
+
+
+@dataclass(frozen=True, kw_only=True)
+class GLAConfig(RegisteredConfig):
+    """Gated linear attention (Yang et al. 2023, arXiv:2312.06635).
+
+    Per head, with sigma the sigmoid and one decay for each channel of the key:
+
+        alpha_t = sigma(W_up W_down x_t + b)^(1 / temperature)
+        S_t = diag(alpha_t) S_(t-1) + k_t v_t^T
+        o_t = S_t^T q_t / sqrt(key size)
+        y_t = W_o (norm(o_t) * silu(W_g x_t))
+
+    Differs from it in: root-mean-square norm in place of layer norm and no bias in the
+    output gate, as in flash-linear-attention; optional short convolutions, with SiLU.
+    """
+
+    family: ClassVar[Family] = "vector decay"
+
+    num_heads: int = 4
+    head_size: int | None = None
+    """Size of queries and keys a head; None: width / num_heads / value_ratio."""
+    value_ratio: int = 2
+    """Size of a value over the size of a key."""
+    convolution_size: int = 0
+    """Taps of the short convolutions on queries, keys and values; 0: none."""
+    output_gate: bool = True
+    """Multiply the read by silu(W_g x)."""
+    decay_rank: int = 16
+    """Rank of the map to the decays."""
+    temperature: float = 16.0
+    """Above 1, decays begin and stay nearer to 1."""
+    chunk_size: int | None = None
+    """Tokens a chunk: speed only. None: chosen by the backend."""
+
+    def __post_init__(self) -> None:
+        check_convolution(self.convolution_size)
+        check_chunk_size(self.chunk_size)
+        for name in ("value_ratio", "decay_rank", "temperature"):
+            check_positive(name, getattr(self, name))
+
+    def build(
+        self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
+    ) -> "GLA":
+        del layer_index
+        return GLA(self, width, rngs, depth)
+
+    def key_size(self, width: int) -> int:
+        """Return the size of a key.
+
+        Raises:
+            InputError: the width does not divide into heads of keys.
+        """
+        size = resolve_head_size(width, self.num_heads, self.head_size)
+        if self.head_size is not None:
+            return size
+        if size % self.value_ratio:
+            raise InputError(
+                f"value_ratio {self.value_ratio} does not divide {size}, the width "
+                "over num_heads; choose a divisor or set head_size"
+            )
+        return size // self.value_ratio
+
+
+class GLA(MatrixMemory):
+    """See `GLAConfig`."""
+
+    rule = VECTOR_DECAY
+
+    def __init__(self, config: GLAConfig, width: int, rngs: nnx.Rngs, depth: int):
+        self.config = config
+        self.head_size = config.key_size(width)
+        keys = config.num_heads * self.head_size
+        values = keys * config.value_ratio
+        self.heads = QueryKeyValue(
+            width,
+            (keys, keys, values),
+            (config.num_heads, config.num_heads, config.num_heads),
+            config.convolution_size,
+            rngs,
+            activation=config.convolution_size > 0,
+        )
+        self.decay = LowRank(
+            width, config.decay_rank, keys, rngs, bias=True, per_memory=True
+        )
+        self.gate = projection(width, values, rngs) if config.output_gate else None
+        self.norm = RMSNorm(self.head_size * config.value_ratio)
+        self.output_projection = projection(
+            values, width, rngs, gain=output_gain(depth)
+        )
+
+    def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:
+        value_size = self.head_size * self.config.value_ratio
+        shape = (batch_size, self.config.num_heads, self.head_size, value_size)
+        return jnp.zeros(shape, jnp.float32)
+
+    def init_tails(self, batch_size: int) -> Tails:
+        return self.heads.init_tails(batch_size)
+
+    def inputs(
+        self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
+    ) -> tuple[MemoryInputs, Tails]:
+        (q, k, v), tails = self.heads(x, state.tails, layout)
+        decay = split_heads(self.decay(x).astype(jnp.float32), self.config.num_heads)
+        log_decay = jax.nn.log_sigmoid(decay) / self.config.temperature
+        q = q * self.head_size**-0.5
+        return MemoryInputs(VectorDecayTokens(q, k, v, log_decay)), tails
+
+    def output(
+        self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
+    ) -> Float[Array, "b t d"]:
+        read = merge_heads(self.norm(read))
+        if self.gate is not None:
+            read = read * jax.nn.silu(self.gate(x))
+        return self.output_projection(read)

@@ -1,4 +1,4 @@
-"""Classes outside memzoo that a config.json names, as `module:Class`.
+"""Classes outside memzoo that a config.json or a user names, as `module:Class`.
 
 To import a module is to run its code. A config.json may come from anyone, so nothing is
 imported for it unless the user says so; a module that is loaded already runs no more.
@@ -9,9 +9,12 @@ import importlib
 import inspect
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from memzoo.errors import InputError
+
+from .python_file import find_modules_here, load_python
 
 
 def import_outside(value: Any, where: str) -> None:
@@ -35,6 +38,31 @@ def import_outside(value: Any, where: str) -> None:
                 f"{place} is of type {name}, which cannot be imported ({said}); run in "
                 "the folder that holds the module, or put that on PYTHONPATH"
             ) from error
+
+
+def import_typed(text: str) -> tuple[str, Any]:
+    """Import the config class that a user has typed, and return its name with it.
+
+    Whoever types a file or a module on the command line trusts it.
+
+    Args:
+        text: `module:Class`, or `path/to/file.py:Class`.
+
+    Returns:
+        The name `module:Class`, as config.json stores it, and the class.
+
+    Raises:
+        MemzooError: there is no such file or module, it does not import, or it has no
+            such config.
+    """
+    module, _, name = text.rpartition(":")
+    if module.endswith(".py"):
+        module = load_python(Path(module)).__name__
+    text = f"{module}:{name}"
+    if not is_outside(text):
+        raise InputError(f"{text!r} names no class; give file.py:Class or module:Class")
+    import_outside({"type": text}, repr(text))
+    return text, outside_class(text, repr(text))
 
 
 def outside_class(name: str, where: str) -> Any:
@@ -80,15 +108,6 @@ def is_outside(name: str) -> bool:
 def names_outside(value: Any) -> bool:
     """Return whether a JSON value names a class outside memzoo."""
     return next(_outside_names(value, ""), None) is not None
-
-
-def find_modules_here() -> None:
-    """Let modules be imported from the current folder: after all others.
-
-    Only code that the user trusts may come from there.
-    """
-    if "" not in sys.path:
-        sys.path.append("")
 
 
 def _outside_names(value: Any, where: str) -> Iterator[tuple[str, str]]:

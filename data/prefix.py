@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -22,7 +22,7 @@ from .repeat import (
     task_label,
 )
 from .set_disjointness import SetDisjointnessConfig
-from .task import SPLITS, Setting, Split, Task, has_split, kinds_of
+from .task import SPLITS, Setting, Split, Task, chance_of, has_split, kinds_of
 from .text import FolderConfig, TextConfig
 from .tfds import TfdsConfig
 
@@ -35,6 +35,21 @@ InnerTask = (
     | TfdsConfig
     | RepeatConfig
 )
+
+
+class Masking(NamedTuple):
+    """Loss of masked tokens beside that of next tokens.
+
+    Attributes:
+        token: stands where a token is masked.
+        weight: of the mean masked-token loss; the next-token loss weighs 1.
+        divide: divide by the sum of both weights.
+    """
+
+    token: int
+    weight: float
+    divide: bool
+
 
 # Numbers of the streams; golden values in the tests hold them.
 _MASK, _MASKED_ROWS = range(2)
@@ -75,6 +90,7 @@ class PrefixConfig:
 
     task_name: ClassVar[str] = "prefix"
     data_version: ClassVar[int] = 1
+    reads_prefix: ClassVar[bool] = True
 
     task: InnerTask = field(
         default_factory=MqarConfig, metadata={"changes_data": False}
@@ -139,6 +155,17 @@ class PrefixConfig:
     def chance(self) -> float | None:
         """That of the task."""
         return self.task.chance
+
+    def chance_of(self, setting: Setting) -> float | None:
+        """Return that of the task."""
+        return chance_of(self.task, setting)
+
+    @property
+    def masking(self) -> Masking | None:
+        """Loss of masked tokens; None where nothing is masked."""
+        if self.mask_share == 0:
+            return None
+        return Masking(self.mask_token, self.mask_weight, self.loss == "paper")
 
     @property
     def kinds(self) -> tuple[Setting, ...]:

@@ -12,7 +12,16 @@ from .batch import Batch
 from .mqar import MqarConfig
 from .needle import NeedleConfig
 from .set_disjointness import SetDisjointnessConfig
-from .task import MOST_TOKENS, Config, Setting, Split, Task, fingerprint, kinds_of
+from .task import (
+    MOST_TOKENS,
+    Config,
+    Setting,
+    Split,
+    Task,
+    chance_of,
+    fingerprint,
+    kinds_of,
+)
 
 RecallTask = MqarConfig | NeedleConfig | SetDisjointnessConfig
 
@@ -99,6 +108,10 @@ class RepeatConfig:
     def chance(self) -> float | None:
         """That of the task."""
         return self.task.chance
+
+    def chance_of(self, setting: Setting) -> float | None:
+        """Return that of the task."""
+        return chance_of(self.task, setting)
 
     @property
     def kinds(self) -> tuple[Setting, ...]:

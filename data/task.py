@@ -1,6 +1,7 @@
 """What every task is: a pure function of (config, split, index)."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -62,8 +63,16 @@ class Config(Protocol):
         length: tokens a row.
         chance: accuracy without any memory; `None` where there is no such number.
 
-    A task whose rows are measured under more than their length also has a property
-    `kinds`, which `kinds_of` reads. One that may lack a split has a method `has_split`.
+    Optional members, each read by the function beside it:
+
+    - `kinds` (property): settings of the rows, where they are more than the length;
+      `kinds_of`.
+    - `setting_words` (class variable): how a setting reads, `{"num_pairs": "{} pairs"}`
+      for "4 pairs". Without one it reads "num_pairs 4".
+    - `chance_of(setting)`: chance of the rows of one setting; `chance_of`.
+    - `at_length(length)`: the task with rows of another length; `at_length`.
+    - `has_split(split)`: False where the task has no such split; `has_split`.
+    - `reads_prefix` (class variable): rows mark a prefix; `reads_prefix`.
     """
 
     task_name: ClassVar[str]
@@ -108,6 +117,58 @@ def has_split(config: Config, split: Split) -> bool:
     """
     own = getattr(config, "has_split", None)
     return True if own is None else own(split)
+
+
+def chance_of(config: Config, setting: Setting) -> float | None:
+    """Return the accuracy without any memory on rows of one setting."""
+    own = getattr(config, "chance_of", None)
+    return config.chance if own is None else own(setting)
+
+
+def reads_prefix(config: Config) -> bool:
+    """Return whether the rows of the task mark a prefix."""
+    return getattr(config, "reads_prefix", False)
+
+
+def change_innermost(config: Any, change: Callable[[Any], Any]) -> Any:
+    """Return the task with `change` applied to the innermost task that it holds."""
+    held = getattr(config, "task", None)
+    if not hasattr(held, "task_name"):
+        return change(config)
+    return dataclasses.replace(config, task=change_innermost(held, change))
+
+
+def with_task_fields(config: Any, **fields: Any) -> Any:
+    """Return the task with other fields; of tasks that hold tasks, the innermost.
+
+    Raises:
+        InputError: the task has no such field, or refuses the value.
+    """
+
+    def change(task: Any) -> Any:
+        known = sorted(field.name for field in dataclasses.fields(task) if field.init)
+        for name in fields:
+            if name not in known:
+                raise InputError(
+                    f"{task.task_name} has no field {name!r}; known: {', '.join(known)}"
+                )
+        return dataclasses.replace(task, **fields)
+
+    return change_innermost(config, change)
+
+
+def at_length(config: Any, length: int) -> Any:
+    """Return the task with rows of another length, before they are repeated.
+
+    Raises:
+        InputError: the task has no rows of this length.
+    """
+
+    def change(task: Any) -> Any:
+        own = getattr(task, "at_length", None)
+        return with_task_fields(task, length=length) if own is None else own(length)
+
+    return change_innermost(config, change)
 
 
 def fingerprint(config: Config) -> dict[str, Any]:

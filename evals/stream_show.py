@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .figures import byte_text, duration_text
+from .number_text import byte_text, duration_text
 from .stream import SETTLED, Streamed
 
 _LINE_SECONDS = 10.0

@@ -34,14 +34,19 @@ _INNER = ("memory", "attention")
 
 
 def comparable_layer(
-    name: str, width: int, num_heads: int = 1, head_size: int | None = None
+    layer: str | type[Any], width: int, num_heads: int = 1, head_size: int | None = None
 ) -> LayerConfig:
-    """The layer with one size of memory for all, by registered name.
+    """Return a layer with one size of memory for all, and so the layers that it holds.
 
-    So are the layers that it holds. Fields that a layer does not have are left out.
-    Without `head_size` keys have the width over the heads.
+    Args:
+        layer: a registered name, or the config class of a layer from outside. Fields
+            that it does not have are left out.
+        width: size of the residual stream.
+        num_heads: heads of each layer.
+        head_size: of keys; None: the width over the heads.
     """
-    return _comparable(LAYERS[name](), width, num_heads, head_size)
+    kind = LAYERS[layer] if isinstance(layer, str) else layer
+    return _comparable(kind(), width, num_heads, head_size)
 
 
 def _comparable(layer: Any, width: int, num_heads: int, head_size: int | None) -> Any:

@@ -40,29 +40,33 @@ def import_outside(value: Any, where: str) -> None:
             ) from error
 
 
-def import_typed(text: str) -> tuple[str, Any]:
-    """Import the config class that a user has typed, and return its name with it.
+def import_typed(text: str, where: str) -> tuple[str, Any]:
+    """Import the dataclass that a user has typed, and return its name with it.
 
     Whoever types a file or a module on the command line trusts it.
 
     Args:
         text: `module:Class`, or `path/to/file.py:Class`.
+        where: option that gave it, for messages.
 
     Returns:
         The name `module:Class`, as config.json stores it, and the class.
 
     Raises:
         MemzooError: there is no such file or module, it does not import, or it has no
-            such config.
+            such dataclass.
     """
     module, _, name = text.rpartition(":")
     if module.endswith(".py"):
         module = load_python(Path(module)).__name__
     text = f"{module}:{name}"
     if not is_outside(text):
-        raise InputError(f"{text!r} names no class; give file.py:Class or module:Class")
-    import_outside({"type": text}, repr(text))
-    return text, outside_class(text, repr(text))
+        raise InputError(
+            f"{where} is {text!r}, which names no class; give file.py:Class or "
+            "module:Class"
+        )
+    import_outside({"type": text}, where)
+    return text, _loaded_dataclass(text, where)
 
 
 def outside_class(name: str, where: str) -> Any:
@@ -71,6 +75,16 @@ def outside_class(name: str, where: str) -> Any:
     Raises:
         InputError: its module is not loaded, lacks it, or it is no config.
     """
+    kind = _loaded_dataclass(name, where)
+    if not hasattr(kind, "build"):
+        raise InputError(
+            f"{where} is of type {name}, which is no config; name a dataclass with "
+            "`build`"
+        )
+    return kind
+
+
+def _loaded_dataclass(name: str, where: str) -> Any:
     module, _, attributes = name.partition(":")
     if module not in sys.modules:
         raise InputError(
@@ -87,11 +101,7 @@ def outside_class(name: str, where: str) -> Any:
             f"{where} is of type {name}, and the module {module} has no {attributes}; "
             "use the version of it that the run was made with"
         )
-    if not (
-        isinstance(kind, type)
-        and dataclasses.is_dataclass(kind)
-        and hasattr(kind, "build")
-    ):
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         raise InputError(
             f"{where} is of type {name}, which is no config; name a dataclass with "
             "`build`"

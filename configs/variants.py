@@ -48,7 +48,7 @@ def layer_from_text(text: str) -> LayerConfig:
     outer, colon, inner = text.rpartition(":")
     name, *words = inner.split("/")
     name = f"{outer}{colon}{name}"
-    kind = import_typed(name)[1] if colon else LAYERS.get(name)
+    kind = import_typed(name, "layer")[1] if colon else LAYERS.get(name)
     if kind is None:
         raise InputError(f"no layer is named {name!r}{near(name, LAYERS)}")
     fields: dict[str, Any] = {}

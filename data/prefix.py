@@ -13,28 +13,13 @@ from memzoo.errors import InputError
 from . import counter
 from .batch import Batch
 from .mqar import MqarConfig
-from .needle import NeedleConfig
 from .repeat import (
-    RepeatConfig,
     context_length,
     nested_fingerprint,
     repeat_context,
     task_label,
 )
-from .set_disjointness import SetDisjointnessConfig
-from .task import SPLITS, Setting, Split, Task, chance_of, has_split, kinds_of
-from .text import FolderConfig, TextConfig
-from .tfds import TfdsConfig
-
-InnerTask = (
-    MqarConfig
-    | NeedleConfig
-    | SetDisjointnessConfig
-    | TextConfig
-    | FolderConfig
-    | TfdsConfig
-    | RepeatConfig
-)
+from .task import SPLITS, Config, Setting, Split, Task, chance_of, has_split, kinds_of
 
 
 class Masking(NamedTuple):
@@ -92,9 +77,7 @@ class PrefixConfig:
     data_version: ClassVar[int] = 1
     reads_prefix: ClassVar[bool] = True
 
-    task: InnerTask = field(
-        default_factory=MqarConfig, metadata={"changes_data": False}
-    )
+    task: Config = field(default_factory=MqarConfig, metadata={"changes_data": False})
     share: float | None = None
     mask_share: float = 0.15
     mask_rows: float | None = None

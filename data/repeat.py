@@ -10,8 +10,6 @@ from memzoo.errors import InputError
 
 from .batch import Batch
 from .mqar import MqarConfig
-from .needle import NeedleConfig
-from .set_disjointness import SetDisjointnessConfig
 from .task import (
     MOST_TOKENS,
     Config,
@@ -22,8 +20,6 @@ from .task import (
     fingerprint,
     kinds_of,
 )
-
-RecallTask = MqarConfig | NeedleConfig | SetDisjointnessConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +46,7 @@ class RepeatConfig:
     task_name: ClassVar[str] = "repeat"
     data_version: ClassVar[int] = 1
 
-    task: RecallTask = field(
-        default_factory=MqarConfig, metadata={"changes_data": False}
-    )
+    task: Config = field(default_factory=MqarConfig, metadata={"changes_data": False})
     times: int = 2
     question: bool = True
 

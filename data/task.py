@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -75,17 +75,20 @@ class Config(Protocol):
     - `reads_prefix` (class variable): rows mark a prefix; `reads_prefix`.
     """
 
-    task_name: ClassVar[str]
-    data_version: ClassVar[int]
+    if TYPE_CHECKING:
+        # Not for isinstance: tyro asks issubclass, which allows methods alone.
+        __dataclass_fields__: ClassVar[dict[str, Any]]
+        task_name: ClassVar[str]
+        data_version: ClassVar[int]
 
-    @property
-    def vocab_size(self) -> int: ...
+        @property
+        def vocab_size(self) -> int: ...
 
-    @property
-    def length(self) -> int: ...
+        @property
+        def length(self) -> int: ...
 
-    @property
-    def chance(self) -> float | None: ...
+        @property
+        def chance(self) -> float | None: ...
 
     def build(self, split: Split) -> Task:
         """One split of the task.
@@ -181,7 +184,7 @@ def fingerprint(config: Config) -> dict[str, Any]:
     """
     fields = {
         field.name: _json(getattr(config, field.name))
-        for field in dataclasses.fields(config)  # pyright: ignore[reportArgumentType]
+        for field in dataclasses.fields(config)
         if field.metadata.get("changes_data", True)
     }
     head = {"task": config.task_name, "data_version": config.data_version}

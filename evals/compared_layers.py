@@ -162,7 +162,7 @@ def compared_layer(text: str) -> ComparedLayer:
     base, dash, variant = inner.partition("-")
     kind: Any = LAYERS.get(base)
     if colon:
-        base, kind = import_typed(f"{outer}:{base}")
+        base, kind = import_typed(f"{outer}:{base}", "layers")
         if sort_of(kind) != "layer":
             raise InputError(f"layer {text!r} is no layer; name the config of one")
     if kind is not None and not dash:

@@ -6,9 +6,8 @@ import numpy as np
 
 from memzoo.errors import InputError, NonFiniteError
 
-from ..data import TaskConfig
 from ..data.pipeline import Pipeline
-from ..data.task import DataError, Split, Task
+from ..data.task import Config, DataError, Split, Task
 from .perplexity import perplexity
 from .recall import Row, recall
 from .score import Model, score
@@ -57,7 +56,7 @@ class Evaluation:
 
 def evaluate(
     model: Model,
-    task_config: TaskConfig,
+    task_config: Config,
     *,
     split: Split = "validation",
     examples: int,
@@ -98,7 +97,7 @@ def evaluate(
 
 
 def check_targets(
-    task_config: TaskConfig, *, split: Split, examples: int, batch_size: int
+    task_config: Config, *, split: Split, examples: int, batch_size: int
 ) -> None:
     """Refuse rows that `evaluate` could not measure; stops at the first target.
 

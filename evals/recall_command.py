@@ -72,7 +72,7 @@ def recall_task(name: str) -> RecallTask:
         return RECALL_TASKS[name]()
     if ":" not in name:
         raise InputError(f"task is {name!r}{near(name, RECALL_TASKS)}")
-    name, kind = import_typed(name)
+    name, kind = import_typed(name, "task")
     whole = issubclass(kind, RecallTask)
     if not whole and sort_of(kind) != "task":
         raise InputError(f"{name} is no task; name the config of one")
@@ -89,7 +89,8 @@ def recall_task(name: str) -> RecallTask:
 def _task_name(arguments: Sequence[str]) -> str:
     """The value of `--task`; the last one, as for every other flag."""
     name = _DEFAULT
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+        # Without a value the default stands, until the flags are read and refused.
         if word == "--task" and not following.startswith("--"):
             name = following
         elif word.startswith("--task="):

@@ -25,7 +25,17 @@ from .report import (
     legend,
     series_numbers,
 )
-from .summary import Cell, ResultRow, hardest, summarise, trained_rows, widest
+from .summary import (
+    MODEL_FIELDS,
+    Cell,
+    ResultRow,
+    at_rates,
+    hardest,
+    is_later,
+    summarise,
+    trained_rows,
+    widest,
+)
 
 if TYPE_CHECKING:
     from .recall_config import RecallConfig
@@ -107,7 +117,8 @@ class RecallTask:
     title: ClassVar[str] = "Recall, compared"
     """Heading of the page."""
     axes: ClassVar[tuple[str, ...]] = ()
-    """Fields along which a sweep may grow; the others never change in it."""
+    """Fields along which a sweep may grow, named as in the settings of the rows; the
+    others never change in it."""
     notes: ClassVar[tuple[str, ...]] = ()
     """Remarks at the end of the page."""
 
@@ -181,8 +192,20 @@ class RecallTask:
     def sections(
         self, measured: Measured, numbers: Mapping[str, int]
     ) -> Sequence[Section]:
-        """Return sections that stand after the figures."""
-        return ()
+        """Return sections that stand after the figures: accuracy on the readings."""
+        later = [row for row in measured.rows if is_later(row)]
+        if not later:
+            return []
+        names = (*self.axes, *MODEL_FIELDS)
+        cells = at_rates(summarise(later), measured.trained, names)
+        return [
+            Section(
+                title="Read after training",
+                lead="Test rows that no model was trained on, each layer at the "
+                "learning rate that did best in training.",
+                parts=accuracy_tables(cells, numbers),
+            )
+        ]
 
     def finding(self, cells: Sequence[Cell]) -> str:
         """Return the result at the hardest setting, in a sentence."""

@@ -47,24 +47,33 @@ def accuracy_lead(cells: Sequence[Cell]) -> str:
 
 
 def accuracy_tables(
-    cells: Sequence[Cell], numbers: Mapping[str, int], goal: float
+    cells: Sequence[Cell], numbers: Mapping[str, int], goal: float | None = None
 ) -> list[Table]:
-    """Return one table for every setting, the last one first."""
-    columns = (
+    """Return one table for every setting, the last one first.
+
+    Args:
+        cells: of all settings.
+        numbers: the series of every layer.
+        goal: accuracy at which a training ended; None: the cells are of readings after
+            training, which reach no goal.
+    """
+    heads = [
         LAYER,
         column("parameters", "params"),
         column("state"),
         column("best learning rate", "best\nrate"),
-        column(f"seeds at {goal:g}", f"seeds\nat {goal:g}"),
+        column(f"seeds at {goal:g}", f"seeds\nat {goal:g}") if goal else None,
         column("mean accuracy", "mean"),
         column("lowest to highest", "range"),
         column("seeds, 0 to 1", None),
-        column(f"steps to {goal:g}", f"steps to\n{goal:g}"),
-    )
+        column(f"steps to {goal:g}", f"steps to\n{goal:g}") if goal else None,
+    ]
+    kept = [number for number, head in enumerate(heads) if head is not None]
+    columns = [head for head in heads if head is not None]
     tables = []
     for setting in reversed(dict.fromkeys(cell.setting for cell in cells)):
         group = [cell for cell in cells if cell.setting == setting]
-        rows = [
+        full = [
             (
                 Name(cell.layer, numbers[cell.layer]),
                 count_cell(cell.parameters),
@@ -78,6 +87,7 @@ def accuracy_tables(
             )
             for cell in group
         ]
+        rows = [[row[number] for number in kept] for row in full]
         tables.append(Table(title=cell_title(group[0]), columns=columns, rows=rows))
     return tables
 

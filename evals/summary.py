@@ -18,6 +18,10 @@ _WORDS = {"document": "{}", "length": "{} tokens", "repeat_context": "read {} ti
 # Not in the words of a setting: every table says them once.
 _UNSAID = frozenset({"width", "split", "read_before"})
 
+MODEL_FIELDS = ("width", "repeat_context")
+"""Fields of a setting that a reading shares with the training of its model, beside the
+axes of its task."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:

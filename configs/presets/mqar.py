@@ -8,9 +8,9 @@ docs/decisions/0004 says what is equal and what is not. Results: seed 0, a 2-cor
 import dataclasses
 from typing import Any
 
-from ...data import TaskConfig
 from ...data.mqar import MqarConfig
 from ...data.prefix import PrefixConfig
+from ...data.task import Config
 from ...models import LAYERS, LayerConfig
 from ...models.block import Group
 from ...models.language_model import LanguageModelConfig
@@ -95,22 +95,22 @@ def mqar_experiment(
     layer: LayerConfig,
     name: str,
     *,
-    task: TaskConfig | None = None,
+    task: Config | None = None,
     width: int = 64,
     depth: int = 2,
     learning_rate: float = 1e-2,
     steps: int = 1500,
 ) -> ExperimentConfig:
     """A layer on recall: `depth` blocks without MLP."""
-    task = MqarConfig() if task is None else task
+    chosen: Any = MqarConfig() if task is None else task
     return ExperimentConfig(
         name=name,
         model=LanguageModelConfig(
-            vocab_size=task.vocab_size,
+            vocab_size=chosen.vocab_size,
             width=width,
             pattern=(Group(layers=(layer,), repeats=depth),),
         ),
-        task=task,
+        task=chosen,
         optimizer=OptimizerConfig(learning_rate=learning_rate, warmup_steps=50),
         steps=steps,
         batch_size=64,

@@ -31,6 +31,7 @@ from ..report import (
     steps_cell,
 )
 from ..summary import (
+    MODEL_FIELDS,
     Cell,
     ResultRow,
     at_rates,
@@ -45,9 +46,6 @@ from ..tuple_flags import Floats, Integers, check_counts, check_tuple
 
 if TYPE_CHECKING:
     from ..recall_config import RecallConfig
-
-# Fields that a reading shares with the training of its model.
-_MODEL = ("width", "repeat_context")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,14 +162,14 @@ def by_length(rows: Sequence[ResultRow], metric: str = "accuracy") -> list[Cell]
 
     The learning rate is the best one at the trained length.
     """
-    means = averaged(filter(is_later, rows), ("length", *_MODEL))
-    return at_rates(summarise(means, metric), trained_rows(rows), _MODEL)
+    means = averaged(filter(is_later, rows), ("length", *MODEL_FIELDS))
+    return at_rates(summarise(means, metric), trained_rows(rows), MODEL_FIELDS)
 
 
 def by_depth(rows: Sequence[ResultRow]) -> list[Cell]:
     """Return one cell a layer, length and depth, at the rates of `by_length`."""
     later = summarise(filter(is_later, rows))
-    return at_rates(later, trained_rows(rows), _MODEL)
+    return at_rates(later, trained_rows(rows), MODEL_FIELDS)
 
 
 def _finding(rows: Sequence[ResultRow], trained: int) -> str:
@@ -305,7 +303,7 @@ def _tables(
         model = cell.layer, cell.of("width"), cell.of("repeat_context")
         there = [found.get((*model, length)) for length in lengths]
         times = "" if model[2] is None else f", read {model[2]} times"
-        title = f"share of value tokens right, by tokens read, width {model[1]}{times}"
+        title = f"Share of value tokens right, by tokens read, width {model[1]}{times}"
         last = there[-1]
         groups.setdefault(title, []).append(
             (

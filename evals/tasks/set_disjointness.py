@@ -19,6 +19,7 @@ from ..recall_task import (
 )
 from ..report import curve_sections, legend, range_cell, series_numbers
 from ..summary import (
+    MODEL_FIELDS,
     Cell,
     ResultRow,
     at_rates,
@@ -32,9 +33,6 @@ from ..tuple_flags import Sizes, check_counts, check_tuple
 
 if TYPE_CHECKING:
     from ..recall_config import RecallConfig
-
-# Fields that a reading shares with the training of its model.
-_MODEL = ("width", "repeat_context")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +167,7 @@ def orders(rows: Sequence[ResultRow]) -> list[Orders]:
     """
     later = summarise(filter(is_later, rows))
     places: dict[tuple[Any, ...], dict[str, Cell]] = {}
-    for cell in at_rates(later, trained_rows(rows), _MODEL):
+    for cell in at_rates(later, trained_rows(rows), MODEL_FIELDS):
         first, second = cell.of("first"), cell.of("second")
         model = cell.layer, cell.of("repeat_context") or 1, cell.of("width")
         place = places.setdefault((*model, *sorted((first, second))), {})

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from memzoo.configs.presets import PRESETS
-from memzoo.configs.resolve import load_python, read_config_json, resolve
+from memzoo.configs.resolve import read_config_json, resolve
 from memzoo.configs.serialise import to_json
 from memzoo.data.task import SPLITS
 from memzoo.errors import MemzooError
@@ -137,11 +137,6 @@ def test_modules_are_found_beside_the_file(write):
     write("beside_it.py", "steps = 11")
     body = GOOD.replace("steps=7", "steps=beside_it.steps")
     assert resolve(str(write("uses.py", "import beside_it\n" + body))).steps == 11
-
-
-def test_load_python_twice_is_one_module(write):
-    path = write("twice.py", "x = object()")
-    assert load_python(path).x is load_python(path).x
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,11 @@ ROWS = [
 
 def test_the_gain_is_twice_minus_once_at_the_best_rate_of_each():
     retnet, mamba2 = gains(ROWS)
-    assert (retnet.once.layer, retnet.times, retnet.once.of("num_pairs")) == ("retnet", 2, 16)
+    assert (retnet.once.layer, retnet.times, retnet.once.of("num_pairs")) == (
+        "retnet",
+        2,
+        16,
+    )
     assert retnet.gain == pytest.approx(0.8 - 0.3)
     assert mamba2.gain == pytest.approx(0.3 - 0.5)
 

@@ -1,6 +1,7 @@
 """What a sweep trains."""
 
 import dataclasses
+
 import pytest
 
 from memzoo.data.prefix import PrefixConfig

@@ -2,7 +2,6 @@
 
 from memzoo.evals.sweep_progress import Announcer
 
-
 ROWS = [{"metric": "accuracy", "value": value} for value in (0.991, 1.0, 0.5)]
 
 

@@ -117,7 +117,7 @@ def test_several_widths_are_a_table_each():
     wide = [r | {"setting": r["setting"] | {"width": 16}} for r in ROWS]
     tables = findings(ROWS + wide).sections[2].tables
     assert [table.title for table in tables] == [
-        f"share of value tokens right, by tokens read, width {n}" for n in (8, 16)
+        f"Share of value tokens right, by tokens read, width {n}" for n in (8, 16)
     ]
 
 

@@ -117,7 +117,7 @@ def test_missing_files(tmp_path):
         (
             "from memzoo.configs.experiment import OptimizerConfig\n"
             "config = lambda: OptimizerConfig(beta1=3.0)",
-            "line 2, config() fails: ValueError: beta1 is 3.0; give a number",
+            "line 2, config() fails: InputError: beta1 is 3.0; give a number",
         ),
     ],
 )
@@ -231,7 +231,7 @@ WRONG = {
     "made(task=MqarConfig(power='x'))": "MqarConfig.power is 'x'; it must be float",
     "made(task=MqarConfig())(3)": "TypeError: 'ExperimentConfig' object is not callab",
     "made(task=None)": "task is None; it must be the config of a task",
-    "lambda: made(mesh=3)": "config() fails: ValueError: mesh is 3; it must be MeshCo",
+    "lambda: made(mesh=3)": "config() fails: InputError: mesh is 3; it must be MeshCo",
     "lambda: made(task=MqarConfig(length='x'))": "MqarConfig.length is 'x'; it must b",
 }
 

@@ -126,7 +126,7 @@ def test_a_task_and_a_layer_of_the_user_are_compared(tmp_path, capsys):
         *("--task", f"{EXAMPLES}/my_task.py:MyRecall", "--hops", "1", "--nodes", "4"),
         *("--read-nodes", "6", "--layers", f"{EXAMPLES}/my_layer.py:MyLayerConfig"),
         *("--width", "8", "--depth", "1", "--seeds", "0", "--learning-rates", "1e-2"),
-        *("--steps", "2", "--batch-size", "4", "--evaluate-every", "2"),
+        *("--steps", "2", "--batch-size", "8", "--evaluate-every", "2"),
         *("--evaluation-examples", "8", "--output", str(tmp_path)),
     ]
     assert run_command("recall", arguments) == 0

@@ -161,7 +161,7 @@ class Needle:
         markers = np.full((rows, 1), KEY_MARKER), np.full((rows, 1), VALUE_MARKER)
         needle = np.concatenate([markers[0], keys, markers[1], values], axis=1)
         asked, start = config.context_length, self._places(indices)[:, None]
-        # The noise goes on behind the needle where it stopped before it.
+        # The noise goes on after the needle where it stopped before it.
         column = np.arange(asked)
         source = np.where(column < start + size + 3, column, column - size - 3)
         tokens = np.empty((rows, config.length), np.int32)
@@ -201,7 +201,7 @@ class Needle:
 def solve(
     tokens: Int32[np.ndarray, "b t"], value_length: int = 7
 ) -> Int32[np.ndarray, "b n"]:
-    """What a perfect memory answers, from the tokens alone.
+    """Return what a perfect memory answers, from the tokens alone.
 
     Raises:
         InputError: a row has no needle with the key that is asked for.

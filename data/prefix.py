@@ -121,26 +121,26 @@ class PrefixConfig:
 
     @property
     def mask_token(self) -> int:
-        """What stands where a token is masked: the first that the task does not use."""
+        """Token that replaces a masked one: the first that the task does not use."""
         return self.task.vocab_size
 
     @property
     def vocab_size(self) -> int:
-        """That of the task, and one for the mask where there are masks."""
+        """Number of tokens, with one for the mask where there are masks."""
         return self.task.vocab_size + (self.mask_share > 0)
 
     @property
     def length(self) -> int:
-        """That of the task."""
+        """Tokens a row."""
         return self.task.length
 
     @property
     def chance(self) -> float | None:
-        """That of the task."""
+        """Accuracy without any memory."""
         return self.task.chance
 
     def chance_of(self, setting: Setting) -> float | None:
-        """Return that of the task."""
+        """Return the accuracy without any memory on rows of one setting."""
         return chance_of(self.task, setting)
 
     @property
@@ -156,7 +156,7 @@ class PrefixConfig:
         return kinds_of(self.task)
 
     def has_split(self, split: Split) -> bool:
-        """Whether the task has this split."""
+        """Return whether the task has this split."""
         return has_split(self.task, split)
 
     def repeated(self, times: int, question: bool) -> "PrefixConfig":
@@ -173,7 +173,7 @@ class PrefixConfig:
         return Prefixed(self, split)
 
     def content(self) -> dict[str, int | str]:
-        """What decides the bytes of the task."""
+        """Return the fingerprint of the task."""
         return nested_fingerprint(self.task)
 
 
@@ -217,12 +217,12 @@ class Prefixed:
 
 
 def _below(share: float) -> np.uint64:
-    """What that share of all words is less than."""
+    """Return the word that this share of all words is below."""
     return np.uint64(int(share * 2**64))
 
 
 def _begins(batch: Batch) -> Bool[np.ndarray, "b t"]:
-    """Where documents begin."""
+    """Mask of the first token of every document."""
     real = np.ones(batch.tokens.shape, bool) if batch.valid is None else batch.valid
     first = real & (np.cumsum(real, axis=1) == 1)
     return first if batch.reset is None else first | (batch.reset & real)

@@ -79,7 +79,7 @@ class RepeatConfig:
 
     @property
     def vocab_size(self) -> int:
-        """That of the task."""
+        """Number of tokens."""
         return self.task.vocab_size
 
     @property
@@ -100,11 +100,11 @@ class RepeatConfig:
 
     @property
     def chance(self) -> float | None:
-        """That of the task."""
+        """Accuracy without any memory."""
         return self.task.chance
 
     def chance_of(self, setting: Setting) -> float | None:
-        """Return that of the task."""
+        """Return the accuracy without any memory on rows of one setting."""
         return chance_of(self.task, setting)
 
     @property
@@ -130,7 +130,7 @@ class RepeatConfig:
         return Repeat(self, self.task.build(split))
 
     def content(self) -> dict[str, int | str]:
-        """What decides the bytes of the task."""
+        """Return the fingerprint of the task."""
         return nested_fingerprint(self.task)
 
 

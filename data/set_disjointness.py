@@ -165,7 +165,7 @@ class SetDisjointness:
 
 
 def solve(tokens: Int32[np.ndarray, "b t"]) -> Int32[np.ndarray, "b"]:
-    """What a perfect memory answers, from the tokens alone.
+    """Return what a perfect memory answers, from the tokens alone.
 
     Raises:
         InputError: the sets of a row share no token, or several.

@@ -1,4 +1,4 @@
-"""What every task is: a pure function of (config, split, index)."""
+"""Protocols of tasks: rows are a pure function of (config, split, index)."""
 
 import dataclasses
 from collections.abc import Callable
@@ -51,7 +51,7 @@ class Task(Protocol):
 
 @runtime_checkable
 class Config(Protocol):
-    """What a task config obeys; it is a frozen keyword-only dataclass.
+    """Config of a task: a frozen keyword-only dataclass.
 
     A field with `metadata={"changes_data": False}` (the place of a folder, say) stays
     out of the fingerprint.
@@ -99,12 +99,12 @@ class Config(Protocol):
         ...
 
     def content(self) -> dict[str, int | str]:
-        """What was read from outside, as numbers and a digest; empty if nothing was."""
+        """Return numbers and a digest of what was read from outside, if anything was."""
         ...
 
 
 def kinds_of(config: Config) -> tuple[Setting, ...]:
-    """Settings that the rows of a task take in turn; often a single one.
+    """Return the settings that the rows of a task take in turn; often a single one.
 
     A split may hand its rows out in another order: only the built task knows the
     setting of a row (`Task.setting`).
@@ -114,7 +114,7 @@ def kinds_of(config: Config) -> tuple[Setting, ...]:
 
 
 def has_split(config: Config, split: Split) -> bool:
-    """Whether the config wants data in this split; a share of 0 says no.
+    """Return whether the config wants data in this split; a share of 0 says no.
 
     A task that can do without a split has a method `has_split` that says so.
     """
@@ -175,7 +175,7 @@ def at_length(config: Any, length: int) -> Any:
 
 
 def fingerprint(config: Config) -> dict[str, Any]:
-    """Everything that decides the bytes of the data, as a flat JSON object.
+    """Return everything that decides the bytes of the data, as a flat JSON object.
 
     Equal fingerprints give equal data.
 

@@ -242,7 +242,7 @@ def print_results(rows: Sequence[ResultRow], console: Console | None = None) -> 
 
 
 def _place(row: ResultRow) -> tuple[object, ...]:
-    """What tells a number from every other one of a run."""
+    """Key of a number among all those of a run."""
     setting = tuple(sorted(row["setting"].items()))
     return row["checkpoint_step"], row["metric"], setting
 

@@ -143,7 +143,7 @@ class ComparedLayer:
 
     @property
     def sets_head_size(self) -> bool:
-        """Whether the variant has heads of a size of its own."""
+        """True where the variant sets the size of its heads."""
         return any(name.endswith("head_size") for name in self.fields)
 
 
@@ -200,7 +200,7 @@ def _variants(base: str, kind: type[Any]) -> dict[str, ComparedLayer]:
 
 @functools.lru_cache(maxsize=256)
 def _accepts_prefix(layer: LayerConfig, width: int) -> bool:
-    """Whether the layer accepts a prefix; nothing is allocated."""
+    """Return whether the layer accepts a prefix; nothing is allocated."""
     built = nnx.eval_shape(
         lambda: layer.build(width, nnx.Rngs(0), layer_index=0, depth=1)
     )

@@ -15,7 +15,7 @@ from .score import Model, score
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What a model reached on a task.
+    """Numbers that a model reached on a task.
 
     Attributes:
         accuracy: share of targets that are the most probable token.
@@ -62,7 +62,7 @@ def evaluate(
     examples: int,
     batch_size: int,
 ) -> Evaluation:
-    """Numbers of the model on the first `examples` rows of a split.
+    """Measure a model on the first `examples` rows of a split.
 
     Equal parameters give equal numbers, bit for bit: a reloaded model evaluates as it
     did in memory. A task that asks for something it said before (`chance` is known) is

@@ -47,7 +47,7 @@ class Gain:
 
     @property
     def title(self) -> str:
-        """What the gains of a table have in common, in words."""
+        """Setting and readings that the gains of a table share, in words."""
         again = "trained on reading once, " if self.once.of("split") else ""
         chance = self.once.chance
         setting = setting_text(dict(_unread(self.once)))

@@ -33,10 +33,10 @@ class RecallOptions:
     """
 
     task: str = _DEFAULT
-    """What is recalled: mqar (key-value pairs), needle (one long value hidden in noise,
-    read far beyond the trained length), set_disjointness (the token that two sets
-    share, read in both orders), or a task from outside: my_task.py:MyTaskConfig. Each
-    task has options of its own: --task NAME --help."""
+    """Task that is recalled: mqar (key-value pairs), needle (one long value hidden in
+    noise, read far beyond the trained length), set_disjointness (the token that two
+    sets share, read in both orders), or a task from outside: my_task.py:MyTaskConfig.
+    Each task has further options: --task NAME --help."""
     config: Annotated[RecallConfig, tyro.conf.arg(name="")]
 
 

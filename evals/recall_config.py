@@ -1,4 +1,4 @@
-"""What `memzoo recall` trains and compares."""
+"""Config of a comparison: everything that `memzoo recall` trains."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -52,19 +52,21 @@ class RecallConfig:
     prefix: bool = True
     """Layers that accept a prefix read what is given non-causally."""
     width: Integers = (64,)
-    """Of the model; with several, accuracy is drawn against bytes of state."""
+    """Size of the residual stream; several give several sizes of state."""
     depth: int = 2
     """Blocks."""
     num_heads: int = 1
+    """Heads of every layer."""
     head_size: int | None = None
     """Numbers of a key, and of a value in a head; None: the width over the heads."""
     learning_rates: Floats = (3e-3, 1e-2)
     """Peak learning rates; the one with the best mean over seeds is reported."""
     seeds: Integers = (0, 1, 2)
-    """Of parameters and data."""
+    """Seeds of parameters and data."""
     steps: int = 1500
     """Most optimizer steps of a training."""
     batch_size: int = 64
+    """Sequences of a step."""
     evaluate_every: int = 100
     """Optimizer steps between evaluations."""
     evaluation_examples: int = 512
@@ -74,6 +76,7 @@ class RecallConfig:
     name: str = "recall"
     """Folder of the sweep in the output folder."""
     output: Path = Path("runs")
+    """Folder of sweeps."""
     json: bool = False
     """Print the rows of results.json instead of tables."""
 
@@ -110,7 +113,7 @@ class RecallConfig:
 
     @property
     def read_again_text(self) -> str:
-        """What is repeated where a sequence is read more than once, in words."""
+        """Part of a sequence that is repeated, in words."""
         if self.repeat_question:
             return "question and all"
         return "the context alone again"

@@ -1,4 +1,4 @@
-"""How a sweep was made, in sentences."""
+"""Sentences of a page about how a sweep was made."""
 
 from collections.abc import Sequence
 

@@ -68,7 +68,7 @@ Probe = Callable[[LanguageModel], list[Row]]
 
 
 class Described(NamedTuple):
-    """What a page says of a task.
+    """Sentences of a page about a task.
 
     Attributes:
         rows: what was trained on, to follow "2 blocks, 1 head(s), vocabulary 128, ".
@@ -81,7 +81,7 @@ class Described(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a sweep has measured so far.
+    """Numbers that a sweep has measured so far.
 
     Attributes:
         rows: as in results.json; those of readings have a `split` in their setting.

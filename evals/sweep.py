@@ -254,7 +254,7 @@ def _of_job(rows: list[ResultRow], job: Job) -> list[ResultRow]:
 
 
 def command_text(command: Sequence[str]) -> str:
-    """What was called, as a person would type it."""
+    """Return the command as a person would type it."""
     first, *others = command or ["memzoo"]
     name = "memzoo" if Path(first).name in ("memzoo", "__main__.py") else first
     return " ".join([name, *others])

@@ -99,7 +99,7 @@ class Config(Protocol):
         ...
 
     def content(self) -> dict[str, int | str]:
-        """Return numbers and a digest of what was read from outside, if anything was."""
+        """Return numbers and a digest of data from outside; empty if there is none."""
         ...
 
 

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Context, Decimal
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Int, Int64, UInt64
@@ -146,7 +146,7 @@ class MqarConfig:
         """Accuracy of naming any of the row's values: 1 / pairs."""
         return sum(1 / pairs for pairs in self.settings) / len(self.settings)
 
-    def chance_of(self, setting: Setting) -> float:
+    def chance_of(self, setting: Mapping[str, Any]) -> float:
         """Return 1 / pairs for one number of pairs."""
         return 1 / setting["num_pairs"]
 

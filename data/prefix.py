@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -139,7 +140,7 @@ class PrefixConfig:
         """Accuracy without any memory."""
         return self.task.chance
 
-    def chance_of(self, setting: Setting) -> float | None:
+    def chance_of(self, setting: Mapping[str, Any]) -> float | None:
         """Return the accuracy without any memory on rows of one setting."""
         return chance_of(self.task, setting)
 

@@ -1,5 +1,6 @@
 """JRT-Prompt: the rows of any recall task, read more than once (arXiv 2407.05483)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -103,7 +104,7 @@ class RepeatConfig:
         """Accuracy without any memory."""
         return self.task.chance
 
-    def chance_of(self, setting: Setting) -> float | None:
+    def chance_of(self, setting: Mapping[str, Any]) -> float | None:
         """Return the accuracy without any memory on rows of one setting."""
         return chance_of(self.task, setting)
 

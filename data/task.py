@@ -1,7 +1,7 @@
 """Protocols of tasks: rows are a pure function of (config, split, index)."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -122,7 +122,7 @@ def has_split(config: Config, split: Split) -> bool:
     return True if own is None else own(split)
 
 
-def chance_of(config: Config, setting: Setting) -> float | None:
+def chance_of(config: Config, setting: Mapping[str, Any]) -> float | None:
     """Return the accuracy without any memory on rows of one setting."""
     own = getattr(config, "chance_of", None)
     return config.chance if own is None else own(setting)

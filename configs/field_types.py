@@ -39,9 +39,10 @@ def sort_of(kind: Any) -> Literal["layer", "task"] | None:
     if hasattr(kind, "task_name"):
         return "task"
     build = getattr(kind, "build", None)
-    if build is not None and "layer_index" in inspect.signature(build).parameters:
+    named = () if build is None else inspect.signature(build).parameters
+    if "layer_index" in named:
         return "layer"
-    return None
+    return "task" if "split" in named else None
 
 
 def _wrong_field(config: Any, prefix: str) -> str | None:

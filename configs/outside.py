@@ -1,4 +1,4 @@
-"""Classes outside memzoo that a config.json names, as `module:Class`.
+"""Classes outside memzoo that a config.json or a user names, as `module:Class`.
 
 To import a module is to run its code. A config.json may come from anyone, so nothing is
 imported for it unless the user says so; a module that is loaded already runs no more.
@@ -9,9 +9,12 @@ import importlib
 import inspect
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from memzoo.errors import InputError
+
+from .python_file import find_modules_here, load_python
 
 
 def import_outside(value: Any, where: str) -> None:
@@ -37,12 +40,51 @@ def import_outside(value: Any, where: str) -> None:
             ) from error
 
 
+def import_typed(text: str, where: str) -> tuple[str, Any]:
+    """Import the dataclass that a user has typed, and return its name with it.
+
+    Whoever types a file or a module on the command line trusts it.
+
+    Args:
+        text: `module:Class`, or `path/to/file.py:Class`.
+        where: option that gave it, for messages.
+
+    Returns:
+        The name `module:Class`, as config.json stores it, and the class.
+
+    Raises:
+        MemzooError: there is no such file or module, it does not import, or it has no
+            such dataclass.
+    """
+    module, _, name = text.rpartition(":")
+    if module.endswith(".py"):
+        module = load_python(Path(module)).__name__
+    text = f"{module}:{name}"
+    if not is_outside(text):
+        raise InputError(
+            f"{where} is {text!r}, which names no class; give file.py:Class or "
+            "module:Class"
+        )
+    import_outside({"type": text}, where)
+    return text, _loaded_dataclass(text, where)
+
+
 def outside_class(name: str, where: str) -> Any:
     """Return the config class `module:Class` of a module that is loaded.
 
     Raises:
         InputError: its module is not loaded, lacks it, or it is no config.
     """
+    kind = _loaded_dataclass(name, where)
+    if not hasattr(kind, "build"):
+        raise InputError(
+            f"{where} is of type {name}, which is no config; name a dataclass with "
+            "`build`"
+        )
+    return kind
+
+
+def _loaded_dataclass(name: str, where: str) -> Any:
     module, _, attributes = name.partition(":")
     if module not in sys.modules:
         raise InputError(
@@ -59,11 +101,7 @@ def outside_class(name: str, where: str) -> Any:
             f"{where} is of type {name}, and the module {module} has no {attributes}; "
             "use the version of it that the run was made with"
         )
-    if not (
-        isinstance(kind, type)
-        and dataclasses.is_dataclass(kind)
-        and hasattr(kind, "build")
-    ):
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         raise InputError(
             f"{where} is of type {name}, which is no config; name a dataclass with "
             "`build`"
@@ -80,15 +118,6 @@ def is_outside(name: str) -> bool:
 def names_outside(value: Any) -> bool:
     """Return whether a JSON value names a class outside memzoo."""
     return next(_outside_names(value, ""), None) is not None
-
-
-def find_modules_here() -> None:
-    """Let modules be imported from the current folder: after all others.
-
-    Only code that the user trusts may come from there.
-    """
-    if "" not in sys.path:
-        sys.path.append("")
 
 
 def _outside_names(value: Any, where: str) -> Iterator[tuple[str, str]]:

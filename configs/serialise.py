@@ -8,7 +8,7 @@ from typing import Any
 
 from memzoo.errors import InputError
 
-from ..data import TASKS
+from ..data import TASKS, TaskConfig
 from ..models import LAYERS, LayerConfig
 from .experiment import ExperimentConfig
 from .field_types import sort_of
@@ -94,10 +94,11 @@ def _decode(value: Any, expected: Any, where: str) -> Any:
             choices = ", ".join(map(str, typing.get_args(expected)))
             raise InputError(f"{where} is {value!r}; choose one of {choices}")
         return value
-    if expected is LayerConfig and isinstance(value, dict):
-        return _decode_typed(value, list(LAYERS.values()), where)
-    if expected is LayerConfig:
-        raise _wrong(value, "an object", where)
+    if expected in (LayerConfig, TaskConfig):
+        if not isinstance(value, dict):
+            raise _wrong(value, "an object", where)
+        registry = LAYERS if expected is LayerConfig else TASKS
+        return _decode_typed(value, list(registry.values()), where)
     if dataclasses.is_dataclass(expected):
         return _decode_dataclass(value, expected, where)
     return _decode_scalar(value, expected, where)

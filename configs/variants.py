@@ -8,6 +8,7 @@ from typing import Any
 from memzoo.errors import InputError
 
 from ..models import LAYERS, LayerConfig
+from .outside import import_typed
 from .serialise import near
 
 
@@ -35,16 +36,20 @@ def with_fields(layer: Any, fields: Mapping[str, Any]) -> Any:
 
 
 def layer_from_text(text: str) -> LayerConfig:
-    """A registered layer by name, with fields after strokes.
+    """Return a layer by its name, with fields after strokes.
 
-    `mixture_of_memories/num_memories=8/memory.value_ratio=1`; what is no Python literal
-    is a string.
+    `mixture_of_memories/num_memories=8/memory.value_ratio=1`. A value that is no Python
+    literal is a string. A layer from outside is `my_layer.py:MyLayerConfig` or
+    `my_layer:MyLayerConfig`; its path may hold strokes too.
 
     Raises:
-        InputError: no layer is registered by that name, or has such a field.
+        InputError: there is no such layer, or it has no such field.
     """
-    name, *words = text.split("/")
-    if name not in LAYERS:
+    outer, colon, inner = text.rpartition(":")
+    name, *words = inner.split("/")
+    name = f"{outer}{colon}{name}"
+    kind = import_typed(name, "layer")[1] if colon else LAYERS.get(name)
+    if kind is None:
         raise InputError(f"no layer is named {name!r}{near(name, LAYERS)}")
     fields: dict[str, Any] = {}
     for word in words:
@@ -55,4 +60,4 @@ def layer_from_text(text: str) -> LayerConfig:
             fields[field] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             fields[field] = value
-    return with_fields(LAYERS[name](), fields)
+    return with_fields(kind(), fields)

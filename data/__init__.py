@@ -5,11 +5,12 @@ from .needle import NeedleConfig
 from .prefix import PrefixConfig
 from .repeat import RepeatConfig
 from .set_disjointness import SetDisjointnessConfig
+from .task import Config as TaskConfig
 from .text import FolderConfig, TextConfig
 from .tfds import TfdsConfig
 
-# The whole registry.
-TASKS: dict[str, type] = {
+# The registry: one row a task, by its name.
+TASKS: dict[str, type[TaskConfig]] = {
     "mqar": MqarConfig,
     "needle": NeedleConfig,
     "set_disjointness": SetDisjointnessConfig,
@@ -19,13 +20,3 @@ TASKS: dict[str, type] = {
     "repeat": RepeatConfig,
     "prefix": PrefixConfig,
 }
-TaskConfig = (
-    MqarConfig
-    | NeedleConfig
-    | SetDisjointnessConfig
-    | TextConfig
-    | FolderConfig
-    | TfdsConfig
-    | RepeatConfig
-    | PrefixConfig
-)

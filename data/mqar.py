@@ -1,9 +1,10 @@
 """Multi-query associative recall (Zoology, arXiv 2312.04927)."""
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Context, Decimal
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Int, Int64, UInt64
@@ -60,6 +61,10 @@ class MqarConfig:
 
     task_name: ClassVar[str] = "mqar"
     data_version: ClassVar[int] = 1
+    setting_words: ClassVar[Mapping[str, str]] = {
+        "num_pairs": "{} pairs",
+        "num_queries": "{} asked",
+    }
 
     vocab_size: int = 1024
     length: int = 64
@@ -140,6 +145,10 @@ class MqarConfig:
     def chance(self) -> float:
         """Accuracy of naming any of the row's values: 1 / pairs."""
         return sum(1 / pairs for pairs in self.settings) / len(self.settings)
+
+    def chance_of(self, setting: Mapping[str, Any]) -> float:
+        """Return 1 / pairs for one number of pairs."""
+        return 1 / setting["num_pairs"]
 
     @property
     def context_length(self) -> int:

@@ -1,5 +1,7 @@
 """A needle in a haystack, in token form (after RULER, arXiv 2404.06654)."""
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,6 +13,9 @@ from memzoo.errors import InputError
 from . import counter
 from .batch import Batch
 from .task import ENDLESS, MOST_TOKENS, SPLITS, Setting, Split
+
+# Shares of the noise before the needle where it is read at another length.
+DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 KEY_MARKER, VALUE_MARKER = 0, 1
 
@@ -56,6 +61,7 @@ class NeedleConfig:
 
     task_name: ClassVar[str] = "needle"
     data_version: ClassVar[int] = 1
+    setting_words: ClassVar[Mapping[str, str]] = {"depth": "depth {:g}"}
 
     length: int = 256
     depth: float | tuple[float, ...] | None = None
@@ -120,6 +126,10 @@ class NeedleConfig:
         depths = tuple(length | {"depth": float(depth)} for depth in self.depths)
         return depths or (length,)
 
+    def at_length(self, length: int) -> "NeedleConfig":
+        """Return the task with rows of another length, the needle at `DEPTHS`."""
+        return dataclasses.replace(self, length=length, depth=DEPTHS)
+
     def build(self, split: Split) -> "Needle":
         """One split of the task."""
         return Needle(self, split)
@@ -151,7 +161,7 @@ class Needle:
         markers = np.full((rows, 1), KEY_MARKER), np.full((rows, 1), VALUE_MARKER)
         needle = np.concatenate([markers[0], keys, markers[1], values], axis=1)
         asked, start = config.context_length, self._places(indices)[:, None]
-        # The noise goes on behind the needle where it stopped before it.
+        # The noise goes on after the needle where it stopped before it.
         column = np.arange(asked)
         source = np.where(column < start + size + 3, column, column - size - 3)
         tokens = np.empty((rows, config.length), np.int32)
@@ -191,7 +201,7 @@ class Needle:
 def solve(
     tokens: Int32[np.ndarray, "b t"], value_length: int = 7
 ) -> Int32[np.ndarray, "b n"]:
-    """What a perfect memory answers, from the tokens alone.
+    """Return what a perfect memory answers, from the tokens alone.
 
     Raises:
         InputError: a row has no needle with the key that is asked for.

@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -13,28 +14,28 @@ from memzoo.errors import InputError
 from . import counter
 from .batch import Batch
 from .mqar import MqarConfig
-from .needle import NeedleConfig
 from .repeat import (
-    RepeatConfig,
     context_length,
     nested_fingerprint,
     repeat_context,
     task_label,
 )
-from .set_disjointness import SetDisjointnessConfig
-from .task import SPLITS, Setting, Split, Task, has_split, kinds_of
-from .text import FolderConfig, TextConfig
-from .tfds import TfdsConfig
+from .task import SPLITS, Config, Setting, Split, Task, chance_of, has_split, kinds_of
 
-InnerTask = (
-    MqarConfig
-    | NeedleConfig
-    | SetDisjointnessConfig
-    | TextConfig
-    | FolderConfig
-    | TfdsConfig
-    | RepeatConfig
-)
+
+class Masking(NamedTuple):
+    """Loss of masked tokens beside that of next tokens.
+
+    Attributes:
+        token: stands where a token is masked.
+        weight: of the mean masked-token loss; the next-token loss weighs 1.
+        divide: divide by the sum of both weights.
+    """
+
+    token: int
+    weight: float
+    divide: bool
+
 
 # Numbers of the streams; golden values in the tests hold them.
 _MASK, _MASKED_ROWS = range(2)
@@ -75,10 +76,9 @@ class PrefixConfig:
 
     task_name: ClassVar[str] = "prefix"
     data_version: ClassVar[int] = 1
+    reads_prefix: ClassVar[bool] = True
 
-    task: InnerTask = field(
-        default_factory=MqarConfig, metadata={"changes_data": False}
-    )
+    task: Config = field(default_factory=MqarConfig, metadata={"changes_data": False})
     share: float | None = None
     mask_share: float = 0.15
     mask_rows: float | None = None
@@ -122,23 +122,34 @@ class PrefixConfig:
 
     @property
     def mask_token(self) -> int:
-        """What stands where a token is masked: the first that the task does not use."""
+        """Token that replaces a masked one: the first that the task does not use."""
         return self.task.vocab_size
 
     @property
     def vocab_size(self) -> int:
-        """That of the task, and one for the mask where there are masks."""
+        """Number of tokens, with one for the mask where there are masks."""
         return self.task.vocab_size + (self.mask_share > 0)
 
     @property
     def length(self) -> int:
-        """That of the task."""
+        """Tokens a row."""
         return self.task.length
 
     @property
     def chance(self) -> float | None:
-        """That of the task."""
+        """Accuracy without any memory."""
         return self.task.chance
+
+    def chance_of(self, setting: Mapping[str, Any]) -> float | None:
+        """Return the accuracy without any memory on rows of one setting."""
+        return chance_of(self.task, setting)
+
+    @property
+    def masking(self) -> Masking | None:
+        """Loss of masked tokens; None where nothing is masked."""
+        if self.mask_share == 0:
+            return None
+        return Masking(self.mask_token, self.mask_weight, self.loss == "paper")
 
     @property
     def kinds(self) -> tuple[Setting, ...]:
@@ -146,7 +157,7 @@ class PrefixConfig:
         return kinds_of(self.task)
 
     def has_split(self, split: Split) -> bool:
-        """Whether the task has this split."""
+        """Return whether the task has this split."""
         return has_split(self.task, split)
 
     def repeated(self, times: int, question: bool) -> "PrefixConfig":
@@ -163,7 +174,7 @@ class PrefixConfig:
         return Prefixed(self, split)
 
     def content(self) -> dict[str, int | str]:
-        """What decides the bytes of the task."""
+        """Return the fingerprint of the task."""
         return nested_fingerprint(self.task)
 
 
@@ -207,12 +218,12 @@ class Prefixed:
 
 
 def _below(share: float) -> np.uint64:
-    """What that share of all words is less than."""
+    """Return the word that this share of all words is below."""
     return np.uint64(int(share * 2**64))
 
 
 def _begins(batch: Batch) -> Bool[np.ndarray, "b t"]:
-    """Where documents begin."""
+    """Mask of the first token of every document."""
     real = np.ones(batch.tokens.shape, bool) if batch.valid is None else batch.valid
     first = real & (np.cumsum(real, axis=1) == 1)
     return first if batch.reset is None else first | (batch.reset & real)

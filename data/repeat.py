@@ -1,5 +1,6 @@
 """JRT-Prompt: the rows of any recall task, read more than once (arXiv 2407.05483)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -10,11 +11,16 @@ from memzoo.errors import InputError
 
 from .batch import Batch
 from .mqar import MqarConfig
-from .needle import NeedleConfig
-from .set_disjointness import SetDisjointnessConfig
-from .task import MOST_TOKENS, Config, Setting, Split, Task, fingerprint, kinds_of
-
-RecallTask = MqarConfig | NeedleConfig | SetDisjointnessConfig
+from .task import (
+    MOST_TOKENS,
+    Config,
+    Setting,
+    Split,
+    Task,
+    chance_of,
+    fingerprint,
+    kinds_of,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +47,7 @@ class RepeatConfig:
     task_name: ClassVar[str] = "repeat"
     data_version: ClassVar[int] = 1
 
-    task: RecallTask = field(
-        default_factory=MqarConfig, metadata={"changes_data": False}
-    )
+    task: Config = field(default_factory=MqarConfig, metadata={"changes_data": False})
     times: int = 2
     question: bool = True
 
@@ -76,7 +80,7 @@ class RepeatConfig:
 
     @property
     def vocab_size(self) -> int:
-        """That of the task."""
+        """Number of tokens."""
         return self.task.vocab_size
 
     @property
@@ -97,8 +101,12 @@ class RepeatConfig:
 
     @property
     def chance(self) -> float | None:
-        """That of the task."""
+        """Accuracy without any memory."""
         return self.task.chance
+
+    def chance_of(self, setting: Mapping[str, Any]) -> float | None:
+        """Return the accuracy without any memory on rows of one setting."""
+        return chance_of(self.task, setting)
 
     @property
     def kinds(self) -> tuple[Setting, ...]:
@@ -123,7 +131,7 @@ class RepeatConfig:
         return Repeat(self, self.task.build(split))
 
     def content(self) -> dict[str, int | str]:
-        """What decides the bytes of the task."""
+        """Return the fingerprint of the task."""
         return nested_fingerprint(self.task)
 
 

@@ -1,5 +1,6 @@
 """Two sets with one token in common: which one is it? (JRT, arXiv 2407.05483)"""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -45,6 +46,10 @@ class SetDisjointnessConfig:
 
     task_name: ClassVar[str] = "set_disjointness"
     data_version: ClassVar[int] = 1
+    setting_words: ClassVar[Mapping[str, str]] = {
+        "first": "a set of {}",
+        "second": "then of {}",
+    }
 
     sizes: tuple[tuple[int, int], ...] = ((4, 16),)
     vocab_size: int = 2048
@@ -160,7 +165,7 @@ class SetDisjointness:
 
 
 def solve(tokens: Int32[np.ndarray, "b t"]) -> Int32[np.ndarray, "b"]:
-    """What a perfect memory answers, from the tokens alone.
+    """Return what a perfect memory answers, from the tokens alone.
 
     Raises:
         InputError: the sets of a row share no token, or several.

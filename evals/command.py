@@ -9,26 +9,23 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from memzoo.errors import InputError
 
 from ..configs.reading import ReadError
 from ..data.repeat import repeat_context
-from ..data.task import Split
+from ..data.task import Split, at_length, with_task_fields
 from ..train.checkpoint import Report
 from ..train.manifest import DamagedError
 from ..train.metrics import add_timings
 from ..train.runs import load_run
 from ..train.writing import SaveError, explained
-from .evaluate import evaluate
-from .length import at_sizes, by_length
-from .recall_config import Integers, Sizes
-from .results import RESULTS, ResultRow, read_results, result_rows, write_results
+from .results import RESULTS, ResultRow, measured_rows, read_results, write_results
 from .stream_command import StreamOptions, StreamReport, stream_run
 from .summary import setting_text
+from .table import Column, Table, column, print_table
+from .tuple_flags import Integers, Sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,29 +163,26 @@ def _measure(config: EvalConfig, report: Report | None) -> list[ResultRow]:
         )
         experiment = dataclasses.replace(experiment, task=task)
     if config.sizes:
-        experiment = at_sizes(experiment, config.sizes)
+        task = with_task_fields(experiment.task, sizes=config.sizes)
+        experiment = dataclasses.replace(experiment, task=task)
     examples = config.examples or experiment.evaluation_examples
-    if config.lengths:
-        rows = by_length(
+    experiments = [
+        dataclasses.replace(experiment, task=at_length(experiment.task, length))
+        for length in config.lengths
+    ]
+    batch_size = config.batch_size or experiment.batch_size
+    return [
+        row
+        for each in experiments or [experiment]
+        for row in measured_rows(
             loaded.model,
-            experiment,
-            config.lengths,
+            each,
             split=config.split,
             examples=examples,
             step=loaded.step,
+            batch_size=None if experiments else batch_size,
         )
-    else:
-        found = evaluate(
-            loaded.model,
-            experiment.task,
-            split=config.split,
-            examples=examples,
-            batch_size=config.batch_size or experiment.batch_size,
-        )
-        rows = result_rows(experiment, found.rows, loaded.step)
-    if config.split != "validation":
-        rows = [r | {"setting": r["setting"] | {"split": config.split}} for r in rows]
-    return rows
+    ]
 
 
 def _keep(path: Path, rows: list[ResultRow], report: Report | None) -> None:
@@ -221,35 +215,34 @@ def _keep(path: Path, rows: list[ResultRow], report: Report | None) -> None:
 
 
 def print_results(rows: Sequence[ResultRow], console: Console | None = None) -> None:
-    """One line for every setting, one column for every metric."""
-    console = Console() if console is None else console
+    """Print one line for every setting, one column for every metric."""
     first = rows[0]
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
-    settings = list(dict.fromkeys(_setting_text(row) for row in rows))
-    console.print(
-        f"{first['layer']} on {first['task']}, step {first['checkpoint_step']}, "
-        f"{first['parameters']:,} parameters",
-        style="bold",
-        soft_wrap=True,
-    )
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("setting", no_wrap=True)
-    for metric in metrics:
-        table.add_column(metric.replace("_", " "), justify="right")
-    chances = {_setting_text(r): r["chance"] for r in rows if r["chance"] is not None}
-    if chances:
-        table.add_column("chance", justify="right")
     values = {(_setting_text(row), row["metric"]): row["value"] for row in rows}
-    for setting in settings:
-        cells = [f"{values[setting, m]:.4f}" for m in metrics]
-        if chances:
-            cells.append(f"{chances[setting]:.4f}")
-        table.add_row(setting, *cells)
-    console.print(table)
+    chances = {_setting_text(r): r["chance"] for r in rows if r["chance"] is not None}
+    columns = [column(metric.replace("_", " ")) for metric in metrics]
+    table = Table(
+        title=f"{first['layer']} on {first['task']}, step {first['checkpoint_step']}, "
+        f"{first['parameters']:,} parameters",
+        columns=[
+            Column(heading="setting", short="setting", words=True),
+            *columns,
+            *([column("chance")] if chances else []),
+        ],
+        rows=[
+            (
+                setting,
+                *(f"{values[setting, metric]:.4f}" for metric in metrics),
+                *([f"{chances[setting]:.4f}"] if chances else []),
+            )
+            for setting in dict.fromkeys(map(_setting_text, rows))
+        ],
+    )
+    print_table(table, console)
 
 
 def _place(row: ResultRow) -> tuple[object, ...]:
-    """What tells a number from every other one of a run."""
+    """Key of a number among all those of a run."""
     setting = tuple(sorted(row["setting"].items()))
     return row["checkpoint_step"], row["metric"], setting
 

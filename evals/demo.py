@@ -20,18 +20,15 @@ from ..train.runs import load_run
 from . import sweep
 from .command import print_results
 from .evaluate import evaluate
+from .page import write_page
+from .recall_command import print_tables
 from .recall_config import RecallConfig
 from .recall_page import details
-from .report import (
-    made_section,
-    recall_finding,
-    recall_sections,
-    text_section,
-    versions,
-    write_report,
-)
-from .results import RESULTS, ResultRow, read_results, result_rows, write_results
-from .show import print_summary, say
+from .report import made_section, versions
+from .results import RESULTS, ResultRow, result_rows, write_results
+from .sweep_progress import say
+from .tasks.mqar import MqarRecall
+from .text_report import text_section
 
 TEXT = Path("text") / "gated_delta_net"
 
@@ -56,8 +53,7 @@ class DemoConfig:
         """The comparison: one model a layer, trained on 4, 8 and 16 pairs at once."""
         return RecallConfig(
             layers=("gated_delta_net", "linear_attention", "attention"),
-            num_pairs=(4, 8, 16),
-            mixture=True,
+            task=MqarRecall(num_pairs=(4, 8, 16), mixture=True),
             learning_rates=(1e-2,),
             seeds=(0,),
             steps=self.recall_steps,
@@ -97,11 +93,10 @@ def run(config: DemoConfig) -> int:
     comparison, experiment = config.recall(), config.text()
     directory = comparison.directory
     tell("[bold]1. Three layers learn to recall[/bold]")
-    sweep.recall(comparison, more=True)
+    findings = sweep.recall(comparison, more=True).findings
     tell("[bold]2. One of them learns real text[/bold]")
     text_rows = train_text(experiment, directory / TEXT)
-    rows = read_results(directory / RESULTS)
-    print_summary(rows, goal=comparison.stop_at)
+    print_tables(findings.sections)
     print_results(text_rows)
     tell("[bold]3. Every checkpoint is loaded from disk and evaluated again[/bold]")
     places = [directory / job.place for job in comparison.jobs()] + [directory / TEXT]
@@ -169,12 +164,9 @@ def write_demo_report(
     command: Sequence[str] | None = None,
 ) -> Path:
     """The page: recall, text, and how it was made."""
-    rows, curves = sweep.collect(comparison)
-    parts = recall_sections(
-        rows, curves, steps=comparison.steps, goal=comparison.stop_at
-    )
+    finding, sections = comparison.task.findings(sweep.collect(comparison))
     name = "Sources of Python's standard library, byte by byte"
-    *before, remarks = parts
+    *before, remarks = sections
     bits = next(r["value"] for r in text_rows if r["metric"] == "bits_per_byte")
     lines = [
         *details(comparison),
@@ -188,17 +180,17 @@ def write_demo_report(
         "layers over several of both.",
     ]
     made = sweep.command_text(list(sys.argv if command is None else command))
-    return write_report(
+    return write_page(
         comparison.directory / sweep.REPORT,
-        [
+        title="Three memories, compared",
+        finding=f"{finding} On real text, gated_delta_net spends {bits:.2f} bits on a "
+        "byte.",
+        sections=[
             *before,
             text_section(text_rows, name=name),
             remarks,
             made_section(made, versions(), lines),
         ],
-        title="Three memories, compared",
-        finding=f"{recall_finding(rows)} On real text, gated_delta_net spends "
-        f"{bits:.2f} bits on a byte.",
     )
 
 

@@ -10,9 +10,8 @@ from jaxtyping import UInt8
 
 from memzoo.errors import MemzooError
 
-from ..data import TaskConfig
 from ..data.corpus import VOCAB_SIZE
-from ..data.task import Split
+from ..data.task import Config, Split
 
 _BYTES_AT_ONCE = 1 << 16
 
@@ -55,7 +54,7 @@ def of_files(files: Sequence[str]) -> Document:
     return Document(label, total, _read(files))
 
 
-def of_task(task: TaskConfig, split: Split) -> Document:
+def of_task(task: Config, split: Split) -> Document:
     """All documents of one split of the task end to end.
 
     Raises:
@@ -75,7 +74,7 @@ def of_task(task: TaskConfig, split: Split) -> Document:
     return Document(f"{task.task_name}, {split}", len(text), parts)
 
 
-def check_bytes(task: TaskConfig) -> None:
+def check_bytes(task: Config) -> None:
     """Raise MemzooError where models of the task do not read bytes."""
     if task.chance is not None or task.vocab_size < VOCAB_SIZE:
         raise MemzooError(

@@ -6,9 +6,8 @@ import numpy as np
 
 from memzoo.errors import InputError, NonFiniteError
 
-from ..data import TaskConfig
 from ..data.pipeline import Pipeline
-from ..data.task import DataError, Split, Task
+from ..data.task import Config, DataError, Split, Task
 from .perplexity import perplexity
 from .recall import Row, recall
 from .score import Model, score
@@ -16,7 +15,7 @@ from .score import Model, score
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What a model reached on a task.
+    """Numbers that a model reached on a task.
 
     Attributes:
         accuracy: share of targets that are the most probable token.
@@ -57,13 +56,13 @@ class Evaluation:
 
 def evaluate(
     model: Model,
-    task_config: TaskConfig,
+    task_config: Config,
     *,
     split: Split = "validation",
     examples: int,
     batch_size: int,
 ) -> Evaluation:
-    """Numbers of the model on the first `examples` rows of a split.
+    """Measure a model on the first `examples` rows of a split.
 
     Equal parameters give equal numbers, bit for bit: a reloaded model evaluates as it
     did in memory. A task that asks for something it said before (`chance` is known) is
@@ -98,7 +97,7 @@ def evaluate(
 
 
 def check_targets(
-    task_config: TaskConfig, *, split: Split, examples: int, batch_size: int
+    task_config: Config, *, split: Split, examples: int, batch_size: int
 ) -> None:
     """Refuse rows that `evaluate` could not measure; stops at the first target.
 

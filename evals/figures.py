@@ -4,13 +4,11 @@ The SVG holds CSS variables in place of colours (`--ink`, `--grid`, `--series-0`
 and so on), so one figure serves a light and a dark page.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
@@ -18,10 +16,7 @@ from .drawing import (
     INK,
     MUTED,
     PAPER,
-    SERIES,
-    STYLE,
     accuracy_axis,
-    as_svg,
     chance_label,
     dots,
     draw_figure,
@@ -30,6 +25,8 @@ from .drawing import (
     series,
     ticks,
 )
+from .number_text import byte_text
+from .number_text import duration_text as duration_text
 from .summary import Cell
 
 _NAME_HEIGHT = 0.058  # of a name beside a point, as a share of the axis
@@ -45,40 +42,54 @@ class Curve:
     accuracy: tuple[float, ...]
 
 
-def swatch(number: int) -> str:
-    """The line and marker of a series, for a legend."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(0.36, 0.16))
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.axis("off")
-        axes.plot([0, 1, 2], [0, 0, 0], **series(number))
-        axes.lines[0].set_markevery([1])
-        axes.set_ylim(-1, 1)
-        return as_svg(figure, f"swatch{number}", "")
+def accuracy_by_setting(
+    cells: Sequence[Cell],
+    numbers: Mapping[str, int],
+    field: str,
+    *,
+    name: str,
+    title: str,
+    axis: str,
+    label: str = "accuracy (share of queries)",
+    tick: Callable[[int], str] = str,
+    trained: int | None = None,
+) -> str:
+    """Draw mean accuracy against a number of the setting, a dot for every seed.
 
-
-def accuracy_by_pairs(cells: Sequence[Cell], numbers: Mapping[str, int]) -> str:
-    """Mean accuracy against the number of pairs, a point for every seed."""
+    Args:
+        cells: one a layer and number.
+        numbers: the series of every layer.
+        field: of the setting; powers of 2 are equally far apart.
+        name: of the figure, in its identifiers.
+        title: what it is called where it cannot be seen.
+        axis: label of the horizontal axis.
+        label: label of the vertical axis.
+        tick: writes a number of the axis.
+        trained: number that models were trained on, marked by a line.
+    """
 
     def draw(axes: Axes) -> None:
-        pairs = sorted({cell.of("num_pairs") for cell in cells})
-        levels = {c.of("num_pairs"): c.chance for c in cells if c.chance is not None}
+        places = sorted({cell.of(field) for cell in cells})
+        levels = {c.of(field): c.chance for c in cells if c.chance is not None}
         chance = sorted(levels.items())
         if chance:
             axes.plot(*zip(*chance, strict=True), ":", color=MUTED, lw=1.5)
             chance_label(axes, *chance[0])
         for layer in layers_of(cells):
             line = [c for c in cells if c.layer == layer]
-            line.sort(key=lambda c: c.of("num_pairs"))
-            line_and_seeds(
-                axes, line, [c.of("num_pairs") for c in line], numbers[layer]
-            )
+            line.sort(key=lambda c: c.of(field))
+            line_and_seeds(axes, line, [c.of(field) for c in line], numbers[layer])
         axes.set_xscale("log", base=2)
-        ticks(axes, pairs, [str(p) for p in pairs])
-        axes.set_xlabel("key-value pairs in the sequence")
-        accuracy_axis(axes)
+        ticks(axes, places, [tick(place) for place in places])
+        axes.set_xlabel(axis)
+        accuracy_axis(axes, label)
+        if trained is not None:
+            axes.axvline(trained, color=MUTED, lw=1.2, ls="--")
+            place: dict[str, Any] = {"xytext": (4, 4), "textcoords": "offset points"}
+            axes.annotate("trained", (trained, 1.0), color=MUTED, **place)
+            axes.set_ylim(0, 1.1)
 
-    return draw_figure(draw, "pairs", "Accuracy against the number of pairs")
+    return draw_figure(draw, name, title)
 
 
 def accuracy_by_state(cells: Sequence[Cell], numbers: Mapping[str, int]) -> str:
@@ -195,107 +206,10 @@ def by_context(
     return draw_figure(draw, name, label)
 
 
-def accuracy_by_length(
-    cells: Sequence[Cell],
-    numbers: Mapping[str, int],
-    trained: int,
-    *,
-    name: str,
-    label: str,
-) -> str:
-    """A share against the length that is read, the trained length marked.
-
-    Args:
-        cells: one a layer and length.
-        numbers: the series of every layer.
-        trained: tokens in a row that was trained on.
-        name: of the figure, in its identifiers.
-        label: of the vertical axis.
-    """
-
-    def draw(axes: Axes) -> None:
-        lengths = sorted({cell.of("length") for cell in cells})
-        axes.axvline(trained, color=MUTED, lw=1.2, ls="--")
-        axes.annotate(
-            "trained",
-            (trained, 1.0),
-            xytext=(4, 4),
-            textcoords="offset points",
-            color=MUTED,
-        )
-        for layer in layers_of(cells):
-            line = [c for c in cells if c.layer == layer]
-            line.sort(key=lambda c: c.of("length"))
-            line_and_seeds(axes, line, [c.of("length") for c in line], numbers[layer])
-        chance = cells[0].chance
-        if chance is not None:
-            axes.axhline(chance, ls=":", color=MUTED, lw=1.5)
-            chance_label(axes, lengths[0], chance)
-        axes.set_xscale("log", base=2)
-        ticks(axes, lengths, [length_text(length) for length in lengths])
-        axes.set_xlabel("tokens read (log scale)")
-        accuracy_axis(axes, label)
-        axes.set_ylim(0, 1.1)
-
-    return draw_figure(draw, name, "Accuracy against the length")
-
-
-def depth_map(
-    values: Mapping[tuple[int, float], float], layer: str, number: int
-) -> str:
-    """A field for every length and depth, the fuller the better.
-
-    Args:
-        values: a share for every (length, depth).
-        layer: whose values they are.
-        number: of its series.
-    """
-    lengths = sorted({length for length, _ in values})
-    depths = sorted({depth for _, depth in values})
-    shares = [[values.get((n, d)) for n in lengths] for d in depths]
-
-    def draw(axes: Axes) -> None:
-        _fields(axes, shares, number)
-        ticks(axes, range(len(lengths)), [length_text(n) for n in lengths])
-        axes.set_yticks(range(len(depths)), [f"{100 * d:.0f} %" for d in depths])
-        axes.set_xlabel("tokens read")
-        axes.set_ylabel("noise before the needle")
-
-    name = f"depth{number}"
-    title = f"Accuracy of {layer} by depth"
-    return draw_figure(draw, name, title, width=3.6, height=2.3)
-
-
-def routing_map(
-    values: Mapping[tuple[str, int], float],
-    kinds: Sequence[str],
-    title: str,
-    number: int,
-) -> str:
-    """A field for every kind of token and memory, the fuller the more tokens.
-
-    Args:
-        values: a share for every (kind, memory).
-        kinds: of tokens, from above.
-        title: whose values they are.
-        number: of its series.
-    """
-    memories = sorted({memory for _, memory in values})
-    shares = [[values.get((kind, memory)) for memory in memories] for kind in kinds]
-
-    def draw(axes: Axes) -> None:
-        _fields(axes, shares, number)
-        ticks(axes, range(len(memories)), [str(m + 1) for m in memories])
-        axes.set_yticks(range(len(kinds)), list(kinds))
-        axes.set_xlabel("memory")
-
-    name = "routing" + "".join(letter for letter in title if letter.isalnum())
-    said = f"Memories that tokens are sent to, {title}"
-    return draw_figure(draw, name, said, width=3.2, height=2.3)
-
-
-def _fields(axes: Axes, shares: Sequence[Sequence[float | None]], number: int) -> None:
-    """Shares as squares, the fuller the larger, and as numbers of a hundred."""
+def share_fields(
+    axes: Axes, shares: Sequence[Sequence[float | None]], number: int
+) -> None:
+    """Draw shares as squares, the fuller the larger, and as numbers of a hundred."""
     look = series(number)
     for y, row in enumerate(shares):
         for x, value in enumerate(row):
@@ -310,49 +224,6 @@ def _fields(axes: Axes, shares: Sequence[Sequence[float | None]], number: int) -
     axes.set_xlim(-0.5, len(shares[0]) - 0.5)
     axes.set_ylim(len(shares) - 0.5, -0.5)
     axes.grid(False)
-
-
-def length_text(length: int) -> str:
-    """A number of tokens as people read it: 256, 1k, 16k."""
-    return f"{length // 1024}k" if length % 1024 == 0 else str(length)
-
-
-def seed_strip(values: Sequence[float], chance: float | None, number: int) -> str:
-    """A line from 0 to 1 with a dot for every value and a tick at chance."""
-    left, right, middle = 5, 95, 8
-    at = [left + (right - left) * min(max(v, 0.0), 1.0) for v in values]
-    parts = [
-        f'<line x1="{left}" y1="{middle}" x2="{right}" y2="{middle}" class="rail"/>'
-    ]
-    if chance is not None:
-        x = left + (right - left) * chance
-        parts.append(f'<line x1="{x:.1f}" y1="2" x2="{x:.1f}" y2="14" class="chance"/>')
-    colour = f"var(--series-{number % SERIES})"
-    parts += [
-        f'<circle cx="{x:.1f}" cy="{middle}" r="4" style="fill: {colour}"/>' for x in at
-    ]
-    return (
-        '<svg class="strip" viewBox="0 0 100 16" aria-hidden="true">'
-        + "".join(parts)
-        + "</svg>"
-    )
-
-
-def byte_text(count: int) -> str:
-    """Bytes as people read them: 512 B, 33.8 KiB, 2 MiB."""
-    value, unit = float(count), "B"
-    for larger in ("KiB", "MiB", "GiB"):
-        if value < 1024:
-            break
-        value, unit = value / 1024, larger
-    return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
-
-
-def duration_text(seconds: float) -> str:
-    """Seconds as people read them: 45 s, 12 min, 2.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _point_name(

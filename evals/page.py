@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..train.writing import explained, replace_text
+from .table import Table, html_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,18 +16,30 @@ class Section:
     Attributes:
         title: its heading.
         lead: a sentence on what to see here; plain text.
-        body: HTML.
+        parts: HTML, and tables, which a terminal shows too.
     """
 
     title: str
     lead: str = ""
-    body: str = ""
+    parts: Sequence[str | Table] = ()
+
+    @property
+    def tables(self) -> list[Table]:
+        """Tables of the section, in order."""
+        return [part for part in self.parts if isinstance(part, Table)]
+
+    @property
+    def body(self) -> str:
+        """All parts as HTML."""
+        return "".join(
+            html_table(part) if isinstance(part, Table) else part for part in self.parts
+        )
 
 
 def write_page(
     path: Path, *, title: str, finding: str, sections: Sequence[Section]
 ) -> Path:
-    """The page is at `path`, whole or not at all.
+    """Write the page to `path`, whole or not at all.
 
     Args:
         path: file to write; its folder is made.
@@ -48,26 +61,6 @@ def write_page(
         path.parent.mkdir(parents=True, exist_ok=True)
     replace_text(path, text)
     return path
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose rows become cards on a narrow screen.
-
-    Args:
-        head: plain text.
-        rows: HTML, one cell a column; the first names the row.
-    """
-    top = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in head)
-    lines = []
-    for first, *others in rows:
-        cells = "".join(
-            f'<td data-label="{html.escape(name)}">{cell}</td>'
-            for name, cell in zip(head[1:], others, strict=True)
-        )
-        lines.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
-    return (
-        f"<table><thead><tr>{top}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-    )
 
 
 def figure(svg: str, title: str, caption: str) -> str:

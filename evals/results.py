@@ -9,15 +9,22 @@ from typing import Any
 import jax
 from flax import nnx
 
+from memzoo.errors import NonFiniteError
+
 from ..configs.experiment import ExperimentConfig
 from ..configs.serialise import type_name
 from ..data.repeat import task_label
+from ..data.task import Split, chance_of
 from ..models.interface import state_bytes
 from ..train.manifest import DamagedError
 from ..train.sealed import read_json
 from ..train.writing import explained, replace_text
+from .evaluate import evaluate
+from .score import Model
 
 RESULTS = "results.json"
+# Rows of at most this many tokens together are computed at once.
+TOKENS_AT_ONCE = 16_384
 
 ResultRow = dict[str, Any]
 
@@ -51,6 +58,46 @@ def result_rows(
     ]
 
 
+def measured_rows(
+    model: Model,
+    config: ExperimentConfig,
+    *,
+    split: Split,
+    examples: int,
+    step: int,
+    batch_size: int | None = None,
+) -> list[ResultRow]:
+    """Return rows of results.json of a model, measured on the rows of a task.
+
+    The settings name the split, unless it is that of evaluations in training.
+
+    Args:
+        model: a language model; it is not changed.
+        config: the experiment that trained it, with the task that is read.
+        split: part of the data.
+        examples: rows.
+        step: of the checkpoint.
+        batch_size: rows computed at once; None: few where they are long.
+
+    Raises:
+        NonFiniteError: the model has no finite loss.
+        DataError: the data is not there.
+    """
+    length = config.task.length
+    if batch_size is None:
+        batch_size = max(1, min(examples, TOKENS_AT_ONCE // length))
+    try:
+        found = evaluate(
+            model, config.task, split=split, examples=examples, batch_size=batch_size
+        )
+    except NonFiniteError as error:
+        raise NonFiniteError(f"rows of {length} tokens: {error}") from error
+    rows = result_rows(config, found.rows, step)
+    if split == "validation":
+        return rows
+    return [r | {"setting": r["setting"] | {"split": split}} for r in rows]
+
+
 def layer_name(config: ExperimentConfig) -> str:
     """Registered names of the pattern's layers, joined by `+`."""
     layers = [layer for group in config.model.pattern for layer in group.layers]
@@ -69,7 +116,7 @@ def sizes(config: ExperimentConfig) -> tuple[int, int]:
     return parameters, state_bytes(model.stack, config.task.length)
 
 
-def write_results(path: Path, rows: Sequence[ResultRow]) -> None:
+def write_results(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """The rows are at `path`: at no moment half of them.
 
     Raises:
@@ -124,8 +171,7 @@ def check_rows(rows: Any) -> None:
 
 
 def _chance(config: ExperimentConfig, row: Mapping[str, Any]) -> float | None:
-    """Accuracy without any memory: for pairs, of naming any value of the sequence."""
+    """Accuracy without any memory on the rows of this setting."""
     if row["metric"] != "accuracy":
         return None
-    pairs = row["setting"].get("num_pairs")
-    return 1 / pairs if pairs else config.task.chance
+    return chance_of(config.task, row["setting"])

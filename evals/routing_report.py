@@ -1,9 +1,11 @@
 """The section of a page about where mixtures send their tokens."""
 
-import html
 from collections.abc import Mapping, Sequence
 
-from .figures import routing_map
+from matplotlib.axes import Axes
+
+from .drawing import draw_figure, ticks
+from .figures import share_fields
 from .page import Section, figure, grid, notes
 from .routing import ANSWERED, CHANCE, ENTROPY, KINDS, ROUTED
 from .summary import Cell, ResultRow, hardest, summarise, widest
@@ -38,8 +40,8 @@ def routing_sections(
     return [
         Section(
             title="Which memory answers?",
-            lead=f"Memories that tokens are sent to, {html.escape(cells[0].text)}.",
-            body=grid(parts) + notes(_NOTES),
+            lead=f"Memories that tokens are sent to, {cells[0].text}.",
+            parts=[grid(parts), notes(_NOTES)],
         )
     ]
 
@@ -83,3 +85,31 @@ def _figure(rows: Sequence[ResultRow], title: str, number: int) -> str:
     )
     drawn = routing_map(shares, (*KINDS, "all"), title, number)
     return figure(drawn, title, caption)
+
+
+def routing_map(
+    values: Mapping[tuple[str, int], float],
+    kinds: Sequence[str],
+    title: str,
+    number: int,
+) -> str:
+    """Draw a square for every kind of token and memory, the fuller the more tokens.
+
+    Args:
+        values: a share for every (kind, memory).
+        kinds: of tokens, from above.
+        title: whose values they are.
+        number: of its series.
+    """
+    memories = sorted({memory for _, memory in values})
+    shares = [[values.get((kind, memory)) for memory in memories] for kind in kinds]
+
+    def draw(axes: Axes) -> None:
+        share_fields(axes, shares, number)
+        ticks(axes, range(len(memories)), [str(m + 1) for m in memories])
+        axes.set_yticks(range(len(kinds)), list(kinds))
+        axes.set_xlabel("memory")
+
+    name = "routing" + "".join(letter for letter in title if letter.isalnum())
+    said = f"Memories that tokens are sent to, {title}"
+    return draw_figure(draw, name, said, width=3.2, height=2.3)

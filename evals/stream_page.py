@@ -7,9 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from .drawing import draw_figure, series, ticks
-from .page import Section, figure, grid, notes, table, write_page
+from .page import Section, figure, grid, notes, write_page
 from .recall import Row
 from .stream import Curve, Streamed
+from .table import Table, column
 
 PAGE = "stream.html"
 
@@ -47,7 +48,7 @@ def write_stream_page(
         sections=[
             _cost_section(cost),
             _surprise_section(streamed, overall.get("surprise")),
-            Section(title="This reading", body=notes(said)),
+            Section(title="This reading", parts=[notes(said)]),
         ],
     )
 
@@ -95,8 +96,9 @@ def _cost_section(rows: Sequence[Row]) -> Section:
         "Does a longer context help?",
         "Bits a byte, by the number of bytes of the document that were read.",
     )
-    head = ("bytes read", "bits a byte", "bytes predicted")
-    return Section(title="What a byte costs", body=grid([drawn]) + table(head, lines))
+    heads = ("bytes read", "bits a byte", "bytes predicted")
+    table = Table(columns=[column(head) for head in heads], rows=lines)
+    return Section(title="What a byte costs", parts=[grid([drawn]), table])
 
 
 def _surprise_section(streamed: Streamed, mean: object) -> Section:
@@ -117,7 +119,7 @@ def _surprise_section(streamed: Streamed, mean: object) -> Section:
         "The loss of the memory at every token before it is written, "
         "||M(k) - v||^2, averaged over heads and layers."
     )
-    return Section(title=title, lead=lead, body=grid([drawn]))
+    return Section(title=title, lead=lead, parts=[grid([drawn])])
 
 
 def _covers_all(row: Row) -> bool:

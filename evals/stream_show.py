@@ -1,4 +1,4 @@
-"""What a person sees of a document that is streamed."""
+"""Progress and summary of a document that is streamed."""
 
 import time
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .figures import byte_text, duration_text
+from .number_text import byte_text, duration_text
 from .stream import SETTLED, Streamed
 
 _LINE_SECONDS = 10.0
@@ -50,7 +50,7 @@ class StreamScreen:
         self._bar.stop()
 
     def at(self, tokens: int) -> None:
-        """As many tokens are read."""
+        """Show that so many tokens were read."""
         now = self._clock()
         speed = tokens / max(now - self._begin, 1e-9)
         of = "" if self._total is None else f" of {self._total:,}"
@@ -66,7 +66,7 @@ class StreamScreen:
 
 
 def summary(streamed: Streamed) -> Sequence[str]:
-    """How long it took and what it held, in sentences."""
+    """Return the time and the memory that it took, in sentences."""
     lines = [
         f"{streamed.length:,} tokens in {duration_text(streamed.seconds)}: "
         f"{streamed.tokens_per_second:,.0f} tokens a second, once it was compiled"

@@ -1,14 +1,26 @@
-"""Rows of results.json -> what a table or a figure shows."""
+"""Rows of results.json -> cells: what a table or a figure shows."""
 
+import dataclasses
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from memzoo.errors import InputError
 
+from ..data import TASKS
+
 ResultRow = Mapping[str, Any]
 Setting = tuple[tuple[str, Any], ...]
+
+# Order of the words of a setting; those of a task stand before them.
+_WORDS = {"document": "{}", "length": "{} tokens", "repeat_context": "read {} times"}
+# Not in the words of a setting: every table says them once.
+_UNSAID = frozenset({"width", "split", "read_before"})
+
+MODEL_FIELDS = ("width", "repeat_context")
+"""Fields of a setting that a reading shares with the training of its model, beside the
+axes of its task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +38,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """All trainings of a layer on a setting, and which learning rate did best."""
+    """All trainings of a layer on a setting, and the learning rate that is shown."""
 
     layer: str
     setting: Setting
@@ -34,18 +46,17 @@ class Cell:
     state_bytes: int
     chance: float | None
     learning_rate: float
-    """The one with the best mean over seeds, among those with the most seeds."""
     runs: tuple[Run, ...]
     """Every training, by learning rate and seed."""
 
     @property
     def best(self) -> tuple[Run, ...]:
-        """The trainings at the best learning rate, one a seed."""
+        """Trainings at the learning rate that is shown, one a seed."""
         return tuple(r for r in self.runs if r.learning_rate == self.learning_rate)
 
     @property
     def values(self) -> tuple[float, ...]:
-        """The measure of every seed at the best learning rate."""
+        """Measure of every seed at the learning rate that is shown."""
         return tuple(run.value for run in self.best)
 
     @property
@@ -59,7 +70,7 @@ class Cell:
 
     @property
     def text(self) -> str:
-        """The setting in words, its width left out."""
+        """Setting in words, without the width."""
         return setting_text(dict(self.setting))
 
     def of(self, name: str) -> Any:
@@ -68,7 +79,9 @@ class Cell:
 
 
 def summarise(rows: Iterable[ResultRow], metric: str = "accuracy") -> list[Cell]:
-    """One cell for every layer and setting, in the order of their first rows.
+    """Return one cell for every layer and setting, in the order of their first rows.
+
+    Each cell shows its best learning rate; `at_rates` replaces it.
 
     Args:
         rows: objects as in results.json, with `learning_rate` and `chance`.
@@ -111,15 +124,15 @@ def summarise(rows: Iterable[ResultRow], metric: str = "accuracy") -> list[Cell]
                 parameters=group[0]["parameters"],
                 state_bytes=group[0]["state_bytes"],
                 chance=group[0].get("chance"),
-                learning_rate=best_learning_rate(runs),
+                learning_rate=select_learning_rate(runs),
                 runs=runs,
             )
         )
     return cells
 
 
-def best_learning_rate(runs: Iterable[Run]) -> float:
-    """The learning rate with the highest mean over seeds.
+def select_learning_rate(runs: Iterable[Run]) -> float:
+    """Return the learning rate with the highest mean over seeds.
 
     Only those with as many seeds as any are compared, so that one lucky seed of an
     unfinished sweep does not win. Equal means: the one that took fewer steps, then the
@@ -141,46 +154,104 @@ def best_learning_rate(runs: Iterable[Run]) -> float:
     )
 
 
+def at_rates(
+    cells: Iterable[Cell], trained: Iterable[ResultRow], names: Sequence[str]
+) -> list[Cell]:
+    """Return the cells at the learning rates that did best in training.
+
+    Args:
+        cells: of what trained models were given later.
+        trained: rows that were measured while models were trained.
+        names: fields of a setting that a cell shares with its model's training.
+    """
+    rates = {
+        (cell.layer, cell.setting): cell.learning_rate
+        for cell in summarise(averaged(trained, names))
+    }
+    return [
+        dataclasses.replace(cell, learning_rate=rates.get(place, cell.learning_rate))
+        for cell in cells
+        for place in [(cell.layer, _named(dict(cell.setting), names))]
+    ]
+
+
+def averaged(rows: Iterable[ResultRow], names: Sequence[str]) -> list[ResultRow]:
+    """Return the means over all settings of a model that agree in these fields.
+
+    Args:
+        rows: objects as in results.json.
+        names: fields of a setting; the settings of the means have no others.
+    """
+    groups: dict[tuple[Any, ...], list[ResultRow]] = {}
+    for row in rows:
+        setting = _named(row["setting"], names)
+        place = row["layer"], row["learning_rate"], row["seed"]
+        groups.setdefault((row["metric"], setting, *place), []).append(row)
+    return [
+        {
+            **group[0],
+            "setting": dict(setting),
+            "value": statistics.fmean(row["value"] for row in group),
+        }
+        for (_, setting, *_), group in groups.items()
+    ]
+
+
+def _named(setting: Mapping[str, Any], names: Sequence[str]) -> Setting:
+    return setting_key({name: setting[name] for name in names if name in setting})
+
+
 def setting_key(setting: Mapping[str, Any]) -> Setting:
-    """A setting as something that can be compared and looked up."""
+    """Return a setting that can be compared and looked up."""
     return tuple(sorted(setting.items()))
 
 
 def setting_text(setting: Mapping[str, Any]) -> str:
-    """A setting in words, its width left out."""
+    """Return a setting in words, without the width."""
     if "context_to" in setting:
         return f"context {setting['context_from']} to {setting['context_to']}"
-    length = f"{setting['length']} tokens"
-    if "document" in setting:
-        return f"{setting['document']}, {length}"
-    if "repeat_context" in setting:
-        length += f", read {setting['repeat_context']} times"
-    if "num_pairs" in setting:
-        asked = setting.get("num_queries")
-        pairs = f"{setting['num_pairs']} pairs"
-        return f"{pairs}{f', {asked} asked' if asked else ''}, {length}"
-    if "depth" in setting:
-        return f"depth {setting['depth']:g}, {length}"
-    if "first" in setting:
-        return f"a set of {setting['first']}, then of {setting['second']}, {length}"
-    return f"all, {length}"
+    words = {
+        name: text
+        for task in TASKS.values()
+        for name, text in getattr(task, "setting_words", {}).items()
+    } | _WORDS
+    said = [name for name in setting if name not in _UNSAID]
+    if said == ["length"]:
+        return f"all, {setting['length']} tokens"
+    known = [name for name in words if name not in _WORDS]
+    ordered = [*known, *(n for n in said if n not in words), *_WORDS]
+    return ", ".join(
+        words.get(name, f"{name.replace('_', ' ')} {{}}").format(setting[name])
+        for name in ordered
+        if name in said
+    )
+
+
+def trained_rows(rows: Iterable[ResultRow]) -> list[ResultRow]:
+    """Return the rows that were measured while models were trained."""
+    return [row for row in rows if not is_later(row)]
+
+
+def is_later(row: ResultRow) -> bool:
+    """Return whether a trained model was given these rows after training."""
+    return "split" in row["setting"]
 
 
 def hardest(cells: Iterable[Cell]) -> list[Cell]:
-    """The cells of the setting with the most pairs, then the longest."""
+    """Return the cells of the setting with the lowest chance, then the longest."""
     cells = list(cells)
     top = max(_difficulty(cell) for cell in cells)
     return [cell for cell in cells if _difficulty(cell) == top]
 
 
 def widest(cells: Iterable[Cell]) -> list[Cell]:
-    """The cells of the widest model."""
+    """Return the cells of the widest model."""
     cells = list(cells)
     top = max(cell.of("width") or 0 for cell in cells)
     return [cell for cell in cells if (cell.of("width") or 0) == top]
 
 
-def _difficulty(cell: Cell) -> tuple[int, int]:
-    # What is read again is longer, not harder.
+def _difficulty(cell: Cell) -> tuple[float, int]:
+    # Rows that are read again are longer, not harder.
     length = 0 if cell.of("repeat_context") else cell.of("length")
-    return cell.of("num_pairs") or 0, length or 0
+    return -(cell.chance or 0), length or 0

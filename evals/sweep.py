@@ -1,46 +1,44 @@
-"""`memzoo recall`: the one training loop over layers, learning rates and seeds."""
+"""The one training loop over layers, learning rates and seeds."""
 
+import dataclasses
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from memzoo.errors import MemzooError, NonFiniteError
 
 from ..configs.experiment import ExperimentConfig
-from ..data.mqar import MqarConfig
 from ..train.loop import TrainResult, train
 from ..train.metrics import EVALUATIONS, read_lines
 from ..train.runs import LoadedRun, load_run
 from ..train.signals import stop_exit_code
 from .figures import Curve
-from .length import by_length, by_readings, by_sizes
-from .readings import rows_of_training
+from .page import write_page
 from .recall_config import Job, RecallConfig
-from .recall_page import details, recall_page
-from .report import CurveKey, curve_key, made_section, versions, write_report
-from .results import RESULTS, ResultRow, read_results, result_rows, write_results
-from .routing import has_mixture, routing_rows
-from .show import (
-    Announcer,
-    print_gains,
-    print_lengths,
-    print_orders,
-    print_rows,
-    print_summary,
-    say,
-)
+from .recall_page import details
+from .recall_task import Findings, Measured
+from .report import CurveKey, curve_key, made_section, versions
+from .results import RESULTS, ResultRow, measured_rows, result_rows, write_results
+from .summary import is_later
 from .sweep_files import SweepFiles
+from .sweep_progress import Announcer, say
 
 REPORT = "report.html"
 
-_ROUTED_EXAMPLES = 128
-
 Train = Callable[..., TrainResult]
 Load = Callable[[Path], LoadedRun]
+
+
+class Finished(NamedTuple):
+    """A sweep whose trainings are all done."""
+
+    page: Path
+    measured: Measured
+    findings: Findings
 
 
 class SweepStopped(MemzooError):
@@ -51,24 +49,6 @@ class SweepStopped(MemzooError):
         self.exit_code = exit_code
 
 
-def run(config: RecallConfig) -> int:
-    """`memzoo recall`: trains what is missing, prints the table; the exit code."""
-    page = recall(config)
-    rows = read_results(config.directory / RESULTS)
-    if config.json:
-        print_rows(rows)
-        return 0
-    if config.task == "needle":
-        print_lengths(rows)
-    elif config.task == "set_disjointness":
-        print_orders(rows)
-    else:
-        print_summary(rows_of_training(rows), goal=config.stop_at)
-        print_gains(rows)
-    print(f"\n{page}")
-    return 0
-
-
 def recall(
     config: RecallConfig,
     *,
@@ -77,8 +57,8 @@ def recall(
     load: Load = load_run,
     command: Sequence[str] | None = None,
     more: bool = False,
-) -> Path:
-    """Every training of the sweep is done, results.json and report.html are written.
+) -> Finished:
+    """Do every training of the sweep, and write results.json and report.html.
 
     What is finished is not trained again, and a training that was interrupted goes on
     from its newest checkpoint. A training whose record is damaged is done again, and
@@ -91,11 +71,8 @@ def recall(
         train: the training loop.
         load: how the model of a finished training is read beyond its own length.
         command: what the page says was called; `None`: this program's arguments.
-        more: something is run behind the sweep, so that a stop that comes with its last
+        more: something is run after the sweep, so that a stop that comes with its last
             training counts too.
-
-    Returns:
-        The report.
 
     Raises:
         MemzooError: the folder holds a sweep of another kind.
@@ -113,7 +90,7 @@ def recall(
             began = time.monotonic()
             rows, asked = _train_one(config, job, train, announcer.step, command)
             further = []
-            if config.task in _FURTHER and rows[0]["checkpoint_step"]:
+            if rows[0]["checkpoint_step"]:
                 further = _read_further(config, job, load, rows)
             lines = read_lines(config.directory / job.place / EVALUATIONS)
             files.save_outcome(job.place, rows + further, lines)
@@ -127,35 +104,33 @@ def recall(
     return write_outcome(config, command)
 
 
-def write_outcome(config: RecallConfig, command: Sequence[str]) -> Path:
-    """results.json and report.html of everything in the sweep's folder that is done."""
-    rows, curves = collect(config)
-    write_results(config.directory / RESULTS, rows)
-    page = recall_page(config, rows, curves)
+def write_outcome(config: RecallConfig, command: Sequence[str]) -> Finished:
+    """Write results.json and report.html of all that is done in the sweep's folder."""
+    measured = collect(config)
+    write_results(config.directory / RESULTS, measured.rows)
+    findings = config.task.findings(measured)
     made = made_section(command_text(command), versions(), details(config))
-    return write_report(
+    page = write_page(
         config.directory / REPORT,
-        [*page.sections, made],
-        title=page.title,
-        finding=page.finding,
+        title=config.task.title,
+        finding=findings.finding,
+        sections=[*findings.sections, made],
     )
+    return Finished(page, measured, findings)
 
 
-def collect(
-    config: RecallConfig,
-) -> tuple[list[ResultRow], dict[CurveKey, list[Curve]]]:
-    """Rows and learning curves of everything in the sweep's folder that is done."""
+def collect(config: RecallConfig) -> Measured:
+    """Return rows and learning curves of all that is done in the sweep's folder."""
     rows: list[ResultRow] = []
     curves: dict[CurveKey, list[Curve]] = {}
-    files = SweepFiles(config, say)
-    for outcome in files.outcomes().values():
+    for outcome in SweepFiles(config, say).outcomes().values():
         rows += outcome.rows
         for row in outcome.rows:
-            if row["metric"] == "accuracy" and not _read_later(row):
+            if row["metric"] == "accuracy" and not is_later(row):
                 key = curve_key(row["layer"], row["setting"])
                 curve = _curve(row, outcome.evaluations)
                 curves.setdefault(key, []).append(curve)
-    return rows, curves
+    return Measured(rows=rows, curves=curves, steps=config.steps, goal=config.stop_at)
 
 
 def _train_one(
@@ -220,110 +195,47 @@ def _steps_rows(
     return [{"setting": setting, "metric": metric, "value": s} for s in reached[:1]]
 
 
-def _read_lengths(config: RecallConfig, job: Job, load: Load) -> list[ResultRow]:
-    """Rows of a trained model at every length, on the test split."""
-    loaded = load(config.directory / job.place)
-    rows: list[ResultRow] = []
-    for length in config.lengths:
-        with suppress(NonFiniteError):
-            rows += by_length(
-                loaded.model,
-                loaded.config,
-                (length,),
-                split="test",
-                examples=config.length_examples,
-                step=loaded.step,
-                depths=config.depths,
-            )
-    return _of_job(rows, job)
-
-
-def _read_sizes(config: RecallConfig, job: Job, load: Load) -> list[ResultRow]:
-    """Rows of a trained model on sets of every size, on the test split."""
-    loaded = load(config.directory / job.place)
-    rows: list[ResultRow] = []
-    for size in config.read_sizes:
-        with suppress(NonFiniteError):
-            rows += by_sizes(
-                loaded.model,
-                loaded.config,
-                (size,),
-                examples=config.size_examples,
-                step=loaded.step,
-            )
-    return _of_job(rows, job)
-
-
-def _read_routing(config: RecallConfig, job: Job, load: Load) -> list[ResultRow]:
-    """Rows of where a trained model sends its tokens, if it holds a mixture."""
-    experiment = config.experiment(job)
-    task = experiment.task
-    if not isinstance(task, MqarConfig) or len(job.num_pairs) > 1:
-        return []
-    if not has_mixture(experiment.model.pattern):
-        return []
-    loaded = load(config.directory / job.place)
-    measured = routing_rows(
-        loaded.model,
-        task,
-        examples=min(config.evaluation_examples, _ROUTED_EXAMPLES),
-        batch_size=config.batch_size,
-    )
-    return _of_job(result_rows(loaded.config, measured, loaded.step), job)
-
-
-def _read_again(config: RecallConfig, job: Job, load: Load) -> list[ResultRow]:
-    """Rows of where tokens are sent, and of a trained model that reads again."""
-    routed = _read_routing(config, job, load)
-    if not config.read_again:
-        return routed
-    loaded = load(config.directory / job.place)
-    rows = by_readings(
-        loaded.model,
-        loaded.config,
-        config.read_again,
-        question=config.repeat_question,
-        examples=config.evaluation_examples,
-        step=loaded.step,
-    )
-    return routed + _of_job(rows, job)
-
-
-# How a trained model is read beyond its own numbers, by task.
-_FURTHER = {
-    "mqar": _read_again,
-    "needle": _read_lengths,
-    "set_disjointness": _read_sizes,
-}
-
-
 def _read_further(
     config: RecallConfig, job: Job, load: Load, rows: list[ResultRow]
 ) -> list[ResultRow]:
-    """Rows of all that a trained model reads later; where it diverges, of no recall.
+    """Rows of all that a trained model is given later.
+
+    A model that diverges on a reading recalls nothing there.
 
     Args:
         rows: of the training.
     """
-    further: list[ResultRow] = []
-    with suppress(NonFiniteError):
-        further = _FURTHER[config.task](config, job, load)
+    experiment = config.experiment(job)
+    probes = config.task.probes(experiment, config)
+    readings = config.task.readings(experiment, config)
+    if not probes and not readings:
+        return []
+    loaded = load(config.directory / job.place)
+    found: list[ResultRow] = []
+    for probe in probes:
+        with suppress(NonFiniteError):
+            found += result_rows(loaded.config, probe(loaded.model), loaded.step)
+    for reading in readings:
+        with suppress(NonFiniteError):
+            found += measured_rows(
+                loaded.model,
+                dataclasses.replace(loaded.config, task=reading.task),
+                split="test",
+                examples=reading.examples,
+                step=loaded.step,
+            )
+    further = _of_job(found, job)
     measured = [row["setting"] for row in rows + further]
-    failed = _failed_rows(config, config.experiment(job), job)
+    failed = _failed_rows(config, experiment, job)
     return further + [
-        row for row in failed if _read_later(row) and row["setting"] not in measured
+        row for row in failed if is_later(row) and row["setting"] not in measured
     ]
-
-
-def _read_later(row: ResultRow) -> bool:
-    """Whether the row was measured when training had ended, not during it."""
-    return bool({"depth", "split"} & set(row["setting"]))
 
 
 def _failed_rows(
     config: RecallConfig, experiment: ExperimentConfig, job: Job
 ) -> list[ResultRow]:
-    """A training that came to nothing counts as one that recalls nothing."""
+    """Rows of a training that came to nothing: it recalls nothing."""
     nothing = (("accuracy", 0.0), ("sequence_accuracy", 0.0), ("diverged", 1.0))
     measured = [
         {"setting": setting, "metric": metric, "value": value}
@@ -342,7 +254,7 @@ def _of_job(rows: list[ResultRow], job: Job) -> list[ResultRow]:
 
 
 def command_text(command: Sequence[str]) -> str:
-    """What was called, as a person would type it."""
+    """Return the command as a person would type it."""
     first, *others = command or ["memzoo"]
     name = "memzoo" if Path(first).name in ("memzoo", "__main__.py") else first
     return " ".join([name, *others])

@@ -21,7 +21,7 @@ from ..train.metrics import EVALUATIONS, read_lines
 from ..train.runs import CHECKPOINTS
 from ..train.sealed import read_json, unseal, write_sealed
 from ..train.writing import explained
-from .recall_config import ALWAYS, Job, RecallConfig
+from .recall_config import Job, RecallConfig
 from .report import versions
 from .results import ResultRow, check_rows
 
@@ -30,7 +30,7 @@ SWEEP = "sweep.json"
 OUTCOME = "outcome.json"
 # Holds what was damaged and could not be left in its place.
 DAMAGED = "damaged"
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +40,10 @@ class Outcome:
     Attributes:
         rows: as in results.json.
         evaluations: lines of the run's evaluations.jsonl.
-        config: what all trainings of its sweep share; None: an older memzoo wrote the
-            record, without this and without a checksum.
     """
 
     rows: list[ResultRow]
     evaluations: list[dict[str, Any]]
-    config: dict[str, Any] | None
 
 
 class SweepFiles:
@@ -61,9 +58,9 @@ class SweepFiles:
         self.directory = config.directory
         self._config, self._report = config, report
         # As it is read back.
-        self._meaning = json.loads(json.dumps(config.meaning()))
-        # What sweep.json says of itself, once it was read; None: it is not there.
-        self._schema: int | None = None
+        self._meaning = json.loads(json.dumps(config.meaning(), default=str))
+        # sweep.json was read, and is of this sweep.
+        self._begun = False
 
     def missing(self) -> list[Job]:
         """Return the trainings that are yet to be done; nothing is written.
@@ -74,10 +71,10 @@ class SweepFiles:
             ReadError: a file cannot be read.
         """
         self._check_sweep()
-        jobs, missing, older = self._config.jobs(), [], 0
-        for job in jobs:
+        missing = []
+        for job in self._config.jobs():
             try:
-                outcome = self.outcome(job.place)
+                self.outcome(job.place)
             except FileNotFoundError:
                 missing.append(job)
             except DamagedError as error:
@@ -86,13 +83,6 @@ class SweepFiles:
                     f"{self.directory / job.place / OUTCOME} is damaged: {error}; "
                     f"{job.label} is trained again, from where its checkpoints stand"
                 )
-            else:
-                older += outcome.config is None
-        if older:
-            self._report(
-                f"{older} of {len(jobs)} trainings were recorded by an older memzoo, "
-                "without a checksum; their numbers are taken as they are"
-            )
         return missing
 
     def begin(self, command: Sequence[str], missing: Sequence[Job]) -> None:
@@ -107,7 +97,7 @@ class SweepFiles:
         """
         with explained(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
-        if self._schema is None:
+        if not self._begun:
             self._set_aside(SWEEP)
             record = {"schema": SCHEMA, "command": list(command)}
             record |= {"config": self._meaning, "versions": versions()}
@@ -134,21 +124,14 @@ class SweepFiles:
             MemzooError: it is of a sweep of another kind.
             ReadError: it cannot be read.
         """
-        value = read_json(self.directory / place / OUTCOME)
-        if isinstance(value, list):
-            return self._older_outcome(place, value)
-        record = unseal(value)
+        record = unseal(read_json(self.directory / place / OUTCOME))
         if record.get("schema") != SCHEMA:
             raise DamagedError(f"it has schema {record.get('schema')!r}, not {SCHEMA}")
         if record.get("place") != place.as_posix():
             raise DamagedError(f"it is that of {record.get('place')}")
         self._check(record["config"], f"{self.directory / place} is of a sweep")
         check_rows(record["rows"])
-        return Outcome(
-            rows=record["rows"],
-            evaluations=record["evaluations"],
-            config=record["config"],
-        )
+        return Outcome(rows=record["rows"], evaluations=record["evaluations"])
 
     def save_outcome(
         self,
@@ -203,23 +186,13 @@ class SweepFiles:
                 self._report(f"{self.directory / place / OUTCOME} is left out: {error}")
         return found
 
-    def _older_outcome(self, place: Path, rows: list[Any]) -> Outcome:
-        if self._schema != 1:
-            raise DamagedError("it has no checksum, and the sweep is no older one")
-        check_rows(rows)
-        path = self.directory / place / EVALUATIONS
-        evaluations = read_lines(path, report=self._report)
-        return Outcome(rows=rows, evaluations=evaluations, config=None)
-
     def _check_sweep(self) -> None:
         """Read sweep.json; raise MemzooError where it is of a sweep of another kind."""
         path = self.directory / SWEEP
         try:
-            value = read_json(path)
-            older = isinstance(value, dict) and value.get("schema") == 1
-            record = unseal(value, required=not older)
+            record = unseal(read_json(path))
             saved, schema = record.get("config"), record.get("schema")
-            if not isinstance(saved, dict) or schema not in (1, SCHEMA):
+            if not isinstance(saved, dict):
                 raise DamagedError("it does not say what is trained")
         except FileNotFoundError:
             return
@@ -229,18 +202,18 @@ class SweepFiles:
                 "anew, and every training is compared with this command"
             )
             return
+        if schema != SCHEMA:
+            raise MemzooError(
+                f"{path} has schema {schema!r}, and this memzoo writes {SCHEMA}; give "
+                "another --name, or use the version of memzoo that wrote it"
+            )
         self._check(saved, f"{self.directory} holds a sweep")
-        self._schema = schema
+        self._begun = True
 
     def _check(self, saved: Mapping[str, Any], said: str) -> None:
         """Raise MemzooError where a field differs from this sweep's."""
-        # Fields with their usual value are not in the record.
-        plain = json.loads(json.dumps(ALWAYS))
-        names = [*self._meaning, *(name for name in plain if name in saved)]
-        for name in names:
-            old, new = (
-                fields.get(name, plain.get(name)) for fields in (saved, self._meaning)
-            )
+        for name in dict.fromkeys([*self._meaning, *saved]):
+            old, new = (fields.get(name) for fields in (saved, self._meaning))
             if old != new:
                 raise MemzooError(
                     f"{said} with {name} = {old!r}, and this one says {new!r}; give "

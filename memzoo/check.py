@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from memzoo.errors import MemzooError
 
-from .configs.resolve import load_python
+from .configs.python_file import load_python
 from .testing import laws
 
 

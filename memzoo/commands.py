@@ -216,10 +216,16 @@ def _describe(arguments: list[str]) -> int:
 
 
 def _recall(arguments: list[str]) -> int:
-    from .evals.recall_config import RecallConfig
-    from .evals.sweep import run
+    from .evals.recall_command import RecallOptions, options_of_task, run
 
-    return run(parse(RecallConfig, arguments, command="recall"))
+    default = options_of_task(arguments)
+    command = (
+        "recall"
+        if "--task" not in " ".join(arguments)
+        else f"recall --task {default.task}"
+    )
+    options = parse(RecallOptions, arguments, command=command, default=default)
+    return run(options.config)
 
 
 def _eval(arguments: list[str]) -> int:

@@ -16,8 +16,7 @@ from flax import nnx
 from memzoo.errors import InputError, MemzooError, NonFiniteError
 
 from .configs.comma_list import split_list
-from .data.prefix import PrefixConfig
-from .data.task import MOST_TOKENS
+from .data.task import MOST_TOKENS, reads_prefix
 from .evals.document import check_bytes
 from .evals.state_file import load_state
 from .evals.stream import Carried, check_room
@@ -196,11 +195,7 @@ def generate_command(run: Path, options: GenerateOptions) -> int:
         # What stands for masked tokens is never read or put out here.
         vocab_size=getattr(task, "mask_token", task.vocab_size),
         prefix=options.prefix == "yes"
-        or (
-            options.prefix == "auto"
-            and carried is None
-            and isinstance(task, PrefixConfig)
-        ),
+        or (options.prefix == "auto" and carried is None and reads_prefix(task)),
         carried=carried,
     )
     pieces = _text(options.prompt, stream) if is_text else _numbers(stream)

@@ -10,12 +10,7 @@ from jaxtyping import Array, Float
 
 from memzoo.errors import InputError
 
-from .associative_memory import (
-    AssociativeState,
-    MatrixMemory,
-    QueryKeyValue,
-    Tails,
-)
+from .associative_memory import AssociativeState, MatrixMemory
 from .channel_gates import LowRank
 from .interface import Layout
 from .layer_checks import (
@@ -27,7 +22,9 @@ from .layer_checks import (
 from .layer_config import Family, RegisteredConfig
 from .memory_inputs import MemoryInputs
 from .ops.vector_decay import VECTOR_DECAY, VectorDecayTokens
-from .projection import RMSNorm, merge_heads, output_gain, projection, split_heads
+from .projection import RMSNorm, projection, split_heads
+from .read_out import ReadOut
+from .streams import Tails, query_key_value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +57,15 @@ class GLAConfig(RegisteredConfig):
     """Rank of the map to the decays."""
     temperature: float = 16.0
     """Above 1, decays begin and stay nearer to 1."""
+    norm_epsilon: float = 1e-5
+    """Added to the mean square in the norm of what is read."""
     chunk_size: int | None = None
     """Tokens a chunk: speed only. None: chosen by the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
         check_chunk_size(self.chunk_size)
+        check_positive("norm_epsilon", self.norm_epsilon)
         for name in ("value_ratio", "decay_rank", "temperature"):
             check_positive(name, getattr(self, name))
 
@@ -102,7 +102,7 @@ class GLA(MatrixMemory):
         self.head_size = config.key_size(width)
         keys = config.num_heads * self.head_size
         values = keys * config.value_ratio
-        self.heads = QueryKeyValue(
+        self.query, self.key, self.value = query_key_value(
             width,
             (keys, keys, values),
             (config.num_heads, config.num_heads, config.num_heads),
@@ -113,10 +113,13 @@ class GLA(MatrixMemory):
         self.decay = LowRank(
             width, config.decay_rank, keys, rngs, bias=True, per_memory=True
         )
-        self.gate = projection(width, values, rngs) if config.output_gate else None
-        self.norm = RMSNorm(self.head_size * config.value_ratio)
-        self.output_projection = projection(
-            values, width, rngs, gain=output_gain(depth)
+        self.read_out = ReadOut(
+            values,
+            width,
+            rngs,
+            depth=depth,
+            norm=RMSNorm(self.head_size * config.value_ratio, config.norm_epsilon),
+            gate=projection(width, values, rngs) if config.output_gate else None,
         )
 
     def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:
@@ -124,22 +127,11 @@ class GLA(MatrixMemory):
         shape = (batch_size, self.config.num_heads, self.head_size, value_size)
         return jnp.zeros(shape, jnp.float32)
 
-    def init_tails(self, batch_size: int) -> Tails:
-        return self.heads.init_tails(batch_size)
-
     def inputs(
         self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
     ) -> tuple[MemoryInputs, Tails]:
-        (q, k, v), tails = self.heads(x, state.tails, layout)
+        (q, k, v), tails = self.streams(x, state.tails, layout)
         decay = split_heads(self.decay(x).astype(jnp.float32), self.config.num_heads)
         log_decay = jax.nn.log_sigmoid(decay) / self.config.temperature
         q = q * self.head_size**-0.5
         return MemoryInputs(VectorDecayTokens(q, k, v, log_decay)), tails
-
-    def output(
-        self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
-    ) -> Float[Array, "b t d"]:
-        read = merge_heads(self.norm(read))
-        if self.gate is not None:
-            read = read * jax.nn.silu(self.gate(x))
-        return self.output_projection(read)

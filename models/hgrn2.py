@@ -8,18 +8,20 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from .associative_memory import (
-    AssociativeState,
-    MatrixMemory,
-    QueryKeyValue,
-    Tails,
-)
+from .associative_memory import AssociativeState, MatrixMemory
 from .interface import Layout
-from .layer_checks import check_chunk_size, check_convolution, resolve_head_size
+from .layer_checks import (
+    check_chunk_size,
+    check_convolution,
+    check_positive,
+    resolve_head_size,
+)
 from .layer_config import Family, RegisteredConfig
 from .memory_inputs import MemoryInputs
 from .ops.vector_decay import VECTOR_DECAY, VectorDecayTokens
-from .projection import RMSNorm, merge_heads, output_gain, projection
+from .projection import RMSNorm
+from .read_out import ReadOut
+from .streams import Tails, query_key_value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +49,15 @@ class HGRN2Config(RegisteredConfig):
     """Taps of the short convolutions on queries, forget gates and values; 0: none."""
     lower_bound: bool = True
     """Decays have a lower bound, which is higher in later layers; False: gamma = 0."""
+    norm_epsilon: float = 1e-5
+    """Added to the mean square in the norm of what is read."""
     chunk_size: int | None = None
     """Tokens a chunk: speed only. None: chosen by the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
         check_chunk_size(self.chunk_size)
+        check_positive("norm_epsilon", self.norm_epsilon)
 
     def build(
         self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
@@ -78,7 +83,7 @@ class HGRN2(MatrixMemory):
         self.value_size = resolve_head_size(width, heads, None)
         self.head_size = resolve_head_size(width, heads, config.head_size)
         keys = heads * self.head_size
-        self.heads = QueryKeyValue(
+        self.query, self.key, self.value = query_key_value(
             width,
             (keys, keys, width),
             (heads, heads, heads),
@@ -89,20 +94,23 @@ class HGRN2(MatrixMemory):
         share = jnp.maximum(jnp.asarray(layer_index, jnp.float32) / depth, 0.01)
         logit = jnp.full((keys,), jnp.log(share) - jnp.log1p(-share))
         self.lower_bound = nnx.Param(logit) if config.lower_bound else None
-        self.norm = RMSNorm(width)
-        self.output_projection = projection(width, width, rngs, gain=output_gain(depth))
+        self.read_out = ReadOut(
+            width,
+            width,
+            rngs,
+            depth=depth,
+            norm=RMSNorm(width, config.norm_epsilon),
+            norm_per_head=False,
+        )
 
     def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:
         shape = (batch_size, self.config.num_heads, self.head_size, self.value_size)
         return jnp.zeros(shape, jnp.float32)
 
-    def init_tails(self, batch_size: int) -> Tails:
-        return self.heads.init_tails(batch_size)
-
     def inputs(
         self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
     ) -> tuple[MemoryInputs, Tails]:
-        (q, forget, v), tails = self.heads(x, state.tails, layout)
+        (q, forget, v), tails = self.streams(x, state.tails, layout)
         forget = forget.astype(jnp.float32)
         log_decay = jax.nn.log_sigmoid(forget)
         # 1 - alpha, with all its digits where alpha is near 1.
@@ -116,9 +124,3 @@ class HGRN2(MatrixMemory):
         q = jax.nn.silu(q) * self.head_size**-0.5
         tokens = VectorDecayTokens(q, key.astype(q.dtype), v, log_decay)
         return MemoryInputs(tokens), tails
-
-    def output(
-        self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
-    ) -> Float[Array, "b t d"]:
-        del x
-        return self.output_projection(self.norm(merge_heads(read)))

@@ -8,12 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from .associative_memory import (
-    AssociativeState,
-    MatrixMemory,
-    QueryKeyValue,
-    Tails,
-)
+from .associative_memory import AssociativeState, MatrixMemory
 from .channel_gates import ChannelDecay, LowRank
 from .interface import Layout
 from .layer_checks import (
@@ -26,7 +21,9 @@ from .layer_config import Family, RegisteredConfig
 from .memory_inputs import MemoryInputs
 from .ops.erase_write import ERASE_WRITE, EraseWriteTokens
 from .ops.normalisation import l2_normalise
-from .projection import RMSNorm, merge_heads, output_gain, projection
+from .projection import RMSNorm, projection
+from .read_out import ReadOut
+from .streams import Tails, query_key_value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +59,15 @@ class KDAConfig(RegisteredConfig):
     or two heads a draw near 16 forgets within a few tokens: choose 1 there."""
     negative_eigenvalues: bool = False
     """Erase with strengths in (0, 2) instead of (0, 1) (arXiv:2411.12537)."""
+    norm_epsilon: float = 1e-5
+    """Added to the mean square in the norm of what is read."""
     chunk_size: int | None = None
     """Tokens a chunk: speed only. None: chosen by the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
         check_chunk_size(self.chunk_size)
+        check_positive("norm_epsilon", self.norm_epsilon)
         check_positive("value_ratio", self.value_ratio)
         check_positive("fastest_decay", self.fastest_decay)
         if self.gate_rank is not None:
@@ -93,7 +93,7 @@ class KDA(MatrixMemory):
         self.value_size = size * config.value_ratio
         keys, values = heads * size, heads * self.value_size
         rank = config.gate_rank or self.value_size
-        self.heads = QueryKeyValue(
+        self.query, self.key, self.value = query_key_value(
             width,
             (keys, keys, values),
             (heads, heads, heads),
@@ -104,27 +104,27 @@ class KDA(MatrixMemory):
         self.decay = ChannelDecay(
             width, rank, heads, size, rngs, fastest=config.fastest_decay
         )
-        self.gate = (
-            LowRank(width, rank, values, rngs, bias=True)
-            if config.output_gate
-            else None
-        )
-        self.norm = RMSNorm(self.value_size)
-        self.output_projection = projection(
-            values, width, rngs, gain=output_gain(depth)
+        gate = None
+        if config.output_gate:
+            gate = LowRank(width, rank, values, rngs, bias=True)
+        self.read_out = ReadOut(
+            values,
+            width,
+            rngs,
+            depth=depth,
+            norm=RMSNorm(self.value_size, config.norm_epsilon),
+            gate=gate,
+            activation="sigmoid",
         )
 
     def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:
         shape = (batch_size, self.config.num_heads, self.head_size, self.value_size)
         return jnp.zeros(shape, jnp.float32)
 
-    def init_tails(self, batch_size: int) -> Tails:
-        return self.heads.init_tails(batch_size)
-
     def inputs(
         self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
     ) -> tuple[MemoryInputs, Tails]:
-        (q, k, v), tails = self.heads(x, state.tails, layout)
+        (q, k, v), tails = self.streams(x, state.tails, layout)
         erase, write = self.strengths(x)
         q, k = l2_normalise(q) * self.head_size**-0.5, l2_normalise(k)
         tokens = EraseWriteTokens(
@@ -144,11 +144,3 @@ class KDA(MatrixMemory):
         if self.config.negative_eigenvalues:
             strength = 2 * strength
         return strength, strength
-
-    def output(
-        self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
-    ) -> Float[Array, "b t d"]:
-        read = merge_heads(self.norm(read))
-        if self.gate is not None:
-            read = read * jax.nn.sigmoid(self.gate(x))
-        return self.output_projection(read)

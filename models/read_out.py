@@ -36,7 +36,7 @@ class ReadOut(nnx.Module):
         depth: int | None,
         norm: RMSNorm | nnx.LayerNorm | None = None,
         norm_per_head: bool = True,
-        gate: nnx.Linear | None = None,
+        gate: Callable[[Array], Array] | None = None,
         activation: GateActivation = "silu",
         gate_first: bool = False,
         bias: bool = False,

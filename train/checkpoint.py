@@ -32,8 +32,8 @@ from .manifest import (
     pack,
     unpack,
 )
+from .orbax_messages import quiet_orbax, quiet_unfinished
 from .parts import JsonFile, load_parts
-from .quiet import quiet_orbax, quiet_unfinished
 from .state import TrainState
 from .writing import SaveError, check_writable, explained
 

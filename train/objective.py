@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..data.batch import Batch
-from ..data.prefix import PrefixConfig
+from ..data.prefix import Masking
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +49,11 @@ class Objective:
 
 def objective_of(task: object) -> Objective | None:
     """The objective that a task asks for; None: the mean over its targets."""
-    if not isinstance(task, PrefixConfig) or task.mask_share == 0:
+    masking: Masking | None = getattr(task, "masking", None)
+    if masking is None:
         return None
     return Objective(
-        mask_token=task.mask_token,
-        mask_weight=task.mask_weight,
-        divide=task.loss == "paper",
+        mask_token=masking.token, mask_weight=masking.weight, divide=masking.divide
     )
 
 

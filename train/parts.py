@@ -12,7 +12,7 @@ from orbax.checkpoint import v1 as ocp
 
 from ..configs.reading import check_readable, unreadable
 from .manifest import DamagedError
-from .quiet import quiet_orbax
+from .orbax_messages import quiet_orbax
 from .writing import reason
 
 

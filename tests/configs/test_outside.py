@@ -5,12 +5,13 @@ import sys
 import pytest
 
 from memzoo.configs.outside import (
-    find_modules_here,
     import_outside,
+    import_typed,
     is_outside,
     names_outside,
     outside_class,
 )
+from memzoo.errors import MemzooError
 
 LAYER = """
 import dataclasses
@@ -125,7 +126,18 @@ def test_a_value_says_whether_it_names_any():
     assert not names_outside({"task": {"type": "mqar"}, "name": "a:X"})
 
 
-def test_the_current_folder_comes_last_and_once():
-    find_modules_here()
-    find_modules_here()
-    assert sys.path[-1] == "" and sys.path.count("") == 1
+def test_a_class_that_is_typed_is_imported_by_module_or_file(here):
+    body = "from dataclasses import dataclass\n@dataclass\nclass X:\n    a: int = 1\n"
+    (here / "outside_typed.py").write_text(body + "Y = 3\n")
+    for text in (f"{here}/outside_typed.py:X", "outside_typed:X"):
+        name, kind = import_typed(text, "layers")
+        assert name == "outside_typed:X" and kind().a == 1
+    for text, said in (
+        ("outside_typed:Z", "layers is of type outside_typed:Z, and the module outsid"),
+        ("outside_typed:Y", "layers is of type outside_typed:Y, which is no config; n"),
+        ("outside_typed:", "layers is 'outside_typed:', which names no class; give f"),
+        ("no_such_typed:X", "layers is of type no_such_typed:X, which cannot be impor"),
+        ("no_such_typed.py:X", "no_such_typed.py is no Python file; give one that ex"),
+    ):
+        with pytest.raises(MemzooError, match=f"^{said}"):
+            import_typed(text, "layers")

@@ -1,5 +1,7 @@
 """Layers with other fields."""
 
+from pathlib import Path
+
 import pytest
 
 from memzoo.configs.variants import layer_from_text, with_fields
@@ -22,6 +24,13 @@ def test_a_layer_is_read_from_text():
     assert layer_from_text(text) == MixtureOfMemoriesConfig(
         form="dense", memory=GatedDeltaNetConfig(output_gate=False), z_scale=0.5
     )
+
+
+def test_a_layer_from_outside_is_read_from_text():
+    example = Path(__file__).resolve().parents[2] / "docs" / "examples" / "my_layer.py"
+    made = layer_from_text(f"{example}:MyLayerConfig/num_heads=4")
+    assert (type(made).__name__, made.num_heads) == ("MyLayerConfig", 4)
+    assert layer_from_text("my_layer:MyLayerConfig") == type(made)()
 
 
 @pytest.mark.parametrize(

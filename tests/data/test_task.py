@@ -5,11 +5,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
 
+from memzoo.configs.field_types import sort_of
 from memzoo.data import (
     TASKS,
     FolderConfig,
@@ -25,7 +25,18 @@ from memzoo.data import (
     set_disjointness,
 )
 from memzoo.data.batch import Batch
-from memzoo.data.task import SPLITS, Config, DataError, Task, fingerprint, kinds_of
+from memzoo.data.task import (
+    SPLITS,
+    Config,
+    DataError,
+    Task,
+    at_length,
+    chance_of,
+    fingerprint,
+    kinds_of,
+    reads_prefix,
+    with_task_fields,
+)
 
 # Settings are mixed, and the rows of the training split shuffled.
 SHUFFLED = MqarConfig(vocab_size=64, length=32, num_pairs=(1, 8), num_examples=8)
@@ -49,7 +60,7 @@ SMALL = [MqarConfig(), NeedleConfig(), TextConfig(length=64, max_bytes=50_000)]
 
 
 def test_the_registry_holds_every_task_by_its_name():
-    assert set(get_args(TaskConfig)) == set(TASKS.values())
+    assert all(sort_of(kind) == "task" for kind in (TaskConfig, *TASKS.values()))
     assert {name: task.task_name for name, task in TASKS.items()} == {
         name: name for name in TASKS
     }
@@ -140,6 +151,36 @@ def test_kinds_are_the_length_where_a_task_says_no_more():
     assert kinds_of(TextConfig(length=64)) == ({"length": 64},)
     kinds = ({"num_pairs": 2, "length": 64}, {"num_pairs": 4, "length": 64})
     assert kinds_of(MqarConfig(num_pairs=(2, 4))) == kinds
+
+
+def test_tasks_inside_others_get_other_fields():
+    inner = SetDisjointnessConfig(vocab_size=32)
+    task = PrefixConfig(task=RepeatConfig(task=inner), mask_share=0)
+    there = with_task_fields(task, sizes=((2, 9), (9, 2)))
+    assert there.task.task.sizes == ((2, 9), (9, 2)) and there.length == 28
+    with pytest.raises(ValueError, match="needle has no field 'sizes'; known: depth, "):
+        with_task_fields(RepeatConfig(task=NeedleConfig()), sizes=((2, 9),))
+    with pytest.raises(ValueError, match=r"sizes holds \(30, 9\); with vocab_size 32"):
+        with_task_fields(task, sizes=((30, 9),))
+
+
+def test_tasks_are_read_at_other_lengths():
+    repeated = RepeatConfig(task=NeedleConfig(length=32, vocab_size=32), times=3)
+    there = at_length(repeated, 48)
+    depths = (0.0, 0.25, 0.5, 0.75, 1.0)
+    assert there.task == NeedleConfig(length=48, depth=depths, vocab_size=32)
+    assert there.length == 144
+    assert at_length(MqarConfig(num_pairs=2), 24) == MqarConfig(num_pairs=2, length=24)
+    with pytest.raises(ValueError, match="set_disjointness has no field 'length'; kno"):
+        at_length(SetDisjointnessConfig(), 48)
+
+
+def test_chance_and_prefixes_are_those_of_the_task_inside():
+    pairs = MqarConfig(num_pairs=(2, 4))
+    for task in (pairs, RepeatConfig(task=pairs), PrefixConfig(task=pairs)):
+        assert chance_of(task, {"num_pairs": 4}) == 0.25
+        assert reads_prefix(task) == isinstance(task, PrefixConfig)
+    assert chance_of(NeedleConfig(), {"length": 9}) == NeedleConfig().chance
 
 
 def test_data_errors_are_value_errors():

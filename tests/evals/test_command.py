@@ -13,15 +13,13 @@ from memzoo.evals import command
 from memzoo.evals.command import EvalConfig, evaluate_run, print_results
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.results import read_results
+from memzoo.evals.tasks.mqar import MqarRecall
 from memzoo.parsing import parse
 from memzoo.train.writing import SaveError
 
 SMALL = RecallConfig(
+    task=MqarRecall(num_pairs=(2, 4), mixture=True, length=16, vocab_size=32),
     layers=("attention",),
-    num_pairs=(2, 4),
-    mixture=True,
-    length=16,
-    vocab_size=32,
     width=(8,),
     evaluation_examples=8,
     batch_size=4,
@@ -141,7 +139,7 @@ def test_sizes_are_read_from_words(loads, tmp_path):
     words = ["--sizes", "4:16,16:4", "--json"]
     config = parse(EvalConfig, [str(tmp_path), *words], command="eval")
     assert config.sizes == ((4, 16), (16, 4))
-    with pytest.raises(MemzooError, match="mqar has no sizes; leave out --sizes"):
+    with pytest.raises(MemzooError, match="mqar has no field 'sizes'; known: filler"):
         evaluate_run(config)
 
 

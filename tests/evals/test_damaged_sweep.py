@@ -10,6 +10,7 @@ from memzoo.data.task import kinds_of
 from memzoo.errors import MemzooError
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.sweep import recall
+from memzoo.evals.tasks.mqar import MqarRecall
 from memzoo.train.loop import TrainResult
 
 
@@ -37,9 +38,7 @@ class Loop:
 def small(tmp_path):
     return RecallConfig(
         layers=("attention",),
-        num_pairs=(2,),
-        length=16,
-        vocab_size=32,
+        task=MqarRecall(num_pairs=(2,), length=16, vocab_size=32),
         width=(8,),
         learning_rates=(1e-2, 8e-2),
         seeds=(0,),

@@ -13,6 +13,7 @@ from memzoo.evals.command import EvalConfig, evaluate_run
 from memzoo.evals.demo import DemoConfig, check_reloaded
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.results import read_results
+from memzoo.evals.tasks.mqar import MqarRecall
 from memzoo.train.loop import TrainResult
 from memzoo.train.sealed import seal
 
@@ -26,11 +27,8 @@ TEXT_ROWS = [BITS, RIGHT, BITS | {"setting": CONTEXT}, RIGHT | {"setting": CONTE
 def tiny(tmp_path_factory):
     """A sweep of one training of four steps, by the real loop."""
     config = RecallConfig(
+        task=MqarRecall(num_pairs=(2, 4), mixture=True, length=16, vocab_size=32),
         layers=("linear_attention",),
-        num_pairs=(2, 4),
-        mixture=True,
-        length=16,
-        vocab_size=32,
         width=(8,),
         depth=1,
         learning_rates=(1e-2,),
@@ -134,7 +132,7 @@ def test_the_demo_is_three_layers_on_all_pairs_and_one_on_text(tmp_path):
         "linear_attention",
         "attention",
     ]
-    assert {job.num_pairs for job in jobs} == {(4, 8, 16)}
+    assert {job.training.task.num_pairs for job in jobs} == {(4, 8, 16)}
     experiment = config.text()
     assert experiment.task.task_name == "text"
     assert experiment.steps == config.text_steps

@@ -1,10 +1,13 @@
 """One call for every task."""
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import memzoo
 from memzoo.data.mqar import Mqar, MqarConfig
 from memzoo.data.task import DataError
 from memzoo.data.text import TextConfig
@@ -155,3 +158,18 @@ def test_rows_that_ask_for_nothing_are_no_diverged_model(bigram):
         check_targets(config, split="validation", examples=6, batch_size=4)
     check_targets(config, split="validation", examples=7, batch_size=4)
     assert evaluate(bigram(64), config, examples=7, batch_size=4).loss > 0
+
+
+def test_training_imports_measures_alone():
+    """A measure imports nothing of training, so that neither needs the other."""
+    root = Path(memzoo.__file__).parent
+    measures = {"evaluate", "perplexity", "recall", "score"}
+    for path in sorted((root / "train").glob("*.py")):
+        found = re.findall(
+            r"^from \.\.evals[. ](?:import )?(\w+)", path.read_text(), re.M
+        )
+        assert set(found) <= measures, path.name
+    for name in measures:
+        text = (root / "evals" / f"{name}.py").read_text()
+        assert "..train" not in text
+        assert set(re.findall(r"^from \.(\w+) import", text, re.M)) <= measures

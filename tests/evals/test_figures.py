@@ -7,13 +7,8 @@ import xml.etree.ElementTree
 import pytest
 
 from memzoo.evals import figures
-from memzoo.evals.figures import (
-    Curve,
-    byte_text,
-    duration_text,
-    length_text,
-    seed_strip,
-)
+from memzoo.evals.figures import Curve
+from memzoo.evals.number_text import length_text
 from memzoo.evals.summary import Cell, Run
 
 
@@ -53,7 +48,14 @@ CURVES = [
 ]
 
 DRAWN = {
-    "pairs": lambda: figures.accuracy_by_pairs(CELLS, NUMBERS),
+    "pairs": lambda: figures.accuracy_by_setting(
+        CELLS,
+        NUMBERS,
+        "num_pairs",
+        name="pairs",
+        title="by pairs",
+        axis="key-value pairs in the sequence",
+    ),
     "state": lambda: figures.accuracy_by_state(CELLS[:2], NUMBERS),
     "rates": lambda: figures.accuracy_by_learning_rate(CELLS[:2], NUMBERS),
     "curves": lambda: figures.learning_curves(CELLS[0], CURVES, 0, 20),
@@ -64,13 +66,17 @@ DRAWN = {
         label="bits per byte",
         share=False,
     ),
-    "length": lambda: figures.accuracy_by_length(
-        LENGTHS, NUMBERS, 256, name="length", label="share right"
+    "length": lambda: figures.accuracy_by_setting(
+        LENGTHS,
+        NUMBERS,
+        "length",
+        name="length",
+        title="by length",
+        axis="tokens read",
+        label="share right",
+        tick=length_text,
+        trained=256,
     ),
-    "depth": lambda: figures.depth_map(
-        {(256, 0.0): 0.9, (256, 1.0): 1.0, (2048, 0.0): 0.1}, "delta_net", 0
-    ),
-    "swatch": lambda: figures.swatch(0),
 }
 
 
@@ -112,28 +118,12 @@ def test_axes_are_named_with_units(drawn):
     for name in ("pairs", "state", "length"):
         assert "chance" in drawn[name]
     assert "tokens read" in drawn["length"] and "share right" in drawn["length"]
-    assert "noise before the needle" in drawn["depth"]
 
 
 def test_the_trained_length_is_marked_and_lengths_are_short(drawn):
     assert ">trained<" in drawn["length"]
     for text in ("256", "1k"):
         assert f">{text}<" in drawn["length"]
-    assert [length_text(n) for n in (100, 1024, 16_384)] == ["100", "1k", "16k"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")],
-)
-def test_durations_as_people_read_them(seconds, text):
-    assert duration_text(seconds) == text
-
-
-def test_a_map_has_a_field_for_every_length_and_depth(drawn):
-    fields = re.findall(r">(\d+)<", drawn["depth"])
-    assert {"90", "100", "10"} <= set(fields)
-    assert ">2k<" in drawn["depth"] and ">100 %<" in drawn["depth"]
 
 
 def test_points_that_lie_together_have_names_that_do_not(drawn):
@@ -146,26 +136,3 @@ def test_points_that_lie_together_have_names_that_do_not(drawn):
     }
     a, b = (float(found[1]) for found in heights.values())
     assert abs(a - b) > 8
-
-
-def test_a_strip_has_a_dot_for_every_seed_and_a_tick_at_chance():
-    strip = seed_strip([0.0, 0.5, 1.5], 0.25, 1)
-    assert re.findall(r'cx="([\d.]+)"', strip) == ["5.0", "50.0", "95.0"]
-    assert 'x1="27.5"' in strip
-    assert "chance" not in seed_strip([0.5], None, 1)
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 B"),
-        (512, "512 B"),
-        (1024, "1 KiB"),
-        (34_816, "34 KiB"),
-        (1023 * 1024, "1023 KiB"),
-        (3 * 2**20, "3 MiB"),
-        (2**42, "4096 GiB"),
-    ],
-)
-def test_bytes_as_people_read_them(count, text):
-    assert byte_text(count) == text

@@ -4,7 +4,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from memzoo.evals.page import Section, figure, grid, notes, table, write_page
+from memzoo.evals.page import Section, figure, grid, notes, write_page
+from memzoo.evals.table import Table, column
 from memzoo.train.writing import SaveError
 
 
@@ -28,12 +29,17 @@ class Outline(HTMLParser):
         self.words.append(data)
 
 
+TABLE = Table(columns=[column("x & y"), column("z")], rows=[("1", "2")])
+
+
 @pytest.fixture
 def page(tmp_path):
     sections = [
-        Section(title="A & b", lead="what < this", body=notes(["one <b>", "two"])),
-        Section(title="C", body=grid([figure("<svg></svg>", "T", "c & d")], "small")),
-        Section(title="D", body=table(("x & y", "z"), [("<i>1</i>", "2")])),
+        Section(title="A & b", lead="what < this", parts=[notes(["one <b>", "two"])]),
+        Section(
+            title="C", parts=[grid([figure("<svg></svg>", "T", "c & d")], "small")]
+        ),
+        Section(title="D", parts=["<i>0</i>", TABLE]),
     ]
     path = tmp_path / "new" / "report.html"
     written = write_page(path, title="T < u", finding="f & g", sections=sections)
@@ -75,6 +81,8 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(page, monkeypatch):
 
 
 def test_cells_carry_the_name_of_their_column():
-    made = table(("layer", "mean"), [("a", "0.5")])
-    assert '<td data-label="mean">0.5</td>' in made
-    assert '<th scope="row">a</th>' in made
+    section = Section(title="D", parts=["<i>0</i>", TABLE])
+    assert section.tables == [TABLE]
+    assert section.body.startswith("<i>0</i><table>")
+    assert '<td data-label="z">2</td>' in section.body
+    assert '<th scope="row">1</th>' in section.body

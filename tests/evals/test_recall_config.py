@@ -1,24 +1,17 @@
 """What a sweep trains."""
 
 import dataclasses
-from pathlib import Path
 
 import pytest
-import tyro
 
-from memzoo.data.needle import NeedleConfig
 from memzoo.data.prefix import PrefixConfig
 from memzoo.data.repeat import RepeatConfig, repeat_context
-from memzoo.data.set_disjointness import SetDisjointnessConfig
-from memzoo.errors import MemzooError
 from memzoo.evals.recall_config import RecallConfig
-from memzoo.evals.results import sizes
+from memzoo.evals.tasks.mqar import MqarRecall
 
 SMALL = RecallConfig(
+    task=MqarRecall(num_pairs=(2, 4), length=16, vocab_size=32),
     layers=("attention", "delta_net"),
-    num_pairs=(2, 4),
-    length=16,
-    vocab_size=32,
     width=(8, 16),
     learning_rates=(1e-2, 3e-3),
     seeds=(0, 5),
@@ -26,7 +19,11 @@ SMALL = RecallConfig(
 
 
 def changed(**fields):
-    return dataclasses.replace(SMALL, **fields)
+    names = {field.name for field in dataclasses.fields(MqarRecall)}
+    own = {name: value for name, value in fields.items() if name in names}
+    rest = {name: value for name, value in fields.items() if name not in names}
+    task = dataclasses.replace(SMALL.task, **own)
+    return dataclasses.replace(SMALL, task=task, **rest)
 
 
 def test_every_combination_is_trained_once_in_a_place_of_its_own():
@@ -53,8 +50,9 @@ def test_an_experiment_is_what_the_sweep_says():
     job = config.jobs()[-1]
     experiment = config.experiment(job)
     assert job == dataclasses.replace(
-        job, layer="delta_net", num_pairs=(4,), width=16, learning_rate=3e-3, seed=5
+        job, layer="delta_net", width=16, learning_rate=3e-3, seed=5
     )
+    assert job.label == "delta_net, 4 pairs, width 16, learning rate 0.003, seed 5"
     assert experiment.steps == 77
     assert experiment.batch_size == 5
     assert experiment.evaluate_every == 7
@@ -82,20 +80,6 @@ def test_an_ablation_stands_in_place_of_the_layers():
     assert config.meaning() == SMALL.meaning()
     with_attention = changed(layers=("titans_lmm-whole", "attention"))
     assert with_attention.compared == ("titans_lmm-whole", "attention")
-
-
-def test_sequences_can_grow_with_their_pairs():
-    config = changed(tokens_per_pair=6, length=None, layers=("titans_mag",))
-    tasks = {job.num_pairs: config.experiment(job).task for job in config.jobs()}
-    assert {pairs: task.length for pairs, task in tasks.items()} == {(2,): 12, (4,): 24}
-    windows = {
-        config.experiment(job).model.pattern[0].layers[0].attention.window
-        for job in config.jobs()
-    }
-    assert windows == {3, 6}
-    assert config.meaning()["tokens_per_pair"] == 6
-    assert config.meaning()["length"] is None
-    assert "tokens_per_pair" not in SMALL.meaning()
 
 
 def test_a_mixture_is_one_training_on_all_pairs():
@@ -163,29 +147,6 @@ def test_axes_are_no_part_of_what_a_sweep_means():
     assert changed(steps=3).meaning() != SMALL.meaning()
 
 
-@pytest.mark.parametrize("form", [["2,4"], ["2", "4"]])
-def test_lists_are_read_with_commas_or_spaces(form):
-    arguments = ["--layers", "attention,retnet", "--num-pairs", *form]
-    arguments += ["--learning-rates", "1e-2,3e-3", "--json"]
-    config = tyro.cli(RecallConfig, args=arguments)
-    assert config.layers == ("attention", "retnet")
-    assert config.num_pairs == (2, 4)
-    assert config.learning_rates == (1e-2, 3e-3)
-    assert config.json
-
-
-def test_help_shows_sizes_as_they_are_read(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "400")
-    with pytest.raises(SystemExit):
-        tyro.cli(RecallConfig, args=["--help"])
-    said = capsys.readouterr().out
-    shown = "1:2,2:4,4:2,4:16,16:4"
-    assert f"(default: {shown})" in said
-    assert "(default: 4:16,16:4,4:64,64:4,4:256,256:4)" in said
-    arguments = ["--task", "set_disjointness", "--sizes", shown]
-    assert tyro.cli(RecallConfig, args=arguments).sizes == RecallConfig.sizes
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -244,23 +205,14 @@ def test_help_shows_sizes_as_they_are_read(capsys, monkeypatch):
         ({"vocab_size": 33}, "vocab_size is 33; it must be even"),
         ({"steps": 0}, "steps is 0; give a"),
         ({"learning_rates": (-1.0,)}, "learning_rate is -1.0; give a"),
-        ({"lengths": (128,)}, r"lengths is \(128,\); it is for needle, leave it out"),
-        ({"depths": ()}, r"depths is \(\); it is for needle, leave it out"),
-        ({"length_examples": 1}, "length_examples is 1; it is for needle, leave it"),
-        (
-            {"sizes": ((1, 2),)},
-            r"sizes is \(\(1, 2\),\); it is for set_disjointness, leave it out",
-        ),
-        ({"read_sizes": ((1, 2),)}, "read_sizes is .* for set_disjointness, leave it"),
-        ({"size_examples": 9}, "size_examples is 9; it is for set_disjointness"),
         ({"stop_at": 2.0}, "stop_at_accuracy is 2.0; give a"),
         ({"tokens_per_pair": 4}, "tokens_per_pair is 4 and length is 16; give one"),
         (
-            {"tokens_per_pair": 4, "length": None, "mixture": True},
+            {"tokens_per_pair": 4, "length": 64, "mixture": True},
             "tokens_per_pair is 4 and mixture is True; give one of the two",
         ),
         (
-            {"tokens_per_pair": 3, "length": None},
+            {"tokens_per_pair": 3, "length": 64},
             "tokens_per_pair is 3; give 4 or more",
         ),
     ],
@@ -268,125 +220,3 @@ def test_help_shows_sizes_as_they_are_read(capsys, monkeypatch):
 def test_what_cannot_be_trained_is_refused_before_anything_is(fields, message):
     with pytest.raises(ValueError, match=message):
         changed(**fields)
-
-
-def test_what_is_read_after_training_is_foreseen():
-    config = changed(read_again=(3,), num_pairs=(2,), layers=("attention",))
-    assert config.settings(config.jobs()[0]) == [
-        {"num_pairs": 2, "length": 16},
-        {"num_pairs": 2, "length": 16, "split": "test"},
-        {"num_pairs": 2, "length": 48, "repeat_context": 3, "split": "test"},
-    ]
-    # A head that the width over the heads does not give.
-    odd = changed(width=(36,), num_heads=8, head_size=16, layers=("retnet",))
-    assert odd.experiment(odd.jobs()[0]).model.pattern[0].layers[0].head_size == 16
-
-
-def needle(**fields):
-    small = {"layers": ("attention", "mamba2"), "width": (8,), "seeds": (0, 5)}
-    return RecallConfig(task="needle", **{**small, **fields})
-
-
-def test_a_needle_is_trained_at_one_length_and_read_at_many():
-    config = needle(lengths=(64, 1024), depths=(0.0, 1.0))
-    jobs = config.jobs()
-    assert len(jobs) == len({job.place for job in jobs}) == 2 * 2 * 2
-    experiment = config.experiment(jobs[-1])
-    assert experiment.task == NeedleConfig(seed=5)
-    assert jobs[-1].label == "mamba2, width 8, learning rate 0.01, seed 5"
-    assert jobs[-1].place == Path("mamba2/width-8/rate-0.01-seed-5")
-    assert config.settings(jobs[0]) == [
-        {"length": 256},
-        {"length": 64, "depth": 0.0},
-        {"length": 64, "depth": 1.0},
-        {"length": 1024, "depth": 0.0},
-        {"length": 1024, "depth": 1.0},
-    ]
-
-
-def test_settings_of_pairs_are_those_trained_on():
-    config = changed(mixture=True)
-    assert config.settings(config.jobs()[0]) == [
-        {"num_pairs": 2, "length": 16},
-        {"num_pairs": 4, "length": 16},
-    ]
-
-
-def test_what_a_sweep_means_holds_the_fields_of_its_task_alone():
-    assert {"lengths", "depths"} & set(SMALL.meaning()) == set()
-    assert (RecallConfig().meaning()["length"], needle().meaning()["length"]) == (
-        64,
-        256,
-    )
-    assert "mixture" not in needle().meaning()
-    assert needle(lengths=(64,)).meaning() != needle().meaning()
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"mixture": True}, "mixture is True; it is for mqar, leave it out"),
-        ({"tokens_per_pair": 4}, "tokens_per_pair is 4; it is for mqar, leave it"),
-        ({"num_pairs": (4,)}, r"num_pairs is \(4,\); it is for mqar, leave it out"),
-        ({"sizes": ((1, 2),)}, "sizes is .* it is for set_disjointness, leave it"),
-        ({"lengths": ()}, "lengths is empty; give at least one"),
-        ({"length_examples": 0}, "length_examples is 0; give 1 or more"),
-        ({"lengths": (10**20,)}, "length is 1.*; give 1000000000 or less"),
-        ({"length_examples": 2**31}, "length_examples is 2.*; give a number below 2"),
-        ({"lengths": (256, 9)}, "length is 9; with value_length 7 it must be 19"),
-        ({"depths": (0.0, 2.0)}, r"depth is 2.0; it must lie in \[0, 1\]"),
-        ({"length": 18}, "length is 18; with"),
-    ],
-)
-def test_needles_that_cannot_be_are_refused(fields, message):
-    with pytest.raises(ValueError, match=message):
-        needle(**fields)
-
-
-def sets(**fields):
-    layers = ("prefix_linear_attention", "prefix_linear_attention-causal")
-    small = {"layers": layers, "width": (8,), "seeds": (5,), "vocab_size": 64}
-    small |= {"sizes": ((1, 2), (4, 2)), "read_sizes": ((2, 8), (8, 2))}
-    return RecallConfig(task="set_disjointness", **{**small, **fields})
-
-
-def test_sets_are_trained_on_in_turn_and_read_in_both_orders():
-    config = sets(repeat_context=(1, 2), learning_rates=(1e-2,))
-    jobs = config.jobs()
-    assert len(jobs) == len({job.place for job in jobs}) == 2 * 2
-    inner = SetDisjointnessConfig(sizes=((1, 2), (4, 2)), vocab_size=64, seed=5)
-    prefix, causal = (config.experiment(job).task for job in jobs[:2])
-    assert prefix == PrefixConfig(task=inner, mask_share=0.0)
-    assert causal == inner
-    assert config.experiment(jobs[3]).task == RepeatConfig(task=inner)
-    assert config.trained_length == inner.length
-    assert config.settings(jobs[1]) == [
-        {"first": 1, "second": 2, "length": 6},
-        {"first": 4, "second": 2, "length": 9},
-        {"first": 2, "second": 8, "length": 13, "split": "test"},
-        {"first": 8, "second": 2, "length": 13, "split": "test"},
-    ]
-    assert sets(sizes=((1, 2),)).meaning() != sets().meaning()
-    assert "lengths" not in sets().meaning() and "sizes" not in SMALL.meaning()
-
-
-def test_a_layer_has_one_state_however_it_reads():
-    config = sets(repeat_context=(1, 2))
-    states = {sizes(config.experiment(job))[1] for job in config.jobs()}
-    assert len(states) == 1
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"length": 64}, "length is 64; that of sets follows from sizes, leave it out"),
-        ({"mixture": True}, "mixture is True; it is for mqar"),
-        ({"depths": (0.5,)}, r"depths is \(0.5,\); it is for needle, leave it out"),
-        ({"read_sizes": ((99, 2),)}, r"sizes holds \(99, 2\); with vocab_size 64"),
-        ({"sizes": ()}, "sizes is empty; give at least one"),
-        ({"size_examples": 0}, "size_examples is 0; give 1 or more"),
-    ],
-)
-def test_sets_that_cannot_be_are_refused(fields, message):
-    with pytest.raises((ValueError, MemzooError), match=message):
-        sets(**fields)

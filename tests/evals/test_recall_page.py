@@ -1,82 +1,25 @@
-"""What the page of a sweep says, by task."""
+"""How a sweep was made, in sentences."""
 
 import dataclasses
 
-import pytest
-
 from memzoo.evals.recall_config import RecallConfig
-from memzoo.evals.recall_page import details, recall_page
+from memzoo.evals.recall_page import details
+from memzoo.evals.tasks.mqar import MqarRecall
+from memzoo.evals.tasks.needle import NeedleRecall
+from memzoo.evals.tasks.set_disjointness import SetDisjointnessRecall
 
-PAIRS = RecallConfig(layers=("attention",), num_pairs=(4, 16))
-SETS = RecallConfig(task="set_disjointness", layers=("attention",))
-NEEDLE = RecallConfig(task="needle", layers=("attention",), length=64)
-
-
-def row(metric="accuracy", **setting):
-    return {
-        "layer": "attention",
-        "setting": {"length": 64, "width": 8, **setting},
-        "metric": metric,
-        "value": 0.5,
-        "seed": 0,
-        "learning_rate": 0.1,
-        "parameters": 1234,
-        "state_bytes": 1024,
-        "checkpoint_step": 300,
-        "chance": 0.05,
-    }
-
-
-@pytest.mark.parametrize(
-    ("config", "rows", "title", "finding", "section"),
-    [
-        (
-            PAIRS,
-            [row(num_pairs=16)],
-            "Recall, compared",
-            "Recall of 16 key-value pairs in 64 tokens",
-            "Accuracy",
-        ),
-        (
-            NEEDLE,
-            [row(), row(depth=0.5), row("sequence_accuracy", depth=0.5)],
-            "Needles, compared",
-            "Trained on needles in 64 tokens",
-            "Accuracy by length",
-        ),
-        (
-            SETS,
-            [
-                row(first=4, second=16),
-                row(first=4, second=16, split="test"),
-                row(first=16, second=4, split="test"),
-            ],
-            "Two sets in both orders, compared",
-            "Sets of 4 and 16 tokens, the small one first",
-            "Both orders",
-        ),
-    ],
-)
-def test_every_task_has_its_page(config, rows, title, finding, section):
-    page = recall_page(config, rows, {})
-    assert page.title == title
-    assert page.finding.startswith(finding)
-    assert page.sections[0].title == section
-
-
-def test_gains_follow_the_accuracy_where_sequences_were_read_twice():
-    rows = [row(num_pairs=16), row(num_pairs=16, repeat_context=2)]
-    titles = [section.title for section in recall_page(PAIRS, rows, {}).sections]
-    assert titles[:2] == ["Accuracy", "Read twice"]
+PAIRS = RecallConfig(task=MqarRecall(num_pairs=(4, 16)), layers=("attention",))
+SETS = RecallConfig(task=SetDisjointnessRecall(), layers=("attention",))
+NEEDLE = RecallConfig(task=NeedleRecall(length=64), layers=("attention",))
 
 
 def test_the_details_say_what_was_trained_and_read():
     first, *_, last = details(PAIRS)
     assert "vocabulary 1024, sequences of 64 tokens with blank filler" in first
     assert last.endswith("A model is trained for each number of pairs.")
-    growing = details(dataclasses.replace(PAIRS, tokens_per_pair=4))
+    growing = details(dataclasses.replace(PAIRS, task=MqarRecall(tokens_per_pair=4)))
     assert "sequences of 4 tokens a pair with blank filler" in growing[0]
-    mixed = details(dataclasses.replace(PAIRS, mixture=True))
+    mixed = details(dataclasses.replace(PAIRS, task=MqarRecall(mixture=True)))
     assert "One model is trained on all numbers of pairs" in mixed[-1]
     assert "Layers that accept a prefix read what is given non-causally." in mixed
     twice = details(dataclasses.replace(PAIRS, repeat_context=(1, 2), prefix=False))

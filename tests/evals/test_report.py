@@ -1,23 +1,26 @@
 """The page of a comparison: what stands on it, and that it needs nothing else."""
 
+import io
 import re
 from html.parser import HTMLParser
 
 import pytest
+from rich.console import Console
 
 from memzoo.evals.figures import Curve
+from memzoo.evals.page import write_page
+from memzoo.evals.recall_task import Measured
 from memzoo.evals.report import (
     curve_key,
     curve_sections,
     made_section,
-    range_text,
-    recall_finding,
-    recall_sections,
-    steps_text,
-    text_section,
-    write_report,
+    range_cell,
+    steps_cell,
 )
 from memzoo.evals.summary import summarise
+from memzoo.evals.table import print_table
+from memzoo.evals.tasks.mqar import MqarRecall
+from memzoo.evals.text_report import text_section
 
 LAYERS = {"gated_delta_net": (100_352, 34_816), "linear_attention": (98_000, 2_000)}
 
@@ -64,6 +67,11 @@ def text_rows():
     return rows
 
 
+def findings(rows, curves=None):
+    measured = Measured(rows=rows, curves=curves or {}, steps=1500, goal=0.99)
+    return MqarRecall().findings(measured)
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     rows = recall_rows()
@@ -75,13 +83,14 @@ def page(tmp_path_factory):
         ]
         for layer in LAYERS
     }
+    found = findings(rows, curves)
     sections = [
-        *recall_sections(rows, curves, steps=1500, goal=0.99),
+        *found.sections,
         text_section(text_rows(), name="Some <text>"),
         made_section("memzoo recall --layers a,b", {"jax": "1.2.3"}, ["a detail"]),
     ]
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(path, sections, title="Recall", finding=recall_finding(rows))
+    write_page(path, title="Recall", finding=found.finding, sections=sections)
     return path.read_text()
 
 
@@ -119,14 +128,14 @@ h2: Accuracy
 b: How much can be held?
 b: What does it cost?
 h2: Every number
-h3: 16 pairs, 64 tokens
+h3: 16 pairs, 64 tokens, width 64, chance 0.062
 layer | parameters | state | best learning rate | seeds at 0.99 | mean accuracy | \
 lowest to highest | seeds, 0 to 1 | steps to 0.99
 gated_delta_net | 100,352 | 34 KiB | 0.01 | 1 of 2 | 0.995 | 0.995 to 0.995 | \
 200 to > 1,500
 linear_attention | 98,000 | 1.95 KiB | 0.003 | 0 of 2 | 0.130 | 0.125 to 0.135 | \
 > 1,500
-h3: 4 pairs, 64 tokens
+h3: 4 pairs, 64 tokens, width 64, chance 0.250
 layer | parameters | state | best learning rate | seeds at 0.99 | mean accuracy | \
 lowest to highest | seeds, 0 to 1 | steps to 0.99
 gated_delta_net | 100,352 | 34 KiB | 0.01 | 2 of 2 | 0.995 | 0.995 to 0.995 | 200
@@ -158,7 +167,7 @@ def test_the_finding_is_the_hardest_setting(page):
         "Recall of 16 key-value pairs in 64 tokens: gated_delta_net 99.5 %, "
         "linear_attention 13.0 % (chance: 6.2 %)."
     )
-    assert recall_finding(recall_rows()) == finding
+    assert findings(recall_rows()).finding == finding
     assert finding in page
 
 
@@ -192,7 +201,7 @@ def test_the_honest_remarks_are_there(page):
 
 
 def test_a_sweep_without_curves_has_no_such_section():
-    sections = recall_sections(recall_rows(), {}, steps=1500, goal=0.99)
+    sections = findings(recall_rows()).sections
     assert "Learning curves" not in [section.title for section in sections]
 
 
@@ -214,21 +223,41 @@ def test_three_learning_rates_are_a_figure():
     more = [
         row | {"learning_rate": 0.03} for row in rows if row["learning_rate"] < 0.01
     ]
-    sections = recall_sections(rows + more, {}, steps=1500, goal=0.99)
+    sections = findings(rows + more).sections
     assert "How much does the learning rate matter?" in sections[0].body
 
 
 def test_several_widths_are_a_line_and_a_table_each():
     rows = recall_rows()
     wide = [r | {"setting": r["setting"] | {"width": 128}} for r in rows]
-    sections = recall_sections(rows + wide, {}, steps=1500, goal=0.99)
+    sections = findings(rows + wide).sections
     for width in (64, 128):
         assert f"16 pairs, 64 tokens, width {width}" in sections[1].body
 
 
 def test_ranges_and_steps_in_words():
     both, part = summarise(recall_rows())[:2]
-    assert (steps_text(both), range_text(both)) == ("200", "0.995 to 0.995")
-    assert steps_text(part) == "200 to > 1,500"
+    assert (steps_cell(both).text, range_cell(both).text) == ("200", "0.995 to 0.995")
+    assert steps_cell(part) == ("200 to > 1,500", "200->1500")
     one = summarise([row for row in recall_rows() if row["seed"] == 0])[0]
-    assert range_text(one) == "one seed"
+    assert range_cell(one).text == "one seed"
+
+
+def test_the_tables_of_the_page_fit_a_terminal_of_80_columns():
+    name = "titans_lmm-no_persistent_tokens"
+    rows = [
+        row | {"layer": name, "parameters": 1_234_567}
+        for row in recall_rows()
+        if row["layer"] == "gated_delta_net" and row["setting"]["num_pairs"] == 16
+    ]
+    (table,) = findings(rows).sections[1].tables
+    out = io.StringIO()
+    print_table(table, Console(file=out, width=80))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80 and "…" not in out.getvalue()
+    assert lines[0] == "16 pairs, 64 tokens, width 64, chance 0.062"
+    words = out.getvalue().split()
+    for text in ("1.235M", "34", "0.01", "0.995", "0.995-0.995", "200->1500"):
+        assert text in words
+    # A long name is folded; numbers are never cut.
+    assert name in "".join(line.split(" ")[0] for line in lines)

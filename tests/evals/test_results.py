@@ -4,29 +4,35 @@ import dataclasses
 import json
 
 import jax
+import numpy as np
 import pytest
 from flax import nnx
 
 from memzoo.configs.reading import ReadError
 from memzoo.data.needle import NeedleConfig
+from memzoo.data.task import at_length
+from memzoo.errors import NonFiniteError
+from memzoo.evals import results
+from memzoo.evals.evaluate import evaluate
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.results import (
     check_rows,
     layer_name,
+    measured_rows,
     read_results,
     result_rows,
     sizes,
     write_results,
 )
+from memzoo.evals.tasks.mqar import MqarRecall
+from memzoo.evals.tasks.needle import NeedleRecall
 from memzoo.models.block import Group
 from memzoo.models.retnet import RetNetConfig
 from memzoo.train.manifest import DamagedError
 
 TINY = RecallConfig(
+    task=MqarRecall(num_pairs=(2,), length=16, vocab_size=32),
     layers=("attention",),
-    num_pairs=(2,),
-    length=16,
-    vocab_size=32,
     width=(8,),
     learning_rates=(0.5,),
     seeds=(3,),
@@ -144,3 +150,52 @@ def test_what_cannot_be_read_is_not_damaged(tmp_path):
         read_results(tmp_path / "results.json")
     with pytest.raises(ReadError, match="Is a directory"):
         read_results(tmp_path)
+
+
+NEEDLE = RecallConfig(
+    task=NeedleRecall(length=32, vocab_size=32, lengths=(32,)),
+    layers=("attention",),
+    width=(8,),
+)
+NEEDLES = NEEDLE.experiment(NEEDLE.jobs()[0])
+
+
+def read(model, length, **given):
+    task = at_length(NEEDLES.task, length)
+    experiment = dataclasses.replace(NEEDLES, task=task)
+    asked = {"split": "test", "examples": 10, "step": 7} | given
+    return measured_rows(model, experiment, **asked)
+
+
+def test_rows_of_a_model_say_their_split(bigram):
+    rows = read(bigram(32), 64)
+    depths = {row["setting"]["depth"] for row in rows}
+    assert depths == {0.0, 0.25, 0.5, 0.75, 1.0} and len(rows) == 3 * 5
+    assert {row["setting"]["split"] for row in rows} == {"test"}
+    assert {row["setting"]["length"] for row in rows} == {64}
+    assert {row["checkpoint_step"] for row in rows} == {7}
+    # The state is that of the rows that are read.
+    assert rows[0]["state_bytes"] > sizes(NEEDLES)[1]
+    rows = read(bigram(32), 64, split="validation")
+    assert "split" not in rows[0]["setting"]
+
+
+def test_the_length_that_is_not_finite_is_named(bigram):
+    table = np.full((32, 32), np.nan, np.float32)
+    with pytest.raises(NonFiniteError, match=r"^rows of 32 tokens: the loss of the ev"):
+        read(bigram(table), 32)
+
+
+def test_long_rows_are_computed_a_few_at_a_time(bigram, monkeypatch):
+    asked = []
+
+    def stand_in(model, task, *, split, examples, batch_size):
+        asked.append((task.length, batch_size))
+        return evaluate(model, task, split=split, examples=2, batch_size=2)
+
+    monkeypatch.setattr(results, "evaluate", stand_in)
+    monkeypatch.setattr(results, "TOKENS_AT_ONCE", 64)
+    for length in (32, 64, 128):
+        read(bigram(32), length)
+    read(bigram(32), 32, batch_size=5)
+    assert asked == [(32, 2), (64, 1), (128, 1), (32, 5)]

@@ -15,7 +15,7 @@ def row(metric, value, *, seed=0, layer="mixture_of_memories", pairs=4, **settin
         "parameters": 1234,
         "state_bytes": 1024,
         "checkpoint_step": 300,
-        "chance": 0.25,
+        "chance": 1 / pairs,
     }
 
 

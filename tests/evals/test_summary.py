@@ -4,8 +4,11 @@ import pytest
 
 from memzoo.evals.summary import (
     Run,
-    best_learning_rate,
+    at_rates,
+    averaged,
     hardest,
+    is_later,
+    select_learning_rate,
     setting_key,
     setting_text,
     summarise,
@@ -40,18 +43,20 @@ def row(layer="a", value=0.5, rate=1.0, seed=0, metric="accuracy", pairs=4, **se
 def test_the_best_learning_rate_has_the_best_mean_not_the_best_seed():
     lucky = [(1.0, None), (0.1, None), (0.1, None)]
     steady = [(0.6, None)] * 3
-    assert best_learning_rate(runs(rate_1=lucky, rate_2=steady)) == 2.0
+    assert select_learning_rate(runs(rate_1=lucky, rate_2=steady)) == 2.0
 
 
 def test_an_unfinished_learning_rate_does_not_win():
-    assert best_learning_rate(runs(rate_1=[(1.0, 5)], rate_2=[(0.5, None)] * 2)) == 2.0
+    assert (
+        select_learning_rate(runs(rate_1=[(1.0, 5)], rate_2=[(0.5, None)] * 2)) == 2.0
+    )
 
 
 def test_equal_means_go_to_fewer_steps_then_to_the_smaller_rate():
     slow, fast, never = [(1.0, 90)] * 2, [(1.0, 40)] * 2, [(1.0, None)] * 2
-    assert best_learning_rate(runs(rate_1=slow, rate_2=fast)) == 2.0
-    assert best_learning_rate(runs(rate_1=never, rate_2=slow)) == 2.0
-    assert best_learning_rate(runs(rate_2=fast, rate_1=fast)) == 1.0
+    assert select_learning_rate(runs(rate_1=slow, rate_2=fast)) == 2.0
+    assert select_learning_rate(runs(rate_1=never, rate_2=slow)) == 2.0
+    assert select_learning_rate(runs(rate_2=fast, rate_1=fast)) == 1.0
 
 
 def test_a_cell_shows_every_seed_of_the_best_rate():
@@ -76,6 +81,7 @@ def test_a_cell_shows_every_seed_of_the_best_rate():
 
 def test_cells_are_told_apart_by_layer_and_setting():
     rows = [row("b"), row("a"), row("b", pairs=8), row("b", pairs=8, width=2)]
+    rows = [r | {"chance": 1 / r["setting"]["num_pairs"]} for r in rows]
     cells = summarise(rows)
     assert [(c.layer, c.of("num_pairs")) for c in cells] == [
         ("b", 4),
@@ -111,7 +117,37 @@ def test_a_metric_that_nobody_measured_is_refused():
             "a set of 4, then of 16, 23 tokens",
         ),
         ({"length": 9, "context_from": 1, "context_to": 8}, "context 1 to 8"),
+        ({"num_pairs": 16, "num_queries": 4}, "16 pairs, 4 asked"),
+        ({"document": "a.txt", "length": 9, "read_before": 3}, "a.txt, 9 tokens"),
+        (
+            {"hops_to_go": 2, "length": 9, "split": "test", "width": 8},
+            "hops to go 2, 9 tokens",
+        ),
     ],
 )
 def test_a_setting_in_words(setting, text):
     assert setting_text(setting) == text
+
+
+def test_readings_are_shown_at_the_rate_that_did_best_in_training():
+    trained = [
+        row(value=value, rate=rate, pairs=pairs)
+        for rate, values in ((1.0, (0.9, 0.3)), (2.0, (0.5, 0.5)))
+        for pairs, value in zip((4, 8), values, strict=True)
+    ]
+    later = [row(value=v, rate=r, pairs=9, split="test") for r, v in ((1, 0.2), (2, 1))]
+    assert [is_later(each) for each in (trained[0], later[0])] == [False, True]
+    (cell,) = at_rates(summarise(later), trained, ("width",))
+    assert (cell.learning_rate, cell.mean) == (1.0, 0.2)
+    # A model whose training is unknown shows its own best rate.
+    (cell,) = at_rates(summarise(later), trained, ("num_pairs",))
+    assert (cell.learning_rate, cell.mean) == (2.0, 1.0)
+
+
+def test_means_are_over_the_settings_of_one_model():
+    rows = [
+        row(value=v, pairs=p, seed=s) for v, p, s in ((1, 4, 0), (0, 8, 0), (1, 4, 1))
+    ]
+    means = averaged(rows, ("length", "width"))
+    assert [(r["seed"], r["value"]) for r in means] == [(0, 0.5), (1, 1.0)]
+    assert means[0]["setting"] == {"length": 16}

@@ -15,7 +15,11 @@ from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.results import read_results
 from memzoo.evals.sweep import SweepStopped, recall
 from memzoo.evals.sweep_files import SweepFiles
+from memzoo.evals.tasks.mqar import MqarRecall
+from memzoo.evals.tasks.needle import NeedleRecall
+from memzoo.evals.tasks.set_disjointness import SetDisjointnessRecall
 from memzoo.train.loop import TrainResult
+from memzoo.train.runs import load_run
 from memzoo.train.writing import SaveError
 
 
@@ -61,10 +65,8 @@ class Loop:
 @pytest.fixture
 def small(tmp_path):
     return RecallConfig(
+        task=MqarRecall(num_pairs=(2, 4), length=16, vocab_size=32),
         layers=("attention", "delta_net"),
-        num_pairs=(2, 4),
-        length=16,
-        vocab_size=32,
         width=(8,),
         learning_rates=(1e-2, 8e-2),
         seeds=(0, 1),
@@ -73,8 +75,18 @@ def small(tmp_path):
     )
 
 
-def go(config, loop):
-    return recall(config, progress=False, train=loop, command=["memzoo", "recall"])
+def changed(config, **fields):
+    """The sweep with other fields of its task."""
+    return dataclasses.replace(config, task=dataclasses.replace(config.task, **fields))
+
+
+def done(config, loop, load=load_run):
+    command = ["memzoo", "recall"]
+    return recall(config, progress=False, train=loop, load=load, command=command)
+
+
+def go(config, loop, load=load_run):
+    return done(config, loop, load).page
 
 
 def test_everything_is_trained_once_and_reported(small):
@@ -139,9 +151,9 @@ def test_a_sweep_grows_by_what_is_missing(small):
 
 def test_variants_of_a_layer_are_rows_of_their_own(small):
     loop = Loop()
-    fields = {"num_pairs": (2,), "learning_rates": (1e-2,), "seeds": (0,)}
+    fields = {"learning_rates": (1e-2,), "seeds": (0,)}
     fields |= {"layers": RecallConfig.layers, "ablate": "titans_lmm"}
-    go(dataclasses.replace(small, **fields), loop)
+    go(dataclasses.replace(changed(small, num_pairs=(2,)), **fields), loop)
     assert len(loop.trained) == 6
     rows = read_results(small.directory / "results.json")
     accuracy = {r["layer"]: r for r in rows if r["metric"] == "accuracy"}
@@ -182,7 +194,7 @@ def test_a_training_that_diverges_counts_as_nothing_recalled(small):
 
 def test_a_mixture_is_reported_by_setting(small):
     loop = Loop()
-    go(dataclasses.replace(small, mixture=True, seeds=(0,)), loop)
+    go(dataclasses.replace(changed(small, mixture=True), seeds=(0,)), loop)
     assert len(loop.trained) == 4
     rows = read_results(small.directory / "results.json")
     best = {
@@ -196,9 +208,9 @@ def test_a_mixture_is_reported_by_setting(small):
 
 
 def test_curves_are_read_by_layer_and_setting(small):
-    config = dataclasses.replace(small, mixture=True)
+    config = changed(small, mixture=True)
     go(config, Loop())
-    _, curves = sweep.collect(config)
+    curves = sweep.collect(config).curves
     key = ("delta_net", (("length", 16), ("num_pairs", 4), ("width", 8)))
     assert len(curves) == 4
     assert [(c.learning_rate, c.seed) for c in curves[key]] == [
@@ -212,10 +224,10 @@ def test_curves_are_read_by_layer_and_setting(small):
 
 
 @pytest.fixture
-def needles(small, tmp_path):
-    fields = {"task": "needle", "length": 32, "lengths": (32, 48), "depths": (0.0, 1.0)}
-    fields |= {"num_pairs": RecallConfig.num_pairs, "length_examples": 4}
-    return dataclasses.replace(small, seeds=(0,), **fields)
+def needles(small):
+    fields = {"length": 32, "lengths": (32, 48), "depths": (0.0, 1.0)}
+    task = NeedleRecall(**fields, length_examples=4, vocab_size=32)
+    return dataclasses.replace(small, seeds=(0,), task=task)
 
 
 class Loaded:
@@ -232,12 +244,13 @@ class Loaded:
 
 
 def test_mixtures_alone_are_asked_where_they_send_their_tokens(small):
-    fields = {"num_pairs": (2,), "learning_rates": (1e-2,), "seeds": (0,)}
+    fields = {"learning_rates": (1e-2,), "seeds": (0,)}
     layers = ("delta_net", "mixture_of_memories")
-    config = dataclasses.replace(small, layers=layers, **fields)
+    config = changed(small, num_pairs=(2,))
+    config = dataclasses.replace(config, layers=layers, **fields)
     built = config.experiment(config.jobs()[1]).model.build(nnx.Rngs(0))
     loop, load = Loop(), Loaded(config, built)
-    report = recall(config, progress=False, train=loop, load=load, command=["x"])
+    report = go(config, loop, load)
     assert load.asked == loop.trained[1:]
     rows = read_results(config.directory / "results.json")
     routed = [row for row in rows if row["metric"] == "routed"]
@@ -248,48 +261,30 @@ def test_mixtures_alone_are_asked_where_they_send_their_tokens(small):
 
 def test_needles_are_read_beyond_the_trained_length(needles, bigram):
     loop, load = Loop(), Loaded(needles, bigram(32))
-    report = recall(needles, progress=False, train=loop, load=load, command=["x"])
+    finished = done(needles, loop, load)
     assert load.asked == loop.trained and len(load.asked) == 4
     rows = read_results(needles.directory / "results.json")
     deep = [r for r in rows if r["metric"] == "accuracy" and "depth" in r["setting"]]
     assert len(deep) == 4 * 2 * 2
-    assert deep[0]["setting"] == {"length": 32, "depth": 0.0, "width": 8}
+    setting = {"length": 32, "depth": 0.0, "split": "test", "width": 8}
+    assert deep[0]["setting"] == setting
     assert deep[0]["chance"] == 1 / 7
-    assert "Accuracy by length" in report.read_text()
-    _, curves = sweep.collect(needles)
+    assert "Accuracy by length" in finished.page.read_text()
+    curves = finished.measured.curves
     assert {len(own) for own in curves.values()} == {2} and len(curves) == 2
-
-
-def test_the_command_prints_needles_by_length(needles, bigram, monkeypatch, capsys):
-    loop, load = Loop(), Loaded(needles, bigram(32))
-
-    def whole(config):
-        return recall(config, progress=False, train=loop, load=load, command=["x"])
-
-    monkeypatch.setattr(sweep, "recall", whole)
-    assert sweep.run(needles) == 0
-    out = capsys.readouterr().out
-    assert "by tokens read, width 8" in out and "delta_net" in out
-    assert str(needles.directory / "report.html") in out.replace("\n", "")
 
 
 @pytest.fixture
 def sets(small):
     sizes = {"sizes": ((2, 4), (4, 2)), "read_sizes": ((2, 8), (8, 2))}
+    task = SetDisjointnessRecall(**sizes, size_examples=3, vocab_size=32)
     layers = ("prefix_attention", "prefix_attention-causal")
-    fields = {"task": "set_disjointness", "length": None, "size_examples": 3, **sizes}
-    fields |= {"num_pairs": RecallConfig.num_pairs}
-    return dataclasses.replace(small, layers=layers, seeds=(0,), **fields)
+    return dataclasses.replace(small, layers=layers, seeds=(0,), task=task)
 
 
-def test_sets_are_read_in_both_orders(sets, bigram, monkeypatch, capsys):
+def test_sets_are_read_in_both_orders(sets, bigram):
     loop, load = Loop(), Loaded(sets, bigram(32))
-    monkeypatch.setattr(
-        sweep,
-        "recall",
-        lambda c: recall(c, progress=False, train=loop, load=load, command=["x"]),
-    )
-    assert sweep.run(sets) == 0
+    finished = done(sets, loop, load)
     assert load.asked == loop.trained and len(load.asked) == 4
     rows = read_results(sets.directory / "results.json")
     read = [r for r in rows if r["setting"].get("split") and r["metric"] == "accuracy"]
@@ -301,43 +296,34 @@ def test_sets_are_read_in_both_orders(sets, bigram, monkeypatch, capsys):
         "split": "test",
         "width": 8,
     }
-    assert "Both orders" in (sets.directory / "report.html").read_text()
-    out = capsys.readouterr().out
-    assert "by the set read first, width 8" in out
-    assert "prefix_attention-causal" in out
-    _, curves = sweep.collect(sets)
-    assert not any("split" in dict(setting) for _, setting in curves)
+    assert "Both orders" in finished.page.read_text()
+    assert finished.findings.sections[0].tables
+    assert not any("split" in dict(key) for _, key in finished.measured.curves)
 
 
-def test_a_model_that_read_once_reads_again(small, bigram, monkeypatch, capsys):
-    config = dataclasses.replace(small, read_again=(2, 3), seeds=(0,))
-    load = Loaded(config, bigram(config.task_vocab_size))
-    monkeypatch.setattr(
-        sweep,
-        "recall",
-        lambda c: recall(c, progress=False, train=Loop(), load=load, command=["x"]),
-    )
-    assert sweep.run(config) == 0
+def test_a_model_that_read_once_reads_again(small, bigram):
+    config = dataclasses.replace(changed(small, read_again=(2, 3)), seeds=(0,))
+    finished = done(config, Loop(), Loaded(config, bigram(32)))
     rows = read_results(config.directory / "results.json")
     read = [r for r in rows if r["setting"].get("split") and r["metric"] == "accuracy"]
     times = [r["setting"].get("repeat_context", 1) for r in read]
     assert times == [1, 2, 3] * len(config.jobs())
-    out = capsys.readouterr().out
-    assert "trained on reading once, read 3 times" in out
-    # What is read after training is in no table but those of its own.
-    tables = [line for line in out.splitlines() if line.startswith("4 pairs")]
-    assert len(tables) == 1
-    page = (config.directory / "report.html").read_text()
+    titles = [t.title for each in finished.findings.sections for t in each.tables]
+    assert sum("trained on reading once, read 3 times" in each for each in titles) == 2
+    # Readings after training are in no table but those of their own.
+    assert sum(each.startswith("4 pairs") for each in titles) == 1
+    page = finished.page.read_text()
     assert "After training they are read 2, 3 times too, question and all" in page
 
 
 @pytest.mark.parametrize("fields", [{"read_again": (2,)}, {"head_size": 4}])
 def test_a_sweep_goes_on_only_as_it_began(small, fields):
-    with_fields = dataclasses.replace(small, **fields)
     (name,) = fields
+    change = changed if name == "read_again" else dataclasses.replace
+    with_fields = change(small, **fields)
     for first, second in ((small, with_fields), (with_fields, small)):
         first, second = (
-            dataclasses.replace(c, name=f"from-{getattr(first, name)!r}"[:7])
+            dataclasses.replace(c, name=f"from-{first is small}")
             for c in (first, second)
         )
         for _ in range(2):
@@ -350,7 +336,7 @@ def test_a_sweep_goes_on_only_as_it_began(small, fields):
 
 def test_a_needle_training_that_diverges_counts_as_nothing_found(needles, bigram):
     loop, load = Loop(diverge=1), Loaded(needles, bigram(32))
-    recall(needles, progress=False, train=loop, load=load, command=["x"])
+    go(needles, loop, load)
     rows = SweepFiles(needles, print).outcome(needles.jobs()[0].place).rows
     assert {row["value"] for row in rows if row["metric"] != "diverged"} == {0.0}
     assert len(rows) == 3 * (1 + 2 * 2)
@@ -370,17 +356,6 @@ def test_a_folder_that_cannot_be_made_is_refused(small):
     small.output.joinpath(small.name).write_text("a file")
     with pytest.raises(SaveError, match=r"cannot write .*recall: File exists"):
         go(small, Loop())
-
-
-def test_the_command_prints_a_table_or_rows(small, monkeypatch, capsys):
-    monkeypatch.setattr(sweep, "recall", lambda config: go(config, Loop()))
-    assert sweep.run(small) == 0
-    out = capsys.readouterr().out
-    assert "4 pairs, 16 tokens" in out and "delta_net" in out
-    assert str(small.directory / "report.html") in out.replace("\n", "")
-    assert sweep.run(dataclasses.replace(small, json=True)) == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert rows == read_results(small.directory / "results.json")
 
 
 def test_a_command_is_shown_as_it_was_typed():

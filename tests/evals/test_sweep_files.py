@@ -11,6 +11,7 @@ from memzoo.evals import sweep_files
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.results import result_rows
 from memzoo.evals.sweep_files import SweepFiles
+from memzoo.evals.tasks.mqar import MqarRecall
 from memzoo.train.manifest import DamagedError
 from memzoo.train.sealed import read_json, seal, unseal
 
@@ -21,9 +22,7 @@ LINES = [{"step": 10, "accuracy": 0.25, "rows": []}, {"step": 20, "accuracy": 0.
 def small(tmp_path):
     return RecallConfig(
         layers=("attention", "delta_net"),
-        num_pairs=(2,),
-        length=16,
-        vocab_size=32,
+        task=MqarRecall(num_pairs=(2,), length=16, vocab_size=32),
         width=(8,),
         learning_rates=(1e-2,),
         seeds=(0,),
@@ -65,7 +64,7 @@ def test_a_new_sweep_misses_everything_and_writes_nothing(small, said):
 def test_what_a_sweep_is_lies_under_a_checksum(small, said):
     begun(small, said)
     record = unseal(read_json(small.directory / "sweep.json"))
-    assert record["command"] == ["memzoo", "recall"] and record["schema"] == 2
+    assert record["command"] == ["memzoo", "recall"] and record["schema"] == 3
     assert record["config"] == json.loads(json.dumps(small.meaning()))
 
 
@@ -82,7 +81,7 @@ def test_an_outcome_comes_back(small, said):
     ("change", "message"),
     [
         ({"place": "delta_net/x/y"}, "it is that of delta_net/x/y"),
-        ({"schema": 3}, "it has schema 3, not 2"),
+        ({"schema": 2}, "it has schema 2, not 3"),
         ({"rows": []}, "it holds no list of results"),
         ({"rows": [{"metric": "loss"}]}, "row 0 has no layer"),
     ],
@@ -124,39 +123,19 @@ def test_other_layers_that_are_damaged_are_left_out(small, said):
     first = dataclasses.replace(small, layers=("attention",))
     found = SweepFiles(first, said.append).outcomes()
     assert list(found) == [first.jobs()[0].place]
-    assert said == [
-        f"{path} is left out: it has no checksum, and the sweep is no older one"
-    ]
+    assert said == [f"{path} is left out: it is no JSON object"]
     with pytest.raises(
         CheckpointError, match=r"delta_net.* is damaged or gone .*again"
     ):
         SweepFiles(small, said.append).outcomes()
 
 
-def older(config, said):
-    """The sweep as a memzoo without checksums wrote it."""
-    done(config, said)
-    path = config.directory / "sweep.json"
-    path.write_text(json.dumps(unseal(read_json(path)) | {"schema": 1}))
-    for job in config.jobs():
-        place = config.directory / job.place
-        (place / "outcome.json").write_text(json.dumps(rows_of(config, job)))
-        text = "".join(json.dumps(line) + "\n" for line in LINES)
-        (place / "evaluations.jsonl").write_text(text)
-
-
-def test_an_older_sweep_is_taken_as_it_is_and_said_to_be(small, said):
-    older(small, said)
-    files = SweepFiles(small, said.append)
-    assert files.missing() == []
-    assert len(said) == 1
-    assert said[0].startswith("2 of 2 trainings were recorded by an older memzoo, with")
-    outcome = files.outcome(small.jobs()[0].place)
-    assert outcome.evaluations == LINES and outcome.config is None
-    # Without its record nothing says what they are of.
-    (small.directory / "sweep.json").unlink()
-    assert SweepFiles(small, said.append).missing() == small.jobs()
-    assert "it has no checksum, and the sweep is no older one" in said[-1]
+def test_a_sweep_of_another_version_is_refused(small, said):
+    done(small, said)
+    path = small.directory / "sweep.json"
+    path.write_text(json.dumps(seal(unseal(read_json(path)) | {"schema": 2})))
+    with pytest.raises(MemzooError, match="has schema 2, and this memzoo writes 3; gi"):
+        SweepFiles(small, said.append).missing()
 
 
 @pytest.mark.parametrize("file", ["sweep.json", "outcome.json"])

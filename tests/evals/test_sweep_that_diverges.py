@@ -9,6 +9,7 @@ import pytest
 from memzoo.errors import NonFiniteError
 from memzoo.evals.recall_config import RecallConfig
 from memzoo.evals.sweep import recall
+from memzoo.evals.tasks.needle import NeedleRecall
 from memzoo.train.loop import TrainResult
 
 
@@ -16,16 +17,17 @@ from memzoo.train.loop import TrainResult
 def needles(tmp_path):
     """One training on needles, read at a trained and at a longer length."""
     return RecallConfig(
-        task="needle",
+        task=NeedleRecall(
+            length=32,
+            lengths=(32, 48),
+            depths=(0.0, 1.0),
+            length_examples=4,
+            vocab_size=32,
+        ),
         layers=("attention",),
         learning_rates=(1e-2,),
         seeds=(0,),
-        vocab_size=32,
         width=(8,),
-        length=32,
-        lengths=(32, 48),
-        depths=(0.0, 1.0),
-        length_examples=4,
         output=tmp_path,
     )
 
@@ -34,8 +36,8 @@ def test_a_sweep_of_which_every_training_diverges_is_reported(needles):
     def train(*args, **kwargs):
         raise NonFiniteError("the loss is not finite")
 
-    report = recall(needles, progress=False, train=train, command=["x"])
-    assert "attention" in report.read_text()
+    page = recall(needles, progress=False, train=train, command=["x"]).page
+    assert "attention" in page.read_text()
 
 
 def test_a_model_that_diverges_on_long_rows_finds_nothing_there(needles, bigram):

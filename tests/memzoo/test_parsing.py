@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from memzoo.errors import MemzooError
+from memzoo.errors import InputError, MemzooError
 from memzoo.parsing import one_line, parse, wants_help
 
 
@@ -21,7 +21,7 @@ class Inner:
 
     def __post_init__(self):
         if self.size < 1:
-            raise ValueError(f"size is {self.size}; give 1 or more")
+            raise InputError(f"size is {self.size}; give 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Options:
 
     def __post_init__(self):
         if self.steps == 13:
-            raise ValueError("steps is 13; take another number")
+            raise InputError("steps is 13; take another number")
 
 
 def read(*arguments, default=None):

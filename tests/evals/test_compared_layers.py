@@ -6,21 +6,27 @@ import pytest
 from flax import nnx
 
 from memzoo.configs.presets.mqar import comparable_layer
-from memzoo.evals.ablations import (
+from memzoo.errors import MemzooError
+from memzoo.evals.compared_layers import (
     ABLATIONS,
-    check_layer_name,
-    layer_by_name,
-    reads_prefix,
-    said_of,
+    ablation_text,
+    compared_layer,
     variants,
 )
 from memzoo.models import LAYERS
 from memzoo.models.interface import state_bytes
 
 
+def layer_by_name(name, *size):
+    return compared_layer(name).config(*size)
+
+
+def reads_prefix(name, *size):
+    return compared_layer(name).reads_prefix(*size)
+
+
 def test_a_plain_name_is_the_layer_that_recall_compares():
     for name in LAYERS:
-        check_layer_name(name)
         assert layer_by_name(name, 16, 2) == comparable_layer(name, 16, 2)
 
 
@@ -31,7 +37,6 @@ def test_variants_differ_from_the_whole_in_one_thing(layer):
     beside = {f"{layer}-{name}" for name in ABLATIONS[layer].beside}
     assert len(others) > len(beside)
     for name in others:
-        check_layer_name(name)
         if name in beside:
             continue
         one = dataclasses.asdict(layer_by_name(name, 16, 2))
@@ -50,7 +55,7 @@ def test_the_ablations_of_titans_are_those_of_the_paper():
         0,
     ]
     assert others[-1].persistent_tokens == 0
-    assert "no_momentum (momentum False)" in said_of("titans_lmm")
+    assert "no_momentum (momentum False)" in ablation_text("titans_lmm")
 
 
 def test_the_ablations_of_hybrids_are_their_residuals_and_sums():
@@ -82,7 +87,7 @@ def test_a_mixture_stands_beside_one_memory_of_its_rule():
     # One number more in keys and values would be too much.
     larger = dataclasses.replace(large, head_size=large.head_size + 1)
     assert _bytes(large) <= _bytes(mixture) < _bytes(larger)
-    said = said_of("mixture_of_memories")
+    said = ablation_text("mixture_of_memories")
     assert "has memory.head_size 16, balance_scale 0.001; the others" in said
     assert said.endswith("plain_large (gated_delta_net with head_size 38).")
 
@@ -97,7 +102,6 @@ def _bytes(config):
 def test_the_same_layer_reads_a_prefix_or_does_not():
     name = "prefix_linear_attention"
     for each in (name, f"{name}-causal"):
-        check_layer_name(each)
         assert layer_by_name(each, 16, 2) == comparable_layer(name, 16, 2)
     assert reads_prefix(name, 16, 2) and not reads_prefix(f"{name}-causal", 16, 2)
     assert layer_by_name("gated_delta_net-prefix", 16, 2).prefix
@@ -117,7 +121,7 @@ def test_the_same_layer_reads_a_prefix_or_does_not():
 )
 def test_unknown_names_are_refused(name, said):
     with pytest.raises(ValueError, match=said):
-        check_layer_name(name)
+        compared_layer(name)
 
 
 def test_what_has_no_ablation_is_refused():
@@ -139,3 +143,30 @@ def test_a_head_may_be_smaller_than_the_width():
     assert taylor.feature_size == 4
     assert layer_by_name("delta_net", 64, 1) == layer_by_name("delta_net", 64, 1, None)
     assert layer_by_name("delta_net", 64, 1).head_size is None
+
+
+def test_a_layer_from_outside_is_compared_like_any_other(tmp_path, monkeypatch):
+    text = (
+        "from memzoo.models.delta_net import DeltaNetConfig\n"
+        "class MineConfig(DeltaNetConfig):\n    family = 'delta rule'\n"
+        "Nothing = int\n"
+    )
+    (tmp_path / "outside_layer.py").write_text(text)
+    found = compared_layer(f"{tmp_path}/outside_layer.py:MineConfig")
+    assert found.name == "outside_layer:MineConfig"
+    assert found.folder == "outside_layer.MineConfig"
+    assert compared_layer(found.name) == found
+    layer = found.config(16, 2)
+    assert (type(layer).__name__, layer.num_heads) == ("MineConfig", 2)
+    assert layer.convolution_size == 4
+    assert not found.reads_prefix(16, 2)
+    for name, said in (
+        ("outside_layer:Missing", "has no Missing"),
+        ("outside_layer:Nothing", "is no config"),
+        ("outside_layer:MineConfig-whole", "layer .* is not known"),
+        ("no_such_module:MineConfig", "cannot be imported"),
+        ("no_such_file.py:MineConfig", "no_such_file.py is no Python file"),
+        ("memzoo.data.mqar:MqarConfig", "is no layer; name the config of one"),
+    ):
+        with pytest.raises(MemzooError, match=said):
+            compared_layer(name)

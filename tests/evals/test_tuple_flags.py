@@ -5,7 +5,14 @@ from dataclasses import dataclass
 import pytest
 
 from memzoo.errors import MemzooError
-from memzoo.evals.listed import Floats, Integers, Names, Sizes
+from memzoo.evals.tuple_flags import (
+    Floats,
+    Integers,
+    Names,
+    Sizes,
+    check_counts,
+    check_tuple,
+)
 from memzoo.parsing import parse
 
 
@@ -58,3 +65,13 @@ def test_what_is_no_list_is_one_line(flag, words, line):
         read(flag, *words)
     assert str(refusal.value).startswith(f"--{flag} {line}")
     assert "\n" not in str(refusal.value)
+
+
+def test_tuples_and_counts_are_checked():
+    for values, said in (((), "rates is empty"), ((1, 1), "rates names something tw")):
+        with pytest.raises(MemzooError, match=said):
+            check_tuple("rates", values)
+    check_counts(Options(numbers=(1, 2**31 - 1)), ("numbers",))
+    for number in (0, 2**31):
+        with pytest.raises(MemzooError, match=f"numbers is {number}; give"):
+            check_counts(Options(numbers=(1, number)), ("numbers",))

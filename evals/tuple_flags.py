@@ -1,9 +1,11 @@
-"""Tuples on the command line: `a,b` and `a b` are the same."""
+"""Tuples as flags, where `a,b` and `a b` are the same, and checks of numbers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import tyro
+
+from memzoo.errors import InputError
 
 from ..configs.comma_list import split_list
 
@@ -11,7 +13,7 @@ from ..configs.comma_list import split_list
 def _listed(
     kind: Callable[[str], Any], metavar: str, word: Callable[[Any], str] = str
 ) -> Any:
-    """Reader of a tuple for tyro; `word` writes what `kind` reads."""
+    """Return a reader of tuples for tyro; `word` writes an item that `kind` reads."""
 
     def read(words: list[str]) -> tuple[Any, ...]:
         # An option without words is an empty tuple; an empty word is a mistake, such
@@ -47,3 +49,34 @@ def _size_word(size: tuple[int, int]) -> str:
 Sizes = Annotated[
     tuple[tuple[int, int], ...], _listed(_sizes, "INT:INT,INT:INT,...", _size_word)
 ]
+
+
+def check_tuple(name: str, values: tuple[Any, ...]) -> None:
+    """Refuse a tuple that is empty or holds something twice.
+
+    Raises:
+        InputError: names the field.
+    """
+    if not values:
+        raise InputError(f"{name} is empty; give at least one")
+    if len(set(values)) < len(values):
+        raise InputError(f"{name} names something twice: {values}; drop one")
+
+
+def check_counts(config: Any, names: Sequence[str]) -> None:
+    """Refuse fields that count nothing, or more than any machine.
+
+    Args:
+        config: its fields are numbers, tuples of numbers, or None.
+        names: of the fields.
+
+    Raises:
+        InputError: names the field.
+    """
+    for name in names:
+        given = getattr(config, name)
+        for value in given if isinstance(given, tuple) else (given,):
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}; give 1 or more")
+            if value is not None and value >= 2**31:
+                raise InputError(f"{name} is {value}; give a number below 2^31")

@@ -1,8 +1,15 @@
-"""Two sets, read in both orders."""
+"""Two sets in a comparison, read in both orders."""
 
 import pytest
 
-from memzoo.evals.orders import orders, orders_finding, orders_sections
+from memzoo.data.prefix import PrefixConfig
+from memzoo.data.repeat import RepeatConfig
+from memzoo.data.set_disjointness import SetDisjointnessConfig
+from memzoo.errors import MemzooError
+from memzoo.evals.recall_config import RecallConfig
+from memzoo.evals.recall_task import Measured
+from memzoo.evals.results import sizes
+from memzoo.evals.tasks.set_disjointness import SetDisjointnessRecall, orders
 
 LAYER = "prefix_linear_attention"
 
@@ -48,6 +55,11 @@ ROWS = [
 ]
 
 
+def findings(rows=ROWS):
+    task = SetDisjointnessRecall(sizes=((2, 4), (4, 2)))
+    return task.findings(Measured(rows=rows, curves={}, steps=5, goal=0.9))
+
+
 def test_both_orders_of_a_reader_stand_beside_each_other():
     found = {(o.name, o.small, o.large): o for o in orders(ROWS)}
     assert len(found) == 3 * 2
@@ -77,11 +89,11 @@ def test_one_order_alone_has_no_difference():
     (equal,) = orders([row(0.4, 8, 8), row(0.5, 2, 4, test=False)])
     assert equal.difference is None
     rows = [row(0.4, 2, 8), row(0.5, 2, 4, test=False)]
-    assert orders_finding(rows) == "No sets were read in both orders."
+    assert findings(rows).finding == "No sets were read in both orders."
 
 
 def test_the_finding_is_of_the_most_unequal_sets():
-    said = orders_finding(ROWS)
+    said = findings().finding
     assert said.startswith("Sets of 2 and 8 tokens, the small one first and the large")
     assert f"{LAYER} 95.0 % and 93.0 %" in said
     assert f"{LAYER}-causal, 2 times 70.0 % and 70.0 %" in said
@@ -89,10 +101,56 @@ def test_the_finding_is_of_the_most_unequal_sets():
 
 
 def test_the_page_has_a_table_for_every_pair_of_sizes():
-    both, reading = orders_sections(ROWS, {}, trained=((2, 4), (4, 2)), steps=5)
+    both, reading = findings().sections
     assert both.title == "Both orders" and reading.title == "How to read this"
     assert "Sets of 2 and 4, chance" in both.body
     assert "Sets of 2 and 8, not trained on, chance" in both.body
     line = next(x for x in both.body.split("<tr>") if "0.200 to 0.400" in x)
     for text in ("once", "0.850", "0.800 to 0.900", "0.300", "+0.550", "2 KiB"):
         assert text in line
+
+
+def sets(**fields):
+    layers = ("prefix_linear_attention", "prefix_linear_attention-causal")
+    names = {"sizes", "read_sizes", "size_examples"} & set(fields)
+    small = {"sizes": ((1, 2), (4, 2)), "read_sizes": ((2, 8), (8, 2))}
+    small |= {name: fields.pop(name) for name in names} | {"vocab_size": 64}
+    task = SetDisjointnessRecall(**small)
+    return RecallConfig(task=task, layers=layers, width=(8,), seeds=(5,), **fields)
+
+
+def test_sets_are_trained_on_in_turn_and_read_in_both_orders():
+    config = sets(repeat_context=(1, 2), learning_rates=(1e-2,))
+    jobs = config.jobs()
+    assert len(jobs) == len({job.place for job in jobs}) == 2 * 2
+    inner = SetDisjointnessConfig(sizes=((1, 2), (4, 2)), vocab_size=64, seed=5)
+    prefix, causal = (config.experiment(job).task for job in jobs[:2])
+    assert prefix == PrefixConfig(task=inner, mask_share=0.0)
+    assert causal == inner
+    assert config.experiment(jobs[3]).task == RepeatConfig(task=inner)
+    assert config.settings(jobs[1]) == [
+        {"first": 1, "second": 2, "length": 6},
+        {"first": 4, "second": 2, "length": 9},
+        {"first": 2, "second": 8, "length": 13, "split": "test"},
+        {"first": 8, "second": 2, "length": 13, "split": "test"},
+    ]
+    assert sets(sizes=((1, 2),)).meaning() != sets().meaning()
+
+
+def test_a_layer_has_one_state_however_it_reads():
+    config = sets(repeat_context=(1, 2))
+    states = {sizes(config.experiment(job))[1] for job in config.jobs()}
+    assert len(states) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"read_sizes": ((99, 2),)}, r"sizes holds \(99, 2\); with vocab_size 64"),
+        ({"sizes": ()}, "sizes is empty; give at least one"),
+        ({"size_examples": 0}, "size_examples is 0; give 1 or more"),
+    ],
+)
+def test_sets_that_cannot_be_are_refused(fields, message):
+    with pytest.raises((ValueError, MemzooError), match=message):
+        sets(**fields)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from memzoo.evals.readings import by_title, gain_sections, gains, rows_of_training
+from memzoo.evals.reading_gains import gain_sections, gain_tables, gains
+from memzoo.evals.summary import trained_rows
 
 
 def row(layer, value, times=1, seed=0, rate=0.1, pairs=16, metric="accuracy"):
@@ -37,7 +38,11 @@ ROWS = [
 
 def test_the_gain_is_twice_minus_once_at_the_best_rate_of_each():
     retnet, mamba2 = gains(ROWS)
-    assert (retnet.layer, retnet.times, retnet.num_pairs) == ("retnet", 2, 16)
+    assert (retnet.once.layer, retnet.times, retnet.once.of("num_pairs")) == (
+        "retnet",
+        2,
+        16,
+    )
     assert retnet.gain == pytest.approx(0.8 - 0.3)
     assert mamba2.gain == pytest.approx(0.3 - 0.5)
 
@@ -53,10 +58,10 @@ def test_what_is_read_again_after_training_is_compared_apart():
         each["setting"]["split"] = "test"
     rows = [*ROWS, *after]
     assert [g.gain for g in gains(rows)] == pytest.approx([0.5, -0.2, 0.4])
-    assert list(by_title(gains(rows)))[1] == (
+    assert gain_tables(rows)[1].title == (
         "trained on reading once, read 2 times, 16 pairs, width 8, chance 0.062"
     )
-    assert rows_of_training(rows) == ROWS
+    assert trained_rows(rows) == ROWS
 
 
 def test_a_model_is_compared_with_itself():
@@ -78,13 +83,13 @@ def test_a_model_is_compared_with_itself():
 def test_every_number_of_readings_and_pairs_has_its_table():
     rows = [*ROWS, row("retnet", 1.0, times=3), row("retnet", 0.5, pairs=4)]
     rows.append(row("retnet", 0.6, times=2, pairs=4))
-    tables = by_title(gains(rows))
-    assert list(tables) == [
+    tables = gain_tables(rows)
+    assert [table.title for table in tables] == [
         "read 2 times, 16 pairs, width 8, chance 0.062",
         "read 3 times, 16 pairs, width 8, chance 0.062",
         "read 2 times, 4 pairs, width 8, chance 0.250",
     ]
-    assert [len(group) for group in tables.values()] == [2, 1, 1]
+    assert [len(table.rows) for table in tables] == [2, 1, 1]
 
 
 def test_the_page_has_both_readings_of_a_layer_in_one_row():

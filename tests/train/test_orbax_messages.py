@@ -9,7 +9,7 @@ import warnings
 
 import pytest
 
-from memzoo.train.quiet import quiet_orbax, quiet_unfinished
+from memzoo.train.orbax_messages import quiet_orbax, quiet_unfinished
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
-"""Keeps Orbax from saying in many lines what is raised here in one.
+"""Drop the messages that Orbax prints about errors which memzoo raises in one line.
 
-When a write fails, Orbax logs the traceback from several threads, and writes that are
-still under way end after its event loop has been closed, which Python reports for each.
-When a read fails, Orbax leaves the reads beside it, and asyncio and Python report the
-error of each with all that TensorStore knows, whenever it is collected.
+When a write fails, Orbax logs the traceback from several threads. Writes that are still
+under way end after its event loop has been closed, and Python reports each of them.
+When a read fails, Orbax leaves the other reads running, and asyncio and Python report
+the error of each with all that TensorStore knows, whenever it is collected.
 """
 
 import logging

@@ -15,9 +15,9 @@ def _loop(plain, config, params, x):
     heads = config.num_heads
     streams = {}
     for name in ("query", "key", "value"):
-        stream = x @ params[f"heads/{name}/kernel"]
+        stream = x @ params[f"{name}/kernel"]
         if config.convolution_size:
-            kernel = params[f"heads/{name}_convolution/kernel"]
+            kernel = params[f"{name}/convolution/kernel"]
             stream = plain.convolve(stream, kernel)
         streams[name] = plain.silu(stream).reshape(len(x), heads, -1)
     strength = plain.sigmoid(x @ params["write_strength/kernel"])
@@ -36,11 +36,11 @@ def _loop(plain, config, params, x):
             error = streams["value"][t, h] - recalled
             memory[h] += strength[t, h] * np.outer(plain.unit(key), error)
             read = memory[h].T @ plain.unit(query) / np.sqrt(sizes[0])
-            reads.append(plain.rms_norm(read, params["norm/scale"]))
+            reads.append(plain.rms_norm(read, params["read_out/norm/scale"]))
         read = np.concatenate(reads)
         if config.output_gate:
-            read = read * plain.sigmoid(x[t] @ params["gate/kernel"])
-        outputs.append(read @ params["output_projection/kernel"])
+            read = read * plain.sigmoid(x[t] @ params["read_out/gate/kernel"])
+        outputs.append(read @ params["read_out/projection/kernel"])
     return np.stack(outputs), memory
 
 

@@ -20,8 +20,8 @@ def _loop(plain, config, params, x):
 
     streams = {}
     for name in ("query", "key", "value"):
-        kernel = params[f"heads/{name}_convolution/kernel"]
-        stream = plain.convolve(x @ params[f"heads/{name}/kernel"], kernel)
+        kernel = params[f"{name}/convolution/kernel"]
+        stream = plain.convolve(x @ params[f"{name}/kernel"], kernel)
         streams[name] = split(plain.silu(stream))
     erase = split(plain.sigmoid(x @ params["erase/kernel"]))
     erase = 2 * erase if config.negative_eigenvalues else erase
@@ -39,10 +39,10 @@ def _loop(plain, config, params, x):
             memory[h] = factor @ np.diag(alpha[t, h]) @ memory[h]
             memory[h] += np.outer(key, write[t, h] * streams["value"][t, h])
             read = memory[h].T @ query / np.sqrt(size)
-            reads.append(plain.rms_norm(read, params["norm/scale"]))
-        gate = x[t] @ params["gate/down/kernel"] @ params["gate/up/kernel"]
-        read = np.concatenate(reads) * plain.sigmoid(gate + params["gate/up/bias"])
-        outputs.append(read @ params["output_projection/kernel"])
+            reads.append(plain.rms_norm(read, params["read_out/norm/scale"]))
+        gate = x[t] @ params["read_out/gate/down/kernel"] @ params["read_out/gate/up/kernel"]
+        read = np.concatenate(reads) * plain.sigmoid(gate + params["read_out/gate/up/bias"])
+        outputs.append(read @ params["read_out/projection/kernel"])
     return np.stack(outputs), memory
 
 

@@ -13,9 +13,9 @@ def _loop(plain, config, params, x):
     heads = config.num_heads
     streams = {}
     for name in ("query", "key", "value"):
-        stream = x @ params[f"heads/{name}/kernel"]
+        stream = x @ params[f"{name}/kernel"]
         if config.convolution_size:
-            kernel = params[f"heads/{name}_convolution/kernel"]
+            kernel = params[f"{name}/convolution/kernel"]
             stream = plain.silu(plain.convolve(stream, kernel))
         streams[name] = stream.reshape(len(x), heads, -1)
     decay = x @ params["decay/down/kernel"] @ params["decay/up/kernel"]
@@ -29,11 +29,11 @@ def _loop(plain, config, params, x):
             memory[h] = alpha[t, h][:, None] * memory[h]
             memory[h] += np.outer(streams["key"][t, h], streams["value"][t, h])
             read = memory[h].T @ streams["query"][t, h] / np.sqrt(sizes[0])
-            reads.append(plain.rms_norm(read, params["norm/scale"]))
+            reads.append(plain.rms_norm(read, params["read_out/norm/scale"]))
         read = np.concatenate(reads)
         if config.output_gate:
-            read = read * plain.silu(x[t] @ params["gate/kernel"])
-        outputs.append(read @ params["output_projection/kernel"])
+            read = read * plain.silu(x[t] @ params["read_out/gate/kernel"])
+        outputs.append(read @ params["read_out/projection/kernel"])
     return np.stack(outputs), memory
 
 

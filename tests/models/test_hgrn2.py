@@ -14,9 +14,9 @@ def _loop(plain, config, params, x):
     heads = config.num_heads
     streams = {}
     for name in ("query", "key", "value"):
-        stream = x @ params[f"heads/{name}/kernel"]
+        stream = x @ params[f"{name}/kernel"]
         if config.convolution_size:
-            kernel = params[f"heads/{name}_convolution/kernel"]
+            kernel = params[f"{name}/convolution/kernel"]
             stream = plain.convolve(stream, kernel)
         streams[name] = stream
     gamma = plain.sigmoid(params["lower_bound"]) if config.lower_bound else 0.0
@@ -33,8 +33,8 @@ def _loop(plain, config, params, x):
             memory[h] = alpha[t, h][:, None] * memory[h]
             memory[h] += np.outer(1 - alpha[t, h], value[t, h])
             reads.append(memory[h].T @ query[t, h] / np.sqrt(sizes[0]))
-        read = plain.rms_norm(np.concatenate(reads), params["norm/scale"])
-        outputs.append(read @ params["output_projection/kernel"])
+        read = plain.rms_norm(np.concatenate(reads), params["read_out/norm/scale"])
+        outputs.append(read @ params["read_out/projection/kernel"])
     return np.stack(outputs), memory
 
 

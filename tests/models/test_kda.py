@@ -12,9 +12,9 @@ def _loop(plain, config, params, x):
     heads = config.num_heads
     streams = {}
     for name in ("query", "key", "value"):
-        stream = x @ params[f"heads/{name}/kernel"]
+        stream = x @ params[f"{name}/kernel"]
         if config.convolution_size:
-            kernel = params[f"heads/{name}_convolution/kernel"]
+            kernel = params[f"{name}/convolution/kernel"]
             stream = plain.convolve(stream, kernel)
         streams[name] = plain.silu(stream).reshape(len(x), heads, -1)
     strength = plain.sigmoid(x @ params["write_strength/kernel"])
@@ -34,12 +34,12 @@ def _loop(plain, config, params, x):
             error = streams["value"][t, h] - memory[h].T @ key
             memory[h] += strength[t, h] * np.outer(key, error)
             read = memory[h].T @ query / np.sqrt(sizes[0])
-            reads.append(plain.rms_norm(read, params["norm/scale"]))
+            reads.append(plain.rms_norm(read, params["read_out/norm/scale"]))
         read = np.concatenate(reads)
         if config.output_gate:
-            gate = x[t] @ params["gate/down/kernel"] @ params["gate/up/kernel"]
-            read = read * plain.sigmoid(gate + params["gate/up/bias"])
-        outputs.append(read @ params["output_projection/kernel"])
+            gate = x[t] @ params["read_out/gate/down/kernel"] @ params["read_out/gate/up/kernel"]
+            read = read * plain.sigmoid(gate + params["read_out/gate/up/bias"])
+        outputs.append(read @ params["read_out/projection/kernel"])
     return np.stack(outputs), memory
 
 

@@ -115,6 +115,9 @@ class Contestant:
         except BrokenPipeError:
             line = ""
         if not line:
+            # What has closed its output is about to end.
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=10)
             raise ContestantError(
                 f"the benchmark process of {self.name} ended: {self._last_words()}"
             )

@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -139,15 +140,16 @@ class Findings:
         return self.measured.setdefault(turn, Measured())
 
     def of_row(self, row: Row) -> RowResult:
+        """Return what is known of a row by now."""
         failures = [self.failures.get(turn) for turn in (row.theirs, row.ours)]
         return RowResult(
             row=row,
-            ours=self.of(row.ours),
-            theirs=self.of(row.theirs),
+            ours=deepcopy(self.of(row.ours)),
+            theirs=deepcopy(self.of(row.theirs)),
             errors=self.errors.get(row),
             failure=next((failure for failure in failures if failure), None),
         )
 
     def of_growth(self, growth: Growth) -> GrowthResult:
-        measured = tuple(self.of(turn) for turn in growth.turns)
+        measured = tuple(deepcopy(self.of(turn)) for turn in growth.turns)
         return GrowthResult(growth=growth, measured=measured)

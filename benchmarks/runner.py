@@ -17,7 +17,7 @@ import numpy as np
 
 from memzoo.errors import MemzooError
 
-from .cases import MODELS, OURS, Device, Growth, Row, Side, Turn
+from .cases import MODELS, OURS, Case, Device, Growth, Row, Side, Turn
 from .contestant import (
     RETURN_MEMORY,
     Contestant,
@@ -289,15 +289,16 @@ class _Round:
     def _prepare(self, turn: Turn) -> None:
         """Hand out the inputs, and run the case once."""
         self.advance(f"preparing {turn.side} {_name(turn)}")
-        inputs, folder = self.sides.folder / "inputs.npz", self.sides.folder
-        arrays: dict[str, Any] = dict(make_inputs(turn.case, self.plan.seed))
+        plan, folder = self.plan, self.sides.folder
+        inputs = folder / "inputs.npz"
+        arrays: dict[str, Any] = dict(make_inputs(turn.case, plan.seed))
         np.savez(inputs, **arrays)
         answer = self._ask(
             turn,
             "prepare",
             inputs=str(inputs),
             outputs=str(folder / _file(turn)),
-            options=options_of(self.plan, turn),
+            options=options_of(turn.case, chunk_size=plan.chunk_size, form=plan.form),
         )
         self.prepared.add(turn)
         measured = self.findings.of(turn)
@@ -339,10 +340,16 @@ class _Round:
                 self._ask(turn, "forget")
 
 
-def options_of(plan: Plan, turn: Turn) -> dict[str, Any]:
-    """Return what a side is told about a case, besides its inputs."""
-    form = turn.case.form or plan.form
-    return asdict(turn.case) | {"form": form, "chunk_size": plan.chunk_size}
+def options_of(
+    case: Case, *, chunk_size: int | None = None, form: Form = "auto"
+) -> dict[str, Any]:
+    """Return what a side is told about a case, besides its inputs.
+
+    Args:
+        chunk_size: tokens in a chunk of ours; None: as the operations choose.
+        form: form of ours, where the case names none.
+    """
+    return asdict(case) | {"form": case.form or form, "chunk_size": chunk_size}
 
 
 def _name(turn: Turn) -> str:

@@ -112,7 +112,7 @@ def prepare_step(arrays: Arrays, options: Options) -> Prepared:
     )
     numbers = schedule_numbers(config, 1)
     optimizer = make_optimizer(config, numbers, model.template.shapes()[0])
-    mesh = make_mesh(MeshConfig())
+    mesh = make_mesh(MeshConfig(data=1))
     specs = state_specs(mesh, model.build, optimizer)
     step = make_step(model.template, config, numbers, mesh=mesh, specs=specs)
     batch = jax.device_put(_batch(arrays), batch_sharding(mesh))

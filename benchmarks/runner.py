@@ -101,10 +101,15 @@ def groups_of(rows: Iterable[Row], growth: Iterable[Growth] = ()) -> tuple[Group
     groups: list[dict[Turn, None]] = []
     for turns in [*together, *(each.turns for each in growth)]:
         joined = dict.fromkeys(turns)
-        apart = [group for group in groups if not group.keys() & joined.keys()]
-        for group in reversed([g for g in groups if g.keys() & joined.keys()]):
-            joined = group | joined
-        groups = [*apart, joined]
+        others = [group for group in groups if group.keys() & joined.keys()]
+        if not others:
+            groups.append(joined)
+            continue
+        # In the place of the first of them, its turns first.
+        for group in (*others, joined):
+            others[0] |= group
+        gone = {id(group) for group in others[1:]}
+        groups = [group for group in groups if id(group) not in gone]
     return tuple(map(tuple, groups))
 
 

@@ -64,6 +64,17 @@ def test_training_lowers_the_loss_of_a_batch(monkeypatch):
 
 
 @pytest.mark.parametrize("model", model_weights.WEIGHTS)
+def test_every_parameter_of_a_model_has_its_weight(model):
+    case = case_of("step", model)
+    x = make_inputs(case, 0)
+    held = jax_models._Model(dict(x), options_of(case))
+    shapes, _ = held.template.shapes()
+    assert {path: a.shape for path, a in held.params.items()} == {
+        path: leaf.shape for path, leaf in shapes.items()
+    }
+
+
+@pytest.mark.parametrize("model", ["attention", "mamba2"])
 def test_tokens_after_a_prompt_are_read_as_in_one_prompt(model):
     case = case_of("generate", model)
     x = make_inputs(case, 0)

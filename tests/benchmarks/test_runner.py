@@ -117,7 +117,7 @@ def test_a_run_measures_compares_and_counts_its_steps():
     assert results.versions["torch"] == {"stand-in": "3"}
     # All that is known is told after every group of every stage.
     assert len(seen) == 3 * 2
-    assert [row.ratio is None for row in seen[0].rows] == [True, False]
+    assert [row.ratio is None for row in seen[0].rows] == [False, True]
     assert steps[0] == "preparing fla delta:8"
 
 

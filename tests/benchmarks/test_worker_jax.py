@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -70,7 +71,7 @@ def test_a_layer_is_differentiated_by_input_and_parameters():
 
 
 def test_the_last_results_are_not_held_while_the_next_are_made():
-    x = {"x": np.ones(3, np.float32)}
+    x = {"x": jnp.ones(3)}
     prepared = passes(lambda x: 2 * x["x"], x, None)
     prepared.call()
     assert prepared.results()["output"].tolist() == [2.0, 2.0, 2.0]

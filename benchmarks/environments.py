@@ -9,11 +9,11 @@ from types import MappingProxyType
 
 from memzoo.errors import MemzooError
 
-from .cases import Peer, Side
+from .cases import Side
 
 REQUIREMENTS = Path(__file__).parent / "peers"
 # Peers that not every Python runs.
-OLDEST_PYTHON: Mapping[Peer, tuple[int, int]] = MappingProxyType({"jla": (3, 12)})
+OLDEST_PYTHON: Mapping[Side, tuple[int, int]] = MappingProxyType({"jla": (3, 12)})
 
 
 class PeerMissingError(MemzooError):
@@ -26,13 +26,13 @@ def interpreter(folder: Path, peer: Side) -> Path:
     return folder / peer / scripts
 
 
-def is_ready(folder: Path, peer: Peer) -> bool:
+def is_ready(folder: Path, peer: Side) -> bool:
     """Whether the peer's environment was made from the pins of today."""
     stamp = _stamp(folder, peer)
     return stamp.is_file() and stamp.read_text() == _digest(peer)
 
 
-def require(folder: Path, peers: Iterable[Peer]) -> None:
+def require(folder: Path, peers: Iterable[Side]) -> None:
     """Return if every peer is ready.
 
     Raises:
@@ -48,7 +48,7 @@ def require(folder: Path, peers: Iterable[Peer]) -> None:
 
 def prepare(
     folder: Path,
-    peers: Iterable[Peer],
+    peers: Iterable[Side],
     python: str,
     announce: Callable[[str], None],
 ) -> None:
@@ -76,7 +76,7 @@ def prepare(
         announce(f"{peer}: ready")
 
 
-def _check_python(peer: Peer, python: str) -> None:
+def _check_python(peer: Side, python: str) -> None:
     """Refuse an interpreter that is too old for the peer."""
     oldest = OLDEST_PYTHON.get(peer)
     if oldest is None:
@@ -90,7 +90,7 @@ def _check_python(peer: Peer, python: str) -> None:
         )
 
 
-def _run(peer: Peer, command: list[str]) -> str:
+def _run(peer: Side, command: list[str]) -> str:
     """Run the command and return what it put out."""
     try:
         done = subprocess.run(command, capture_output=True, text=True)
@@ -105,10 +105,10 @@ def _run(peer: Peer, command: list[str]) -> str:
     return done.stdout
 
 
-def _stamp(folder: Path, peer: Peer) -> Path:
+def _stamp(folder: Path, peer: Side) -> Path:
     return folder / peer / "made-from"
 
 
-def _digest(peer: Peer) -> str:
+def _digest(peer: Side) -> str:
     text = (REQUIREMENTS / f"{peer}.txt").read_bytes()
     return hashlib.sha256(text).hexdigest()

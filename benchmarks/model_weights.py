@@ -39,7 +39,8 @@ def _kernels(width: int, sizes: Mapping[str, int]) -> Weights:
 
 def attention_weights(width: int) -> Weights:
     """Softmax attention with rotary positions, and SwiGLU."""
-    kernels = dict.fromkeys(("query", "key", "value", "output"), width)
+    names: tuple[str, ...] = ("query", "key", "value", "output")
+    kernels = dict.fromkeys(names, width)
     return _common(width, mlp=True) | _kernels(width, kernels)
 
 

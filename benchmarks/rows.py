@@ -9,7 +9,7 @@ from memzoo.errors import InputError, MemzooError
 from ..configs.comma_list import split_list
 from ..configs.variants import layer_from_text
 from ..models import LAYERS
-from .cases import OURS, Case, Device, Growth, Kind, Peer, Row, Side
+from .cases import OURS, Case, Device, Growth, Kind, Row, Side
 
 NEURAL_MEMORY = "NeuralMemory, MLP of depth 2 and expansion 4, batch_size 128"
 COARSE = (
@@ -361,6 +361,6 @@ def select_growth(rows: tuple[Row, ...]) -> tuple[Growth, ...]:
     return tuple(growth for growth in GROWTH if growth.operation in operations)
 
 
-def peers_of(rows: tuple[Row, ...]) -> tuple[Peer, ...]:
+def peers_of(rows: tuple[Row, ...]) -> tuple[Side, ...]:
     """Return the peers that need an environment, each once."""
-    return tuple(dict[Peer, None]((r.peer, None) for r in rows if r.peer != OURS))
+    return tuple(dict.fromkeys(row.peer for row in rows if row.peer != OURS))

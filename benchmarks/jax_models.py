@@ -133,7 +133,7 @@ def prepare_step(arrays: Arrays, options: Options) -> Prepared:
         named = {f"gradient_{n}": found[path] for path, n in model.names.items()}
         return {n: np.asarray(a) for n, a in (named | {"output": loss}).items()}
 
-    return Prepared(call, results, peak=lambda: resident_peak(call))
+    return Prepared(call, results, peak=resident_peak)
 
 
 LEARNING_RATE = 1e-3
@@ -191,7 +191,7 @@ def prepare_read(arrays: Arrays, options: Options) -> Prepared:
     def results() -> Arrays:
         return {"output": np.asarray(last[0][0])}
 
-    return Prepared(call, results, peak=lambda: resident_peak(call))
+    return Prepared(call, results, peak=resident_peak)
 
 
 def prepare_generate(arrays: Arrays, options: Options) -> Prepared:
@@ -214,7 +214,7 @@ def prepare_generate(arrays: Arrays, options: Options) -> Prepared:
     def results() -> Arrays:
         return {"output": np.asarray(last[0])}
 
-    return Prepared(call, results, peak=lambda: resident_peak(call))
+    return Prepared(call, results, peak=resident_peak)
 
 
 MODEL_KINDS: Mapping[str, Callable[[Arrays, Options], Prepared]] = {

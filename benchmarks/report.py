@@ -265,7 +265,7 @@ def _remarks(results: Results) -> tuple[str, ...]:
     if any(case.kind in ("step", "read", "generate") for case in cases):
         found.append(
             "Whole models, on all cores: first: seconds until the first pass was done, "
-            "compiled anew. MB: the whole process while one pass runs."
+            "compiled anew. MB: the most that the whole process had."
         )
     if any(case.update_every is not None for case in cases):
         found.append(

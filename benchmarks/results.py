@@ -20,7 +20,8 @@ class Measured:
         cpu: processor time, on one core where that is the case's clock.
         wall: time by the clock, in the same rounds.
         all_cores: time by the clock in rounds on all cores.
-        peak_bytes: memory that one pass adds; of a whole model, what its process has.
+        peak_bytes: memory that one pass adds; of a whole model, the most that its
+            process had.
         first_seconds: until the first pass was done, compilation among them.
     """
 

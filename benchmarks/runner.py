@@ -63,6 +63,8 @@ class Stage(NamedTuple):
         compares: the stage whose rounds give the ratios, and whose results are
             compared; else the rounds are on all cores, for time by the clock.
         memory: one pass of every turn is measured.
+        fresh: every group has processes of its own, so that its memory is that of no
+            other.
     """
 
     groups: tuple[Group, ...]
@@ -72,6 +74,7 @@ class Stage(NamedTuple):
     rounds: int
     compares: bool = False
     memory: bool = False
+    fresh: bool = False
 
 
 def stages(plan: Plan) -> tuple[Stage, ...]:
@@ -89,7 +92,7 @@ def stages(plan: Plan) -> tuple[Stage, ...]:
         Stage(grown, "cpu", one, {}, plan.rounds, compares=True),
         Stage(groups_of(operations), "cpu", every, {}, plan.wall_rounds),
         Stage(groups_of(small, plan.growth), "cpu", one, RETURN_MEMORY, 0, memory=True),
-        Stage(groups_of(models), "cpu", every, _COLD, plan.rounds, True, True),
+        Stage(groups_of(models), "cpu", every, _COLD, plan.rounds, True, True, True),
         Stage(groups_of(gpu), "gpu", every, {}, plan.rounds, True, True),
     )
     return tuple(s for s in found if s.groups and (s.rounds or s.memory))
@@ -161,6 +164,8 @@ def run_plan(
                 for index, group in enumerate(stage.groups):
                     _Round(plan, stage, sides, findings, advance).run(group, index)
                     found(results())
+                    if stage.fresh:
+                        sides.close()
     return results()
 
 
@@ -250,8 +255,6 @@ class _Round:
     def run(self, group: Group, index: int) -> None:
         for turn in group:
             self._try(turn, self._prepare)
-        if self.stage.compares:
-            self._compare(group)
         repeats: dict[Turn, int] = {}
         once: dict[Turn, float] = {}
         for turn in group if self.stage.rounds else ():
@@ -270,6 +273,8 @@ class _Round:
         if self.stage.memory:
             for turn in group:
                 self._try(turn, self._memory)
+        if self.stage.compares:
+            self._compare(group)
         for turn in group:
             self._forget(turn)
 
@@ -302,7 +307,6 @@ class _Round:
             turn,
             "prepare",
             inputs=str(inputs),
-            outputs=str(folder / _file(turn)),
             options=options_of(turn.case, chunk_size=plan.chunk_size, form=plan.form),
         )
         self.prepared.add(turn)
@@ -328,12 +332,17 @@ class _Round:
         peak = self._ask(turn, "memory")["peak_bytes"]
         self.findings.of(turn).peak_bytes = peak
 
+    def _results(self, turn: Turn) -> None:
+        self._ask(turn, "results", outputs=str(self.sides.folder / _file(turn)))
+
     def _compare(self, group: Group) -> None:
         """Compare the results of every row of the group that is to be compared."""
-        for row in self.plan.rows:
+        rows = [r for r in self.plan.rows if r.differs is None and r.ours in group]
+        for turn in dict.fromkeys(turn for r in rows for turn in (r.theirs, r.ours)):
+            self._try(turn, self._results)
+        for row in rows:
             turns = (row.theirs, row.ours)
-            lost = any(turn in self.findings.failures for turn in turns)
-            if row.differs is not None or lost or row.ours not in group:
+            if any(turn in self.findings.failures for turn in turns):
                 continue
             theirs, ours = (_load(self.sides.folder / _file(t)) for t in turns)
             self.findings.errors[row] = errors_between(theirs, ours)

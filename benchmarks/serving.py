@@ -23,17 +23,19 @@ class Prepared(NamedTuple):
 
     Attributes:
         call: one pass, done when it returns, or begun where there is a `finish`.
-        results: the output and the gradients (`gradient_<input>`), by name, after the
-            first pass.
+        results: the output and the gradients (`gradient_<input>`), by name; asked
+            once, after some passes.
         finish: returns when all passes begun are done.
         peak: bytes of memory that one pass needs; None: what it adds to the resident
             memory is watched.
+        release: drops the results that are held, which a pass would else replace.
     """
 
     call: Callable[[], None]
     results: Callable[[], Mapping[str, np.ndarray]]
     finish: Callable[[], None] = lambda: None
     peak: Callable[[], int | None] | None = None
+    release: Callable[[], None] = lambda: None
 
 
 Prepare = Callable[[dict[str, np.ndarray], dict[str, Any]], Prepared]
@@ -42,10 +44,10 @@ Prepare = Callable[[dict[str, np.ndarray], dict[str, Any]], Prepared]
 def serve(prepare: Prepare, versions: Callable[[], dict[str, str]]) -> None:
     """Answer requests from standard input until it ends.
 
-    `prepare` (inputs, options: the case's fields and more) reads `inputs`, runs once
-    and writes `outputs`; `run` times `repeats` passes, after one that is not timed
-    unless `warm` is false; `memory` measures one pass; `forget` frees what a case
-    holds.
+    `prepare` (inputs, options: the case's fields and more) reads `inputs` and runs
+    once; `run` times `repeats` passes, after one that is not timed unless `warm` is
+    false; `memory` measures one pass; `results` writes `outputs`; `forget` frees what a
+    case holds.
     """
     # What libraries print must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
@@ -74,8 +76,13 @@ def _answer(
         case "run":
             warm = request.get("warm", True)
             return _run(cases[request["name"]], request["repeats"], warm)
+        case "results":
+            found: dict[str, Any] = dict(cases[request["name"]].results())
+            np.savez(request["outputs"], **found)
+            return {}
         case "memory":
             case = cases[request["name"]]
+            case.release()
             peak = case.peak() if case.peak else _peak_growth(case.call)
             return {"peak_bytes": peak}
         case "forget":
@@ -97,8 +104,6 @@ def _prepare(
     prepared.call()
     prepared.finish()
     seconds = time.perf_counter() - begin
-    results: dict[str, Any] = dict(prepared.results())
-    np.savez(request["outputs"], **results)
     cases[request["name"]] = prepared
     return {"first_seconds": seconds}
 
@@ -120,14 +125,13 @@ def _run(case: Prepared, repeats: int, warm: bool) -> dict[str, float]:
     return {"cpu_seconds": cpu / repeats, "wall_seconds": wall / repeats}
 
 
-def resident_peak(call: Callable[[], None]) -> int | None:
-    """Bytes of the whole process at the peak of one pass; None where not told.
+def resident_peak() -> int | None:
+    """Return the most bytes that the process had so far; None where not told.
 
-    Libraries and memory that the process keeps are counted: what a user sees.
+    Libraries, compilation and memory that the process keeps are counted: what a user
+    sees.
     """
     try:
-        _reset_high_water()
-        call()
         return _status_bytes("VmHWM")
     except OSError:
         return None

@@ -229,7 +229,7 @@ def prepare_step(arrays: Arrays, options: Options) -> Prepared:
         named = {f"gradient_{n}": g for n, g in zip(leaves, found, strict=True)}
         return {n: a.detach().numpy() for n, a in (named | {"output": loss}).items()}
 
-    return Prepared(call, results, peak=lambda: resident_peak(call))
+    return Prepared(call, results, peak=resident_peak)
 
 
 class _Reader:
@@ -274,7 +274,7 @@ def prepare_read(arrays: Arrays, options: Options) -> Prepared:
     def results() -> Arrays:
         return {"output": last[0][0].numpy()}
 
-    return Prepared(call, results, peak=lambda: resident_peak(call))
+    return Prepared(call, results, peak=resident_peak)
 
 
 def prepare_generate(arrays: Arrays, options: Options) -> Prepared:
@@ -283,19 +283,22 @@ def prepare_generate(arrays: Arrays, options: Options) -> Prepared:
     following = torch.from_numpy(arrays["next"]).long().T[..., None]
     time = reader.tokens.shape[1]
     _, cache = reader.prompt()
-    last: list[Any] = []
+    first: list[Any] = []
 
     def call() -> None:
         for index, token in enumerate(following):
-            last[:] = [reader.read(token, cache, time + index)]
+            logits = reader.read(token, cache, time + index)
+        # Later passes go on from where a memory of one size then is.
+        if not first:
+            first.append(logits)
         if options["operation"] == "attention":
             # The cache grows; a memory of one size takes as long at any place.
             cache.crop(-len(following))
 
     def results() -> Arrays:
-        return {"output": last[0].numpy()}
+        return {"output": first[0].numpy()}
 
-    return Prepared(call, results, peak=lambda: resident_peak(call))
+    return Prepared(call, results, peak=resident_peak)
 
 
 MODEL_KINDS = {

@@ -79,20 +79,20 @@ def passes(
         finish()
 
     def results() -> dict[str, np.ndarray]:
+        if not last:
+            call()
         o, gradients = last[0]
         named = {f"gradient_{name}": g for name, g in gradients.items()}
         named["output"] = o
-        found = {name: np.asarray(a, np.float32) for name, a in named.items()}
-        last.clear()
-        return found
+        return {name: np.asarray(a, np.float32) for name, a in named.items()}
 
     def peak() -> int | None:
         needs = run.lower(*given).compile().memory_analysis()
         return needs.temp_size_in_bytes + needs.output_size_in_bytes if needs else None
 
     if gpu:
-        return Prepared(begin, results, finish, peak)
-    return Prepared(call, results)
+        return Prepared(begin, results, finish, peak, last.clear)
+    return Prepared(call, results, release=last.clear)
 
 
 def _operation(x: Arrays, options: Options) -> tuple[Function, Arrays]:

@@ -52,11 +52,13 @@ def prepare(arrays: dict[str, np.ndarray], options: dict[str, Any]) -> Prepared:
         last[:] = [jax.block_until_ready(run(x, cotangent))]
 
     def results() -> dict[str, np.ndarray]:
+        if not last:
+            call()
         o, gradients = last[0]
         named = {f"gradient_{name}": g for name, g in gradients.items()}
         return {name: np.asarray(a) for name, a in (named | {"output": o}).items()}
 
-    return Prepared(call, results)
+    return Prepared(call, results, release=last.clear)
 
 
 def versions() -> dict[str, str]:

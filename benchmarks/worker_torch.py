@@ -7,6 +7,7 @@ in the files beside this one.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +62,17 @@ def _passes(peer: str, arrays: dict[str, np.ndarray], options: Options) -> Prepa
         last[:] = _run(function, leaves, cotangent if backward else None)
 
     def results() -> dict[str, np.ndarray]:
+        if not last:
+            call()
         o, gradients = last
         named = {f"gradient_{n}": g for n, g in zip(leaves, gradients, strict=False)}
         named["output"] = o.detach()
-        last.clear()
         return {n: relayout(a).float().cpu().numpy() for n, a in named.items()}
 
     if device == "cuda":
-        return Prepared(call, results, finish, lambda: _device_peak(call))
-    return Prepared(call, results)
+        peak = partial(_device_peak, call)
+        return Prepared(call, results, finish, peak, last.clear)
+    return Prepared(call, results, release=last.clear)
 
 
 def _run(function: Any, leaves: Tensors, cotangent: torch.Tensor | None) -> Any:

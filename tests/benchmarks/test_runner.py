@@ -65,6 +65,7 @@ def test_whole_models_are_run_on_all_cores_without_what_was_compiled_before():
     rows = select_rows("step:attention:512,prompt:8192,layer:retnet")
     one, memory, models = stages(plan_of(*rows, wall_rounds=3))
     assert models.cores == runner.usable_cores() and models.compares and models.memory
+    assert models.fresh and not one.fresh
     assert models.variables == {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     kinds = [{t.case.kind for g in s.groups for t in g} for s in (one, memory, models)]
     assert kinds == [{"prompt", "layer"}, {"layer"}, {"step"}]

@@ -39,8 +39,7 @@ def _kernels(width: int, sizes: Mapping[str, int]) -> Weights:
 
 def attention_weights(width: int) -> Weights:
     """Softmax attention with rotary positions, and SwiGLU."""
-    names: tuple[str, ...] = ("query", "key", "value", "output")
-    kernels = dict.fromkeys(names, width)
+    kernels = {"query": width, "key": width, "value": width, "output": width}
     return _common(width, mlp=True) | _kernels(width, kernels)
 
 

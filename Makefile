@@ -7,7 +7,7 @@ CONSTRAINTS := constraints/py$(VERSION).txt
 STAMP := $(VENV)/.installed-py$(VERSION)
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: help demo test test-all check format bench bench-gpu stream sweeps ablations needle mixtures prefixes clean
+.PHONY: help demo test test-all check format bench bench-models bench-gpu stream sweeps ablations needle mixtures prefixes clean
 
 help:
 	@echo "make demo      pretrain, compare on recall, reload, evaluate: one page with pictures"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-all  the heavier matrices too"
 	@echo "make check     ruff, pyright, fast tests"
 	@echo "make bench     speed of the ops beside the peers (downloads PyTorch)"
+	@echo "make bench-models  whole models beside transformers: a training step, prompts, tokens"
 	@echo "make bench-gpu  the same on a GPU, beside the kernels of the peers"
 	@echo "make stream    two million bytes through titans_lmm in constant memory"
 	@echo "make sweeps    the comparisons of docs/log.md: ablations, needle, mixtures, prefixes (hours)"
@@ -54,10 +55,14 @@ bench: $(STAMP)
 	$(BIN)/memzoo bench --prepare
 	$(BIN)/memzoo bench --markdown docs/results/ops_cpu.md
 
+bench-models: $(STAMP)
+	$(BIN)/memzoo bench --rows step,read,generate --prepare
+	$(BIN)/memzoo bench --rows step,read,generate --markdown docs/results/models_cpu.md
+
 bench-gpu: $(STAMP)
 	$(BIN)/memzoo bench --gpu --prepare
 	$(BIN)/memzoo bench --gpu --markdown docs/results/ops_gpu.md
-	$(BIN)/memzoo bench --gpu --prefill op
+	$(BIN)/memzoo bench --gpu --rows prompt
 
 # A run that is done is not trained again.
 stream: $(STAMP)

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -24,36 +23,11 @@ from rich.progress import (
 from memzoo.errors import InputError
 
 from ..evals.figures import duration_text
-from .cases import OWN_PEERS, Peer, peers_of, select_growth, select_rows
 from .environments import prepare, require
-from .gpu import (
-    GpuResult,
-    count_gpu,
-    gpu_commands,
-    gpu_peers,
-    measure_gpu,
-    select_gpu_rows,
-)
-from .gpu_report import gpu_json, gpu_markdown, gpu_table
-from .prefill import (
-    count_prefill,
-    measure_prefill,
-    prefill_commands,
-    prefill_json,
-    prefill_tables,
-    require_torch,
-    select_cases,
-)
-from .report import WIDTH, as_json, as_markdown, as_renderable
-from .runner import Form, Plan, Results, count_steps, run_plan
-from .throughput import (
-    LayerShape,
-    layers_command,
-    measure_layers,
-    select_layers,
-    throughput_json,
-    throughput_table,
-)
+from .report import WIDTH, as_json, as_markdown, as_text
+from .results import Results
+from .rows import peers_of, select_growth, select_rows
+from .runner import Form, Plan, count_steps, run_plan, side_commands
 
 # Seconds: an hour for one measurement is a slip, and infinity would never end.
 _LONGEST_PASS = 3600
@@ -61,31 +35,31 @@ _LONGEST_PASS = 3600
 
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig:
-    """Measure our operations beside the libraries a user would pick instead.
+    """Measure our operations, layers and models beside what a user would pick instead.
 
     Ratios above 1 mean that ours is faster. For quick numbers while tuning:
     `memzoo bench --rows delta:2048 --rounds 5 --wall-rounds 0 --no-growth`.
     """
 
     rows: str | None = None
-    """Operations, comma separated (on a CPU gated_delta, delta, scalar_decay,
-    attention, titans_lmm, titans, ttt, titans_mlp, mixture), or one length of them
-    (delta:2048), or one distance between updates at that length (titans_lmm:1024:16),
-    or one number of memories (mixture:2048:4). None: all."""
-    layers: str | None = None
-    """Measure whole layers of ours instead: names, comma separated, or all. Fields
-    that are not by default follow after strokes: retnet/num_heads=8."""
-    prefill: str | None = None
-    """Measure how long prompts are read, and tokens generated behind them, instead:
-    op, block or decode, or one length of them (op:32768), comma separated, or all."""
+    """What to measure, comma separated. None: all operations. An operation
+    (gated_delta, delta, scalar_decay, attention, titans_lmm, titans, ttt, titans_mlp,
+    mixture; on a GPU also retention), one length of it (delta:2048), one distance
+    between updates or number of memories (titans_lmm:1024:16, mixture:2048:4). A
+    training step of a whole model, a prompt that it reads, or tokens that it generates:
+    step, read, generate (step:mamba2, step:mamba2:512). A layer beside attention, with
+    fields after strokes: layer, layer:retnet/num_heads=8. A long prompt: prompt, block,
+    decode (prompt:32768). With @ one peer: delta@fla. @jla is jax-linear-attention,
+    which needs Python 3.12 for its environment."""
     gpu: bool = False
-    """Measure on a GPU instead, beside the kernels a user would pick there: other rows
-    (attention, retention, delta, gated_delta, ttt, titans_lmm, mixture), bfloat16, the
-    time by the clock. With prefill: that, on the GPU."""
+    """Measure on a GPU instead, beside the kernels a user would pick there, by the
+    clock: operations (bfloat16) and long prompts."""
     rounds: int = 7
-    """Rounds: on one core with one thread, or on the GPU."""
+    """Rounds: of one thread on one core; of whole models, on all cores; or on the
+    GPU."""
     wall_rounds: int = 3
-    """Rounds with all cores, for the wall time; 0 leaves them out. For a CPU."""
+    """Rounds of operations on all cores of a CPU, for the wall time; 0 leaves them
+    out."""
     growth: bool = True
     """Also fit how time and memory of the recurrent operations grow with length. For a
     CPU."""
@@ -107,16 +81,12 @@ class BenchConfig:
     json: bool = False
     """Print everything that was measured as JSON."""
     markdown: Path | None = None
-    """Also write the page of the run to this file."""
+    """Also write the page of the run to this file, as rows are measured."""
 
     def __post_init__(self) -> None:
-        for name in ("layers", "prefill"):
-            if getattr(self, name) is not None and self.markdown is not None:
-                raise InputError(
-                    f"markdown is {self.markdown}; the page is for operations, leave "
-                    f"out {name}"
-                )
-        self._check_where()
+        for name in ("wall_rounds", "growth") if self.gpu else ():
+            if getattr(self, name) != getattr(type(self), name):
+                raise InputError(f"{name} is for a CPU; leave it out, or gpu")
         if self.rounds < 1:
             raise InputError(f"rounds is {self.rounds}; measure at least 1 round")
         if self.wall_rounds < 0:
@@ -135,47 +105,23 @@ class BenchConfig:
                 f"chunk_size is {self.chunk_size}; give at least 1, or leave it out"
             )
 
-    def _check_where(self) -> None:
-        """Refuses what would not be read."""
-        plain = {field.name: field.default for field in dataclasses.fields(self)}
-        if self.gpu and self.layers is not None:
-            raise InputError("gpu is on; whole layers are measured on a CPU")
-        for name in ("wall_rounds", "growth") if self.gpu else ():
-            if getattr(self, name) != plain[name]:
-                raise InputError(f"{name} is for a CPU; leave it out, or gpu")
-        other = "prefill" if self.prefill is not None else "layers"
-        if self.prefill is None and self.layers is None:
-            return
-        for name in ("rows", "chunk_size", "form", "wall_rounds", "growth"):
-            if getattr(self, name) != plain[name]:
-                raise InputError(
-                    f"{name} is {getattr(self, name)}; it is for operations, leave it "
-                    f"out, or {other}"
-                )
-
 
 def run(config: BenchConfig) -> int:
-    """Make the peers' environments, or measure and print; the exit code.
+    """Make the peers' environments, or measure and print; return the exit code.
+
+    It is 1 where a row could not be measured.
 
     Raises:
-        MemzooError: an unknown row, a peer without an environment, a contestant that
-            failed.
+        MemzooError: an unknown row, a peer without an environment, no GPU.
     """
     console = Console(stderr=True)
-    if config.layers is not None:
-        _run_layers(config, config.layers, console)
-        return 0
-    if config.prefill is not None and not config.prepare:
-        _run_prefill(config, config.prefill, console)
-        return 0
     folder = config.peers.absolute()
+    rows = select_rows(config.rows, "gpu" if config.gpu else "cpu")
     if config.prepare:
         _prepare_peers(config, folder, console)
         return 0
-    if config.gpu:
-        return _run_gpu(config, folder, console)
-    rows = select_rows(config.rows)
-    require(folder, _peers(config))
+    _check_read(config, {row.case.kind for row in rows})
+    require(folder, peers_of(rows))
     plan = Plan(
         rows=rows,
         growth=select_growth(rows) if config.growth else (),
@@ -183,24 +129,34 @@ def run(config: BenchConfig) -> int:
         wall_rounds=config.wall_rounds,
         minimum_seconds=config.minimum_seconds,
         seed=config.seed,
-        peers_folder=folder,
         chunk_size=config.chunk_size,
         form=config.form,
     )
     with _progress(console, count_steps(plan)) as advance:
-        results = run_plan(plan, advance)
-    _publish(results, config)
-    return 0
+        results = run_plan(
+            plan,
+            side_commands(folder),
+            advance,
+            lambda found: _write_page(found, config),
+        )
+    _print(results, config)
+    return int(any(result.failure is not None for result in results.rows))
 
 
-def _peers(config: BenchConfig) -> list[Peer]:
-    """Those that the rows need an environment of."""
-    if config.gpu:
-        return gpu_peers(select_gpu_rows(config.rows))
-    return [p for p in peers_of(select_rows(config.rows)) if p not in OWN_PEERS]
+def _check_read(config: BenchConfig, kinds: set[str]) -> None:
+    """Refuse options that none of the chosen rows reads."""
+    if "operation" in kinds:
+        return
+    for name in ("chunk_size", "form", "wall_rounds", "growth"):
+        if getattr(config, name) != getattr(type(config), name):
+            raise InputError(
+                f"{name} is {getattr(config, name)}; it is for operations, and rows "
+                f"names none; leave it out"
+            )
 
 
 def _prepare_peers(config: BenchConfig, folder: Path, console: Console) -> None:
+    rows = select_rows(config.rows, "gpu" if config.gpu else "cpu")
     with console.status("preparing") as status:
 
         def announce(line: str) -> None:
@@ -208,11 +164,11 @@ def _prepare_peers(config: BenchConfig, folder: Path, console: Console) -> None:
             console.print(line, highlight=False)
 
         python = str(config.python or sys.executable)
-        prepare(folder, _peers(config), python, announce)
+        prepare(folder, peers_of(rows), python, announce)
 
 
 def command_line(config: BenchConfig) -> str:
-    """The command that gives `config`, without what is only about the output."""
+    """Return the command that gives `config`, without what is only about the output."""
     words = ["memzoo", "bench"]
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -228,7 +184,7 @@ def command_line(config: BenchConfig) -> str:
 
 @contextmanager
 def _progress(console: Console, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on a terminal; elsewhere a line a step, so that a log says where it is."""
+    """Show a bar on a terminal; elsewhere a line a step, for a log."""
     if not console.is_terminal:
         yield _lines(console, total)
         return
@@ -262,89 +218,19 @@ def _lines(console: Console, total: int) -> Callable[[str], None]:
     return advance
 
 
-def _run_layers(config: BenchConfig, names: str, console: Console) -> None:
-    layers = select_layers(names)
-    with _progress(console, len(layers) * (config.rounds + 2)) as advance:
-        results = measure_layers(
-            layers,
-            LayerShape(),
-            rounds=config.rounds,
-            minimum_seconds=config.minimum_seconds,
-            advance=advance,
-            command=layers_command(),
-        )
-    _print(throughput_table(results), throughput_json(results), config)
-
-
-def _run_prefill(config: BenchConfig, names: str, console: Console) -> None:
-    device = "gpu" if config.gpu else "cpu"
-    cases = select_cases(names)
-    folder = config.peers.absolute()
-    require_torch(folder)
-    with _progress(console, count_prefill(cases, config.rounds)) as advance:
-        results = measure_prefill(
-            cases,
-            rounds=config.rounds,
-            minimum_seconds=config.minimum_seconds,
-            seed=config.seed,
-            advance=advance,
-            commands=prefill_commands(folder, 1, device),
-            device=device,
-        )
-    _print(prefill_tables(results), prefill_json(results), config)
-
-
-def _run_gpu(config: BenchConfig, folder: Path, console: Console) -> int:
-    """The exit code: 1 where a row could not be measured."""
-    rows = select_gpu_rows(config.rows)
-    require(folder, _peers(config))
-    results: list[GpuResult] = []
-    versions: dict[str, str] = {}
-
-    def found(result: GpuResult) -> None:
-        results.append(result)
-        _write_gpu(results, versions, config)
-
-    with _progress(console, count_gpu(rows, config.rounds)) as advance:
-        measure_gpu(
-            rows,
-            rounds=config.rounds,
-            minimum_seconds=config.minimum_seconds,
-            seed=config.seed,
-            options={"chunk_size": config.chunk_size, "form": config.form},
-            advance=advance,
-            found=found,
-            versions=versions,
-            commands=gpu_commands(folder),
-        )
-    _print(gpu_table(results, versions), gpu_json(results, versions), config)
-    return int(any(result.failure is not None for result in results))
-
-
-def _write_gpu(
-    results: list[GpuResult], versions: dict[str, str], config: BenchConfig
-) -> None:
-    """The page so far, so that what was measured outlives the run."""
+def _write_page(results: Results, config: BenchConfig) -> None:
+    """Write the page so far, so that what was measured outlives the run."""
     if config.markdown is None:
         return
     config.markdown.parent.mkdir(parents=True, exist_ok=True)
     date = datetime.date.today().isoformat()
-    page = gpu_markdown(results, versions, command_line(config), date)
-    config.markdown.write_text(page)
+    config.markdown.write_text(as_markdown(results, command_line(config), date))
 
 
-def _publish(results: Results, config: BenchConfig) -> None:
-    if config.markdown is not None:
-        date = datetime.date.today().isoformat()
-        config.markdown.parent.mkdir(parents=True, exist_ok=True)
-        config.markdown.write_text(as_markdown(results, command_line(config), date))
-    _print(as_renderable(results), as_json(results), config)
-
-
-def _print(table: RenderableType, found: Any, config: BenchConfig) -> None:
+def _print(results: Results, config: BenchConfig) -> None:
     if config.json:
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        sys.stdout.write(json.dumps(as_json(results), indent=2) + "\n")
         return
-    console = Console()
-    # A pipe has no width of its own.
-    Console(width=None if console.is_terminal else WIDTH).print(table)
+    console = Console(width=WIDTH)
+    # What a compiler writes may hold brackets, which are no markup.
+    console.print(as_text(results), markup=False, highlight=False)

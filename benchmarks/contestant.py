@@ -1,4 +1,4 @@
-"""A contestant: a process of its own that lives through all rounds."""
+"""A contestant: the process of one side, which lives through all rounds."""
 
 import json
 import os
@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Literal
+from typing import Any
 
 from memzoo.errors import MemzooError
 
-from .cases import OWN_PEERS, Peer
+from .cases import OURS, Device, Side
 from .environments import interpreter
 
 # Freed memory stays with the process, as our command line has it (train/allocator.py):
@@ -39,8 +39,6 @@ RETURN_MEMORY = MappingProxyType(
     }
 )
 
-Device = Literal["cpu", "gpu"]
-
 # Peers and ours alike. On a GPU nobody may take more memory than it needs.
 DEVICES: Mapping[Device, Mapping[str, str]] = MappingProxyType(
     {
@@ -49,7 +47,10 @@ DEVICES: Mapping[Device, Mapping[str, str]] = MappingProxyType(
     }
 )
 
-WORKER_TORCH = Path(__file__).parent / "worker_torch.py"
+_FOLDER = Path(__file__).parent
+WORKERS: Mapping[Side, Path] = MappingProxyType({"jla": _FOLDER / "worker_jla.py"})
+WORKER_TORCH = _FOLDER / "worker_torch.py"
+"""Runs every other peer."""
 
 
 class ContestantError(MemzooError):
@@ -71,7 +72,7 @@ class Contestant:
 
         Args:
             name: how it is called in messages.
-            command: what to run; see `our_command` and `peer_command`.
+            command: what to run; see `side_command`.
             cores: it and its threads stay on these, where the system can pin.
             variables: added to its environment, such as `RETURN_MEMORY`.
             device: what it computes on.
@@ -100,7 +101,7 @@ class Contestant:
         self.close()
 
     def ask(self, command: str, **fields: Any) -> dict[str, Any]:
-        """What the contestant answers.
+        """Return what the contestant answers.
 
         Raises:
             ContestantError: it died, or answered with an error.
@@ -114,6 +115,9 @@ class Contestant:
         except BrokenPipeError:
             line = ""
         if not line:
+            # What has closed its output is about to end.
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=10)
             raise ContestantError(
                 f"the benchmark process of {self.name} ended: {self._last_words()}"
             )
@@ -123,8 +127,13 @@ class Contestant:
             raise ContestantError(f"{self.name}, asked to {what}: {answer['error']}")
         return answer
 
+    @property
+    def ended(self) -> bool:
+        """Whether the process has ended."""
+        return self._process.poll() is not None
+
     def close(self) -> None:
-        """The process has ended."""
+        """End the process."""
         if self._process.stdin is not None and not self._process.stdin.closed:
             # A dead process has nobody left to read what was written.
             with suppress(BrokenPipeError):
@@ -144,24 +153,16 @@ class Contestant:
         return lines[-1] if lines else f"exit code {self._process.wait()}"
 
 
-def our_command() -> list[str]:
-    """Runs our contestant in this interpreter."""
-    return [sys.executable, "-m", "memzoo.benchmarks.worker_jax"]
-
-
-def peer_command(folder: Path, peer: Peer, threads: int) -> list[str]:
-    """Runs a peer in its own environment, shut off from ours.
-
-    A peer that is another form of ours runs in this interpreter.
-    """
-    if peer in OWN_PEERS:
-        return [sys.executable, "-m", f"memzoo.benchmarks.worker_{peer}"]
-    python = str(interpreter(folder, peer))
-    return [python, "-I", str(WORKER_TORCH), peer, str(threads)]
+def side_command(folder: Path, side: Side, threads: int, device: Device) -> list[str]:
+    """Return what to run for a side: ours here, a peer's in its environment, alone."""
+    if side == OURS:
+        return [sys.executable, "-m", "memzoo.benchmarks.worker_jax", device]
+    worker = str(WORKERS.get(side, WORKER_TORCH))
+    return [str(interpreter(folder, side)), "-I", worker, side, str(threads), device]
 
 
 def keep_compiled(folder: Path) -> dict[str, str]:
-    """Variables by which later processes need not compile what an earlier one did."""
+    """Return variables that let processes share what one of them compiled."""
     chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     return {
         "JAX_COMPILATION_CACHE_DIR": chosen or str(folder / "compiled"),

@@ -1,35 +1,38 @@
-"""The peers' environments: one virtual environment each, apart from ours."""
+"""The environments of the peers: one virtual environment each, apart from ours."""
 
 import hashlib
 import os
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from memzoo.errors import MemzooError
 
-from .cases import Peer
+from .cases import Side
 
 REQUIREMENTS = Path(__file__).parent / "peers"
+# Peers that not every Python runs.
+OLDEST_PYTHON: Mapping[Side, tuple[int, int]] = MappingProxyType({"jla": (3, 12)})
 
 
 class PeerMissingError(MemzooError):
     """A peer's environment has not been made, or is out of date."""
 
 
-def interpreter(folder: Path, peer: Peer) -> Path:
-    """Where the peer's interpreter lies once its environment is made."""
+def interpreter(folder: Path, peer: Side) -> Path:
+    """Return where the peer's interpreter lies once its environment is made."""
     scripts = "Scripts/python.exe" if os.name == "nt" else "bin/python"
     return folder / peer / scripts
 
 
-def is_ready(folder: Path, peer: Peer) -> bool:
+def is_ready(folder: Path, peer: Side) -> bool:
     """Whether the peer's environment was made from the pins of today."""
     stamp = _stamp(folder, peer)
     return stamp.is_file() and stamp.read_text() == _digest(peer)
 
 
-def require(folder: Path, peers: Iterable[Peer]) -> None:
+def require(folder: Path, peers: Iterable[Side]) -> None:
     """Return if every peer is ready.
 
     Raises:
@@ -45,11 +48,11 @@ def require(folder: Path, peers: Iterable[Peer]) -> None:
 
 def prepare(
     folder: Path,
-    peers: Iterable[Peer],
+    peers: Iterable[Side],
     python: str,
     announce: Callable[[str], None],
 ) -> None:
-    """Every peer has its environment; those that are ready are left alone.
+    """Make the environment of every peer; those that are ready are left alone.
 
     Args:
         folder: holds one environment a peer.
@@ -63,6 +66,7 @@ def prepare(
         if is_ready(folder, peer):
             announce(f"{peer}: ready")
             continue
+        _check_python(peer, python)
         announce(f"{peer}: making {folder / peer}")
         _run(peer, [python, "-m", "venv", "--clear", str(folder / peer)])
         announce(f"{peer}: installing {REQUIREMENTS / peer}.txt")
@@ -72,7 +76,22 @@ def prepare(
         announce(f"{peer}: ready")
 
 
-def _run(peer: Peer, command: list[str]) -> None:
+def _check_python(peer: Side, python: str) -> None:
+    """Refuse an interpreter that is too old for the peer."""
+    oldest = OLDEST_PYTHON.get(peer)
+    if oldest is None:
+        return
+    code = "import sys; print(*sys.version_info[:2])"
+    found = tuple(map(int, _run(peer, [python, "-c", code]).split()))
+    if found < oldest:
+        raise PeerMissingError(
+            f"{peer} needs Python {oldest[0]}.{oldest[1]} or newer, and {python} is "
+            f"{found[0]}.{found[1]}; give --python a newer interpreter"
+        )
+
+
+def _run(peer: Side, command: list[str]) -> str:
+    """Run the command and return what it put out."""
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except OSError as error:
@@ -83,12 +102,13 @@ def _run(peer: Peer, command: list[str]) -> None:
             f"the environment of {peer} could not be made: {lines[-1]}; "
             f"try by hand: {' '.join(command)}"
         )
+    return done.stdout
 
 
-def _stamp(folder: Path, peer: Peer) -> Path:
+def _stamp(folder: Path, peer: Side) -> Path:
     return folder / peer / "made-from"
 
 
-def _digest(peer: Peer) -> str:
+def _digest(peer: Side) -> str:
     text = (REQUIREMENTS / f"{peer}.txt").read_bytes()
     return hashlib.sha256(text).hexdigest()

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from jaxtyping import Float32
 
-from .cases import Case, Operation, Preferred
+from .cases import GENERATED, Case, Kind, Preferred
+from .model_weights import VOCABULARY, WEIGHTS
 
 # Memories that all tokens choose, and how much more probable they are, as a logit.
 _PREFERRED: Mapping[Preferred, int] = {"none": 0, "one": 1, "two": 2}
@@ -16,6 +16,9 @@ Draw = Callable[[np.random.Generator, Shape], np.ndarray]
 
 EXPANSION = 4
 """Hidden size of a deep memory, over the size of its keys."""
+
+PREFIX_KEY = 16
+"""Size of queries and keys in prefix linear attention."""
 
 
 def normal(generator: np.random.Generator, shape: Shape) -> np.ndarray:
@@ -65,7 +68,7 @@ _GATES: dict[str, Draw] = {
     "momentum": sigmoid(),
     "forget": sigmoid(-4.0),
 }
-DRAWS: Mapping[Operation, Mapping[str, Draw]] = {
+DRAWS: Mapping[str, Mapping[str, Draw]] = {
     "gated_delta": {
         "q": unit,
         "k": unit,
@@ -149,14 +152,26 @@ def input_shapes(case: Case) -> dict[str, Shape]:
     return {name: known.get(name, gate) for name in DRAWS[case.operation]}
 
 
-def make_inputs(case: Case, seed: int) -> dict[str, Float32[np.ndarray, "..."]]:
-    """The inputs of a case and the `cotangent` that its output is multiplied by.
+def make_inputs(case: Case, seed: int) -> dict[str, np.ndarray]:
+    """The inputs of a case; for an operation or layer with the output's `cotangent`.
 
     Tokens are laid out `b t h k` and gates `b t h`, those of several memories
     `b m t h k` and `b m t h`, and their logits `b t m`; a whole module reads `b t d`,
-    and its kernels are `d f`.
+    and its kernels are `d f`. A whole model reads `tokens`, and takes the weights of
+    `model_weights`. All are float32, but for tokens: int32.
     """
     generator = np.random.default_rng([seed, case.time])
+    arrays = _DRAWN[case.kind](case, generator)
+    return {
+        name: np.ascontiguousarray(x, np.int32 if x.dtype.kind == "i" else np.float32)
+        for name, x in arrays.items()
+    }
+
+
+Arrays = dict[str, np.ndarray]
+
+
+def _operation(case: Case, generator: np.random.Generator) -> Arrays:
     shapes = input_shapes(case)
     arrays = {
         name: draw(generator, shapes[name])
@@ -166,4 +181,49 @@ def make_inputs(case: Case, seed: int) -> dict[str, Float32[np.ndarray, "..."]]:
         arrays["logits"][:, :, : _PREFERRED[case.preferred]] += _SURELY
     first = next(iter(shapes.values()))
     arrays["cotangent"] = normal(generator, first)
-    return {name: np.ascontiguousarray(x, np.float32) for name, x in arrays.items()}
+    return arrays
+
+
+def _layer(case: Case, generator: np.random.Generator) -> Arrays:
+    shape = (case.batch_size, case.time, case.width)
+    return {name: normal(generator, shape) for name in ("x", "cotangent")}
+
+
+def _prompt(case: Case, generator: np.random.Generator) -> Arrays:
+    """Queries and keys of prefix linear attention and of attention; shared values."""
+
+    def draw(names: tuple[str, ...], size: int) -> Arrays:
+        shape = (case.batch_size, case.time, case.num_heads, size)
+        return {name: normal(generator, shape) for name in names}
+
+    small = draw(("q", "k", "k_prefix"), PREFIX_KEY)
+    return small | draw(("v", "v_prefix", "q_attention", "k_attention"), case.head_size)
+
+
+def _block(case: Case, generator: np.random.Generator) -> Arrays:
+    time = 1 if case.kind == "decode" else case.time
+    return {"x": normal(generator, (case.batch_size, time, case.width))}
+
+
+def _model(case: Case, generator: np.random.Generator) -> Arrays:
+    def tokens(time: int) -> np.ndarray:
+        return generator.integers(VOCABULARY, size=(case.batch_size, time))
+
+    drawn = {"tokens": tokens(case.time), "targets": tokens(case.time)}
+    if case.kind == "generate":
+        drawn["next"] = tokens(GENERATED)
+    kinds = {"near_one": near(1.0), "near_zero": near(0.0), "matrix": projection}
+    weights = WEIGHTS[case.operation](case.width)
+    return drawn | {n: kinds[kind](generator, s) for n, (kind, s) in weights.items()}
+
+
+_DRAWN: Mapping[Kind, Callable[[Case, np.random.Generator], Arrays]] = {
+    "operation": _operation,
+    "layer": _layer,
+    "prompt": _prompt,
+    "block": _block,
+    "decode": _block,
+    "step": _model,
+    "read": _model,
+    "generate": _model,
+}

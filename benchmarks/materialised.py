@@ -90,6 +90,3 @@ def _wide(x: Float[Array, "b h c"], like: Array) -> Array:
 
 def _for_rows(weight: Float[Array, "h i o"], rows: int) -> Float[Array, "b h i o"]:
     return jnp.broadcast_to(weight[None], (rows, *weight.shape))
-
-
-CONTESTANTS = {"titans_mlp": titans_mlp}

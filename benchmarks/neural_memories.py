@@ -95,7 +95,7 @@ def titans_lmm(x: Arrays, options: Options) -> Float[Array, "b t d"]:
     return linear_map(read.reshape(tokens.shape), x["output"])
 
 
-CONTESTANTS = {
+NEURAL_MEMORIES = {
     "titans": titans,
     "ttt": ttt,
     "titans_mlp": titans_mlp,

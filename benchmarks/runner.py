@@ -1,32 +1,45 @@
-"""One interleaved run of all contestants."""
+"""One interleaved run: every side is a process, and all take turns.
+
+A stage is a set of such processes. In each of its groups (cases that some row sets
+beside each other) everything is prepared, then measured once a round, and forgotten.
+"""
 
 import math
 import os
-import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from .cases import Case, Growth, Peer, Row, peers_of
+from memzoo.errors import MemzooError
+
+from .cases import MODELS, OURS, Case, Device, Growth, Row, Side, Turn
 from .contestant import (
     RETURN_MEMORY,
     Contestant,
+    ContestantError,
     keep_compiled,
-    our_command,
-    peer_command,
+    side_command,
     usable_cores,
 )
 from .inputs import make_inputs
-from .measures import Errors, Ratio, errors_between, growth_exponent, paired_ratio
-
-OURS = "memzoo"
+from .measures import errors_between
+from .results import Findings, Results
 
 Form = Literal["auto", "scan", "parallel"]
+Group = tuple[Turn, ...]
+Commands = Callable[[Side, int, Device], list[str]]
+"""A side, its threads and its device -> the process to run."""
+
+# Seconds. A longer pass is not run once more before it is timed: what caches hold does
+# not matter to it.
+_LONG = 2.0
+# The first step of a whole model is timed, so it compiles what it needs.
+_COLD = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,348 +47,336 @@ class Plan:
     """What to run, and how often."""
 
     rows: tuple[Row, ...]
-    growth: tuple[Growth, ...]
+    growth: tuple[Growth, ...] = ()
     rounds: int
-    wall_rounds: int
+    wall_rounds: int = 0
     minimum_seconds: float
-    seed: int
-    peers_folder: Path
+    seed: int = 0
     chunk_size: int | None = None
     form: Form = "auto"
 
-    @property
-    def peers(self) -> tuple[Peer, ...]:
-        return peers_of(self.rows)
 
-    def cases_of(self, contestant: str) -> tuple[Case, ...]:
-        """The cases that a contestant runs, each once."""
-        if contestant != OURS:
-            return tuple(row.case for row in self.rows if row.peer == contestant)
-        grown = [case for growth in self.growth for case in growth.cases]
-        return tuple(dict.fromkeys([*(row.case for row in self.rows), *grown]))
-
-
-Commands = Callable[[Plan, int], Mapping[str, list[str]]]
-
-
-class Turn(NamedTuple):
-    """One measurement: who runs what."""
-
-    contestant: str
-    case: Case
-
-
-class Timing(NamedTuple):
-    """Seconds a pass of one contestant at one case, a round each."""
-
-    cpu: list[float]
-    wall: list[float]
-
-
-class Measured(NamedTuple):
-    """What one set of rounds has found, by contestant and case."""
-
-    timings: dict[Turn, Timing]
-    errors: dict[Row, Errors]
-    versions: dict[str, dict[str, str]]
-
-
-Peaks = Mapping[Turn, int | None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowResult:
-    """A row of the table. Seconds are medians; memory is what one pass adds.
+class Stage(NamedTuple):
+    """Rounds of some groups with one set of processes.
 
     Attributes:
-        errors: None where the peer computes something else.
+        compares: the stage whose rounds give the ratios, and whose results are
+            compared; else the rounds are on all cores, for time by the clock.
+        memory: one pass of every turn is measured.
+        fresh: every group has processes of its own, so that its memory is that of no
+            other.
     """
 
-    row: Row
-    ratio: Ratio
-    peer_cpu_seconds: float
-    our_cpu_seconds: float
-    wall_ratio: Ratio | None
-    peer_wall_seconds: float | None
-    our_wall_seconds: float | None
-    peer_peak_bytes: int | None
-    our_peak_bytes: int | None
-    errors: Errors | None
-    rounds: dict[str, list[float]]
-
-    @property
-    def reached(self) -> str:
-        """Which goal the median ratio reaches."""
-        if self.ratio.median >= self.row.aim:
-            return "aim"
-        return "target" if self.ratio.median >= self.row.target else "below"
+    groups: tuple[Group, ...]
+    device: Device
+    cores: frozenset[int]
+    variables: Mapping[str, str]
+    rounds: int
+    compares: bool = False
+    memory: bool = False
+    fresh: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class GrowthResult:
-    """How time and memory of one operation grow with the length."""
-
-    growth: Growth
-    cpu_seconds: tuple[float, ...]
-    peak_bytes: tuple[int | None, ...]
-    time_exponent: float
-    memory_exponent: float | None
-
-    @property
-    def reached(self) -> str:
-        """Whether the time grows as slowly as it is meant to."""
-        return "target" if self.time_exponent <= self.growth.target else "below"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Results:
-    """The whole table.
-
-    Attributes:
-        load_before: processes that wanted a core when the run began (mean over the
-            minute before); None where the system does not tell.
-    """
-
-    rows: tuple[RowResult, ...]
-    growth: tuple[GrowthResult, ...]
-    versions: dict[str, dict[str, str]]
-    wall_cores: int
-    load_before: float | None = None
-
-
-def turns(plan: Plan, round_index: int) -> Iterator[Turn]:
-    """The measurements of one round: every case with its contestants side by side.
-
-    Who begins alternates with the round and from case to case, so that none always
-    follows another. Lengths that only the growth needs come last, forwards and
-    backwards in turn.
-    """
-    compared = dict.fromkeys(row.case for row in plan.rows)
-    for index, case in enumerate(compared):
-        group = [Turn(row.peer, case) for row in plan.rows if row.case == case]
-        group.append(Turn(OURS, case))
-        yield from group if (round_index + index) % 2 == 0 else reversed(group)
-    extra = [case for case in plan.cases_of(OURS) if case not in compared]
-    for case in extra if round_index % 2 == 0 else reversed(extra):
-        yield Turn(OURS, case)
-
-
-def contestant_commands(plan: Plan, threads: int) -> dict[str, list[str]]:
-    """What to run for every contestant of the plan, ours included."""
-    peers = {
-        str(peer): peer_command(plan.peers_folder, peer, threads) for peer in plan.peers
-    }
-    return peers | {OURS: our_command()}
-
-
-def run_plan(
-    plan: Plan, advance: Callable[[str], None], commands: Commands = contestant_commands
-) -> Results:
-    """Run the plan on one core with one thread, on all cores, and for its memory.
-
-    Each is a set of processes of its own.
-
-    Args:
-        advance: told what begins: a preparation or a turn.
-        commands: the processes to run for a plan, on so many threads.
-
-    Raises:
-        ContestantError: a contestant failed.
-    """
-    load_before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+def stages(plan: Plan) -> tuple[Stage, ...]:
+    """Return the stages of a plan; one without groups is left out."""
     every = usable_cores()
     one = frozenset([max(every)])
-    with tempfile.TemporaryDirectory() as folder:
-        peaks = _peaks(plan, one, Path(folder), advance, commands)
-        single = _measure(plan, plan.rounds, one, Path(folder), advance, commands)
-        many = None
-        if plan.wall_rounds:
-            compared = replace(plan, growth=())
-            many = _measure(
-                compared, plan.wall_rounds, every, Path(folder), advance, commands
-            )
-    return Results(
-        rows=tuple(_row_result(row, single, many, peaks) for row in plan.rows),
-        growth=tuple(_growth_result(growth, single, peaks) for growth in plan.growth),
-        versions=single.versions,
-        wall_cores=len(every),
-        load_before=load_before,
+    gpu = [row for row in plan.rows if row.case.device == "gpu"]
+    cpu = [row for row in plan.rows if row.case.device == "cpu"]
+    models = [row for row in cpu if row.case.kind in MODELS]
+    single = [row for row in cpu if row.case.kind not in MODELS]
+    operations = [row for row in single if row.case.kind == "operation"]
+    small = [row for row in single if row.case.kind in ("operation", "layer")]
+    grown = groups_of(single, plan.growth)
+    found = (
+        Stage(grown, "cpu", one, {}, plan.rounds, compares=True),
+        Stage(groups_of(operations), "cpu", every, {}, plan.wall_rounds),
+        Stage(groups_of(small, plan.growth), "cpu", one, RETURN_MEMORY, 0, memory=True),
+        Stage(groups_of(models), "cpu", every, _COLD, plan.rounds, True, True, True),
+        Stage(groups_of(gpu), "gpu", every, {}, plan.rounds, True, True),
     )
+    return tuple(s for s in found if s.groups and (s.rounds or s.memory))
+
+
+def groups_of(rows: Iterable[Row], growth: Iterable[Growth] = ()) -> tuple[Group, ...]:
+    """Return the turns that have to be interleaved, each in one group and once."""
+    together = [(row.theirs, row.ours) for row in rows]
+    groups: list[dict[Turn, None]] = []
+    for turns in [*together, *(each.turns for each in growth)]:
+        joined = dict.fromkeys(turns)
+        others = [group for group in groups if group.keys() & joined.keys()]
+        if not others:
+            groups.append(joined)
+            continue
+        # In the place of the first of them, its turns first.
+        for group in (*others, joined):
+            others[0] |= group
+        gone = {id(group) for group in others[1:]}
+        groups = [group for group in groups if id(group) not in gone]
+    return tuple(map(tuple, groups))
+
+
+def in_turn(group: Group, round_index: int, group_index: int) -> Iterable[Turn]:
+    """Return the turns of one round: who begins alternates, so none always follows."""
+    return group if (round_index + group_index) % 2 == 0 else reversed(group)
 
 
 def count_steps(plan: Plan) -> int:
-    """How often `run_plan` calls `advance`."""
-    both = len(plan.rows) + len({row.case for row in plan.rows})
-    ours = len(plan.cases_of(OURS))
-    prepared = len(plan.rows) + ours
-    single = 2 * prepared + plan.rounds * (len(plan.rows) + ours)
-    if not plan.wall_rounds:
-        return single
-    return single + both + plan.wall_rounds * both
-
-
-def _measure(
-    plan: Plan,
-    rounds: int,
-    cores: frozenset[int],
-    folder: Path,
-    advance: Callable[[str], None],
-    commands: Commands,
-) -> Measured:
-    variables = keep_compiled(folder)
-    with ExitStack() as stack:
-        contestants = {
-            name: stack.enter_context(Contestant(name, command, cores, variables))
-            for name, command in commands(plan, len(cores)).items()
-        }
-        measured = _prepare(plan, contestants, folder, advance)
-        repeats = _calibrate(plan, contestants)
-        for index in range(rounds):
-            for turn in turns(plan, index):
-                advance(f"round {index + 1}/{rounds}: {turn.contestant} {_of(turn)}")
-                answer = contestants[turn.contestant].ask(
-                    "run", name=turn.case.name, repeats=repeats[turn]
-                )
-                timing = measured.timings.setdefault(turn, Timing([], []))
-                timing.cpu.append(answer["cpu_seconds"])
-                timing.wall.append(answer["wall_seconds"])
-    return measured
-
-
-def _peaks(
-    plan: Plan,
-    cores: frozenset[int],
-    folder: Path,
-    advance: Callable[[str], None],
-    commands: Commands,
-) -> Peaks:
-    """Bytes that one pass adds, for every contestant and case."""
-    variables = RETURN_MEMORY | keep_compiled(folder)
-    with ExitStack() as stack:
-        contestants = {
-            name: stack.enter_context(Contestant(name, command, cores, variables))
-            for name, command in commands(plan, len(cores)).items()
-        }
-        _prepare(plan, contestants, folder, advance)
-        return {
-            turn: contestants[turn.contestant].ask("memory", name=turn.case.name)[
-                "peak_bytes"
-            ]
-            for turn in _distinct_turns(plan)
-        }
-
-
-def _prepare(
-    plan: Plan,
-    contestants: Mapping[str, Contestant],
-    folder: Path,
-    advance: Callable[[str], None],
-) -> Measured:
-    """Hand out the inputs, run everything once and compare what comes back."""
-    inputs = {case: folder / f"{_file(case)}.npz" for case in plan.cases_of(OURS)}
-    for case, path in inputs.items():
-        arrays: dict[str, Any] = dict(make_inputs(case, plan.seed))
-        np.savez(path, **arrays)
-    outputs: dict[Turn, Path] = {}
-    for turn in _distinct_turns(plan):
-        advance(f"preparing {turn.contestant} {_of(turn)}")
-        outputs[turn] = folder / f"{turn.contestant}-{_file(turn.case)}.npz"
-        contestants[turn.contestant].ask(
-            "prepare",
-            name=turn.case.name,
-            operation=turn.case.operation,
-            inputs=str(inputs[turn.case]),
-            outputs=str(outputs[turn]),
-            options=_options(plan, turn.case),
-        )
-    return Measured(
-        timings={},
-        errors={
-            row: errors_between(
-                _load(outputs[Turn(row.peer, row.case)]),
-                _load(outputs[Turn(OURS, row.case)]),
-            )
-            for row in plan.rows
-            if row.differs is None
-        },
-        versions={name: c.ask("versions") for name, c in contestants.items()},
+    """Return how often `run_plan` calls `advance`, unless a case fails."""
+    return sum(
+        len(group) * (1 + stage.rounds)
+        for stage in stages(plan)
+        for group in stage.groups
     )
 
 
-def _options(plan: Plan, case: Case) -> dict[str, Any]:
-    """What a contestant is told about a case, besides its inputs."""
-    options: dict[str, Any] = {"chunk_size": plan.chunk_size}
-    if case.update_every is None:
-        return options | {"form": plan.form}
-    return options | {"update_every": case.update_every}
+def run_plan(
+    plan: Plan,
+    commands: Commands,
+    advance: Callable[[str], None],
+    found: Callable[[Results], None] = lambda results: None,
+) -> Results:
+    """Run all stages. A case that a side cannot do does not end the run.
+
+    Args:
+        commands: the processes to run; see `side_commands`.
+        advance: told what begins: a preparation or a turn.
+        found: told all results so far after every group, so that none is lost.
+
+    Raises:
+        MemzooError: JAX finds no GPU, and rows ask for one.
+    """
+    load_before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    findings = Findings()
+
+    def results() -> Results:
+        return Results(
+            rows=tuple(findings.of_row(row) for row in plan.rows),
+            growth=tuple(findings.of_growth(growth) for growth in plan.growth),
+            versions=findings.versions,
+            wall_cores=len(usable_cores()),
+            load_before=load_before,
+        )
+
+    with tempfile.TemporaryDirectory() as folder:
+        for stage in stages(plan):
+            with _sides(stage, commands, findings, Path(folder)) as sides:
+                for index, group in enumerate(stage.groups):
+                    _Round(plan, stage, sides, findings, advance).run(group, index)
+                    found(results())
+                    if stage.fresh:
+                        sides.close()
+    return results()
 
 
-def _calibrate(plan: Plan, contestants: Mapping[str, Contestant]) -> dict[Turn, int]:
-    """Passes a turn, so that a measurement lasts long enough for the clock."""
-    repeats: dict[Turn, int] = {}
-    for turn in _distinct_turns(plan):
-        answer = contestants[turn.contestant].ask("run", name=turn.case.name, repeats=1)
-        seconds = max(answer["wall_seconds"], 1e-4)
-        repeats[turn] = max(1, math.ceil(plan.minimum_seconds / seconds))
-    return repeats
+def side_commands(peers_folder: Path) -> Commands:
+    """Return the processes of ours and of the peers in their environments."""
+    return lambda side, threads, device: side_command(
+        peers_folder, side, threads, device
+    )
 
 
-def _distinct_turns(plan: Plan) -> Iterable[Turn]:
-    return dict.fromkeys(turns(plan, 0))
+class _Sides:
+    """Processes by side, begun when they are first asked, and again if they ended."""
+
+    def __init__(
+        self, stage: Stage, commands: Commands, findings: Findings, folder: Path
+    ) -> None:
+        self._stage = stage
+        self._commands = commands
+        self._versions = findings.versions
+        self._begun: dict[Side, Contestant] = {}
+        self.folder = folder
+
+    def ask(self, side: Side, command: str, **fields: Any) -> dict[str, Any]:
+        return self._of(side).ask(command, **fields)
+
+    def _of(self, side: Side) -> Contestant:
+        if side not in self._begun:
+            stage = self._stage
+            command = self._commands(side, len(stage.cores), stage.device)
+            variables = keep_compiled(self.folder) | dict(stage.variables)
+            self._begun[side] = Contestant(
+                side, command, stage.cores, variables, stage.device
+            )
+            self._versions[side] = self._ask_versions(side)
+        return self._begun[side]
+
+    def _ask_versions(self, side: Side) -> dict[str, str]:
+        try:
+            return self._begun[side].ask("versions")
+        except ContestantError as error:
+            self.close(side)
+            if side == OURS and self._stage.device == "gpu":
+                raise MemzooError(
+                    "JAX finds no GPU; install memzoo[gpu] where there is one, or "
+                    f"leave out gpu ({first_line(error)})"
+                ) from error
+            raise
+
+    def has_ended(self, side: Side) -> bool:
+        """Whether the process has ended, or never began."""
+        return side not in self._begun or self._begun[side].ended
+
+    def close(self, *sides: Side) -> None:
+        """End these, or all."""
+        for side in sides or tuple(self._begun):
+            if side in self._begun:
+                self._begun.pop(side).close()
 
 
-def _file(case: Case) -> str:
-    return case.name.replace(":", "-")
+@contextmanager
+def _sides(
+    stage: Stage, commands: Commands, findings: Findings, folder: Path
+) -> Iterator[_Sides]:
+    sides = _Sides(stage, commands, findings, folder)
+    try:
+        yield sides
+    finally:
+        sides.close()
 
 
-def _of(turn: Turn) -> str:
-    return f"{turn.case.label} {turn.case.time}"
+def first_line(error: Exception) -> str:
+    """Return the first line of a message: compilers write many."""
+    return str(error).strip().splitlines()[0]
+
+
+@dataclass(frozen=True)
+class _Round:
+    """One group in one stage: prepared, measured in rounds, forgotten."""
+
+    plan: Plan
+    stage: Stage
+    sides: _Sides
+    findings: Findings
+    advance: Callable[[str], None]
+    prepared: set[Turn] = field(default_factory=set)
+
+    def run(self, group: Group, index: int) -> None:
+        for turn in group:
+            self._try(turn, self._prepare)
+        repeats: dict[Turn, int] = {}
+        once: dict[Turn, float] = {}
+        for turn in group if self.stage.rounds else ():
+            self._try(turn, lambda turn: once.update({turn: self._once(turn)}))
+        for turn, seconds in once.items():
+            repeats[turn] = max(1, math.ceil(self.plan.minimum_seconds / seconds))
+        for number in range(self.stage.rounds):
+            for turn in in_turn(group, number, index):
+                where = f"round {number + 1}/{self.stage.rounds}"
+                self._try(
+                    turn,
+                    lambda turn, where=where: self._time(
+                        turn, where, repeats[turn], warm=once[turn] < _LONG
+                    ),
+                )
+        if self.stage.memory:
+            for turn in group:
+                self._try(turn, self._memory)
+        if self.stage.compares:
+            self._compare(group)
+        for turn in group:
+            self._forget(turn)
+
+    def _try(self, turn: Turn, act: Callable[[Turn], None]) -> None:
+        """Act on a turn that has not failed; note why it fails."""
+        if turn in self.findings.failures:
+            return
+        try:
+            act(turn)
+        except ContestantError as error:
+            lost = [turn]
+            if self.sides.has_ended(turn.side):
+                # It is begun again for what follows; what it held is lost.
+                self.sides.close(turn.side)
+                lost += [other for other in self.prepared if other.side == turn.side]
+            for other in lost:
+                self.findings.failures.setdefault(other, first_line(error))
+
+    def _ask(self, turn: Turn, command: str, **fields: Any) -> dict[str, Any]:
+        return self.sides.ask(turn.side, command, name=_name(turn), **fields)
+
+    def _prepare(self, turn: Turn) -> None:
+        """Hand out the inputs, and run the case once."""
+        self.advance(f"preparing {turn.side} {_name(turn)}")
+        plan, folder = self.plan, self.sides.folder
+        inputs = folder / "inputs.npz"
+        arrays: dict[str, Any] = dict(make_inputs(turn.case, plan.seed))
+        np.savez(inputs, **arrays)
+        answer = self._ask(
+            turn,
+            "prepare",
+            inputs=str(inputs),
+            options=options_of(turn.case, chunk_size=plan.chunk_size, form=plan.form),
+        )
+        self.prepared.add(turn)
+        measured = self.findings.of(turn)
+        if measured.first_seconds is None:
+            measured.first_seconds = answer["first_seconds"]
+
+    def _once(self, turn: Turn) -> float:
+        answer = self._ask(turn, "run", repeats=1, warm=False)
+        return max(answer["wall_seconds"], 1e-5)
+
+    def _time(self, turn: Turn, where: str, repeats: int, *, warm: bool) -> None:
+        self.advance(f"{where}: {turn.side} {_name(turn)}")
+        answer = self._ask(turn, "run", repeats=repeats, warm=warm)
+        measured = self.findings.of(turn)
+        if self.stage.compares:
+            measured.cpu.append(answer["cpu_seconds"])
+            measured.wall.append(answer["wall_seconds"])
+        else:
+            measured.all_cores.append(answer["wall_seconds"])
+
+    def _memory(self, turn: Turn) -> None:
+        peak = self._ask(turn, "memory")["peak_bytes"]
+        self.findings.of(turn).peak_bytes = peak
+
+    def _results(self, turn: Turn) -> None:
+        self._ask(turn, "results", outputs=str(self.sides.folder / _file(turn)))
+
+    def _compare(self, group: Group) -> None:
+        """Compare the results of every row of the group that is to be compared."""
+        rows = [r for r in self.plan.rows if r.differs is None and r.ours in group]
+        for turn in dict.fromkeys(turn for r in rows for turn in (r.theirs, r.ours)):
+            self._try(turn, self._results)
+        for row in rows:
+            turns = (row.theirs, row.ours)
+            if any(turn in self.findings.failures for turn in turns):
+                continue
+            theirs, ours = (_load(self.sides.folder / _file(t)) for t in turns)
+            self.findings.errors[row] = errors_between(theirs, ours)
+
+    def _forget(self, turn: Turn) -> None:
+        (self.sides.folder / _file(turn)).unlink(missing_ok=True)
+        if not self.sides.has_ended(turn.side):
+            with suppress(ContestantError):
+                self._ask(turn, "forget")
+
+
+def options_of(
+    case: Case, *, chunk_size: int | None = None, form: Form = "auto"
+) -> dict[str, Any]:
+    """Return what a side is told about a case, besides its inputs.
+
+    Args:
+        chunk_size: tokens in a chunk of ours; None: as the operations choose.
+        form: form of ours, where the case names none.
+    """
+    return asdict(case) | {"form": case.form or form, "chunk_size": chunk_size}
+
+
+def _name(turn: Turn) -> str:
+    """Tell cases apart in one process: others may have the same words in their name."""
+    form = [turn.case.form] if turn.case.form else []
+    return "/".join([turn.case.name, *form])
+
+
+def _file(turn: Turn) -> str:
+    name = f"{turn.side}-{_name(turn)}".replace(":", "-").replace("/", "-")
+    return f"{name}.npz"
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     with np.load(path) as stored:
         return dict(stored)
-
-
-def _row_result(
-    row: Row, single: Measured, many: Measured | None, peaks: Peaks
-) -> RowResult:
-    peer, ours = Turn(row.peer, row.case), Turn(OURS, row.case)
-    a, b = single.timings[peer], single.timings[ours]
-    wall = None
-    if many is not None:
-        wall = many.timings[peer].wall, many.timings[ours].wall
-    return RowResult(
-        row=row,
-        ratio=paired_ratio(a.cpu, b.cpu),
-        peer_cpu_seconds=statistics.median(a.cpu),
-        our_cpu_seconds=statistics.median(b.cpu),
-        wall_ratio=paired_ratio(*wall) if wall else None,
-        peer_wall_seconds=statistics.median(wall[0]) if wall else None,
-        our_wall_seconds=statistics.median(wall[1]) if wall else None,
-        peer_peak_bytes=peaks[peer],
-        our_peak_bytes=peaks[ours],
-        errors=single.errors.get(row),
-        rounds={
-            "peer_cpu_seconds": a.cpu,
-            "our_cpu_seconds": b.cpu,
-            "peer_wall_seconds": wall[0] if wall else [],
-            "our_wall_seconds": wall[1] if wall else [],
-        },
-    )
-
-
-def _growth_result(growth: Growth, single: Measured, peaks: Peaks) -> GrowthResult:
-    own = [Turn(OURS, case) for case in growth.cases]
-    seconds = [statistics.median(single.timings[turn].cpu) for turn in own]
-    sizes = [peaks[turn] for turn in own]
-    known = [size for size in sizes if size is not None]
-    return GrowthResult(
-        growth=growth,
-        cpu_seconds=tuple(seconds),
-        peak_bytes=tuple(sizes),
-        time_exponent=growth_exponent(growth.times, seconds),
-        memory_exponent=(
-            growth_exponent(growth.times, known) if len(known) == len(sizes) else None
-        ),
-    )

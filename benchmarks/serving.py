@@ -1,4 +1,4 @@
-"""The loop of a contestant: one JSON object a line in, one a line out.
+"""The loop of a side: one JSON object a line in, one a line out.
 
 Runs in interpreters that have only numpy and a peer, so it imports nothing else.
 """
@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from memzoo.errors import InputError
+# On every side sums of logarithms of decays are not rounded.
+EXACT = frozenset(["log_decay"])
 
 
 class Prepared(NamedTuple):
@@ -22,26 +23,31 @@ class Prepared(NamedTuple):
 
     Attributes:
         call: one pass, done when it returns, or begun where there is a `finish`.
-        results: the output and the gradients (`gradient_<input>`), by name.
+        results: the output and the gradients (`gradient_<input>`), by name; asked
+            once, after some passes.
         finish: returns when all passes begun are done.
-        peak: bytes that one pass adds; None: the resident memory is watched.
+        peak: bytes of memory that one pass needs; None: what it adds to the resident
+            memory is watched.
+        release: drops the results that are held, which a pass would else replace.
     """
 
     call: Callable[[], None]
     results: Callable[[], Mapping[str, np.ndarray]]
     finish: Callable[[], None] = lambda: None
     peak: Callable[[], int | None] | None = None
+    release: Callable[[], None] = lambda: None
 
 
-Prepare = Callable[[str, dict[str, np.ndarray], dict[str, Any]], Prepared]
+Prepare = Callable[[dict[str, np.ndarray], dict[str, Any]], Prepared]
 
 
 def serve(prepare: Prepare, versions: Callable[[], dict[str, str]]) -> None:
     """Answer requests from standard input until it ends.
 
-    `prepare` (operation, inputs, options) reads `inputs`, runs once and writes
-    `outputs`; `run` times `repeats` passes, after one that is not timed unless `warm`
-    is false; `memory` measures one pass; `forget` frees what a case holds.
+    `prepare` (inputs, options: the case's fields and more) reads `inputs` and runs
+    once; `run` times `repeats` passes, after one that is not timed unless `warm` is
+    false; `memory` measures one pass; `results` writes `outputs`; `forget` frees what a
+    case holds.
     """
     # What libraries print must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
@@ -66,30 +72,46 @@ def _answer(
         case "versions":
             return versions()
         case "prepare":
-            with np.load(request["inputs"]) as stored:
-                arrays = dict(stored)
-            prepared = prepare(request["operation"], arrays, request["options"])
-            results: dict[str, Any] = dict(prepared.results())
-            np.savez(request["outputs"], **results)
-            cases[request["name"]] = prepared
-            return {}
+            return _prepare(request, cases, prepare)
         case "run":
             warm = request.get("warm", True)
             return _run(cases[request["name"]], request["repeats"], warm)
+        case "results":
+            found: dict[str, Any] = dict(cases[request["name"]].results())
+            np.savez(request["outputs"], **found)
+            return {}
         case "memory":
             case = cases[request["name"]]
+            case.release()
             peak = case.peak() if case.peak else _peak_growth(case.call)
             return {"peak_bytes": peak}
         case "forget":
-            del cases[request["name"]]
+            # A case that could not be prepared is not held.
+            cases.pop(request["name"], None)
+            gc.collect()
             return {}
-    raise InputError(f"unknown command {request['command']!r}")
+    raise ValueError(f"unknown command {request['command']!r}")
+
+
+def _prepare(
+    request: dict[str, Any], cases: dict[str, Prepared], prepare: Prepare
+) -> dict[str, Any]:
+    """Prepare a case and run it once; seconds of that, compilation among them."""
+    with np.load(request["inputs"]) as stored:
+        arrays = dict(stored)
+    begin = time.perf_counter()
+    prepared = prepare(arrays, request["options"])
+    prepared.call()
+    prepared.finish()
+    seconds = time.perf_counter() - begin
+    cases[request["name"]] = prepared
+    return {"first_seconds": seconds}
 
 
 def _run(case: Prepared, repeats: int, warm: bool) -> dict[str, float]:
     """Seconds a pass, in processor time and by the clock."""
     if warm:
-        # The caches hold what the contestant before left there.
+        # The caches hold what the side before left there.
         case.call()
         case.finish()
     gc.collect()
@@ -103,21 +125,35 @@ def _run(case: Prepared, repeats: int, warm: bool) -> dict[str, float]:
     return {"cpu_seconds": cpu / repeats, "wall_seconds": wall / repeats}
 
 
-def _peak_growth(call: Callable[[], None]) -> int | None:
-    """Bytes by which one pass raises the resident memory; None where not told.
+def resident_peak() -> int | None:
+    """Return the most bytes that the process had so far; None where not told.
 
-    Linux alone lets a process reset its high-water mark.
+    Libraries, compilation and memory that the process keeps are counted: what a user
+    sees.
     """
+    try:
+        return _status_bytes("VmHWM")
+    except OSError:
+        return None
+
+
+def _peak_growth(call: Callable[[], None]) -> int | None:
+    """Bytes by which one pass raises the resident memory; None where not told."""
     gc.collect()
     try:
         ctypes.CDLL(None).malloc_trim(0)
         before = _status_bytes("VmRSS")
-        with open("/proc/self/clear_refs", "w") as marks:
-            marks.write("5")
+        _reset_high_water()
         call()
         return max(0, _status_bytes("VmHWM") - before)
     except (AttributeError, OSError):
         return None
+
+
+def _reset_high_water() -> None:
+    """Linux alone lets a process reset its high-water mark."""
+    with open("/proc/self/clear_refs", "w") as marks:
+        marks.write("5")
 
 
 def _status_bytes(field: str) -> int:

@@ -1,100 +1,149 @@
-"""Our contestant, in JAX; run as a module by this interpreter."""
+"""Our side, in JAX: prepares any case; run as a module by this interpreter.
 
+python -m memzoo.benchmarks.worker_jax [gpu]
+"""
+
+import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from flax import nnx
+from jaxtyping import Array
 
-from ..models.ops.attention import attention
-from ..models.ops.delta_rule import DELTA_RULE, DeltaTokens
-from ..models.ops.scalar_decay import SCALAR_DECAY, ScalarDecayTokens
-from .mixture import packed
-from .neural_memories import CONTESTANTS as NEURAL_MEMORIES
-from .serving import Prepared, serve
+from ..configs.variants import layer_from_text
+from ..models.interface import MemoryLayer
+from ..train.state import by_path, make_template
+from .jax_models import MODEL_KINDS
+from .jax_operations import FORMS, OPERATIONS
+from .jax_prompts import BLOCK_KINDS, PROMPTS
+from .serving import EXACT, Prepared, serve
 
-Arrays = dict[str, Float[Array, "..."]]
-# chunk_size and form, as the chunkwise operations take them.
+Arrays = dict[str, Array]
+# Fields of the case, `chunk_size` and `form`.
 Options = dict[str, Any]
+Function = Callable[[Arrays], Array]
 
 
-def empty_memory(x: Arrays) -> Float[Array, "b h k v"]:
-    """The memory before the first token, for the shapes of `k` and `v`."""
-    batch_size, _, num_heads, key_size = x["k"].shape
-    return jnp.zeros((batch_size, num_heads, key_size, x["v"].shape[-1]), jnp.float32)
+def prepare(arrays: dict[str, np.ndarray], options: Options) -> Prepared:
+    """The case that the options describe, on these inputs."""
+    kind = options["kind"]
+    if kind in MODEL_KINDS:
+        return MODEL_KINDS[kind](arrays, options)
+    if kind == "decode":
+        return BLOCK_KINDS[kind](arrays, options)
+    dtype = options["dtype"]
+    x = {
+        name: jnp.asarray(a, "float32" if name in EXACT else dtype)
+        for name, a in arrays.items()
+    }
+    cotangent = x.pop("cotangent", None)
+    function, x = _FUNCTIONS[kind](x, options)
+    if options["passes"] == "forward":
+        cotangent = None
+    return passes(function, x, cotangent, gpu=options["device"] == "gpu")
 
 
-def gated_delta(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
-    """Gated delta rule; the scale is ours to apply, as the peer applies its own."""
-    q = x["q"] * x["q"].shape[-1] ** -0.5
-    tokens = DeltaTokens(q, x["k"], x["v"], x["write_strength"], x["log_decay"])
-    return DELTA_RULE.chunkwise(tokens, empty_memory(x), **options)[0]
+def passes(
+    function: Function, x: Arrays, cotangent: Array | None, *, gpu: bool = False
+) -> Prepared:
+    """Forward, or with a cotangent forward and backward by all of `x`.
+
+    On a GPU passes are begun one after the other, and waited for at the end.
+    """
+
+    def forward(x: Arrays) -> tuple[Array, Arrays]:
+        return function(x), {}
+
+    def both(x: Arrays, cotangent: Array) -> tuple[Array, Arrays]:
+        o, pullback = jax.vjp(lambda x: function(x).astype(cotangent.dtype), x)
+        return o, pullback(cotangent)[0]
+
+    given = (x,) if cotangent is None else (x, cotangent)
+    run = jax.jit(forward if cotangent is None else both)
+    last: list[Any] = []
+
+    def begin() -> None:
+        last[:] = [run(*given)]
+
+    def finish() -> None:
+        jax.block_until_ready(last)
+
+    def call() -> None:
+        # The last results would be held while the next are made.
+        last.clear()
+        begin()
+        finish()
+
+    def results() -> dict[str, np.ndarray]:
+        if not last:
+            call()
+        o, gradients = last[0]
+        named = {f"gradient_{name}": g for name, g in gradients.items()}
+        named["output"] = o
+        return {name: np.asarray(a, np.float32) for name, a in named.items()}
+
+    def peak() -> int | None:
+        needs = run.lower(*given).compile().memory_analysis()
+        return needs.temp_size_in_bytes + needs.output_size_in_bytes if needs else None
+
+    if gpu:
+        return Prepared(begin, results, finish, peak, last.clear)
+    return Prepared(call, results, release=last.clear)
 
 
-def delta(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
-    """Delta rule without decay."""
-    q = x["q"] * x["q"].shape[-1] ** -0.5
-    tokens = DeltaTokens(q, x["k"], x["v"], x["write_strength"])
-    return DELTA_RULE.chunkwise(tokens, empty_memory(x), **options)[0]
+def _operation(x: Arrays, options: Options) -> tuple[Function, Arrays]:
+    name, form = options["operation"], options["form"]
+    function = FORMS.get((name, form), OPERATIONS[name])
+    return lambda x: function(x, options), x
 
 
-def scalar_decay(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
-    """Scalar decay as Mamba-2 has it: the step scales the input and sets the decay."""
-    v = x["v"] * x["time_step"][..., None]
-    tokens = ScalarDecayTokens(x["q"], x["k"], v, -x["time_step"])
-    return SCALAR_DECAY.chunkwise(tokens, empty_memory(x), **options)[0]
+def _layer(x: Arrays, options: Options) -> tuple[Function, Arrays]:
+    """A registered layer, differentiated by its input and all its parameters."""
+    batch_size, _, width = x["x"].shape
+    config = layer_from_text(options["operation"])
+
+    def build(key: Any) -> nnx.Module:
+        return cast(
+            nnx.Module, config.build(width, nnx.Rngs(key), layer_index=0, depth=1)
+        )
+
+    template = make_template(build)
+    _, parameters, rest = nnx.split(build(jax.random.key(0)), nnx.Param, ...)
+    others = by_path(rest)
+
+    def function(x: Arrays) -> Array:
+        parameters = {name: a for name, a in x.items() if name != "x"}
+        layer = cast(MemoryLayer[Any], template.merge(parameters, others))
+        return layer(x["x"], layer.init_state(batch_size, 0))[0]
+
+    return function, x | by_path(parameters)
 
 
-def causal_attention(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
-    """Causal softmax attention, which has blocks for chunks and one form."""
-    return attention(x["q"], x["k"], x["v"], block_size=options["chunk_size"])
-
-
-CONTESTANTS: Mapping[str, Callable[[Arrays, Options], Array]] = {
-    "gated_delta": gated_delta,
-    "delta": delta,
-    "scalar_decay": scalar_decay,
-    "attention": causal_attention,
-    "mixture": packed,
-    **NEURAL_MEMORIES,
+_FUNCTIONS: Mapping[str, Callable[[Arrays, Options], tuple[Function, Arrays]]] = {
+    "operation": _operation,
+    "layer": _layer,
+    "prompt": lambda x, options: (PROMPTS[options["operation"]], x),
+    "block": BLOCK_KINDS["block"],
 }
 
 
-def prepare(
-    operation: str,
-    arrays: dict[str, np.ndarray],
-    options: Options,
-    contestants: Mapping[str, Callable[[Arrays, Options], Array]] = CONTESTANTS,
-) -> Prepared:
-    """The operation on the given inputs, compiled at the first call."""
-    contestant = contestants[operation]
+def versions(device: str = "cpu") -> dict[str, str]:
+    """Versions of what computes, and on a GPU its name.
 
-    @jax.jit
-    def forward_backward(inputs: Arrays, cotangent: Array) -> tuple[Array, Arrays]:
-        o, pullback = jax.vjp(lambda x: contestant(x, options), inputs)
-        return o, pullback(cotangent)[0]
-
-    inputs = {name: jnp.asarray(x) for name, x in arrays.items()}
-    cotangent = inputs.pop("cotangent")
-
-    def call() -> None:
-        jax.block_until_ready(forward_backward(inputs, cotangent))
-
-    def results() -> dict[str, np.ndarray]:
-        o, gradients = forward_backward(inputs, cotangent)
-        named = {f"gradient_{name}": g for name, g in gradients.items()}
-        return {name: np.asarray(x) for name, x in (named | {"output": o}).items()}
-
-    return Prepared(call, results)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what computes."""
-    return {name: version(name) for name in ("memzoo", "jax", "jaxlib")}
+    Raises:
+        RuntimeError: the device is to be a GPU and is none.
+    """
+    found = {name: version(name) for name in ("memzoo", "jax", "jaxlib")}
+    if device == "gpu":
+        if jax.default_backend() != "gpu":
+            raise RuntimeError(f"JAX computes on a {jax.default_backend()}")
+        found["device"] = jax.devices()[0].device_kind
+    return found
 
 
 if __name__ == "__main__":
-    serve(prepare, versions)
+    serve(prepare, lambda: versions(*sys.argv[1:]))

@@ -1,7 +1,7 @@
-"""A contestant that knows no operation: it puts out q, and its inputs as gradients.
+"""A side that knows no operation: it puts out q, and its inputs as gradients.
 
 Arguments: a factor on the output, and `die` to end at the first request to prepare;
-with a file behind it, once.
+with a file after it, once. `refuse` refuses every case, `refuse X` the operation X.
 """
 
 import os
@@ -21,12 +21,14 @@ def _has_died():
     return False
 
 
-def prepare(operation, arrays, options):
+def prepare(arrays, options):
     if "die" in sys.argv and not _has_died():
         print("out of luck", file=sys.stderr, flush=True)
         os._exit(3)
     if "refuse" in sys.argv:
-        raise ValueError("no such shape")
+        only = sys.argv[sys.argv.index("refuse") + 1 :]
+        if not only or options["operation"] in only:
+            raise ValueError("no such [shape]")
     print("noise that must not reach the answers")
     factor = float(sys.argv[1])
     arrays.pop("cotangent", None)

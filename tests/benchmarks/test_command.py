@@ -3,13 +3,13 @@ import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from memzoo.benchmarks import command
 from memzoo.benchmarks.command import BenchConfig, command_line, run
 from memzoo.benchmarks.environments import PeerMissingError
-from memzoo.benchmarks.gpu import GpuResult
-from memzoo.benchmarks.runner import Results
-from memzoo.errors import MemzooError
+from memzoo.benchmarks.results import Measured, Results, RowResult
+from memzoo.benchmarks.rows import CPU_ROWS
 
 
 @pytest.mark.parametrize(
@@ -30,74 +30,46 @@ def test_settings_out_of_range_are_refused(field, value, message):
         BenchConfig(**{field: value})
 
 
-@pytest.mark.parametrize("names", ["", " ", "delta,,attention", "op,"])
-@pytest.mark.parametrize("option", ["rows", "layers", "prefill"])
-def test_an_empty_name_is_refused_before_anything_is_measured(option, names):
-    with pytest.raises(MemzooError, match=f"^{option} is .*empty"):
-        run(BenchConfig(**{option: names}))
-
-
-def test_a_page_of_layers_is_refused():
-    with pytest.raises(ValueError, match="the page is for operations"):
-        BenchConfig(layers="all", markdown=Path("x.md"))
-
-
-def test_layers_on_a_gpu_are_refused():
-    with pytest.raises(ValueError, match="gpu is on; whole layers"):
-        BenchConfig(layers="all", gpu=True)
-
-
 @pytest.mark.parametrize(
     "fields, message",
     [
         ({"gpu": True, "wall_rounds": 5}, "wall_rounds is for a CPU; leave it out"),
         ({"gpu": True, "growth": False}, "growth is for a CPU; leave it out, or gpu"),
-        ({"prefill": "op", "rows": "delta"}, "rows is delta; .* out, or prefill"),
-        ({"prefill": "op", "form": "scan"}, "form is scan; it is for operations"),
-        ({"layers": "all", "chunk_size": 9}, "chunk_size is 9; .* leave it out, or la"),
-        ({"layers": "all", "wall_rounds": 0}, "wall_rounds is 0; it is for operations"),
+        ({"rows": "prompt", "form": "scan"}, "form is scan; it is for operations"),
+        ({"rows": "layer", "chunk_size": 9}, "chunk_size is 9; it is for operations"),
+        ({"rows": "step", "wall_rounds": 0}, "wall_rounds is 0; it is for operations"),
     ],
 )
 def test_what_would_not_be_read_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
-        BenchConfig(**fields)
+        run(BenchConfig(**fields))
 
 
-def test_a_gpu_has_peers_of_its_own(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "fields, peers",
+    [
+        ({"rows": "delta"}, ["fla"]),
+        ({"rows": "step"}, ["transformers"]),
+        ({"gpu": True}, ["torch", "fla", "titans"]),
+        # Another form of ours needs none.
+        ({"rows": "titans_mlp"}, []),
+    ],
+)
+def test_prepare_makes_only_the_environments_of_the_rows(
+    fields, peers, tmp_path, monkeypatch
+):
     asked = []
     monkeypatch.setattr(
         command, "prepare", lambda folder, peers, python, announce: asked.extend(peers)
     )
-    assert run(BenchConfig(prepare=True, gpu=True, peers=tmp_path)) == 0
-    assert asked == ["torch", "fla", "titans"]
+    assert run(BenchConfig(prepare=True, peers=tmp_path, **fields)) == 0
+    assert asked == peers
 
 
-def test_the_page_of_a_gpu_is_written_as_rows_are_found(tmp_path, monkeypatch, capsys):
-    page = tmp_path / "results" / "gpu.md"
-
-    def stand_in(rows, *, found, versions, **_):
-        versions["device"] = "Card"
-        found(GpuResult(row=rows[0], failure="first"))
-        assert "first" in page.read_text() and "second" not in page.read_text()
-        found(GpuResult(row=rows[1], failure="second"))
-
-    monkeypatch.setattr(command, "require", lambda folder, peers: None)
-    monkeypatch.setattr(command, "measure_gpu", stand_in)
-    config = BenchConfig(gpu=True, rows="attention", markdown=page)
-    # Not everything that was asked for was measured.
-    assert run(config) == 1
-    assert "second" in page.read_text() and "device Card" in page.read_text()
-    assert "Card:" in capsys.readouterr().out
-
-
-def test_peers_of_the_rows_on_a_gpu_are_asked_for(tmp_path):
-    with pytest.raises(PeerMissingError, match="no environment for fla under"):
-        run(BenchConfig(peers=tmp_path, rows="delta", gpu=True))
-
-
-def test_peers_that_are_absent_end_the_command_with_the_remedy(tmp_path):
-    with pytest.raises(PeerMissingError, match="with --prepare"):
-        run(BenchConfig(peers=tmp_path, rows="attention"))
+@pytest.mark.parametrize("gpu", [False, True])
+def test_peers_that_are_absent_end_the_command_with_the_remedy(gpu, tmp_path):
+    with pytest.raises(PeerMissingError, match=r"for fla under .*with --prepare"):
+        run(BenchConfig(peers=tmp_path, rows="delta", gpu=gpu))
 
 
 def test_the_command_is_written_back_without_what_is_only_output():
@@ -108,26 +80,32 @@ def test_the_command_is_written_back_without_what_is_only_output():
     assert command_line(BenchConfig()) == "memzoo bench"
 
 
-def test_prepare_makes_only_the_environments_of_the_rows(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(
-        command, "prepare", lambda folder, peers, python, announce: asked.extend(peers)
+def row_result(failure=None):
+    return RowResult(
+        row=CPU_ROWS[0], ours=Measured(), theirs=Measured(), failure=failure
     )
-    assert run(BenchConfig(prepare=True, peers=tmp_path, rows="delta")) == 0
-    assert asked == ["fla"]
-    # Another form of ours needs none.
-    assert run(BenchConfig(prepare=True, peers=tmp_path, rows="titans_mlp")) == 0
-    assert asked == ["fla"]
 
 
-def test_without_a_terminal_every_step_is_a_line(monkeypatch, capsys):
-    def plan(plan, advance):
-        advance("preparing memzoo delta:2048")
-        advance("round 1/7: fla [delta:2048]")
-        return Results(rows=(), growth=(), versions={}, wall_cores=2)
+@pytest.fixture
+def runs(monkeypatch):
+    """`runs(*results)`: a run that finds these, one after the other."""
 
-    monkeypatch.setattr(command, "require", lambda folder, peers: None)
-    monkeypatch.setattr(command, "run_plan", plan)
+    def stand_in(*stages):
+        def run_plan(plan, commands, advance, found):
+            advance("preparing memzoo delta:2048")
+            for stage in stages:
+                found(stage)
+            advance("round 1/7: fla [delta:2048]")
+            return stages[-1]
+
+        monkeypatch.setattr(command, "require", lambda folder, peers: None)
+        monkeypatch.setattr(command, "run_plan", run_plan)
+
+    return stand_in
+
+
+def test_without_a_terminal_every_step_is_a_line(runs, capsys):
+    runs(Results(rows=()))
     assert run(BenchConfig(rows="delta")) == 0
     first, second = capsys.readouterr().err.splitlines()
     assert re.fullmatch(r"1/\d+  0 s  preparing memzoo delta:2048", first)
@@ -136,13 +114,32 @@ def test_without_a_terminal_every_step_is_a_line(monkeypatch, capsys):
     )
 
 
-def test_results_are_printed_as_json_and_written_as_a_page(
-    tmp_path, monkeypatch, capsys
-):
-    empty = Results(rows=(), growth=(), versions={}, wall_cores=2)
-    monkeypatch.setattr(command, "require", lambda folder, peers: None)
-    monkeypatch.setattr(command, "run_plan", lambda plan, advance: empty)
+def test_on_a_terminal_there_is_a_bar():
+    console = Console(force_terminal=True, stderr=True)
+    with command._progress(console, 2) as advance:
+        advance("one")
+
+
+def test_the_page_is_written_as_rows_are_measured(runs, tmp_path, monkeypatch):
     page = tmp_path / "results" / "ops.md"
-    assert run(BenchConfig(json=True, markdown=page)) == 0
-    assert json.loads(capsys.readouterr().out)["rows"] == []
-    assert "`memzoo bench`" in page.read_text()
+    pages = []
+    write = command._write_page
+
+    def watch(results, config):
+        write(results, config)
+        pages.append(page.read_text())
+
+    monkeypatch.setattr(command, "_write_page", watch)
+    runs(Results(rows=(row_result("first"),)), Results(rows=(row_result("second"),)))
+    # Not everything that was asked for was measured.
+    assert run(BenchConfig(markdown=page)) == 1
+    assert ["first" in each for each in pages] == [True, False]
+    assert "second" in page.read_text() and "`memzoo bench`" in page.read_text()
+
+
+def test_results_are_printed_as_json_or_as_tables(runs, capsys):
+    runs(Results(rows=(row_result("no [shape]"),)))
+    run(BenchConfig(json=True))
+    assert json.loads(capsys.readouterr().out)["rows"][0]["failure"] == "no [shape]"
+    run(BenchConfig())
+    assert "failed: no [shape]" in capsys.readouterr().out

@@ -1,7 +1,9 @@
 import sys
+from typing import get_args
 
 import pytest
 
+from memzoo.benchmarks.cases import Peer
 from memzoo.benchmarks.environments import (
     REQUIREMENTS,
     PeerMissingError,
@@ -11,7 +13,7 @@ from memzoo.benchmarks.environments import (
     require,
 )
 
-PEERS = ("transformers", "fla", "torch", "titans")
+PEERS = get_args(Peer)
 
 
 def pins(peer):
@@ -24,7 +26,7 @@ def test_every_requirement_is_an_exact_pin_without_an_address(peer):
     text = (REQUIREMENTS / f"{peer}.txt").read_text()
     assert "://" not in text and "--" not in text
     # A local version or a range would not resolve to one CPU build everywhere.
-    assert pins(peer)["torch"] == "2.13.0"
+    assert pins(peer).get("torch", "2.13.0") == "2.13.0"
 
 
 def test_fla_and_transformers_do_not_live_together():
@@ -64,3 +66,12 @@ def test_a_failed_installation_names_its_last_line(tmp_path):
     fails.chmod(0o755)
     with pytest.raises(PeerMissingError, match=r"of torch .*made: no space left; try"):
         prepare(tmp_path / "peers", ["torch"], str(fails), lambda line: None)
+
+
+def test_a_peer_for_a_newer_python_is_refused_before_anything_is_made(tmp_path):
+    old = tmp_path / "python"
+    old.write_text("#!/bin/sh\necho 3 11\n")
+    old.chmod(0o755)
+    with pytest.raises(PeerMissingError, match=r"jla needs Python 3\.12 .*3\.11; give"):
+        prepare(tmp_path / "peers", ["jla"], str(old), lambda line: None)
+    assert not (tmp_path / "peers").exists()

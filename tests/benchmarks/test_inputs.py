@@ -1,10 +1,9 @@
-from typing import get_args
-
 import numpy as np
 import pytest
 
-from memzoo.benchmarks.cases import Case, Operation
+from memzoo.benchmarks.cases import GENERATED, Case
 from memzoo.benchmarks.inputs import DRAWS, input_shapes, make_inputs
+from memzoo.benchmarks.rows import CPU_ROWS, GPU_ROWS
 
 TOKENS = ("q", "k", "v")
 GATES = (
@@ -13,8 +12,8 @@ GATES = (
 )
 
 
-def test_every_operation_has_its_inputs():
-    assert set(DRAWS) == set(get_args(Operation))
+def test_every_operation_of_a_row_has_its_inputs():
+    assert set(DRAWS) == {row.case.operation for row in (*CPU_ROWS, *GPU_ROWS)}
 
 
 @pytest.mark.parametrize("operation", DRAWS)
@@ -86,3 +85,24 @@ def test_memories_have_inputs_of_their_own_and_some_are_preferred(preferred, cer
     chosen = np.argsort(-x["logits"], axis=-1)[..., :2]
     by_all = [memory for memory in range(4) if (chosen == memory).any(-1).all()]
     assert by_all == list(range(certain))
+
+
+def test_a_whole_model_reads_tokens_and_takes_weights():
+    case = Case(kind="generate", operation="mamba2", time=5, batch_size=2)
+    x = make_inputs(case, 0)
+    assert x["tokens"].shape == x["targets"].shape == (2, 5)
+    assert x["next"].shape == (2, GENERATED)
+    assert x["tokens"].dtype == np.int32 and x["tokens"].min() >= 0
+    assert x["norm"].dtype == np.float32 and abs(x["norm"].mean() - 1) < 0.1
+    np.testing.assert_allclose(x["gate"].std(), 256**-0.5, rtol=0.05)
+
+
+def test_layers_that_read_the_same_prompt_are_given_the_same_numbers():
+    for kind in ("prompt", "block", "decode"):
+        ours, other = (
+            make_inputs(Case(kind=kind, operation=layer, time=4, num_heads=2), 0)
+            for layer in ("prefix_linear_attention", "attention")
+        )
+        assert set(ours) == set(other)
+        assert all(np.array_equal(ours[name], other[name]) for name in ours)
+    assert ours["x"].shape == (1, 1, 128)

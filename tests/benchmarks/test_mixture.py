@@ -5,22 +5,27 @@ import pytest
 
 from memzoo.benchmarks.cases import Case
 from memzoo.benchmarks.inputs import make_inputs
-from memzoo.benchmarks.mixture import dense
+from memzoo.benchmarks.runner import options_of
 from memzoo.benchmarks.worker_jax import prepare
 
-OPTIONS = {"chunk_size": 4, "form": "auto"}
 
-
-def inputs(preferred="none"):
-    case = Case(
+def case_of(preferred="none", form=None):
+    return Case(
         operation="mixture",
         time=11,
         num_heads=2,
         head_size=4,
         num_memories=3,
         preferred=preferred,
+        form=form,
     )
-    return dict(make_inputs(case, seed=0))
+
+
+def results(case):
+    arrays = dict(make_inputs(case, seed=0))
+    prepared = prepare(arrays, options_of(case, chunk_size=4))
+    prepared.call()
+    return prepared.results()
 
 
 def by_a_loop(x):
@@ -44,15 +49,13 @@ def by_a_loop(x):
 
 @pytest.mark.parametrize("preferred", ["none", "two"])
 def test_the_packed_form_is_the_loop_over_tokens(preferred):
-    x = inputs(preferred)
-    found = prepare("mixture", dict(x), OPTIONS).results()
+    case = case_of(preferred)
+    x, found = make_inputs(case, seed=0), results(case)
     np.testing.assert_allclose(found["output"], by_a_loop(x), atol=1e-5)
 
 
 def test_both_forms_agree_in_outputs_and_gradients():
-    ours = prepare("mixture", inputs(), OPTIONS).results()
-    contestants = {"mixture": dense}
-    peer = prepare("mixture", inputs(), OPTIONS, contestants=contestants).results()
+    ours, peer = results(case_of()), results(case_of(form="dense"))
     assert set(ours) == set(peer)
     for name, expected in peer.items():
         scale = np.abs(expected).max()

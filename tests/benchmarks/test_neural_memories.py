@@ -5,6 +5,7 @@ import pytest
 
 from memzoo.benchmarks.cases import Case
 from memzoo.benchmarks.inputs import make_inputs
+from memzoo.benchmarks.runner import options_of
 from memzoo.benchmarks.worker_jax import prepare
 
 UPDATE_EVERY = 4
@@ -76,8 +77,9 @@ def ttt(x):
 @pytest.mark.parametrize("expected", [titans, ttt])
 def test_memories_under_a_norm_are_what_their_loops_say(expected):
     x = make_inputs(case_of(expected.__name__), seed=0)
-    options = {"chunk_size": None, "update_every": UPDATE_EVERY}
-    results = prepare(expected.__name__, dict(x), options).results()
+    prepared = prepare(dict(x), options_of(case_of(expected.__name__)))
+    prepared.call()
+    results = prepared.results()
     wide = {name: value.astype(np.float64) for name, value in x.items()}
     np.testing.assert_allclose(results["output"], expected(wide), atol=2e-5)
     del x["cotangent"]
@@ -89,8 +91,7 @@ def test_memories_under_a_norm_are_what_their_loops_say(expected):
 
 def test_a_module_uses_every_one_of_its_parameters():
     x = make_inputs(case_of("titans_lmm"), seed=0)
-    options = {"chunk_size": None, "update_every": UPDATE_EVERY}
-    prepared = prepare("titans_lmm", dict(x), options)
+    prepared = prepare(dict(x), options_of(case_of("titans_lmm")))
     prepared.call()
     results = prepared.results()
     assert results["output"].shape == x["x"].shape

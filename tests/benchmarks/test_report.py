@@ -1,129 +1,158 @@
-import io
 import json
 
 import pytest
-from rich.console import Console
 
-from memzoo.benchmarks.cases import GROWTH, ROWS
-from memzoo.benchmarks.measures import Errors, Ratio
-from memzoo.benchmarks.report import WIDTH, as_json, as_markdown, as_renderable
-from memzoo.benchmarks.runner import GrowthResult, Results, RowResult
+from memzoo.benchmarks.measures import Errors
+from memzoo.benchmarks.report import WIDTH, as_json, as_markdown, as_text
+from memzoo.benchmarks.results import GrowthResult, Measured, Results, RowResult
+from memzoo.benchmarks.rows import CPU_ROWS, GPU_ROWS, GROWTH, all_rows
 
 
-def row_result(row, ratio, wall=True):
-    return RowResult(
-        row=row,
-        ratio=Ratio(ratio, 0.5 * ratio, 12.345),
-        peer_cpu_seconds=1.7061,
-        our_cpu_seconds=0.0368,
-        wall_ratio=Ratio(10.25, 9.5, 11.25) if wall else None,
-        peer_wall_seconds=0.8 if wall else None,
-        our_wall_seconds=0.1 if wall else None,
-        peer_peak_bytes=616_000_000,
-        our_peak_bytes=308_000_000 if wall else None,
-        errors=None if row.differs else Errors(1.49e-7, 4.6e-7),
-        rounds={"peer_cpu_seconds": [1.7061], "our_cpu_seconds": [0.0368]},
+def measured(seconds, wall=True):
+    return Measured(
+        cpu=[seconds],
+        wall=[0.7 * seconds],
+        all_cores=[0.5 * seconds] if wall else [],
+        peak_bytes=12_616_000_000,
+        first_seconds=123.4,
     )
 
 
-def results(wall=True):
-    return Results(
-        rows=tuple(row_result(row, 10.5, wall) for row in ROWS),
-        growth=tuple(
+def row_result(row, wall=True):
+    return RowResult(
+        row=row,
+        theirs=measured(24.25, wall and row.case.kind == "operation"),
+        ours=measured(2.0, wall and row.case.kind == "operation"),
+        errors=None if row.differs else Errors(1.49e-7, 4.6e-7),
+    )
+
+
+ROWS = all_rows("cpu")
+
+
+def results(rows=ROWS, wall=True, **changes):
+    settings = {
+        "rows": tuple(row_result(row, wall) for row in rows),
+        "growth": tuple(
             GrowthResult(
                 growth=growth,
-                cpu_seconds=(0.025, 0.05, 0.1, 0.2),
-                peak_bytes=(90_000_000, 150_000_000, 270_000_000, 520_000_000),
-                time_exponent=1.0,
-                memory_exponent=0.84,
+                measured=tuple(measured(1e-4 * time, False) for time in growth.times),
             )
             for growth in GROWTH
         ),
-        versions={"memzoo": {"jax": "0.10.2"}, "torch": {"torch": "2.13.0"}},
-        wall_cores=2,
-    )
-
-
-def rendered(shown):
-    console = Console(width=WIDTH, file=io.StringIO())
-    console.print(as_renderable(shown))
-    return console.file.getvalue()
+        "versions": {"memzoo": {"jax": "0.10.2"}, "torch": {"torch": "2.13.0"}},
+        "wall_cores": 2,
+    }
+    return Results(**(settings | changes))
 
 
 @pytest.mark.parametrize("wall", [True, False])
-def test_the_tables_fit_their_width_and_lose_nothing(wall):
-    text = rendered(results(wall))
-    assert max(len(line.rstrip()) for line in text.splitlines()) <= WIDTH
-    # Rich marks what it cuts.
-    assert "…" not in text
-    for expected in (
-        "scalar decay",
-        "transformers",
-        "10.50",
-        "12.35",
-        "2.7/4",
-        "1e-07",
-    ):
-        assert expected in text
+def test_the_tables_fit_80_columns(wall):
+    text = as_text(results(wall=wall))
+    # Remarks are wrapped by the terminal.
+    table = text[: text.index("error: ")]
+    assert max(map(len, table.splitlines())) <= WIDTH
+    for expected in ("scalar decay", "transformers", "12.1", "1e-07", "5e-07"):
+        assert expected in table
+    assert ("x2 ms" in table) is wall
 
 
-@pytest.mark.parametrize(
-    "ratio, reached", [(2.69, "below"), (2.7, "target"), (4.0, "aim")]
-)
-def test_a_row_says_which_goal_it_reaches(ratio, reached):
-    assert row_result(ROWS[0], ratio).reached == reached
+def test_a_case_is_followed_by_its_sides():
+    lines = as_text(results(CPU_ROWS[:1], growth=())).splitlines()
+    assert lines[0] == "Operations on one core"
+    assert lines[2] == "gated delta: T 2048, B 1, H 4, D 64, float32"
+    ours, theirs = (line.split() for line in lines[3:5])
+    assert ours == ["memzoo", "2000", "1000", "12616", *"-----"]
+    assert theirs == [
+        *("transformers", "24250", "12125", "12616"),
+        *("12.1", "12.1..12.1", "12.1", "1e-07", "5e-07"),
+    ]
+    assert lines[5].strip() == "goals: 2.7, aim 4 (aim)"
 
 
-def test_growth_is_judged_by_its_exponent():
-    growth = results().growth[0]
-    assert growth.reached == "target"
-    assert GrowthResult(**(vars(growth) | {"time_exponent": 1.2})).reached == "below"
+def test_a_case_with_two_peers_is_shown_once():
+    mixture = [r for r in CPU_ROWS if r.case.num_memories == 4]
+    text = as_text(results(mixture, growth=()))
+    assert text.count("mixture/4:") == 1 and text.count("  memzoo") == 1
+    assert "dense 1.4, aim 2 (aim); transformers 1.6, aim 2.5 (aim)" in text
+
+
+def test_whole_models_have_tokens_a_second_and_the_time_to_the_first_step():
+    (row,) = [r for r in all_rows("cpu") if r.case.name == "step:mamba2:2048"]
+    lines = as_text(results([row], growth=())).splitlines()
+    header = lines[1].split()
+    assert header == [
+        *("CPU", "ms", "ms", "tok/s", "first", "MB"),
+        *("ratio", "min..max", "error", "grad"),
+    ]
+    # 4,096 tokens in 0.7 times two seconds.
+    assert lines[3].split()[1:6] == ["2000", "1400", "2926", "123.4", "12616"]
+
+
+def test_a_row_that_failed_says_why():
+    failed = RowResult(
+        row=GPU_ROWS[0],
+        ours=Measured(),
+        theirs=Measured(),
+        failure="cannot broadcast [b t h k] of [/red]",
+    )
+    shown = results(growth=(), rows=()).__class__(rows=(failed,))
+    assert "  failed: cannot broadcast [b t h k] of [/red]" in as_text(shown)
+    assert "cannot broadcast [b t h k]" in as_markdown(shown, "x", "today")
+    assert as_json(shown)["rows"][0]["failure"].startswith("cannot")
+
+
+def test_a_gpu_is_named():
+    versions = {"memzoo": {"device": "Card"}}
+    text = as_text(results(GPU_ROWS[:2], growth=(), versions=versions))
+    assert text.startswith("Operations, on Card")
+    assert "attention: T 2048, B 8, H 8, D 64, bfloat16" in text
+
+
+def test_growth_is_a_line_a_length():
+    text = as_text(results(()))
+    assert "titans mlp/16\n  T 1024" in text
+    assert "time 1.00, at most 1.1 (target); memory 0.00" in text
+    assert "Growth" not in as_text(results(growth=()))
 
 
 def test_json_holds_every_round():
-    written = json.loads(json.dumps(as_json(results(wall=False))))
-    assert written["schema"] == 1
+    written = json.loads(json.dumps(as_json(results())))
+    assert written["schema"] == 2 and written["machine"]["processor"]
     row = written["rows"][0]
-    assert row["ratio"] == {"median": 10.5, "low": 5.25, "high": 12.345}
-    assert row["rounds"]["our_cpu_seconds"] == [0.0368]
-    assert row["wall_ratio"] is None and row["reached"] == "aim"
-    assert (row["differs"], row["output_error"]) == (None, 1.49e-7)
+    assert row["ratio"] == {"median": 12.125, "low": 12.125, "high": 12.125}
+    assert row["ours"]["cpu"] == [2.0] and row["reached"] == "aim"
+    assert row["errors"] == {"output": 1.49e-7, "gradient": 4.6e-7}
     other = next(r for r in written["rows"] if r["peer"] == "titans")
-    assert other["differs"] and other["output_error"] is None
-    assert other["update_every"] == 64
-    assert written["growth"][0]["time_exponent"] == 1.0
-    assert written["machine"]["processor"]
+    assert other["differs"] and other["errors"] is None
+    assert other["case"]["update_every"] == 64
+    assert written["growth"][0]["time_exponent"] == pytest.approx(1.0)
 
 
 def test_the_page_names_command_machine_versions_and_tables():
     page = as_markdown(results(), "memzoo bench", "2026-01-02")
     assert "`memzoo bench` on 2026-01-02" in page
-    assert "delta against fla `ops.delta_rule.naive.delta_rule_chunkwise`" in page
+    assert "delta beside fla `ops.delta_rule.naive.delta_rule_chunkwise`" in page
     assert "jax 0.10.2, torch 2.13.0" in page
-    assert "fla in titans (its gradient of the layer norm is not" in page
+    assert "fla in titans/16 (its gradient of the layer norm is not" in page
     lines = [line for line in page.splitlines() if line.startswith("|")]
-    assert len(lines) == 2 * (len(ROWS) + 2) + len(GROWTH) + 2
+    assert len({line.count("|") for line in lines}) > 1
+    growth = sum(len(each.times) for each in GROWTH)
+    cases = {row.case for row in all_rows("cpu")}
+    tables = page.count("## ")
+    assert len(lines) == len(all_rows("cpu")) + len(cases) + growth + 2 * tables
 
 
 @pytest.mark.parametrize("load, warned", [(None, False), (0.2, False), (6.5, True)])
 def test_a_busy_machine_is_told(load, warned):
-    shown = Results(**(vars(results()) | {"load_before": load}))
+    shown = results(load_before=load)
     assert ("load 6.5" in as_markdown(shown, "memzoo bench", "2026-01-02")) is warned
-    assert ("The machine was busy" in rendered(shown)) is warned
+    assert ("The machine was busy" in as_text(shown)) is warned
     assert as_json(shown)["load_before"] == load
 
 
-def test_rows_that_all_compute_the_same_need_no_remark():
-    same = tuple(result for result in results().rows if not result.row.differs)
-    shown = Results(**(vars(results()) | {"rows": same}))
-    page = as_markdown(shown, "memzoo bench", "2026-01-02")
-    assert "something else" not in page and "behind a stroke" in page
-    plain = tuple(r for r in shown.rows if r.row.case.update_every is None)
-    shown = Results(**(vars(shown) | {"rows": plain}))
-    assert "stroke" not in as_markdown(shown, "memzoo bench", "2026-01-02")
-
-
-def test_a_table_without_rows_is_left_out():
-    shown = results()
-    shown = Results(**(vars(shown) | {"growth": ()}))
-    assert "Growth" not in rendered(shown)
+def test_remarks_are_of_what_is_shown():
+    plain = [r for r in CPU_ROWS if r.case.operation == "delta"]
+    text = as_text(results(plain, growth=()))
+    assert "stroke" not in text and "compute something else" not in text
+    assert "Whole models" not in text

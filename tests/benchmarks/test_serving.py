@@ -4,7 +4,7 @@ import pytest
 from memzoo.benchmarks import serving
 
 
-def prepare(operation, arrays, options):
+def prepare(arrays, options):
     raise AssertionError("nothing is to be prepared")
 
 
@@ -49,3 +49,42 @@ def test_a_system_that_tells_no_peak_gives_none(monkeypatch):
 
     monkeypatch.setattr(serving, "_status_bytes", refuse)
     assert serving._peak_growth(lambda: None) is None
+    assert serving.resident_peak() is None
+
+
+def test_a_case_is_prepared_and_run_once_before_its_results_are_asked(tmp_path):
+    events = []
+
+    def prepare(arrays, options):
+        events.append(options["operation"])
+        return serving.Prepared(
+            lambda: events.append("call"),
+            lambda: {"output": arrays["x"] * len(events)},
+            lambda: events.append("finish"),
+        )
+
+    np.savez(tmp_path / "in.npz", x=np.ones(2))
+    request = {
+        "command": "prepare",
+        "name": "a",
+        "inputs": str(tmp_path / "in.npz"),
+        "options": {"operation": "delta"},
+    }
+    cases = {}
+    answer = serving._answer(request, cases, prepare, dict)
+    assert events == ["delta", "call", "finish"] and list(cases) == ["a"]
+    assert answer["first_seconds"] >= 0
+    request = {"command": "results", "name": "a", "outputs": str(tmp_path / "out.npz")}
+    serving._answer(request, cases, prepare, dict)
+    with np.load(tmp_path / "out.npz") as stored:
+        assert stored["output"].tolist() == [3.0, 3.0]
+
+
+def test_the_whole_process_is_counted_at_its_peak():
+    try:
+        before = serving._status_bytes("VmHWM")
+    except OSError:
+        pytest.skip("this system does not tell a process its memory")
+    held = np.ones(before // 8)
+    peak = serving.resident_peak()
+    assert before < held.nbytes + before // 8 < peak < 3 * before

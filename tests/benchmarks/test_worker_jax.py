@@ -1,65 +1,94 @@
-"""Our contestants compute what the peers do: the same maps, written as plain loops."""
+"""Our side prepares every kind of case, on whatever device there is."""
 
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from memzoo.benchmarks import serving, worker_jax
 from memzoo.benchmarks.cases import Case
 from memzoo.benchmarks.inputs import make_inputs
-from memzoo.benchmarks.worker_jax import prepare, versions
+from memzoo.benchmarks.rows import GPU_ROWS
+from memzoo.benchmarks.runner import options_of
+from memzoo.benchmarks.serving import EXACT
+from memzoo.benchmarks.worker_jax import passes, prepare, versions
+
+# Every operation of a GPU once, and one of them forward alone.
+CASES = {(r.case.operation, r.case.passes): r.case for r in GPU_ROWS}
 
 
-def recurrent_memory(x, forget, update):
-    """Read q from a memory that is kept by `forget` and then changed by `update`."""
-    memory = np.zeros((*x["k"].shape[:1], *x["k"].shape[2:], x["v"].shape[-1]))
-    outputs = []
-    for t in range(x["k"].shape[1]):
-        memory = memory * forget[:, t, :, None, None]
-        key = x["k"][:, t]
-        memory = memory + np.einsum("bhk,bhv->bhkv", key, update(t, key, memory))
-        outputs.append(np.einsum("bhk,bhkv->bhv", x["q"][:, t], memory))
-    return np.stack(outputs, axis=1)
+def small(case):
+    return replace(
+        case,
+        time=32,
+        batch_size=1,
+        num_heads=2,
+        head_size=8,
+        update_every=case.update_every and 16,
+    )
 
 
-def delta_update(x):
-    def update(t, key, memory):
-        error = x["v"][:, t] - np.einsum("bhk,bhkv->bhv", key, memory)
-        return x["write_strength"][:, t, :, None] * error
-
-    return update
-
-
-def expected(operation, x):
-    scale = x["q"].shape[-1] ** -0.5
-    if operation == "attention":
-        logits = np.einsum("bthk,bshk->bhts", x["q"], x["k"]) * scale
-        logits = np.where(np.tri(logits.shape[-1], dtype=bool), logits, -np.inf)
-        weights = np.exp(logits)
-        weights = weights / weights.sum(-1, keepdims=True)
-        return np.einsum("bhts,bshv->bthv", weights, x["v"])
-    if operation == "scalar_decay":
-        step = x["time_step"]
-        return recurrent_memory(
-            x, np.exp(-step), lambda t, *_: x["v"][:, t] * step[:, t, :, None]
-        )
-    keep = np.exp(x["log_decay"]) if "log_decay" in x else np.ones(x["k"].shape[:3])
-    return scale * recurrent_memory(x, keep, delta_update(x))
+@pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)
+def test_operations_run_in_any_type_with_and_without_gradients(case):
+    case = small(case)
+    arrays = make_inputs(case, 0)
+    prepared = prepare(dict(arrays), options_of(case, chunk_size=16))
+    prepared.call()
+    prepared.finish()
+    assert prepared.peak is not None and prepared.peak() > 0
+    results = prepared.results()
+    assert all(np.isfinite(x).all() for x in results.values())
+    names = {f"gradient_{name}" for name in arrays if name != "cotangent"}
+    both = case.passes == "both"
+    assert set(results) == ({"output"} | names if both else {"output"})
 
 
-@pytest.mark.parametrize(
-    "operation", ["gated_delta", "delta", "scalar_decay", "attention"]
-)
-def test_ours_computes_what_the_peer_does(operation):
-    case = Case(operation=operation, time=9, num_heads=2, head_size=4)
-    x = make_inputs(case, seed=0)
-    prepared = prepare(operation, dict(x), {"chunk_size": 4, "form": "auto"})
+def test_logarithms_of_decays_are_not_rounded(monkeypatch):
+    seen = {}
+
+    def operation(x, options):
+        seen.update({name: a.dtype for name, a in x.items()})
+        return x["v"]
+
+    monkeypatch.setitem(worker_jax.OPERATIONS, "gated_delta", operation)
+    case = small(replace(CASES["gated_delta", "both"]))
+    prepare(dict(make_inputs(case, 0)), options_of(case)).call()
+    assert {name for name, dtype in seen.items() if dtype == "float32"} == EXACT
+
+
+def test_a_layer_is_differentiated_by_input_and_parameters():
+    case = Case(
+        kind="layer", operation="linear_attention", time=8, num_heads=4, head_size=4
+    )
+    prepared = prepare(dict(make_inputs(case, 0)), options_of(case))
     prepared.call()
     results = prepared.results()
-    np.testing.assert_allclose(results["output"], expected(operation, x), atol=1e-5)
-    del x["cotangent"]
-    assert set(results) == {"output", *(f"gradient_{name}" for name in x)}
-    for name, value in x.items():
-        assert results[f"gradient_{name}"].shape == value.shape
+    assert results["output"].shape == results["gradient_x"].shape == (1, 8, 16)
+    assert any("output_projection" in name for name in results)
+    assert all(np.abs(x).max() > 0 for x in results.values())
+
+
+def test_results_that_are_held_are_released_before_memory_is_measured():
+    size = 4_000_000
+    prepared = passes(lambda x: 2 * x["x"], {"x": jnp.ones(size)}, None)
+    prepared.call()
+    held = serving._answer(
+        {"command": "memory", "name": "x"}, {"x": prepared}, prepare, dict
+    )
+    if held["peak_bytes"] is None:
+        pytest.skip("this system does not tell a process its peak")
+    assert held["peak_bytes"] > 0.9 * 4 * size
+    prepared.release()
+    assert prepared.results()["output"].tolist()[:2] == [2.0, 2.0]
 
 
 def test_versions_name_what_computes():
     assert set(versions()) == {"memzoo", "jax", "jaxlib"}
+
+
+@pytest.mark.skipif(jax.default_backend() == "gpu", reason="there is a GPU")
+def test_it_does_not_pass_another_device_off_as_a_gpu():
+    with pytest.raises(RuntimeError, match="JAX computes on a cpu"):
+        versions("gpu")

@@ -1,30 +1,34 @@
-"""Our contestants on long prompts, on short ones."""
+"""Our side of long prompts, on short ones."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from memzoo.benchmarks.worker_prefill import prepare, read_prefix
+from memzoo.benchmarks.cases import Case
+from memzoo.benchmarks.inputs import make_inputs
+from memzoo.benchmarks.jax_prompts import read_prefix
+from memzoo.benchmarks.runner import options_of
+from memzoo.benchmarks.worker_jax import prepare
+
+LAYERS = ("prefix_linear_attention", "attention")
 
 
-def draw(*shape):
-    return np.random.default_rng(0).standard_normal((1, *shape), np.float32)
+def prepared_and_called(case, arrays):
+    prepared = prepare(arrays, options_of(case))
+    prepared.call()
+    return prepared
 
 
 def test_the_operation_is_that_of_the_paper():
-    names = ("q", "k", "k_prefix", "v", "v_prefix", "q_attention", "k_attention")
-    sizes = (3, 3, 3, 4, 4, 4, 4)
-    rng = np.random.default_rng(0)
-    x = {
-        name: rng.standard_normal((1, 9, 2, size), np.float32)
-        for name, size in zip(names, sizes, strict=True)
-    }
-    options = {"layer": "prefix_linear_attention", "dtype": "float32"}
-    y = prepare("op", x, options).results()["output"]
+    case = Case(
+        kind="prompt", operation=LAYERS[0], time=9, num_heads=2, passes="forward"
+    )
+    x = make_inputs(case, 0)
+    y = prepared_and_called(case, dict(x)).results()["output"]
 
     def kernel(keys):
-        s = np.einsum("bthk,bshk->bhts", x["q"], keys) / np.sqrt(3)
+        s = np.einsum("bthk,bshk->bhts", x["q"], keys) / np.sqrt(keys.shape[-1])
         return 1 + s + s**2 / 2
 
     causal, whole = np.tril(kernel(x["k"])), kernel(x["k_prefix"])
@@ -35,17 +39,19 @@ def test_the_operation_is_that_of_the_paper():
     ]
     expected = sum(sums) / np.moveaxis(total, 1, 2)[..., None]
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
-    prepare("op", x, options | {"layer": "attention"}).call()
 
 
-@pytest.mark.parametrize("layer", ["prefix_linear_attention", "attention"])
+@pytest.mark.parametrize("layer", LAYERS)
 def test_a_block_reads_the_whole_prompt_or_what_came_before(layer):
-    options = {"layer": layer, "dtype": "float32"}
-    x = draw(6, 32)
+    case = Case(
+        kind="block", operation=layer, time=6, num_heads=2, head_size=16,
+        passes="forward",
+    )  # fmt: skip
+    x = make_inputs(case, 0)["x"]
     other = x.copy()
     other[:, -1] *= -1
     first, second = (
-        prepare("block", {"x": a}, options).results()["output"] for a in (x, other)
+        prepared_and_called(case, {"x": a}).results()["output"] for a in (x, other)
     )
     assert first.shape == x.shape
     ahead = np.abs(first[:, 0] - second[:, 0]).max()
@@ -53,12 +59,14 @@ def test_a_block_reads_the_whole_prompt_or_what_came_before(layer):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("layer", ["prefix_linear_attention", "attention"])
+@pytest.mark.parametrize("layer", LAYERS)
 def test_a_token_can_be_generated_again_and_again(layer, dtype):
-    options = {"layer": layer, "position": 5, "dtype": dtype}
-    prepared = prepare("decode", {"x": draw(1, 32)}, options)
+    case = Case(
+        kind="decode", operation=layer, time=5, num_heads=2, head_size=16, dtype=dtype
+    )
+    prepared = prepared_and_called(case, make_inputs(case, 0))
     prepared.call()
-    prepared.call()
+    assert prepared.results()["output"].shape == (1, 32)
 
 
 def test_sums_are_not_rounded_with_the_prompt():

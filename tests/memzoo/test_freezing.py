@@ -10,7 +10,7 @@ from memzoo import LanguageModel, freeze, unfreeze
 from memzoo.errors import InputError
 from memzoo.freezing import Frozen
 
-TOKENS = np.array([[3, 1, 4, 1, 5, 9]], np.int32)
+TOKENS = jnp.array([[3, 1, 4, 1, 5, 9]])
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Layers as classes of their sizes."""
 
+import dataclasses
 import inspect
 
 import jax
@@ -24,8 +25,9 @@ def test_every_registered_layer_is_a_class():
         assert getattr(memzoo.layers, config.__name__) is config
         parameters = inspect.signature(made).parameters
         assert list(parameters)[:2] == ["width", "rngs"]
-        for field in config.__dataclass_fields__:
-            assert f"\n    {field} (" in made.__doc__ and field in parameters
+        for field in dataclasses.fields(config):
+            assert f"\n    {field.name} (" in made.__doc__
+            assert field.name in parameters
 
 
 @pytest.fixture(scope="module")

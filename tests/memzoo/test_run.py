@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import memzoo
-from memzoo.configs.experiment import ExperimentConfig, OptimizerConfig
+from memzoo.configs.experiment import ExperimentConfig, MeshConfig, OptimizerConfig
 from memzoo.data.mqar import MqarConfig
-from memzoo.data.text import TextConfig
+from memzoo.data.text import FolderConfig
 from memzoo.errors import InputError, MemzooError
 from memzoo.models.language_model import LanguageModelConfig
 from memzoo.models.pattern import pattern_of
@@ -20,8 +20,9 @@ def experiment(folder):
         model=LanguageModelConfig(
             vocab_size=320, width=8, pattern=pattern_of(["titans_lmm", "delta_net"])
         ),
-        task=TextConfig(files=(str(folder / "*.txt"),), length=16),
-        optimizer=OptimizerConfig(warmup_steps=1),
+        task=FolderConfig(path=str(folder), pattern="*.txt", length=16, validation=0.5),
+        optimizer=OptimizerConfig(warmup_steps=0),
+        mesh=MeshConfig(data=1),
         steps=2,
         batch_size=2,
         evaluation_examples=2,
@@ -60,7 +61,7 @@ def test_text_is_generated(run):
 def test_a_task_is_evaluated(run):
     found = run.evaluate()
     assert found == run.evaluate(run.config.task, examples=2)
-    assert found.value("bits_per_byte", length=16) > 0
+    assert found.rows[0]["metric"] == "bits_per_byte" and found.rows[0]["value"] > 0
     with pytest.raises(InputError, match="the task has 8192 tokens and the model 320"):
         run.evaluate(MqarConfig(vocab_size=8192))
 

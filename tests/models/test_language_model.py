@@ -14,6 +14,7 @@ from memzoo.models.block import Group
 from memzoo.models.delta_net import DeltaNet, DeltaNetConfig
 from memzoo.models.interface import AuxiliaryLoss, Metric, SequenceInfo, TokenInfo
 from memzoo.models.language_model import (
+    LanguageModel,
     LanguageModelConfig,
     abstract_model,
     num_parameters,

@@ -5,9 +5,13 @@ BIN := $(VENV)/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])')
 CONSTRAINTS := constraints/py$(VERSION).txt
 STAMP := $(VENV)/.installed-py$(VERSION)
+RUN_STAMP := $(VENV)/.installed-run-py$(VERSION)
+# An environment for development runs the programs too.
+INSTALLED = $(if $(wildcard $(STAMP)),$(STAMP),$(RUN_STAMP))
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: help demo test test-all check format bench bench-models bench-gpu stream sweeps ablations needle mixtures prefixes clean
+.PHONY: help demo test test-all check format stubs reference bench bench-models bench-gpu stream sweeps \
+	ablations needle mixtures prefixes clean
 
 help:
 	@echo "make demo      pretrain, compare on recall, reload, evaluate: one page with pictures"
@@ -27,11 +31,18 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 		--constraint $(CONSTRAINTS) --editable ".[dev]"
 	@touch $@
 
+# What the programs need, without the tools of development.
+$(RUN_STAMP): pyproject.toml $(CONSTRAINTS)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint $(CONSTRAINTS) --editable "."
+	@touch $@
+
 $(CONSTRAINTS):
 	@echo "there are no pinned versions for this Python; use 3.11 or 3.12: make PYTHON=python3.12"
 	@exit 1
 
-demo: $(STAMP)
+demo: $(INSTALLED)
 	$(BIN)/memzoo demo
 
 test: $(STAMP)
@@ -51,6 +62,15 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Files that are made from docstrings; a test says when they are out of date.
+stubs: $(STAMP)
+	$(BIN)/python -m memzoo.layer_stubs > .stubs.tmp && mv .stubs.tmp memzoo/layers.pyi
+	-$(BIN)/ruff check --quiet --fix memzoo/layers.pyi
+	$(BIN)/ruff format --quiet memzoo/layers.pyi
+
+reference: $(STAMP)
+	$(BIN)/python -m memzoo.reference > .reference.tmp && mv .reference.tmp docs/reference.md
+
 bench: $(STAMP)
 	$(BIN)/memzoo bench --prepare
 	$(BIN)/memzoo bench --markdown docs/results/ops_cpu.md
@@ -65,7 +85,7 @@ bench-gpu: $(STAMP)
 	$(BIN)/memzoo bench --gpu --rows prompt
 
 # A run that is done is not trained again.
-stream: $(STAMP)
+stream: $(INSTALLED)
 	$(BIN)/memzoo train text-titans-lmm --name stream-titans-lmm \
 		--model.width 64 --model.mlp-width 128 --model.pattern.0.repeats 2 \
 		--model.pattern.0.layers.0.max-learning-rate 0.02 \
@@ -75,7 +95,7 @@ stream: $(STAMP)
 # What is trained already is not trained again.
 sweeps: ablations needle mixtures prefixes
 
-ablations: $(STAMP)
+ablations: $(INSTALLED)
 	$(BIN)/memzoo recall --name ablations --ablate titans_lmm \
 		--num-pairs 16 --learning-rates 1e-2 --seeds 0 --steps 600
 

@@ -104,6 +104,9 @@ class ExperimentConfig:
     for what router_noise draws. Slices of a mixture are read forward once more."""
     seed: int = 0
     """Of the parameters; the task has a seed of its own."""
+    start_from: str | None = None
+    """Folder of a run of the same model, whose newest parameters training starts from;
+    None: random ones."""
     log_every: int = 10
     """Optimizer steps between lines of metrics.jsonl."""
     checkpoint_every: int = 200

@@ -101,7 +101,8 @@ def _score(
     masks = (batch.reset, batch.valid, batch.prefix)
     if any(mask is not None for mask in masks):
         info = SequenceInfo(*masks)
-    hidden, _ = model(batch.tokens, model.init_state(batch.tokens.shape[0], 0), info)
+    state = model.init_state(batch.tokens.shape[0], 0)
+    hidden, _ = model.hidden(batch.tokens, state, info)
     if batch.target_positions is not None:
         where = batch.target_positions[:, :, None]
         hidden = jnp.take_along_axis(hidden, where, axis=1)

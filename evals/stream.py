@@ -74,8 +74,9 @@ def check_room(model: LanguageModel, carried: Carried, tokens: int) -> None:
     except InputError as error:
         raise MemzooError(
             f"the state of this model grows with the document, and {longest} tokens do "
-            f"not fit into one for {carried.capacity}; give --capacity {longest}, "
-            "fewer --tokens, or a model whose layers have a constant state"
+            f"not fit into one for {carried.capacity}; give --capacity {longest} (in "
+            f"Python: max_length={longest}), fewer tokens, or a model whose layers "
+            "have a constant state"
         ) from error
 
 
@@ -221,26 +222,18 @@ def stream(
     """
     if total is not None:
         check_room(model, carried, total)
-    reader = reporting_surprise(model) if surprise else model
-    graphdef, arrays = nnx.split(reader)
     tally, curve = Tally(), Curve()
     length, first = 0, (0.0, 0)
     resident: dict[int, int] = {}
     start = time.perf_counter()
-    for tokens in _pieces(parts, piece):
-        count = len(tokens)
-        if total is None:
-            check_room(model, carried, count)
-        inputs = _padded(np.append(carried.token, tokens[:-1]), piece)
-        valid = np.arange(piece)[None] < count
-        found = _read(graphdef, arrays, inputs, _padded(tokens, piece), valid, carried)
-        values = _values(jax.device_get(found._replace(state=None)), count, carried)
+    for values, after in read_pieces(
+        model, parts, carried, piece=piece, surprise=surprise, check=total is None
+    ):
+        count = after.read - carried.read
         if "surprise" in values:
             curve.add(values["surprise"])
         tally.add(carried.read + 1, values)
-        carried = carried._replace(
-            state=found.state, token=int(tokens[-1]), read=carried.read + count
-        )
+        carried = after
         length += count
         _note_memory(resident, length)
         if first[1] == 0:
@@ -260,6 +253,40 @@ def stream(
         first_length=first[1],
         resident=resident,
     )
+
+
+def read_pieces(
+    model: LanguageModel,
+    parts: Iterable[Integer[np.ndarray, "_"]],
+    carried: Carried,
+    *,
+    piece: int,
+    surprise: bool,
+    check: bool = True,
+) -> Iterator[tuple[dict[str, np.ndarray], Carried]]:
+    """Read a document in pieces: numbers of each piece's tokens, and what follows it.
+
+    Args:
+        check: refuse a piece that does not fit into the state.
+
+    Raises:
+        MemzooError: a piece does not fit into the state.
+        NonFiniteError: a target's loss is no number.
+    """
+    reader = reporting_surprise(model) if surprise else model
+    graphdef, arrays = nnx.split(reader)
+    for tokens in _pieces(parts, piece):
+        count = len(tokens)
+        if check:
+            check_room(model, carried, count)
+        inputs = _padded(np.append(carried.token, tokens[:-1]), piece)
+        valid = np.arange(piece)[None] < count
+        found = _read(graphdef, arrays, inputs, _padded(tokens, piece), valid, carried)
+        values = _values(jax.device_get(found._replace(state=None)), count, carried)
+        carried = carried._replace(
+            state=found.state, token=int(tokens[-1]), read=carried.read + count
+        )
+        yield values, carried
 
 
 def _values(numbers: "_Read", count: int, before: Carried) -> dict[str, Any]:
@@ -309,7 +336,7 @@ def _read_piece(
     graphdef: Any, arrays: Any, tokens: Any, targets: Any, valid: Any, state: Any
 ) -> _Read:
     model = nnx.merge(graphdef, arrays)
-    hidden, state = model(tokens, state, SequenceInfo(valid=valid))
+    hidden, state = model.hidden(tokens, state, SequenceInfo(valid=valid))
     nats, correct = score_targets(model, hidden, targets)
     _, metrics = model.stack.pop_said()
     said = [a for path, a in metrics.items() if path.endswith("/surprise")]

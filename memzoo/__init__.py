@@ -1,5 +1,70 @@
 """A zoo of memory architectures for sequence models in JAX."""
 
+import importlib
+from difflib import get_close_matches
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import layers as layers
+    from .configs.experiment import ExperimentConfig as ExperimentConfig
+    from .freezing import freeze as freeze
+    from .freezing import unfreeze as unfreeze
+    from .models.language_model import LanguageModel as LanguageModel
+    from .models.language_model import LanguageModelConfig as LanguageModelConfig
+    from .models.layout import SequenceInfo as SequenceInfo
+    from .run import Reading as Reading
+    from .run import Run as Run
+    from .run import load as load
+    from .run import train as train
 
 __version__ = version("memzoo")
+
+# Imported when first asked for: `memzoo --version` does not wait for JAX.
+_EXPORTS = {
+    "ExperimentConfig": "configs.experiment",
+    "InputError": "errors",
+    "LanguageModel": "models.language_model",
+    "LanguageModelConfig": "models.language_model",
+    "MemzooError": "errors",
+    "Reading": "run",
+    "Run": "run",
+    "SequenceInfo": "models.layout",
+    "freeze": "freezing",
+    "layers": "",
+    "load": "run",
+    "train": "run",
+    "unfreeze": "freezing",
+}
+_OTHER_NAMES = {
+    "AutoModelForCausalLM": "load",
+    "Model": "LanguageModel",
+    "Config": "LanguageModelConfig",
+    "load_run": "load",
+    "from_pretrained": "load",
+    "fit": "train",
+    "modules": "layers",
+    "nn": "layers",
+}
+
+__all__ = ["__version__", *_EXPORTS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        module = _EXPORTS[name]
+        if not module:
+            return importlib.import_module(f".{name}", __name__)
+        return getattr(importlib.import_module(f".{module}", __name__), name)
+    close = get_close_matches(name, __all__, n=1)
+    if name in _OTHER_NAMES:
+        remedy = f"it is called {_OTHER_NAMES[name]} here"
+    elif close:
+        remedy = f"did you mean {close[0]}?"
+    else:
+        remedy = f"it has {', '.join(__all__)}"
+    raise AttributeError(f"memzoo has no {name!r}; {remedy}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -151,7 +151,7 @@ def memory_bytes(config: ExperimentConfig) -> int:
 
     def backward(params: Any, batch: Any) -> Any:
         def loss(params: Any) -> jax.Array:
-            sums = nnx.merge(graphdef, params, rest).loss(
+            sums = nnx.merge(graphdef, params, rest).loss_sums(
                 batch.tokens,
                 batch.targets,
                 target_positions=batch.target_positions,

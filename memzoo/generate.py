@@ -16,7 +16,7 @@ from flax import nnx
 from memzoo.errors import InputError, MemzooError, NonFiniteError
 
 from .configs.comma_list import split_list
-from .data.task import MOST_TOKENS, reads_prefix
+from .data.task import MOST_TOKENS, Config, reads_prefix
 from .evals.document import check_bytes
 from .evals.state_file import load_state
 from .evals.stream import Carried, check_room
@@ -172,33 +172,52 @@ def _check_prompt(prompt: list[int], known: int) -> None:
         raise MemzooError("the prompt is empty; give at least one token")
 
 
+def continuation(
+    model: LanguageModel, task: Config, options: GenerateOptions
+) -> Iterator[str]:
+    """Text that follows the prompt, or token numbers of a recall task, as it comes.
+
+    Args:
+        model: a language model.
+        task: the one that it was trained on.
+        options: the prompt, and how tokens are drawn.
+
+    Raises:
+        MemzooError: the prompt or an option does not suit the task.
+        NonFiniteError: while it streams, where a token's scores are not finite.
+    """
+    is_text = task.chance is None
+    prompt = _text_prompt(options.prompt) if is_text else _token_prompt(options.prompt)
+    carried = None
+    if options.load_state is not None:
+        check_bytes(task)
+        carried, _ = load_state(options.load_state, model, task.vocab_size)
+        prompt[0] = carried.token
+    stream = generate(
+        model,
+        prompt,
+        tokens=options.tokens,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        seed=options.seed,
+        # The tokens that stand for masks are never read or generated here.
+        vocab_size=getattr(task, "mask_token", task.vocab_size),
+        prefix=options.prefix == "yes"
+        or (options.prefix == "auto" and carried is None and reads_prefix(task)),
+        carried=carried,
+    )
+    return _text(stream) if is_text else _numbers(stream)
+
+
 def generate_command(run: Path, options: GenerateOptions) -> int:
     """Print what a run generates, as it comes."""
     from .train.runs import load_run
 
     loaded = load_run(run, options.checkpoint, report=_say, trust=options.trust)
     task = loaded.config.task
-    is_text = task.chance is None
-    prompt = _text_prompt(options.prompt) if is_text else _token_prompt(options.prompt)
-    carried = None
-    if options.load_state is not None:
-        check_bytes(task)
-        carried, _ = load_state(options.load_state, loaded.model, task.vocab_size)
-        prompt[0] = carried.token
-    stream = generate(
-        loaded.model,
-        prompt,
-        tokens=options.tokens,
-        temperature=options.temperature,
-        top_k=options.top_k,
-        seed=options.seed,
-        # What stands for masked tokens is never read or put out here.
-        vocab_size=getattr(task, "mask_token", task.vocab_size),
-        prefix=options.prefix == "yes"
-        or (options.prefix == "auto" and carried is None and reads_prefix(task)),
-        carried=carried,
-    )
-    pieces = _text(options.prompt, stream) if is_text else _numbers(stream)
+    pieces = continuation(loaded.model, task, options)
+    if task.chance is None:
+        sys.stdout.write(options.prompt)
     try:
         for piece in pieces:
             sys.stdout.write(piece)
@@ -219,9 +238,8 @@ def _numbers(stream: Iterator[int]) -> Iterator[str]:
         yield f",{token}" if index else str(token)
 
 
-def _text(prompt: str, stream: Iterator[int]) -> Iterator[str]:
-    """The prompt and what follows it, up to the end of the document."""
-    yield prompt
+def _text(stream: Iterator[int]) -> Iterator[str]:
+    """Text of the tokens, up to the end of the document."""
     # A character may take several bytes: they are held back until it is whole.
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     for token in itertools.takewhile(lambda token: token < BEGIN, stream):

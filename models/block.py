@@ -22,6 +22,7 @@ from .layer_checks import check_positive
 from .layer_config import LayerConfig
 from .loss import Auxiliary
 from .projection import RMSNorm, output_gain, projection
+from .stack_state import StackState
 
 RematPolicy = Literal["none", "full", "dots", "dots_with_no_batch_dims"]
 
@@ -180,11 +181,10 @@ class BlockGroup(nnx.Module):
         )
 
 
-class Stack(MemoryLayer[tuple]):
+class Stack(MemoryLayer[StackState]):
     """Blocks in a pattern, itself a `MemoryLayer`.
 
-    The state is a tuple over groups of tuples over blocks of the layers' states, each
-    leaf with the repeats as its first axis and the batch as its second. Each group is
+    Each group is
     one `jax.lax.scan` over its repeats, so that compile time does not grow with depth.
     A prefix is accepted where one of the layers accepts it; the others read causally.
     """
@@ -204,7 +204,7 @@ class Stack(MemoryLayer[tuple]):
     def _mixers(self) -> list[MemoryLayer]:
         return [block.mixer for group in self.groups for block in group.blocks]
 
-    def init_state(self, batch_size: int, max_length: int) -> tuple:
+    def init_state(self, batch_size: int, max_length: int) -> StackState:
         states = []
         for group in self.groups:
             graphdef, arrays = nnx.split(group)
@@ -216,9 +216,9 @@ class Stack(MemoryLayer[tuple]):
                 )
 
             states.append(jax.vmap(one)(arrays))
-        return tuple(states)
+        return StackState(states)
 
-    def fresh_rows(self, state: tuple, rows: Bool[Array, "b"]) -> tuple:
+    def fresh_rows(self, state: StackState, rows: Bool[Array, "b"]) -> StackState:
         fresh = []
         for group, held in zip(self.groups, state, strict=True):
             graphdef, arrays = nnx.split(group)
@@ -231,9 +231,11 @@ class Stack(MemoryLayer[tuple]):
                 )
 
             fresh.append(jax.vmap(one)(arrays, held))
-        return tuple(fresh)
+        return StackState(fresh)
 
-    def choose_rows(self, rows: Bool[Array, "b"], chosen: tuple, other: tuple) -> tuple:
+    def choose_rows(
+        self, rows: Bool[Array, "b"], chosen: StackState, other: StackState
+    ) -> StackState:
         picked = []
         for group, ours, theirs in zip(self.groups, chosen, other, strict=True):
             graphdef, arrays = nnx.split(group)
@@ -248,38 +250,40 @@ class Stack(MemoryLayer[tuple]):
                 )
 
             picked.append(jax.vmap(one)(arrays, ours, theirs))
-        return tuple(picked)
+        return StackState(picked)
 
-    def capacity(self, state: tuple) -> int | None:
+    def capacity(self, state: StackState) -> int | None:
         return smallest_capacity(
             mixer.capacity(held) for mixer, held in self._mixers_with(state)
         )
 
-    def position_of(self, state: tuple) -> Int[Array, "b"]:
+    def position_of(self, state: StackState) -> Int[Array, "b"]:
         # All blocks have read the same tokens.
         mixer, held = next(self._mixers_with(state))
         return mixer.position_of(held)[0]
 
-    def _mixers_with(self, state: tuple) -> Iterator[tuple[MemoryLayer, Any]]:
+    def _mixers_with(self, state: StackState) -> Iterator[tuple[MemoryLayer, Any]]:
         """Every block's layer and its state, whose first axis is the repeats."""
         for group, held in zip(self.groups, state, strict=True):
             for block, each in zip(group.blocks, held, strict=True):
                 yield block.mixer, each
 
     def sequence(
-        self, x: Float[Array, "b t d"], state: tuple, layout: Layout
-    ) -> tuple[Float[Array, "b t d"], tuple]:
+        self, x: Float[Array, "b t d"], state: StackState, layout: Layout
+    ) -> tuple[Float[Array, "b t d"], StackState]:
         def apply(block: Block, x: Array, each: Any, number: Array) -> Any:
             return block.sequence(x, each, layout.with_own_key(number))
 
         return self._scan(x, state, apply)
 
     def token(
-        self, x: Float[Array, "b d"], state: tuple
-    ) -> tuple[Float[Array, "b d"], tuple]:
+        self, x: Float[Array, "b d"], state: StackState
+    ) -> tuple[Float[Array, "b d"], StackState]:
         return self._scan(x, state, lambda block, x, each, _: block.token(x, each))
 
-    def _scan(self, x: Array, state: tuple, apply: Any) -> tuple[Array, tuple]:
+    def _scan(
+        self, x: Array, state: StackState, apply: Any
+    ) -> tuple[Array, StackState]:
         after, first = [], 0
         for group, held in zip(self.groups, state, strict=True):
             graphdef, params, rest = nnx.split(group, nnx.Param, ...)
@@ -317,7 +321,7 @@ class Stack(MemoryLayer[tuple]):
             if jax.tree.leaves(said):
                 group.said = Said(said)
             after.append(states)
-        return x, tuple(after)
+        return x, StackState(after)
 
     def pop_said(self) -> tuple[tuple[Auxiliary, ...], dict[str, Array]]:
         """Return the auxiliary losses of the last call, and its metrics by path.

@@ -1,18 +1,21 @@
 """The one interface: every memory of the zoo is a `MemoryLayer`."""
 
 import abc
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int
 
 from memzoo.errors import InputError
 
 from .capacity import is_known, no_room
-from .ops.places import places
+from .layout import Layout as Layout
+from .layout import SequenceInfo as SequenceInfo
+from .layout import TokenInfo as TokenInfo
+from .layout import pack
 from .ops.recurrence import select
 
 State = TypeVar("State")
@@ -31,98 +34,6 @@ class AuxiliaryLoss(nnx.Variable):
 
 class Metric(nnx.Variable):
     """A number or array that a layer reports; it does not enter the loss."""
-
-
-class SequenceInfo(NamedTuple):
-    """What a layer is told about the tokens of a sequence; `None` where nothing is.
-
-    Attributes:
-        reset: a document begins here: memory and position start anew.
-        valid: a real token. An invalid one (padding) leaves the state bit for bit and
-            puts out zero; a reset on it is not seen.
-        prefix: read non-causally: the marked tokens that a document begins with, up to
-            the first that is not marked. A prefix lies within one call; what is marked
-            elsewhere is read causally.
-        key: what is drawn at random in training is drawn by it. Without it nothing is,
-            and layers are functions of their inputs alone.
-    """
-
-    reset: Bool[Array, "b t"] | None = None
-    valid: Bool[Array, "b t"] | None = None
-    prefix: Bool[Array, "b t"] | None = None
-    key: Key[Array, ""] | None = None
-
-
-class TokenInfo(NamedTuple):
-    """`SequenceInfo` for one token a row."""
-
-    reset: Bool[Array, "b"] | None = None
-    valid: Bool[Array, "b"] | None = None
-    prefix: Bool[Array, "b"] | None = None
-
-
-class Layout(NamedTuple):
-    """`SequenceInfo` once the real tokens of every row stand first.
-
-    Attributes:
-        reset: a document begins here.
-        length: real tokens in the row; the rest is padding at its end. `None`: all.
-        prefix: marked as prefix; `prefix_tokens` says which tokens are.
-        key: of what is drawn in training; None: nothing is.
-    """
-
-    reset: Bool[Array, "b t"] | None = None
-    length: Int[Array, "b"] | None = None
-    prefix: Bool[Array, "b t"] | None = None
-    key: Key[Array, ""] | None = None
-
-    def with_own_key(self, number: int | Int[Array, ""]) -> "Layout":
-        """The layout for one of many layers, which draws numbers of its own."""
-        if self.key is None:
-            return self
-        return self._replace(key=jax.random.fold_in(self.key, number))
-
-    def valid(self, time: int) -> Bool[Array, "b t"] | None:
-        """Real tokens, as a mask."""
-        if self.length is None:
-            return None
-        return jnp.arange(time)[None, :] < self.length[:, None]
-
-    def positions(
-        self, position: Int[Array, "b"], time: int
-    ) -> tuple[Int[Array, "b t"], Int[Array, "b"]]:
-        """Return the place of every token in its document, and that of the next.
-
-        Args:
-            position: place of the first token if it begins no document.
-            time: tokens in the call.
-        """
-        return places(position, time, reset=self.reset, length=self.length)
-
-    def prefix_tokens(
-        self, position: Int[Array, "b"], time: int
-    ) -> Bool[Array, "b t"] | None:
-        """Tokens of the prefixes: what each document begins with, marked without a gap.
-
-        A document that an earlier call began has none.
-
-        Args:
-            position: place of the first token, were it not to begin a document.
-            time: tokens in the call.
-        """
-        if self.prefix is None:
-            return None
-        place, _ = self.positions(position, time)
-        index = jnp.arange(time, dtype=jnp.int32)[None, :]
-        start = jax.lax.cummax(jnp.where(place == 0, index, -1), axis=1)
-        gap = jax.lax.cummax(jnp.where(self.prefix, -1, index), axis=1)
-        return jnp.logical_and(start >= 0, gap < start)
-
-    def segments(self, time: int) -> Int[Array, "b t"] | None:
-        """Number of the document within the call; 0 continues the carried one."""
-        if self.reset is None:
-            return None
-        return jnp.cumsum(self.reset, axis=1, dtype=jnp.int32)
 
 
 class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
@@ -238,24 +149,40 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
     def __call__(
         self,
         x: Float[Array, "b t d"],
-        state: State,
+        state: State | None = None,
         info: SequenceInfo | None = None,
+        *,
+        max_length: int | None = None,
     ) -> tuple[Float[Array, "b t d"], State]:
         """Map a sequence; any mask is allowed.
 
         Inside jit, tokens that `state` has no room for put out NaN.
 
+        Args:
+            x: the sequence.
+            state: after the tokens before it. None: each row begins a document.
+            info: documents that begin within the call, padding, prefixes.
+            max_length: tokens of the longest document that the state returned can
+                hold, where it grows with the document (attention). None: those of
+                this call. Only for a call without a state.
+
+        Returns:
+            The outputs, and the state to give to the next call.
+
         Raises:
-            InputError: `info.prefix` is given and the layer does not read prefixes; or,
-                outside jit, `state` has no room for a token (see `capacity`).
+            InputError: `info.prefix` is given and the layer does not read prefixes; the
+                state is that of another layer or batch; or, outside jit, it has no room
+                for a token (see `capacity`).
         """
         info = SequenceInfo() if info is None else info
-        self._check_rows(x, state, "b t d")
+        self._check_axes(x, "b t d")
+        state = self._started(x, state, max_length)
+        self._check_rows(x, state)
         self._check_prefix(info.prefix)
         if info.valid is None:
             layout = Layout(info.reset, None, info.prefix, info.key)
             return self._sequence_with_room(x, state, layout)
-        packed, layout, order = _pack(x, info, info.valid)
+        packed, layout, order = pack(x, info, info.valid)
         y, state = self._sequence_with_room(packed, state, layout)
         back = jnp.argsort(order, axis=1)
         y = jnp.take_along_axis(y, back[:, :, None], axis=1)
@@ -274,7 +201,8 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
                 room for a token (see `capacity`).
         """
         info = TokenInfo() if info is None else info
-        self._check_rows(x, state, "b d")
+        self._check_axes(x, "b d")
+        self._check_rows(x, state)
         if info.prefix is not None:
             raise InputError(
                 f"{type(self).__name__}.step cannot read a prefix: a prefix lies "
@@ -304,12 +232,37 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
             y = jnp.where(without[:, :, None], jnp.nan, y)
         return y, state
 
-    def _check_rows(self, x: Any, state: State, axes: str) -> None:
-        """Raise InputError unless `x` has these axes and the state as many rows."""
-        name = type(self).__name__
+    def _started(self, x: Any, state: State | None, max_length: int | None) -> State:
+        """Return the given state, or that of new documents.
+
+        Raises:
+            InputError: both a state and max_length are given.
+        """
+        if state is None:
+            return self.init_state(x.shape[0], max(max_length or x.shape[1], 1))
+        if max_length is not None:
+            raise InputError(
+                f"{type(self).__name__}: max_length is {max_length}, and a state is "
+                "given, whose room is fixed; give max_length to the first call"
+            )
+        return state
+
+    def _check_axes(self, x: Any, axes: str) -> None:
+        """Raise InputError unless `x` has these axes."""
         if x.ndim != len(axes.split()):
             raise InputError(
-                f"{name}: x has shape {x.shape}; give it the axes `{axes}`"
+                f"{type(self).__name__}: x has shape {x.shape}; give it the axes "
+                f"`{axes}`"
+            )
+
+    def _check_rows(self, x: Any, state: State) -> None:
+        """Raise InputError unless the state is one of this layer's, with x's rows."""
+        name = type(self).__name__
+        kind = type(self).init_state.__annotations__.get("return")
+        if isinstance(kind, type) and not isinstance(state, kind):
+            raise InputError(
+                f"{name}: the state is a {type(state).__name__}, not a "
+                f"{kind.__name__}; give the state that this layer returned, or none"
             )
         rows = self.position_of(state).shape[-1]
         if rows != x.shape[0]:
@@ -341,26 +294,6 @@ def _places_without_room(
         without = jnp.logical_and((position > 0)[:, None], goes_on)
     valid = layout.valid(time)
     return (without if valid is None else jnp.logical_and(without, valid)), place
-
-
-def _pack(
-    x: Float[Array, "b t d"], info: SequenceInfo, valid: Bool[Array, "b t"]
-) -> tuple[Float[Array, "b t d"], Layout, Int[Array, "b t"]]:
-    """Move the real tokens of every row to its front, order kept."""
-    order = jnp.argsort(jnp.logical_not(valid), axis=1, stable=True)
-
-    def move(mask: Array | None) -> Array | None:
-        if mask is None:
-            return None
-        return jnp.take_along_axis(jnp.logical_and(mask, valid), order, axis=1)
-
-    packed = jnp.take_along_axis(x, order[:, :, None], axis=1)
-    # What padding holds must not matter, not even when it is not finite.
-    length = jnp.sum(valid, axis=1, dtype=jnp.int32)
-    layout = Layout(move(info.reset), length, move(info.prefix), info.key)
-    keep = jnp.arange(x.shape[1])[None, :] < length[:, None]
-    packed = jnp.where(keep[:, :, None], packed, jnp.zeros_like(packed))
-    return packed, layout, order
 
 
 def state_spec(layer: MemoryLayer[State], batch_size: int, max_length: int) -> State:

@@ -1,5 +1,7 @@
 """The one language model: embedding, stack, norm, head."""
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,8 +13,11 @@ from jaxtyping import Array, Float, Int
 from memzoo.errors import InputError
 
 from .block import Group, RematPolicy, Stack, StackConfig
+from .capacity import is_known
 from .interface import SequenceInfo, TokenInfo
+from .layer_config import LayerConfig
 from .loss import LossSums, chunked_cross_entropy
+from .stack_state import StackState
 
 # Far above any model: beyond it the compiler ends the process without a word.
 LARGEST = 2**24
@@ -72,9 +77,45 @@ class LanguageModelConfig:
 
 
 class LanguageModel(nnx.Module):
-    """See `LanguageModelConfig`."""
+    """A language model over layers of the zoo.
 
-    def __init__(self, config: LanguageModelConfig, rngs: nnx.Rngs):
+    Embedding, residual blocks (RMSNorm, layer, and a SwiGLU where `mlp_width` is
+    given), final RMSNorm, and a head that is the embedding unless `tie_embeddings` is
+    False. Built from its sizes and `layers`, or from a `LanguageModelConfig`.
+
+    Args:
+        config: everything below at once; give no other argument but `rngs` with it.
+        rngs: for the parameters.
+        vocab_size: number of tokens.
+        width: size of the residual stream, d.
+        layers: names of layers or their configs, first to last.
+        fields: further fields of `LanguageModelConfig`, such as `mlp_width`.
+
+    Raises:
+        InputError: no such layer or field, or a value that a config refuses.
+    """
+
+    def __init__(
+        self,
+        config: LanguageModelConfig | None = None,
+        rngs: nnx.Rngs | None = None,
+        *,
+        vocab_size: int | None = None,
+        width: int | None = None,
+        layers: Sequence[str | LayerConfig] | None = None,
+        **fields: Any,
+    ):
+        given = {"vocab_size": vocab_size, "width": width, "layers": layers}
+        given = {name: value for name, value in given.items() if value is not None}
+        if rngs is None:
+            raise InputError("LanguageModel needs rngs; give rngs=nnx.Rngs(0)")
+        if config is None:
+            config = _config_of(given | fields)
+        elif given or fields:
+            raise InputError(
+                f"LanguageModel: {', '.join(given | fields)} is given beside a config; "
+                "use dataclasses.replace on the config"
+            )
         self.config = config
         shape = (config.vocab_size, config.width)
         normal = nnx.initializers.normal(0.02)
@@ -86,21 +127,48 @@ class LanguageModel(nnx.Module):
         else:
             self.head = nnx.Param(normal(rngs.params(), shape, jnp.float32))
 
-    def init_state(self, batch_size: int, max_length: int) -> tuple:
+    def init_state(self, batch_size: int, max_length: int) -> StackState:
         """The state before the first token; see `MemoryLayer.init_state`."""
         return self.stack.init_state(batch_size, max_length)
 
     def __call__(
         self,
         tokens: Int[Array, "b t"],
-        state: tuple,
+        state: StackState | None = None,
         info: SequenceInfo | None = None,
-    ) -> tuple[Float[Array, "b t d"], tuple]:
+        *,
+        max_length: int | None = None,
+    ) -> tuple[Float[Array, "b t y"], StackState]:
+        """Return the logits of the token after each one, in float32, and the state.
+
+        Args:
+            tokens: whole numbers from 0 to vocab_size - 1.
+            state: after the tokens before them. None: each row begins a document.
+            info: documents that begin within the call, padding, prefixes.
+            max_length: tokens of the longest document that the state returned can
+                hold, where it grows. None: those of this call. Only without a state.
+
+        Raises:
+            InputError: outside jit, a token is not in the vocabulary or the state has
+                no room; see `MemoryLayer.__call__`.
+        """
+        hidden, state = self.hidden(tokens, state, info, max_length=max_length)
+        return self.logits(hidden), state
+
+    def hidden(
+        self,
+        tokens: Int[Array, "b t"],
+        state: StackState | None = None,
+        info: SequenceInfo | None = None,
+        *,
+        max_length: int | None = None,
+    ) -> tuple[Float[Array, "b t d"], StackState]:
         """Return hidden states after the final norm, and the state after all tokens.
 
-        Tokens are not checked: give whole numbers from 0 to vocab_size - 1.
+        Arguments and errors are those of `__call__`.
         """
-        x, state = self.stack(self._embed(tokens), state, info)
+        x = self._embed(tokens)
+        x, state = self.stack(x, state, info, max_length=max_length)
         return self.final_norm(x), state
 
     def logits(self, hidden: Float[Array, "*b d"]) -> Float[Array, "*b y"]:
@@ -115,11 +183,11 @@ class LanguageModel(nnx.Module):
     def prefill(
         self,
         tokens: Int[Array, "b t"],
-        state: tuple,
+        state: StackState,
         info: SequenceInfo | None = None,
-    ) -> tuple[Float[Array, "b y"], tuple]:
+    ) -> tuple[Float[Array, "b y"], StackState]:
         """Read a prompt: logits after each row's last real token, and the state."""
-        hidden, state = self(tokens, state, info)
+        hidden, state = self.hidden(tokens, state, info)
         if info is None or info.valid is None:
             return self.logits(hidden[:, -1]), state
         index = jnp.arange(tokens.shape[1])[None, :]
@@ -128,17 +196,50 @@ class LanguageModel(nnx.Module):
         return self.logits(hidden[:, 0]), state
 
     def step(
-        self, token: Int[Array, "b"], state: tuple, info: TokenInfo | None = None
-    ) -> tuple[Float[Array, "b y"], tuple]:
+        self, token: Int[Array, "b"], state: StackState, info: TokenInfo | None = None
+    ) -> tuple[Float[Array, "b y"], StackState]:
         """Read one token a row: logits of the next one, and the state."""
         x, state = self.stack.step(self._embed(token), state, info)
         return self.logits(self.final_norm(x)), state
 
-    def check_capacity(self, state: tuple, time: int) -> None:
+    def check_capacity(self, state: StackState, time: int) -> None:
         """Raise InputError where `time` more tokens do not fit into `state`."""
         self.stack.check_capacity(state, time, "language model")
 
     def loss(
+        self, tokens: Int[Array, "b t"], info: SequenceInfo | None = None
+    ) -> Float[Array, ""]:
+        """Return the mean nats of every token but the first of a document.
+
+        What layers add to the loss (a mixture's balance) is included.
+
+        Args:
+            tokens: rows that begin documents, of 2 tokens or more.
+            info: documents that begin within rows, padding, prefixes.
+
+        Raises:
+            InputError: rows of fewer than 2 tokens; outside jit, a token that is not
+                in the vocabulary.
+        """
+        if tokens.ndim != 2 or tokens.shape[1] < 2:
+            raise InputError(
+                f"tokens have shape {tokens.shape}; give the axes `b t`, with 2 tokens "
+                "or more a row"
+            )
+        weights = jnp.ones(tokens[:, 1:].shape, jnp.float32)
+        if info is not None and info.reset is not None:
+            weights = jnp.where(info.reset[:, 1:], 0, weights)
+        if info is not None and info.valid is not None:
+            both = jnp.logical_and(info.valid[:, 1:], info.valid[:, :-1])
+            weights = jnp.where(both, weights, 0)
+        return self.loss_sums(
+            tokens,
+            tokens[:, 1:],
+            target_weights=weights,
+            info=info,
+        ).mean
+
+    def loss_sums(
         self,
         tokens: Int[Array, "b t"],
         targets: Int[Array, "b n"],
@@ -154,8 +255,10 @@ class LanguageModel(nnx.Module):
                 `target_positions[i]`, or to token i where that is None.
             target_weights: 0 leaves a target out; None: all count 1.
         """
-        hidden, _ = self(tokens, self.init_state(tokens.shape[0], 0), info)
-        if target_positions is not None:
+        hidden, _ = self.hidden(tokens, self.init_state(tokens.shape[0], 0), info)
+        if target_positions is None:
+            hidden = hidden[:, : targets.shape[1]]
+        else:
             hidden = jnp.take_along_axis(hidden, target_positions[:, :, None], axis=1)
         if target_weights is None:
             target_weights = jnp.ones(targets.shape, jnp.float32)
@@ -172,11 +275,56 @@ class LanguageModel(nnx.Module):
         return sums._replace(parts=sums.parts + parts)
 
     def _embed(self, tokens: Int[Array, "*b"]) -> Float[Array, "*b d"]:
+        self._check_tokens(tokens)
         x = jnp.take(self.embedding[...], tokens, axis=0)
         return x.astype(jnp.dtype(self.config.dtype))
 
+    def _check_tokens(self, tokens: Any) -> None:
+        """Raise InputError unless tokens are numbers of the vocabulary.
+
+        Values are checked outside jit alone.
+        """
+        if not jnp.issubdtype(tokens.dtype, jnp.integer):
+            raise InputError(f"tokens are {tokens.dtype}; give whole numbers")
+        if tokens.size == 0 or not is_known(tokens):
+            return
+        with jax.ensure_compile_time_eval():
+            least, most = int(jnp.min(tokens)), int(jnp.max(tokens))
+        if least < 0 or most >= self.config.vocab_size:
+            wrong = least if least < 0 else most
+            raise InputError(
+                f"token {wrong} is not in the vocabulary; give whole numbers from 0 "
+                f"to {self.config.vocab_size - 1}"
+            )
+
     def _head(self) -> Float[Array, "y d"]:
         return (self.embedding if self.head is None else self.head)[...]
+
+
+def _config_of(fields: dict[str, Any]) -> LanguageModelConfig:
+    """Return the config of these fields, with `layers` in place of `pattern`.
+
+    Raises:
+        InputError: a field is missing or unknown, or its value is refused.
+    """
+    # Names of layers are looked up in the registry, which is above this module.
+    from .pattern import pattern_of
+
+    fields = dict(fields)
+    if "layers" in fields:
+        fields["pattern"] = pattern_of(fields.pop("layers"))
+    for name in ("vocab_size", "width", "pattern"):
+        if name not in fields:
+            name = "layers" if name == "pattern" else name
+            raise InputError(f"LanguageModel needs {name}, or a config")
+    known = {field.name for field in dataclasses.fields(LanguageModelConfig)}
+    for name in fields:
+        if name not in known:
+            raise InputError(
+                f"LanguageModel has no {name!r}; it takes layers, "
+                f"{', '.join(sorted(known - {'pattern'}))}"
+            )
+    return LanguageModelConfig(**fields)
 
 
 class Reported(nnx.Variable):

@@ -1,5 +1,6 @@
 """The one training loop."""
 
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -25,6 +26,7 @@ from .runs import CHECKPOINTS, CONFIG, read_record, write_record
 from .session import Evaluate, OnLog, Session, TrainResult
 from .sharding import make_mesh
 from .signals import StopSignals
+from .starting import initial_state
 from .writing import SaveError
 
 
@@ -73,6 +75,9 @@ def train(
         data = stack.enter_context(_pipeline(config))
         stack.enter_context(locked(run_dir))
         restored = _restore(config, run_dir, program, data, screen)
+        if restored is None:
+            init = initial_state(config, program)
+            program = dataclasses.replace(program, init=init)
         _check_validation(config)
         start = restored.step if restored else 0
         # Of a run that is past the steps asked for, config.json stays true.

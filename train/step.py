@@ -165,7 +165,7 @@ def gradients_of(
 
 def _sums(model: Any, part: Batch, key: Key[Array, ""] | None) -> LossSums:
     masks: Any = (part.reset, part.valid, part.prefix)
-    return model.loss(
+    return model.loss_sums(
         part.tokens,
         part.targets,
         target_positions=part.target_positions,

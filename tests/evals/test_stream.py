@@ -54,7 +54,7 @@ def test_pieces_are_the_whole(titans):
 
     @nnx.jit
     def whole(model, tokens):
-        hidden, after = model(tokens[:, :-1], state)
+        hidden, after = model.hidden(tokens[:, :-1], state)
         _, metrics = model.stack.pop_said()
         return model.logits(hidden), after, metrics
 

@@ -40,8 +40,14 @@ def _loop(plain, config, params, x):
             memory[h] += np.outer(key, write[t, h] * streams["value"][t, h])
             read = memory[h].T @ query / np.sqrt(size)
             reads.append(plain.rms_norm(read, params["read_out/norm/scale"]))
-        gate = x[t] @ params["read_out/gate/down/kernel"] @ params["read_out/gate/up/kernel"]
-        read = np.concatenate(reads) * plain.sigmoid(gate + params["read_out/gate/up/bias"])
+        gate = (
+            x[t]
+            @ params["read_out/gate/down/kernel"]
+            @ params["read_out/gate/up/kernel"]
+        )
+        read = np.concatenate(reads) * plain.sigmoid(
+            gate + params["read_out/gate/up/bias"]
+        )
         outputs.append(read @ params["read_out/projection/kernel"])
     return np.stack(outputs), memory
 

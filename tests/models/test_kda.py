@@ -37,7 +37,11 @@ def _loop(plain, config, params, x):
             reads.append(plain.rms_norm(read, params["read_out/norm/scale"]))
         read = np.concatenate(reads)
         if config.output_gate:
-            gate = x[t] @ params["read_out/gate/down/kernel"] @ params["read_out/gate/up/kernel"]
+            gate = (
+                x[t]
+                @ params["read_out/gate/down/kernel"]
+                @ params["read_out/gate/up/kernel"]
+            )
             read = read * plain.sigmoid(gate + params["read_out/gate/up/bias"])
         outputs.append(read @ params["read_out/projection/kernel"])
     return np.stack(outputs), memory

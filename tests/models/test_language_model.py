@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from memzoo.errors import InputError
 from memzoo.models.attention import AttentionConfig
 from memzoo.models.block import Group
 from memzoo.models.delta_net import DeltaNet, DeltaNetConfig
 from memzoo.models.interface import AuxiliaryLoss, Metric, SequenceInfo, TokenInfo
 from memzoo.models.language_model import (
+    LanguageModel,
     LanguageModelConfig,
     abstract_model,
     num_parameters,
@@ -25,6 +27,9 @@ BATCH, TIME, VOCAB, WIDTH = 2, 8, 23, 8
 RECURRENT = LinearAttentionConfig(num_heads=2, chunk_size=4, convolution_size=4)
 ATTENTION = AttentionConfig(num_heads=2)
 WINDOWED = SlidingWindowAttentionConfig(num_heads=2, window=3)
+SMALL = LanguageModelConfig(
+    vocab_size=3, width=8, pattern=(Group(layers=(RECURRENT,)),)
+)
 PATTERNS = {
     "recurrent": (Group(layers=(RECURRENT,), repeats=2),),
     "attention": (Group(layers=(ATTENTION,), repeats=2),),
@@ -64,7 +69,7 @@ def model(request):
 
 def test_prefill_and_steps_put_out_the_logits_of_the_whole(model):
     tokens = _tokens()
-    hidden, _ = jax.jit(lambda t: model(t, model.init_state(BATCH, 0)))(tokens)
+    hidden, _ = jax.jit(lambda t: model.hidden(t, model.init_state(BATCH, 0)))(tokens)
     whole = model.logits(hidden)
     state = model.init_state(BATCH, TIME)
     model.check_capacity(state, TIME)
@@ -81,7 +86,7 @@ def test_prefill_and_steps_put_out_the_logits_of_the_whole(model):
 def test_packed_documents_lose_what_separate_ones_do(model):
     tokens, targets = _tokens(), _tokens(seed=1)
     reset = jnp.zeros((BATCH, TIME), bool).at[:, 4].set(True)
-    loss = jax.jit(lambda *a: model.loss(*a[:2], info=SequenceInfo(reset=a[2])))
+    loss = jax.jit(lambda *a: model.loss_sums(*a[:2], info=SequenceInfo(reset=a[2])))
     packed = loss(tokens, targets, reset)
     nowhere = jnp.zeros_like(reset)
     parts = [
@@ -151,12 +156,12 @@ def test_weights_and_positions_choose_the_targets(recurrent):
     positions = jnp.array([[0, 4, 7], [2, 2, 6]])
     weights = jnp.array([[1.0, 0.0, 2.0], [0.5, 1.0, 0.0]])
     sums = jax.jit(
-        lambda: recurrent.loss(
+        lambda: recurrent.loss_sums(
             tokens, targets, target_positions=positions, target_weights=weights
         )
     )()
-    hidden, _ = recurrent(tokens, recurrent.init_state(BATCH, 0))
-    log_probability = jax.nn.log_softmax(recurrent.logits(hidden))
+    logits, _ = recurrent(tokens, recurrent.init_state(BATCH, 0))
+    log_probability = jax.nn.log_softmax(logits)
     wanted = -sum(
         weights[b, i] * log_probability[b, positions[b, i], targets[b, i]]
         for b, i in np.ndindex(BATCH, 3)
@@ -169,8 +174,8 @@ def test_the_piece_of_the_loss_does_not_change_it(recurrent):
     tokens, targets = _tokens(), _tokens(seed=1)
     other = _config(PATTERNS["recurrent"], loss_chunk_tokens=4).build(nnx.Rngs(0))
     nnx.update(other, nnx.state(recurrent))
-    found = jax.jit(lambda: other.loss(tokens, targets))()
-    wanted = jax.jit(lambda: recurrent.loss(tokens, targets))()
+    found = jax.jit(lambda: other.loss_sums(tokens, targets))()
+    wanted = jax.jit(lambda: recurrent.loss_sums(tokens, targets))()
     pairs = zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True)
     for got, expected in pairs:
         np.testing.assert_allclose(got, expected, rtol=1e-5)
@@ -189,7 +194,7 @@ def test_bfloat16_is_close_to_float32(recurrent):
 
         def value(params):
             model = nnx.merge(graphdef, params, rest, copy=True)
-            return model.loss(tokens, targets).mean
+            return model.loss_sums(tokens, targets).mean
 
         return jax.jit(jax.value_and_grad(value))(params)
 
@@ -237,7 +242,7 @@ def test_what_layers_add_enters_the_mean_loss_once():
     pattern = (Group(layers=(CostlyConfig(num_heads=2, chunk_size=4),), repeats=3),)
     model = _model(pattern)
     for _ in range(2):
-        sums = model.loss(_tokens(), _tokens(seed=1))
+        sums = model.loss_sums(_tokens(), _tokens(seed=1))
         np.testing.assert_allclose(sums.auxiliary, 0.75)
         np.testing.assert_allclose(
             sums.mean, sums.cross_entropy / (BATCH * TIME) + 0.75, rtol=1e-6
@@ -272,3 +277,69 @@ def test_an_unknown_type_is_refused():
     object.__setattr__(config, "dtype", "float16")
     with pytest.raises(ValueError, match="'float16' is not known; choose float32 or"):
         config.__post_init__()
+
+
+def test_the_mean_loss_is_that_of_the_next_tokens(recurrent):
+    tokens = _tokens()
+    reset = jnp.zeros(tokens.shape, bool).at[0, 3].set(True)
+    valid = jnp.ones(tokens.shape, bool).at[1, 5:].set(False)
+    info = SequenceInfo(reset=reset, valid=valid)
+    logits, _ = recurrent(tokens, None, info)
+    nats = -jax.nn.log_softmax(logits)
+    # The first token of a document and padding are not predicted.
+    targets = [
+        nats[row, place - 1, tokens[row, place]]
+        for row, place in np.ndindex(tokens.shape)
+        if place and not reset[row, place] and valid[row, place]
+    ]
+    found = jax.jit(recurrent.loss)(tokens, info)
+    np.testing.assert_allclose(found, np.mean(targets), rtol=1e-5)
+    assert len(targets) < tokens[:, 1:].size
+
+
+def test_a_model_is_made_of_names_and_goes_on_exactly():
+    model = LanguageModel(
+        vocab_size=11, width=8, layers=["retnet"] * 2, mlp_width=4, rngs=nnx.Rngs(0)
+    )
+    assert model.config.pattern[0].repeats == 2 and model.config.mlp_width == 4
+    tokens = jnp.asarray([[3, 1, 4, 1, 5, 9]])
+    whole, _ = model(tokens)
+    assert whole.shape == (1, 6, 11) and whole.dtype == jnp.float32
+    first, state = model(tokens[:, :2])
+    second, _ = model(tokens[:, 2:], state)
+    joined = jnp.concatenate([first, second], axis=1)
+    np.testing.assert_allclose(joined, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"vocab_size": 3, "width": 8}, "LanguageModel needs layers, or a config"),
+        (
+            {"vocab_size": 3, "width": 8, "layers": ["retnet"], "depth": 3},
+            "LanguageModel has no 'depth'; it takes layers, dtype, ",
+        ),
+        ({"config": SMALL, "width": 8}, "width is given beside a config; use data"),
+        ({"config": SMALL, "rngs": None}, "needs rngs; give rngs=nnx.Rngs"),
+    ],
+)
+def test_a_model_that_cannot_be_made_is_refused(fields, line):
+    with pytest.raises(InputError, match=line):
+        LanguageModel(**{"rngs": nnx.Rngs(0)} | fields)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "line"),
+    [
+        ([[1, 99]], "token 99 is not in the vocabulary; give whole numbers from 0 to"),
+        ([[-1, 1]], "token -1 is not in the vocabulary"),
+    ],
+)
+def test_tokens_outside_the_vocabulary_are_refused(recurrent, tokens, line):
+    with pytest.raises(InputError, match=line):
+        recurrent(jnp.asarray(tokens))
+
+
+def test_rows_of_one_token_have_no_loss(recurrent):
+    with pytest.raises(InputError, match=r"tokens have shape \(2, 1\); give the axes"):
+        recurrent.loss(_tokens()[:, :1])

@@ -41,7 +41,7 @@ def model_of(layer):
 def both_means(model, batch):
     """Mean next-token loss and mean masked-token loss, target by target."""
     info = SequenceInfo(prefix=jnp.asarray(batch.prefix))
-    hidden, _ = model(jnp.asarray(batch.tokens), model.init_state(8, 0), info)
+    hidden, _ = model.hidden(jnp.asarray(batch.tokens), model.init_state(8, 0), info)
     nats = optax.softmax_cross_entropy_with_integer_labels(
         model.logits(hidden), jnp.asarray(batch.targets)
     )

@@ -31,7 +31,7 @@ class Bilinear(nnx.Module):
         del key
         self.embedding = nnx.Param(jnp.arange(12.0).reshape(6, 2))
 
-    def loss(self, tokens, targets, *, target_positions, target_weights, info):
+    def loss_sums(self, tokens, targets, *, target_positions, target_weights, info):
         row = self.embedding[...][tokens].sum(-1)
         auxiliary = 0.1 * jnp.sum(row**2) / row.size
         nats = jnp.sum(target_weights * row * targets)
@@ -126,8 +126,8 @@ def test_a_batch_without_targets_has_no_loss(x64, mesh):
 class Drawing(Bilinear):
     """Reports what it draws."""
 
-    def loss(self, *args, info, **kwargs):
-        sums = super().loss(*args, info=info, **kwargs)
+    def loss_sums(self, *args, info, **kwargs):
+        sums = super().loss_sums(*args, info=info, **kwargs)
         drawn = jnp.zeros(()) if info.key is None else jax.random.uniform(info.key)
         self.metrics = Reported({"drawn": drawn})
         return sums

@@ -71,7 +71,7 @@ def test_a_training_loss_can_be_traced(name):
     batch = jax.tree.map(jnp.asarray, made)
 
     def loss():
-        return config.model.build(nnx.Rngs(0)).loss(
+        return config.model.build(nnx.Rngs(0)).loss_sums(
             batch.tokens,
             batch.targets,
             target_positions=batch.target_positions,

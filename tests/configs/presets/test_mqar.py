@@ -43,7 +43,7 @@ def test_presets_build_and_their_batches_fit(name):
 
     def loss():
         model = config.model.build(nnx.Rngs(0))
-        return model.loss(
+        return model.loss_sums(
             batch.tokens,
             batch.targets,
             target_positions=batch.target_positions,

@@ -45,7 +45,7 @@ def test_the_batch_fits():
         model = make().model
 
         def loss(model=model):
-            return model.build(nnx.Rngs(0)).loss(
+            return model.build(nnx.Rngs(0)).loss_sums(
                 batch.tokens,
                 batch.targets,
                 target_weights=batch.target_weights,

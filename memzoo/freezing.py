@@ -1,0 +1,70 @@
+"""Parameters that training leaves as they are."""
+
+import fnmatch
+from typing import Any
+
+from flax import nnx
+
+from memzoo.errors import InputError
+
+
+class Frozen(nnx.Variable):
+    """A parameter that is no `nnx.Param`: gradients and optimizers pass it over."""
+
+
+def freeze(model: nnx.Module, *names: str) -> list[str]:
+    """Freeze the parameters of these parts, in place, and return their names.
+
+    `nnx.value_and_grad` and `nnx.Optimizer(model, tx, wrt=nnx.Param)` then leave them
+    alone. `unfreeze` undoes it.
+
+    Args:
+        model: any module.
+        names: names of parts, with `.` between levels, `*` for anything:
+            "embedding", "stack.groups.0", "*.mlp". A part holds all below it.
+
+    Raises:
+        InputError: a name fits no parameter.
+    """
+    return _change(model, names, nnx.Param, Frozen)
+
+
+def unfreeze(model: nnx.Module, *names: str) -> list[str]:
+    """Make frozen parameters of these parts trainable again; see `freeze`."""
+    return _change(model, names, Frozen, nnx.Param)
+
+
+def _change(
+    model: nnx.Module,
+    names: tuple[str, ...],
+    from_type: type[nnx.Variable],
+    to_type: type[nnx.Variable],
+) -> list[str]:
+    flat = nnx.to_flat_state(nnx.state(model, from_type))
+    found = {".".join(map(str, path)): path for path, _ in flat}
+    chosen: dict[str, tuple] = {}
+    for name in names:
+        fitting = {
+            each: path
+            for each, path in found.items()
+            if fnmatch.fnmatchcase(each, name) or fnmatch.fnmatchcase(each, f"{name}.*")
+        }
+        if not fitting:
+            tops = sorted({each.split(".")[0] for each in found})
+            raise InputError(
+                f"no parameter is called {name!r}; the model has {', '.join(tops)}"
+            )
+        chosen |= fitting
+    for path in chosen.values():
+        holder: Any = model
+        for part in path[:-1]:
+            holder = _part(holder, part)
+        variable = _part(holder, path[-1])
+        setattr(holder, str(path[-1]), to_type(variable.get_value()))
+    return list(chosen)
+
+
+def _part(module: Any, name: object) -> Any:
+    if isinstance(name, int):
+        return module[name]
+    return getattr(module, str(name))

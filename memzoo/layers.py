@@ -1,0 +1,146 @@
+"""Every registered layer as a class of its sizes: `GatedDeltaNet(512, rngs=rngs)`.
+
+Each class is named as its config without "Config", and builds the layer that the config
+builds. `layers.pyi` gives editors their fields; `make stubs` writes it.
+"""
+
+import dataclasses
+import inspect
+import sys
+from difflib import get_close_matches
+from typing import Any
+
+from flax import nnx
+
+from memzoo.errors import InputError
+
+from .field_docs import described_fields
+from .models import LAYERS
+from .models.interface import MemoryLayer
+from .models.layer_config import LayerConfig, RegisteredConfig
+
+OTHER_NAMES = {
+    "hidden_size": "width",
+    "d_model": "width",
+    "features": "width",
+    "in_features": "width",
+    "head_dim": "head_size",
+    "expand_v": "value_ratio",
+    "conv_size": "convolution_size",
+    "d_conv": "convolution_size",
+    "d_state": "state_size",
+    "heads": "num_heads",
+    "n_heads": "num_heads",
+    "window_size": "window",
+    "rope_theta": "rotary_base",
+}
+"""Names that other libraries give to a field, and ours."""
+
+OTHER_LAYERS = {
+    "MultiheadAttention": "Attention",
+    "MultiHeadAttention": "Attention",
+    "MultiScaleRetention": "RetNet",
+    "Mamba": "Mamba2",
+    "NeuralMemory": "TitansLMM",
+    "MomAttention": "MixtureOfMemories",
+    "TTT": "TTTLinear",
+}
+"""Names that other libraries give to a layer, and ours."""
+
+
+class LayerClass(type):
+    """Type of the classes in this module."""
+
+    Config: type[RegisteredConfig]
+
+    def __call__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        layer_index: int = 0,
+        depth: int = 1,
+        **fields: Any,
+    ) -> MemoryLayer[Any]:
+        """Build the layer.
+
+        Raises:
+            InputError: the layer has no such field, or refuses a value.
+            TypeError: width or rngs is left out.
+        """
+        known = [field.name for field in dataclasses.fields(cls.Config)]
+        for name in fields:
+            if name not in known:
+                raise InputError(_no_field(cls.__name__, name, known))
+        config: LayerConfig = cls.Config(**fields)
+        return config.build(width, rngs, layer_index=layer_index, depth=depth)
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(getattr(instance, "config", None), cls.Config)
+
+
+def _no_field(layer: str, name: str, known: list[str]) -> str:
+    ours = OTHER_NAMES.get(name)
+    close = get_close_matches(name, known, n=1)
+    if ours == "width":
+        remedy = f"give the width first, as in {layer}(512, rngs=rngs)"
+    elif ours in known:
+        remedy = f"it is called {ours} here"
+    elif close:
+        remedy = f"did you mean {close[0]}?"
+    else:
+        remedy = f"its fields are {', '.join(known)}"
+    return f"{layer} has no field {name!r}; {remedy}"
+
+
+def _layer_class(config: type[RegisteredConfig]) -> LayerClass:
+    name = config.__name__.removesuffix("Config")
+    made = LayerClass(name, (), {"Config": config, "__module__": __name__})
+    made.__doc__ = described_fields(config)
+    made.__signature__ = signature(config)  # type: ignore[attr-defined]
+    return made
+
+
+def signature(config: type[RegisteredConfig]) -> inspect.Signature:
+    """Return the signature of a layer's class: width, rngs, and the config's fields."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter(
+            "width", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=int
+        ),
+        inspect.Parameter("rngs", keyword, annotation=nnx.Rngs),
+    ]
+    for field in dataclasses.fields(config):
+        default = field.default
+        if default is dataclasses.MISSING and field.default_factory is not default:
+            default = field.default_factory()  # type: ignore[misc]
+        parameters.append(
+            inspect.Parameter(
+                field.name, keyword, default=default, annotation=field.type
+            )
+        )
+    parameters += [
+        inspect.Parameter("layer_index", keyword, default=0, annotation=int),
+        inspect.Parameter("depth", keyword, default=1, annotation=int),
+    ]
+    return inspect.Signature(parameters)
+
+
+def __getattr__(name: str) -> Any:
+    known = [each for each in __all__ if not each.endswith("Config")]
+    close = get_close_matches(name, known, n=1)
+    if name in OTHER_LAYERS:
+        remedy = f"it is called {OTHER_LAYERS[name]} here"
+    elif close:
+        remedy = f"did you mean {close[0]}?"
+    else:
+        remedy = f"there are {', '.join(known)}"
+    raise AttributeError(f"memzoo.layers has no {name!r}; {remedy}")
+
+
+__all__: list[str] = []
+for _config in LAYERS.values():
+    _made = _layer_class(_config)
+    for _name, _value in ((_made.__name__, _made), (_config.__name__, _config)):
+        setattr(sys.modules[__name__], _name, _value)
+        __all__.append(_name)

@@ -1,0 +1,358 @@
+"""Written by `make stubs` from the configs of the layers."""
+
+from typing import Any, Literal
+
+from flax import nnx
+
+from .models.attention import AttentionConfig as AttentionConfig
+from .models.delta_net import DeltaNetConfig as DeltaNetConfig
+from .models.gated_delta_net import GatedDeltaNetConfig as GatedDeltaNetConfig
+from .models.gated_short_convolution import (
+    GatedShortConvolutionConfig as GatedShortConvolutionConfig,
+)
+from .models.interface import MemoryLayer
+from .models.layer_config import LayerConfig as LayerConfig
+from .models.linear_attention import LinearAttentionConfig as LinearAttentionConfig
+from .models.mamba2 import Mamba2Config as Mamba2Config
+from .models.mixture_of_memories import (
+    MixtureOfMemoriesConfig as MixtureOfMemoriesConfig,
+)
+from .models.prefix_attention import PrefixAttentionConfig as PrefixAttentionConfig
+from .models.prefix_linear_attention import (
+    PrefixLinearAttentionConfig as PrefixLinearAttentionConfig,
+)
+from .models.retnet import RetNetConfig as RetNetConfig
+from .models.sliding_window_attention import (
+    SlidingWindowAttentionConfig as SlidingWindowAttentionConfig,
+)
+from .models.titans_lmm import TitansLMMConfig as TitansLMMConfig
+from .models.titans_mac import TitansMACConfig as TitansMACConfig
+from .models.titans_mag import TitansMAGConfig as TitansMAGConfig
+from .models.titans_mal import TitansMALConfig as TitansMALConfig
+from .models.ttt_linear import TTTLinearConfig as TTTLinearConfig
+from .models.ttt_mlp import TTTMLPConfig as TTTMLPConfig
+
+class _Layer(MemoryLayer[Any]):
+    def init_state(self, batch_size: int, max_length: int) -> Any: ...
+    def sequence(self, x: Any, state: Any, layout: Any) -> Any: ...
+    def token(self, x: Any, state: Any) -> Any: ...
+
+class Attention(_Layer):
+    Config = AttentionConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        key_value_heads: int | None = None,
+        rotary_base: float | None = 10000.0,
+        normalise_query_key: bool = False,
+        convolution_size: int = 0,
+        persistent_tokens: int = 0,
+        implementation: Literal["auto", "blockwise", "reference", "cudnn"] = "auto",
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> Attention: ...
+
+class SlidingWindowAttention(_Layer):
+    Config = SlidingWindowAttentionConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        key_value_heads: int | None = None,
+        rotary_base: float | None = 10000.0,
+        normalise_query_key: bool = False,
+        convolution_size: int = 0,
+        persistent_tokens: int = 0,
+        implementation: Literal["auto", "blockwise", "reference", "cudnn"] = "auto",
+        window: int = 64,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> SlidingWindowAttention: ...
+
+class LinearAttention(_Layer):
+    Config = LinearAttentionConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        feature_map: Literal[
+            "identity", "elu_plus_one", "relu", "taylor"
+        ] = "elu_plus_one",
+        normaliser: bool = True,
+        convolution_size: int = 4,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> LinearAttention: ...
+
+class RetNet(_Layer):
+    Config = RetNetConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        value_ratio: int = 2,
+        convolution_size: int = 0,
+        output_gate: bool = True,
+        rotary_base: float = 10000.0,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> RetNet: ...
+
+class Mamba2(_Layer):
+    Config = Mamba2Config
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        expand: int = 2,
+        head_size: int = 64,
+        state_size: int = 128,
+        num_groups: int = 1,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        fastest_decay: float = 16.0,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> Mamba2: ...
+
+class DeltaNet(_Layer):
+    Config = DeltaNetConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        convolution_size: int = 4,
+        negative_eigenvalues: bool = False,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> DeltaNet: ...
+
+class GatedDeltaNet(_Layer):
+    Config = GatedDeltaNetConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        value_heads: int | None = None,
+        value_ratio: int = 2,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        fastest_decay: float = 16.0,
+        negative_eigenvalues: bool = False,
+        prefix: bool = False,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> GatedDeltaNet: ...
+
+class GatedShortConvolution(_Layer):
+    Config = GatedShortConvolutionConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        convolution_size: int = 3,
+        expansion: int = 2,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> GatedShortConvolution: ...
+
+class PrefixLinearAttention(_Layer):
+    Config = PrefixLinearAttentionConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        feature_size: int = 16,
+        head_size: int | None = None,
+        feature_map: Literal["taylor", "taylor_full", "elu_plus_one"] = "taylor",
+        convolution_size: int = 0,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> PrefixLinearAttention: ...
+
+class PrefixAttention(_Layer):
+    Config = PrefixAttentionConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        key_value_heads: int | None = None,
+        rotary_base: float | None = 10000.0,
+        normalise_query_key: bool = False,
+        convolution_size: int = 0,
+        persistent_tokens: int = 0,
+        implementation: Literal["auto", "blockwise", "reference", "cudnn"] = "auto",
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> PrefixAttention: ...
+
+class MixtureOfMemories(_Layer):
+    Config = MixtureOfMemoriesConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        memory: LayerConfig = ...,
+        num_memories: int = 4,
+        top_k: int = 2,
+        shared_memory: bool = True,
+        single_kv_proj: bool = False,
+        balance_scale: float = 0.001,
+        z_scale: float = 0.0,
+        router_noise: float = 0.0,
+        form: Literal["auto", "packed", "padded", "dense"] = "auto",
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> MixtureOfMemories: ...
+
+class TitansLMM(_Layer):
+    Config = TitansLMMConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        network: Literal["mlp", "swiglu"] = "mlp",
+        memory_depth: int = 2,
+        memory_expansion: int = 4,
+        activation: Literal["gelu", "silu"] = "gelu",
+        memory_residual: bool = False,
+        memory_norm: bool = False,
+        update_every: int = 16,
+        momentum: bool = True,
+        forget: bool = True,
+        max_learning_rate: float = 0.1,
+        read: Literal["after", "before"] = "after",
+        loss: Literal["full", "half"] = "full",
+        loss_window: int = 1,
+        clip: float | None = 1.0,
+        scale_by_place: bool = False,
+        keep_row_norms: bool = False,
+        persistent_tokens: int = 4,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        prefix: bool = False,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> TitansLMM: ...
+
+class TitansMAG(_Layer):
+    Config = TitansMAGConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        memory: TitansLMMConfig = ...,
+        attention: SlidingWindowAttentionConfig = ...,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> TitansMAG: ...
+
+class TitansMAL(_Layer):
+    Config = TitansMALConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        memory: TitansLMMConfig = ...,
+        attention: SlidingWindowAttentionConfig = ...,
+        residual: bool = True,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> TitansMAL: ...
+
+class TitansMAC(_Layer):
+    Config = TitansMACConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        memory: TitansLMMConfig = ...,
+        segment_size: int = 64,
+        memory_tokens: int | None = None,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        rotary_base: float | None = 10000.0,
+        persistent_tokens: int = 4,
+        residual: bool = True,
+        add_memory: bool = True,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> TitansMAC: ...
+
+class TTTLinear(_Layer):
+    Config = TTTLinearConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        backbone: Literal["mamba", "transformer"] = "mamba",
+        convolution_size: int = 4,
+        update_every: int = 16,
+        base_learning_rate: float = 1.0,
+        rotary_base: float = 10000.0,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> TTTLinear: ...
+
+class TTTMLP(_Layer):
+    Config = TTTMLPConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        backbone: Literal["mamba", "transformer"] = "mamba",
+        convolution_size: int = 4,
+        update_every: int = 16,
+        base_learning_rate: float = 0.1,
+        rotary_base: float = 10000.0,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> TTTMLP: ...

@@ -1,0 +1,239 @@
+"""A trained run in Python: load it, read with it, go on from it."""
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from memzoo.errors import InputError
+
+from .configs.experiment import ExperimentConfig
+from .configs.resolve import resolve
+from .data import TaskConfig
+from .data.corpus import BEGIN
+from .data.task import Split
+from .evals.document import check_bytes
+from .evals.evaluate import Evaluation, evaluate
+from .evals.stream import Carried, begin, read_pieces
+from .generate import GenerateOptions, continuation
+from .models.language_model import LanguageModel
+from .models.stack_state import StackState
+from .train.loop import train as train_run
+from .train.runs import load_run
+
+_PIECE = 512
+"""Tokens that `Run.read` reads at a time."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """A document so far, and numbers of the bytes that were read last.
+
+    Attributes:
+        bits: of each byte, predicted from all before it; `n`.
+        surprise: of the neural memories at each byte, the loss before it is written,
+            averaged over layers and heads; `n`. None: no layer reports it.
+        carried: everything that the next call needs.
+    """
+
+    bits: Float32[np.ndarray, "n"]
+    surprise: Float32[np.ndarray, "n"] | None
+    carried: Carried
+
+    @property
+    def state(self) -> StackState:
+        """State of the model, after all bytes but the last."""
+        return self.carried.state
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A model and the checkpoint that it comes from.
+
+    Attributes:
+        folder: of the run.
+        config: its experiment.
+        model: an `nnx.Module`.
+        step: of the checkpoint.
+    """
+
+    folder: Path
+    config: ExperimentConfig
+    model: LanguageModel
+    step: int
+
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        seed: int = 0,
+    ) -> Iterator[str]:
+        """Text that follows the prompt, as it comes.
+
+        For a recall task the prompt and the answer are token numbers with commas.
+
+        Args:
+            prompt: text to go on from.
+            max_tokens: tokens to generate; text ends earlier where a document does.
+            temperature: 0 takes the most probable token.
+            top_k: draw among this many most probable tokens; None: among all.
+            seed: of the draws.
+
+        Raises:
+            InputError: a value is refused.
+            MemzooError: the prompt does not suit the task.
+        """
+        options = GenerateOptions(
+            prompt=prompt,
+            tokens=max_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            seed=seed,
+        )
+        return continuation(self.model, self.config.task, options)
+
+    def evaluate(
+        self,
+        task: TaskConfig | None = None,
+        *,
+        split: Split = "validation",
+        examples: int | None = None,
+    ) -> Evaluation:
+        """Return accuracy, loss and rows by setting.
+
+        Args:
+            task: None: the one of the training.
+            split: which part of it.
+            examples: rows; None: as many as training evaluated.
+
+        Raises:
+            InputError: the model has fewer tokens than the task.
+            DataError: the data is not there.
+            NonFiniteError: a number is not finite.
+        """
+        task = self.config.task if task is None else task
+        known = self.model.config.vocab_size
+        if task.vocab_size > known:
+            raise InputError(
+                f"the task has {task.vocab_size} tokens and the model {known}; give "
+                f"the task a vocab_size of at most {known}"
+            )
+        count = self.config.evaluation_examples if examples is None else examples
+        return evaluate(
+            self.model,
+            task,
+            split=split,
+            examples=count,
+            batch_size=min(self.config.batch_size, count),
+        )
+
+    def read(
+        self,
+        text: str | bytes,
+        after: Reading | None = None,
+        *,
+        max_length: int | None = None,
+    ) -> Reading:
+        """Read a text byte by byte, after what an earlier call has read.
+
+        Args:
+            text: at least one byte; text is read as UTF-8.
+            after: the reading that the text goes on from; None: a new document.
+            max_length: bytes of the whole document, for a state that grows with it
+                (attention); None: those of this text. Only for a new document.
+
+        Raises:
+            InputError: the text is empty, or max_length is given twice.
+            MemzooError: the run does not read bytes, or the state has no room.
+            NonFiniteError: a loss is not finite.
+        """
+        check_bytes(self.config.task)
+        content = text.encode() if isinstance(text, str) else text
+        if not content:
+            raise InputError("the text is empty; give at least one byte")
+        if after is None:
+            carried = begin(self.model, BEGIN, max_length or len(content))
+        elif max_length is not None:
+            raise InputError(
+                f"max_length is {max_length}, and the document has begun; give it to "
+                "the call that begins the document"
+            )
+        else:
+            carried = after.carried
+        tokens = np.frombuffer(content, np.uint8).astype(np.int32)
+        piece = min(_PIECE, len(tokens))
+        pieces = list(
+            read_pieces(self.model, [tokens], carried, piece=piece, surprise=True)
+        )
+        found = [values for values, _ in pieces]
+        surprise = None
+        if "surprise" in found[0]:
+            surprise = np.concatenate([each["surprise"] for each in found])
+        bits = np.concatenate([each["bits_per_byte"] for each in found])
+        return Reading(bits, surprise, pieces[-1][1])
+
+
+def load(folder: str | Path, step: int | None = None, *, trust: bool = False) -> Run:
+    """Load a run's model from a checkpoint, verified by its digests.
+
+    Args:
+        folder: of the run.
+        step: of the checkpoint; None: the newest that is intact.
+        trust: import the modules of classes outside memzoo that the run names, which
+            runs their code. Modules that are imported already need none.
+
+    Raises:
+        CheckpointError: no such run or step, or none that is intact.
+        ReadError: a file cannot be read.
+    """
+    loaded = load_run(folder, step, report=_say, trust=trust)
+    return Run(Path(folder), loaded.config, loaded.model, loaded.step)
+
+
+def train(
+    config: ExperimentConfig | str | Path,
+    *,
+    runs: str | Path = "runs",
+    start_from: str | Path | None = None,
+    progress: bool = True,
+    **changes: Any,
+) -> Run:
+    """Train a config, or go on where its run stopped, and load the result.
+
+    Args:
+        config: an experiment, the name of a preset, or a file that holds one.
+        runs: folder of runs; the run goes to a folder of its name in it.
+        start_from: folder of a run of the same model, whose parameters are the first.
+        progress: show how far it is.
+        changes: fields of the config to change, such as `steps=50`.
+
+    Raises:
+        InputError: the config or a change is refused.
+        MemzooError: see `memzoo.train.loop.train`.
+    """
+    if not isinstance(config, ExperimentConfig):
+        config = resolve(str(config))
+    if start_from is not None:
+        changes["start_from"] = str(start_from)
+    known = {field.name for field in dataclasses.fields(config)}
+    for name in changes:
+        if name not in known:
+            raise InputError(
+                f"an experiment has no field {name!r}; it has "
+                f"{', '.join(sorted(known))}"
+            )
+    config = dataclasses.replace(config, **changes)
+    folder = Path(runs) / config.name
+    train_run(config, folder, progress=progress)
+    return load(folder)
+
+
+def _say(line: str) -> None:
+    print(f"memzoo: {line}", file=sys.stderr)

@@ -1,0 +1,51 @@
+"""Patterns of layers from a list of them, first to last."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from memzoo.errors import InputError
+
+from . import LAYERS
+from .block import Group
+from .layer_config import LayerConfig
+
+
+def pattern_of(layers: Sequence[str | LayerConfig]) -> tuple[Group, ...]:
+    """Return the groups of a stack of these layers, first to last.
+
+    Repeats share one compiled program: the shortest repeating unit is one group where
+    there is one, and runs of equal layers are groups elsewhere.
+
+    Args:
+        layers: registered names, for their default sizes, or configs.
+
+    Raises:
+        InputError: there is no layer, or no layer of a name.
+    """
+    if isinstance(layers, str):
+        raise InputError(f"layers is {layers!r}; give a list of layers")
+    chosen = tuple(map(_layer, layers))
+    if not chosen:
+        raise InputError("layers is empty; give at least one layer")
+    for size in range(1, len(chosen) // 2 + 1):
+        unit, repeats = chosen[:size], len(chosen) // size
+        if unit * repeats == chosen:
+            return (Group(layers=unit, repeats=repeats),)
+    groups: list[Group] = []
+    for layer in chosen:
+        if groups and groups[-1].layers == (layer,):
+            repeats = groups.pop().repeats + 1
+        else:
+            repeats = 1
+        groups.append(Group(layers=(layer,), repeats=repeats))
+    return tuple(groups)
+
+
+def _layer(layer: str | LayerConfig) -> LayerConfig:
+    if not isinstance(layer, str):
+        return layer
+    if layer in LAYERS:
+        return LAYERS[layer]()
+    close = get_close_matches(layer, LAYERS, n=1)
+    remedy = f"did you mean {close[0]}?" if close else f"known: {', '.join(LAYERS)}"
+    raise InputError(f"there is no layer {layer!r}; {remedy}")

@@ -1,0 +1,116 @@
+"""Layers as classes of their sizes."""
+
+import dataclasses
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import memzoo
+from memzoo.errors import InputError
+from memzoo.layers import LayerClass
+from memzoo.models import LAYERS
+
+WIDTH = 8
+
+
+def test_every_registered_layer_is_a_class():
+    for config in LAYERS.values():
+        name = config.__name__.removesuffix("Config")
+        made = getattr(memzoo.layers, name)
+        assert isinstance(made, LayerClass) and made.Config is config
+        assert getattr(memzoo.layers, config.__name__) is config
+        parameters = inspect.signature(made).parameters
+        assert list(parameters)[:2] == ["width", "rngs"]
+        for field in dataclasses.fields(config):
+            assert f"\n    {field.name} (" in made.__doc__
+            assert field.name in parameters
+
+
+@pytest.fixture(scope="module")
+def layer():
+    return memzoo.layers.GatedDeltaNet(WIDTH, num_heads=2, rngs=nnx.Rngs(0))
+
+
+@pytest.fixture(scope="module")
+def x():
+    values = np.random.default_rng(0).normal(size=(2, 6, WIDTH))
+    return jnp.asarray(values, jnp.float32)
+
+
+def test_a_layer_goes_on_exactly(layer, x):
+    assert isinstance(layer, memzoo.layers.GatedDeltaNet)
+    assert not isinstance(layer, memzoo.layers.DeltaNet)
+    whole, _ = layer(x)
+    first, state = layer(x[:, :4])
+    second, _ = layer(x[:, 4:], state)
+    joined = jnp.concatenate([first, second], axis=1)
+    np.testing.assert_allclose(joined, whole, atol=1e-5)
+    # The state matters: without it the rest is another document.
+    alone, _ = layer(x[:, 4:])
+    assert np.max(np.abs(alone - second)) > 1e-2
+
+
+def test_a_layer_is_a_part_of_a_users_module(x):
+    class Mine(nnx.Module):
+        def __init__(self, rngs):
+            self.mixer = memzoo.layers.LinearAttention(WIDTH, num_heads=2, rngs=rngs)
+            self.head = nnx.Linear(WIDTH, 3, rngs=rngs)
+
+        def __call__(self, x):
+            return self.head(self.mixer(x)[0])
+
+    def loss(model):
+        return jnp.mean(model(x) ** 2)
+
+    gradient = jax.jit(nnx.grad(loss))(Mine(nnx.Rngs(0)))
+    leaves = jax.tree.leaves(gradient)
+    assert leaves and all(np.any(leaf != 0) for leaf in leaves)
+
+
+def test_a_state_that_grows_has_the_room_asked_for(x):
+    layer = memzoo.layers.Attention(WIDTH, num_heads=2, rngs=nnx.Rngs(0))
+    _, state = layer(x[:, :4], max_length=6)
+    _, state = layer(x[:, 4:], state)
+    with pytest.raises(InputError, match="allocated for 6; give init_state a max_len"):
+        layer(x[:, :1], state)
+    with pytest.raises(InputError, match="give max_length to the first call"):
+        layer(x[:, :1], state, max_length=9)
+
+
+def test_a_state_of_another_layer_is_refused(layer, x):
+    attention = memzoo.layers.Attention(WIDTH, num_heads=2, rngs=nnx.Rngs(0))
+    _, state = attention(x)
+    with pytest.raises(InputError, match=r"GatedDeltaNet: the state is a AttentionSta"):
+        layer(x, state)
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"head_dim": 4}, "no field 'head_dim'; it is called head_size here"),
+        ({"hidden_size": 4}, r"give the width first, as in GatedDeltaNet\(512, rngs="),
+        ({"num_head": 4}, "no field 'num_head'; did you mean num_heads?"),
+        ({"zzz": 4}, "no field 'zzz'; its fields are num_heads, "),
+        ({"num_heads": 3}, "num_heads 3 does not divide width 8"),
+    ],
+)
+def test_wrong_fields_are_refused(fields, line):
+    with pytest.raises(InputError, match=line):
+        memzoo.layers.GatedDeltaNet(WIDTH, rngs=nnx.Rngs(0), **fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("MultiheadAttention", "it is called Attention here"),
+        ("GatedDeltaNets", "did you mean GatedDeltaNet?"),
+        ("Zzz", "there are Attention, "),
+    ],
+)
+def test_unknown_layers_name_the_one_to_use(name, line):
+    with pytest.raises(AttributeError, match=line):
+        getattr(memzoo.layers, name)

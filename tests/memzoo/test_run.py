@@ -1,0 +1,109 @@
+"""A run in Python: trained, loaded, read with, and gone on from."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import memzoo
+from memzoo.configs.experiment import ExperimentConfig, MeshConfig, OptimizerConfig
+from memzoo.data.mqar import MqarConfig
+from memzoo.data.text import FolderConfig
+from memzoo.errors import InputError, MemzooError
+from memzoo.models.language_model import LanguageModelConfig
+from memzoo.models.pattern import pattern_of
+
+
+def experiment(folder):
+    return ExperimentConfig(
+        name="tiny",
+        model=LanguageModelConfig(
+            vocab_size=320, width=8, pattern=pattern_of(["titans_lmm", "delta_net"])
+        ),
+        task=FolderConfig(path=str(folder), pattern="*.txt", length=16, validation=0.5),
+        optimizer=OptimizerConfig(warmup_steps=0),
+        mesh=MeshConfig(data=1),
+        steps=2,
+        batch_size=2,
+        evaluation_examples=2,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    text = "to be or not to be, that is the question. " * 40
+    for number in range(4):
+        (folder / f"{number}.txt").write_text(text + str(number))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    return memzoo.train(experiment(folder), runs=folder / "runs", progress=False)
+
+
+def test_a_run_is_trained_and_loaded(run, folder):
+    assert run.step == 2 and run.folder == folder / "runs" / "tiny"
+    again = memzoo.load(run.folder)
+    assert again.config == run.config
+    np.testing.assert_array_equal(again.model.embedding[...], run.model.embedding[...])
+
+
+def test_text_is_generated(run):
+    pieces = list(run.generate("to be", max_tokens=4, temperature=0.0))
+    assert pieces == list(run.generate("to be", max_tokens=4, temperature=0.0))
+    assert not "".join(pieces).startswith("to be")
+    with pytest.raises(InputError, match="tokens is 0"):
+        run.generate("to be", max_tokens=0)
+
+
+def test_a_task_is_evaluated(run):
+    found = run.evaluate()
+    assert found == run.evaluate(run.config.task, examples=2)
+    assert found.rows[0]["metric"] == "bits_per_byte" and found.rows[0]["value"] > 0
+    with pytest.raises(InputError, match="the task has 8192 tokens and the model 320"):
+        run.evaluate(MqarConfig(vocab_size=8192))
+
+
+def test_a_text_read_in_pieces_is_the_whole(run):
+    text = "to be or not to be"
+    whole = run.read(text)
+    first = run.read(text[:7])
+    second = run.read(text[7:], first)
+    assert whole.bits.shape == whole.surprise.shape == (len(text),)
+    for name in ("bits", "surprise"):
+        joined = np.concatenate([getattr(first, name), getattr(second, name)])
+        np.testing.assert_allclose(joined, getattr(whole, name), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        second.state["layers.1"].memory, whole.state["layers.1"].memory, atol=1e-5
+    )
+    with pytest.raises(InputError, match="the text is empty"):
+        run.read("")
+    with pytest.raises(InputError, match="max_length is 9, and the document has begun"):
+        run.read(text, first, max_length=9)
+
+
+def test_a_run_starts_from_another(run, folder):
+    config = dataclasses.replace(experiment(folder), name="second")
+    second = memzoo.train(
+        config, runs=folder / "runs", start_from=run.folder, steps=1, progress=False
+    )
+    assert second.step == 1 and second.config.start_from == str(run.folder)
+    moved = np.abs(second.model.embedding[...] - run.model.embedding[...])
+    other = memzoo.train(
+        config, runs=folder / "runs", name="third", steps=1, progress=False
+    )
+    apart = np.abs(other.model.embedding[...] - run.model.embedding[...])
+    # One step at the learning rate of the first moves no number far.
+    assert 0 < np.max(moved) < 5e-3
+    assert np.max(apart) > np.max(moved)
+
+
+def test_what_cannot_be_trained_is_refused(folder):
+    with pytest.raises(
+        InputError, match="an experiment has no field 'step'; it has ba"
+    ):
+        memzoo.train(experiment(folder), step=3)
+    with pytest.raises(MemzooError, match="no-such-preset"):
+        memzoo.train("no-such-preset")

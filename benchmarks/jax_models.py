@@ -55,26 +55,23 @@ _PATHS = {
     "mlp_down": "mlp/down/kernel",
     "output": "mixer/read_out/projection/kernel",
     "inner_norm": "mixer/read_out/norm/scale",
-    "convolution": "mixer/convolution/kernel",
-    "convolution_bias": "mixer/convolution/bias",
+    "gate": "mixer/read_out/gate/kernel",
     **{name: f"mixer/{name}" for name in ("log_a", "time_bias", "skip")},
-    **{
-        name: f"mixer/{name}/kernel"
-        for name in ("gate", "decay", "write_strength", "time")
-    },
+    **{name: f"mixer/{name}/kernel" for name in ("decay", "write_strength", "time")},
 }
 _STREAMS = ("query", "key", "value")
 
 
-def _path(name: str, model: str) -> str:
+def _path(name: str) -> str:
     if name == "embedding":
         return name
     if name == "final_norm":
         return "final_norm/scale"
-    stream = name.partition("_")[0]
+    stream, _, part = name.partition("_")
     if stream in _STREAMS:
-        place = "mixer/" if model == "mamba2" else "mixer/heads/"
-        return f"{_BLOCK}{place}{name}/kernel"
+        places = {"": "kernel", "convolution": "convolution/kernel"}
+        place = places.get(part, "convolution/bias")
+        return f"{_BLOCK}mixer/{stream}/{place}"
     return _BLOCK + _PATHS[name]
 
 
@@ -97,7 +94,7 @@ class _Model:
 
         self.build = build
         self.template: Template = make_template(build)
-        self.names = {_path(n, name): n for n in sizes.WEIGHTS[name](width)}
+        self.names = {_path(n): n for n in sizes.WEIGHTS[name](width)}
         wanted = self.template.shapes()[0]
         assert set(self.names) == set(wanted), set(self.names) ^ set(wanted)
         self.params = {path: arrays[n] for path, n in self.names.items()}

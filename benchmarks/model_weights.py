@@ -65,19 +65,19 @@ def gated_delta_weights(width: int) -> Weights:
 def mamba2_weights(width: int) -> Weights:
     """Mamba-2, twice as wide inside, one group, without an MLP."""
     inner = 2 * width
-    heads, mixed = inner // MAMBA_HEAD, inner + 2 * MAMBA_STATE
-    sizes = {
-        "value": inner,
-        "key": MAMBA_STATE,
-        "query": MAMBA_STATE,
-        "gate": inner,
-        "time": heads,
-    }
+    heads = inner // MAMBA_HEAD
+    streams = {"value": inner, "key": MAMBA_STATE, "query": MAMBA_STATE}
     return {
         **_common(width, mlp=False),
-        **_kernels(width, sizes),
-        "convolution": ("matrix", (BLOCKS, TAPS, mixed)),
-        "convolution_bias": ("near_zero", (BLOCKS, mixed)),
+        **_kernels(width, streams | {"gate": inner, "time": heads}),
+        **{
+            f"{name}_convolution": ("matrix", (BLOCKS, TAPS, size))
+            for name, size in streams.items()
+        },
+        **{
+            f"{name}_convolution_bias": ("near_zero", (BLOCKS, size))
+            for name, size in streams.items()
+        },
         "log_a": ("near_zero", (BLOCKS, heads)),
         "time_bias": ("near_zero", (BLOCKS, heads)),
         "skip": ("near_one", (BLOCKS, heads)),

@@ -128,11 +128,13 @@ def _qwen3_next_weights(w: Tensors) -> Tensors:
 
 def _mamba2_weights(w: Tensors) -> Tensors:
     """One block's parameters; its maps are one."""
-    maps = torch.cat([w[n] for n in ("gate", "value", "key", "query", "time")], -1)
+    streams = ("value", "key", "query")
+    maps = torch.cat([w[name] for name in ("gate", *streams, "time")], -1)
+    taps = torch.cat([w[f"{name}_convolution"] for name in streams], -1)
     mixer = {
         "in_proj.weight": maps.mT,
-        "conv1d.weight": w["convolution"].mT[:, None],
-        "conv1d.bias": w["convolution_bias"],
+        "conv1d.weight": taps.mT[:, None],
+        "conv1d.bias": torch.cat([w[f"{n}_convolution_bias"] for n in streams], -1),
         "A_log": w["log_a"],
         "dt_bias": w["time_bias"],
         "D": w["skip"],

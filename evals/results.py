@@ -20,6 +20,7 @@ from ..train.manifest import DamagedError
 from ..train.sealed import read_json
 from ..train.writing import explained, replace_text
 from .evaluate import evaluate
+from .results_csv import csv_text
 from .score import Model
 
 RESULTS = "results.json"
@@ -117,7 +118,7 @@ def sizes(config: ExperimentConfig) -> tuple[int, int]:
 
 
 def write_results(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The rows are at `path`: at no moment half of them.
+    """Write the rows to `path`, and as a .csv beside it: at no moment half of them.
 
     Raises:
         SaveError: they cannot be written.
@@ -125,6 +126,7 @@ def write_results(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     with explained(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join("  " + json.dumps(row) for row in rows)
+    replace_text(path.with_suffix(".csv"), csv_text(rows))
     replace_text(path, f"[\n{lines}\n]\n")
 
 

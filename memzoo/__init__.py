@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import layers as layers
+    from . import ops as ops
+    from .compare import RecallTable as RecallTable
+    from .compare import recall as recall
     from .configs.experiment import ExperimentConfig as ExperimentConfig
     from .freezing import freeze as freeze
     from .freezing import unfreeze as unfreeze
@@ -28,11 +31,14 @@ _EXPORTS = {
     "LanguageModelConfig": "models.language_model",
     "MemzooError": "errors",
     "Reading": "run",
+    "RecallTable": "compare",
     "Run": "run",
     "SequenceInfo": "models.layout",
     "freeze": "freezing",
     "layers": "",
     "load": "run",
+    "ops": "",
+    "recall": "compare",
     "train": "run",
     "unfreeze": "freezing",
 }
@@ -47,7 +53,10 @@ _OTHER_NAMES = {
     "nn": "layers",
 }
 
-__all__ = ["__version__", *_EXPORTS]
+__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
+    "__version__",
+    *_EXPORTS,
+]
 
 
 def __getattr__(name: str) -> Any:

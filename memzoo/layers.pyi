@@ -5,12 +5,17 @@ from typing import Any, Literal
 from flax import nnx
 
 from .models.attention import AttentionConfig as AttentionConfig
+from .models.comba import CombaConfig as CombaConfig
 from .models.delta_net import DeltaNetConfig as DeltaNetConfig
 from .models.gated_delta_net import GatedDeltaNetConfig as GatedDeltaNetConfig
 from .models.gated_short_convolution import (
     GatedShortConvolutionConfig as GatedShortConvolutionConfig,
 )
+from .models.gdn2 import GDN2Config as GDN2Config
+from .models.gla import GLAConfig as GLAConfig
+from .models.hgrn2 import HGRN2Config as HGRN2Config
 from .models.interface import MemoryLayer
+from .models.kda import KDAConfig as KDAConfig
 from .models.layer_config import LayerConfig as LayerConfig
 from .models.linear_attention import LinearAttentionConfig as LinearAttentionConfig
 from .models.mamba2 import Mamba2Config as Mamba2Config
@@ -48,7 +53,15 @@ class Attention(_Layer):
         head_size: int | None = None,
         key_value_heads: int | None = None,
         rotary_base: float | None = 10000.0,
+        rotary_fraction: float = 1.0,
+        rotary_factor: float = 1.0,
+        rotary_original_length: int | None = None,
         normalise_query_key: bool = False,
+        zero_centred_norm: bool = False,
+        norm_epsilon: float = 1e-05,
+        bias: bool = False,
+        output_bias: bool = False,
+        output_gate: bool = False,
         convolution_size: int = 0,
         persistent_tokens: int = 0,
         implementation: Literal["auto", "blockwise", "reference", "cudnn"] = "auto",
@@ -67,7 +80,15 @@ class SlidingWindowAttention(_Layer):
         head_size: int | None = None,
         key_value_heads: int | None = None,
         rotary_base: float | None = 10000.0,
+        rotary_fraction: float = 1.0,
+        rotary_factor: float = 1.0,
+        rotary_original_length: int | None = None,
         normalise_query_key: bool = False,
+        zero_centred_norm: bool = False,
+        norm_epsilon: float = 1e-05,
+        bias: bool = False,
+        output_bias: bool = False,
+        output_gate: bool = False,
         convolution_size: int = 0,
         persistent_tokens: int = 0,
         implementation: Literal["auto", "blockwise", "reference", "cudnn"] = "auto",
@@ -90,6 +111,7 @@ class LinearAttention(_Layer):
         ] = "elu_plus_one",
         normaliser: bool = True,
         convolution_size: int = 4,
+        norm_epsilon: float = 1e-05,
         chunk_size: int | None = None,
         layer_index: int = 0,
         depth: int = 1,
@@ -108,6 +130,7 @@ class RetNet(_Layer):
         convolution_size: int = 0,
         output_gate: bool = True,
         rotary_base: float = 10000.0,
+        norm_epsilon: float = 1e-05,
         chunk_size: int | None = None,
         layer_index: int = 0,
         depth: int = 1,
@@ -127,10 +150,52 @@ class Mamba2(_Layer):
         convolution_size: int = 4,
         output_gate: bool = True,
         fastest_decay: float = 16.0,
+        bias: bool = False,
+        convolution_bias: bool = True,
+        shortest_time: float = 0.0,
+        longest_time: float | None = None,
+        norm_epsilon: float = 1e-05,
         chunk_size: int | None = None,
         layer_index: int = 0,
         depth: int = 1,
     ) -> Mamba2: ...
+
+class GLA(_Layer):
+    Config = GLAConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        value_ratio: int = 2,
+        convolution_size: int = 0,
+        output_gate: bool = True,
+        decay_rank: int = 16,
+        temperature: float = 16.0,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> GLA: ...
+
+class HGRN2(_Layer):
+    Config = HGRN2Config
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        convolution_size: int = 0,
+        lower_bound: bool = True,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> HGRN2: ...
 
 class DeltaNet(_Layer):
     Config = DeltaNetConfig
@@ -143,6 +208,7 @@ class DeltaNet(_Layer):
         head_size: int | None = None,
         convolution_size: int = 4,
         negative_eigenvalues: bool = False,
+        norm_epsilon: float = 1e-05,
         chunk_size: int | None = None,
         layer_index: int = 0,
         depth: int = 1,
@@ -164,10 +230,73 @@ class GatedDeltaNet(_Layer):
         fastest_decay: float = 16.0,
         negative_eigenvalues: bool = False,
         prefix: bool = False,
+        norm_epsilon: float = 1e-05,
         chunk_size: int | None = None,
         layer_index: int = 0,
         depth: int = 1,
     ) -> GatedDeltaNet: ...
+
+class KDA(_Layer):
+    Config = KDAConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        value_ratio: int = 1,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        gate_rank: int | None = None,
+        fastest_decay: float = 16.0,
+        negative_eigenvalues: bool = False,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> KDA: ...
+
+class GDN2(_Layer):
+    Config = GDN2Config
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        value_ratio: int = 1,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        gate_rank: int | None = None,
+        fastest_decay: float = 16.0,
+        negative_eigenvalues: bool = False,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> GDN2: ...
+
+class Comba(_Layer):
+    Config = CombaConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        value_ratio: int = 2,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        correction: float = 1.0,
+        fastest_decay: float = 16.0,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> Comba: ...
 
 class GatedShortConvolution(_Layer):
     Config = GatedShortConvolutionConfig
@@ -210,7 +339,15 @@ class PrefixAttention(_Layer):
         head_size: int | None = None,
         key_value_heads: int | None = None,
         rotary_base: float | None = 10000.0,
+        rotary_fraction: float = 1.0,
+        rotary_factor: float = 1.0,
+        rotary_original_length: int | None = None,
         normalise_query_key: bool = False,
+        zero_centred_norm: bool = False,
+        norm_epsilon: float = 1e-05,
+        bias: bool = False,
+        output_bias: bool = False,
+        output_gate: bool = False,
         convolution_size: int = 0,
         persistent_tokens: int = 0,
         implementation: Literal["auto", "blockwise", "reference", "cudnn"] = "auto",
@@ -267,6 +404,7 @@ class TitansLMM(_Layer):
         convolution_size: int = 4,
         output_gate: bool = True,
         prefix: bool = False,
+        norm_epsilon: float = 1e-05,
         chunk_size: int | None = None,
         layer_index: int = 0,
         depth: int = 1,
@@ -281,6 +419,7 @@ class TitansMAG(_Layer):
         rngs: nnx.Rngs,
         memory: TitansLMMConfig = ...,
         attention: SlidingWindowAttentionConfig = ...,
+        norm_epsilon: float = 1e-05,
         layer_index: int = 0,
         depth: int = 1,
     ) -> TitansMAG: ...
@@ -295,6 +434,7 @@ class TitansMAL(_Layer):
         memory: TitansLMMConfig = ...,
         attention: SlidingWindowAttentionConfig = ...,
         residual: bool = True,
+        norm_epsilon: float = 1e-05,
         layer_index: int = 0,
         depth: int = 1,
     ) -> TitansMAL: ...
@@ -315,6 +455,7 @@ class TitansMAC(_Layer):
         persistent_tokens: int = 4,
         residual: bool = True,
         add_memory: bool = True,
+        norm_epsilon: float = 1e-05,
         layer_index: int = 0,
         depth: int = 1,
     ) -> TitansMAC: ...
@@ -333,6 +474,7 @@ class TTTLinear(_Layer):
         update_every: int = 16,
         base_learning_rate: float = 1.0,
         rotary_base: float = 10000.0,
+        norm_epsilon: float = 1e-06,
         chunk_size: int | None = None,
         layer_index: int = 0,
         depth: int = 1,
@@ -352,6 +494,7 @@ class TTTMLP(_Layer):
         update_every: int = 16,
         base_learning_rate: float = 0.1,
         rotary_base: float = 10000.0,
+        norm_epsilon: float = 1e-06,
         chunk_size: int | None = None,
         layer_index: int = 0,
         depth: int = 1,

@@ -10,14 +10,13 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import memzoo.errors
-
-from . import layers, ops, run
+from . import errors, ops, run
+from .compare import RecallTable, recall
 from .field_docs import default_of, field_meanings, type_name
 from .freezing import freeze, unfreeze
+from .models import LAYERS
 from .models.language_model import LanguageModel, LanguageModelConfig
 from .models.stack_state import StackState
-from .python_recall import recall
 
 _HEAD = """# Reference of the library
 
@@ -39,19 +38,19 @@ def reference() -> str:
     for made in (LanguageModel, StackState, run.load, run.train, run.Run, run.Reading):
         parts += _entry(f"memzoo.{made.__name__}", made)
     parts += _entry("memzoo.recall", recall)
+    parts += _entry("memzoo.RecallTable", RecallTable)
     parts += _entry("memzoo.freeze", freeze) + _entry("memzoo.unfreeze", unfreeze)
     parts += _fields("memzoo.LanguageModelConfig", LanguageModelConfig)
     parts.append("## memzoo.ops\n")
     for name in ops.__all__:
         parts += _entry(f"memzoo.ops.{name}", getattr(ops, name))
     parts.append(_LAYERS)
-    for name in layers.__all__:
-        made = getattr(layers, name)
-        if not name.endswith("Config"):
-            parts += _fields(f"memzoo.layers.{name}", made.Config)
+    for config in LAYERS.values():
+        name = config.__name__.removesuffix("Config")
+        parts += _fields(f"memzoo.layers.{name}", config)
     parts.append("## Errors\n")
-    for made in vars(memzoo.errors).values():
-        if isinstance(made, type) and issubclass(made, memzoo.errors.MemzooError):
+    for made in vars(errors).values():
+        if isinstance(made, type) and issubclass(made, errors.MemzooError):
             parts.append(f"`{made.__name__}`: {_text(made.__doc__)}\n")
     return "\n".join(parts)
 

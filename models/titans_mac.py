@@ -167,7 +167,9 @@ class TitansMAC(MemoryLayer[SegmentState]):
             rngs,
             activation=False,
         )
-        self.read_out = ReadOut(inner, width, rngs, depth=None)
+        # With the residual, y is a stream, and the attention enters it as others do.
+        enters = depth if config.residual else None
+        self.read_out = ReadOut(inner, width, rngs, depth=enters)
         epsilon = config.norm_epsilon
         self.retrieved_norm = RMSNorm(self.memory.head_size, epsilon)
         self.retrieved = projection(held, width, rngs)

@@ -295,7 +295,9 @@ def gated_delta_rule(
     Raises:
         InputError: an axis has two lengths, as where heads come before time.
     """
-    fields = jax.tree.map(jnp.asarray, (query, key, value, write_strength, log_decay))
-    tokens = DeltaTokens(*fields)
-    memory = None if memory is None else jnp.asarray(memory)
-    return DELTA_RULE.chunkwise(tokens, memory, reset=reset, chunk_size=chunk_size)
+    return DELTA_RULE(
+        (query, key, value, write_strength, log_decay),
+        memory,
+        reset=reset,
+        chunk_size=chunk_size,
+    )

@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int
 
 from .channel_decay import DecayedChunk, decay_chunk, keep, kept_cotangent
 from .chunk_scan import put_memory, take_memory
@@ -199,3 +200,40 @@ ERASE_WRITE = Recurrence(
     chunk_backward=chunk_backward,
     all_chunks=all_chunks,
 )
+
+
+def erase_write_rule(
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
+    *,
+    erase: ArrayLike,
+    log_decay: ArrayLike | None = None,
+    memory: ArrayLike | None = None,
+    reset: Bool[Array, "b t"] | None = None,
+    chunk_size: int | None = None,
+) -> tuple[Float[Array, "b t h v"], Float[Array, "b h k v"]]:
+    """Return what every token reads after its write, and the memory after the last.
+
+    The table above says which keys and values make KDA, Gated DeltaNet-2 and Comba.
+
+    Args:
+        query: `b t h k`, scaled by the caller.
+        key: `b t h k`, the value is written here.
+        value: `b t h v`, times the write strength or gate.
+        erase: `b t h k`, the memory is erased here.
+        log_decay: `b t h k`, or `b t h 1` for one decay a head, at most 0; None: no
+            decay.
+        memory: `b h k v` before the first token; None: zeros.
+        reset: a document begins here, with a memory of zeros.
+        chunk_size: tokens a chunk: speed only. None: by the backend.
+
+    Raises:
+        InputError: an axis has two lengths, as where heads come before time.
+    """
+    return ERASE_WRITE(
+        (query, key, value, erase, log_decay),
+        memory,
+        reset=reset,
+        chunk_size=chunk_size,
+    )

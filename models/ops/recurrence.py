@@ -99,6 +99,29 @@ class Recurrence(Generic[Tokens, Memory]):
         empty = jax.tree.map(jnp.zeros_like, memory)
         return scan_steps(self.step, tokens, memory, reset=reset, initial=empty)
 
+    def __call__(
+        self,
+        fields: Sequence[Any],
+        memory: PyTree | None = None,
+        *,
+        reset: Bool[Array, "b t"] | None = None,
+        chunk_size: int | None = None,
+    ) -> tuple[Any, Memory]:
+        """Return `chunkwise` of any arrays, given in the order of the token's fields.
+
+        Args:
+            fields: arrays that JAX can read; None where the operation has a default.
+            memory: before the first token; None: zeros.
+            reset: a document begins here, with a memory of zeros.
+            chunk_size: tokens a chunk: speed only.
+
+        Raises:
+            InputError: an axis has two lengths.
+        """
+        tokens = self.tokens(*jax.tree.map(jnp.asarray, tuple(fields)))
+        memory = jax.tree.map(jnp.asarray, memory)
+        return self.chunkwise(tokens, memory, reset=reset, chunk_size=chunk_size)
+
     def chunkwise(
         self,
         tokens: Tokens,

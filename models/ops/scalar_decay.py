@@ -240,7 +240,6 @@ def linear_attention(
     Raises:
         InputError: an axis has two lengths, as where heads come before time.
     """
-    fields = jax.tree.map(jnp.asarray, (query, key, value, log_decay))
-    tokens = ScalarDecayTokens(*fields)
-    memory = None if memory is None else jnp.asarray(memory)
-    return SCALAR_DECAY.chunkwise(tokens, memory, reset=reset, chunk_size=chunk_size)
+    return SCALAR_DECAY(
+        (query, key, value, log_decay), memory, reset=reset, chunk_size=chunk_size
+    )

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int
 
 from .channel_decay import DecayedChunk, decay_chunk, keep, kept_cotangent
 from .chunk_scan import put_memory, take_memory
@@ -157,3 +158,32 @@ VECTOR_DECAY = Recurrence(
     chunk_backward=chunk_backward,
     all_chunks=all_chunks,
 )
+
+
+def gated_linear_attention(
+    query: ArrayLike,
+    key: ArrayLike,
+    value: ArrayLike,
+    *,
+    log_decay: ArrayLike | None = None,
+    memory: ArrayLike | None = None,
+    reset: Bool[Array, "b t"] | None = None,
+    chunk_size: int | None = None,
+) -> tuple[Float[Array, "b t h v"], Float[Array, "b h k v"]]:
+    """Return what every token reads after its write, and the memory after the last.
+
+    Args:
+        query: `b t h k`, scaled by the caller.
+        key: `b t h k`.
+        value: `b t h v`.
+        log_decay: `b t h k`, at most 0; None: no decay.
+        memory: `b h k v` before the first token; None: zeros.
+        reset: a document begins here, with a memory of zeros.
+        chunk_size: tokens a chunk: speed only. None: by the backend.
+
+    Raises:
+        InputError: an axis has two lengths, as where heads come before time.
+    """
+    return VECTOR_DECAY(
+        (query, key, value, log_decay), memory, reset=reset, chunk_size=chunk_size
+    )

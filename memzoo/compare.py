@@ -1,0 +1,90 @@
+"""Recall of layers beside each other, from Python."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memzoo.errors import InputError, MemzooError
+
+from .configs.serialise import near
+from .evals.recall_command import recall_task
+from .evals.recall_config import RecallConfig
+from .evals.results_csv import flat_rows
+from .evals.sweep import recall as run_sweep
+
+if TYPE_CHECKING:
+    import pandas  # pyright: ignore[reportMissingImports]
+
+
+@dataclasses.dataclass(frozen=True)
+class RecallTable:
+    """What a comparison measured.
+
+    Attributes:
+        rows: one dictionary a number: layer, the settings of the task, metric, value,
+            seed, learning_rate, parameters, state_bytes, chance.
+        page: report.html, with the tables and figures.
+    """
+
+    rows: list[dict[str, Any]]
+    page: Path
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return the rows as a data frame.
+
+        Raises:
+            MemzooError: pandas is not installed.
+        """
+        try:
+            import pandas  # pyright: ignore[reportMissingImports]
+        except ModuleNotFoundError as error:
+            raise MemzooError(
+                "to_pandas needs pandas; install memzoo[pandas], or use .rows"
+            ) from error
+        return pandas.DataFrame(self.rows)
+
+
+def recall(
+    layers: Sequence[str] | None = None,
+    task: str = "mqar",
+    *,
+    progress: bool = True,
+    **options: Any,
+) -> RecallTable:
+    """Train layers on a recall task and compare them, as `memzoo recall` does.
+
+    Trainings that are done already, in the folder `output`/`name`, are not repeated.
+
+    Args:
+        layers: registered names, or `module:Config` and `file.py:Config` of yours.
+            None: three that differ.
+        task: mqar, needle, set_disjointness, or `module:Config` of yours.
+        progress: show how far it is.
+        options: options of `memzoo recall` with underscores, such as
+            `num_pairs=(8, 16)`, `steps=500`, `seeds=(0,)` or `name="mine"`.
+
+    Raises:
+        InputError: an option is unknown or its value is refused.
+        MemzooError: the folder holds a comparison of another kind.
+    """
+    made: Any = recall_task(task)
+    of_task = {field.name for field in dataclasses.fields(made)}
+    of_all = {field.name for field in dataclasses.fields(RecallConfig)} - {"task"}
+    for name in options:
+        if name not in of_task | of_all:
+            raise InputError(f"option is {name!r}{near(name, of_task | of_all)}")
+    # A list is as good as a tuple.
+    options = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in options.items()
+    }
+    if "output" in options:
+        options["output"] = Path(options["output"])
+    made = dataclasses.replace(
+        made, **{name: options.pop(name) for name in list(options) if name in of_task}
+    )
+    if layers is not None:
+        options["layers"] = tuple(layers)
+    done = run_sweep(RecallConfig(task=made, **options), progress=progress)
+    return RecallTable(flat_rows(done.measured.rows), done.page)

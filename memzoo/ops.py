@@ -1,0 +1,44 @@
+"""Operations on arrays of yours: `b t h k` in, outputs and the last memory out."""
+
+from difflib import get_close_matches
+from typing import Any
+
+from .models.ops.attention import attention
+from .models.ops.delta_rule import gated_delta_rule
+from .models.ops.erase_write import erase_write_rule
+from .models.ops.scalar_decay import linear_attention
+from .models.ops.vector_decay import gated_linear_attention
+
+__all__ = [
+    "attention",
+    "erase_write_rule",
+    "gated_delta_rule",
+    "gated_linear_attention",
+    "linear_attention",
+]
+
+_OTHER_NAMES = {
+    "chunk_gated_delta_rule": "gated_delta_rule",
+    "chunk_gla": "gated_linear_attention",
+    "chunk_kda": "erase_write_rule",
+    "chunk_retention": "linear_attention",
+    "chunk_simple_gla": "linear_attention",
+    "delta_rule": "gated_delta_rule",
+    "dot_product_attention": "attention",
+    "gla": "gated_linear_attention",
+    "kda": "erase_write_rule",
+    "retention": "linear_attention",
+    "scaled_dot_product_attention": "attention",
+    "ssd": "linear_attention",
+}
+
+
+def __getattr__(name: str) -> Any:
+    close = get_close_matches(name, __all__, n=1)
+    if name in _OTHER_NAMES:
+        remedy = f"it is called {_OTHER_NAMES[name]} here"
+    elif close:
+        remedy = f"did you mean {close[0]}?"
+    else:
+        remedy = f"there are {', '.join(__all__)}"
+    raise AttributeError(f"memzoo.ops has no {name!r}; {remedy}")

@@ -1,0 +1,103 @@
+"""Operations on a user's arrays, under jit, vmap and grad."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import memzoo
+
+B, T, H, K, V = 2, 5, 3, 4, 2
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    random = np.random.default_rng(0)
+    q, k = random.normal(size=(2, B, T, H, K)).astype(np.float32)
+    k /= np.linalg.norm(k, axis=-1, keepdims=True)
+    v = random.normal(size=(B, T, H, V)).astype(np.float32)
+    strength = random.uniform(size=(B, T, H)).astype(np.float32)
+    decay = -random.uniform(size=(B, T, H, K)).astype(np.float32)
+    return q, k, v, strength, decay
+
+
+def loop(q, k, v, strength, decay):
+    """S = diag(a) S + b k (v - (diag(a) S)^T k)^T and o = S^T q, one head."""
+    memory, outputs = np.zeros((K, V)), []
+    for t in range(T):
+        memory = np.exp(decay[t])[:, None] * memory
+        memory = memory + strength[t] * np.outer(k[t], v[t] - memory.T @ k[t])
+        outputs.append(memory.T @ q[t])
+    return np.stack(outputs), memory
+
+
+def test_both_delta_rules_are_the_loop(arrays):
+    q, k, v, strength, decay = arrays
+    same = np.repeat(decay[..., :1], K, axis=-1)
+    erased = strength[..., None] * k
+    found = {
+        "one decay": memzoo.ops.gated_delta_rule(
+            q, k, v, write_strength=strength, log_decay=decay[..., 0]
+        ),
+        "by channel": memzoo.ops.erase_write_rule(
+            q, k, strength[..., None] * v, erase=erased, log_decay=decay
+        ),
+    }
+    for name, decays in (("one decay", same), ("by channel", decay)):
+        o, memory = found[name]
+        for row, head in np.ndindex(B, H):
+            parts = (x[row, :, head] for x in (q, k, v, strength, decays))
+            wanted, last = loop(*parts)
+            np.testing.assert_allclose(o[row, :, head], wanted, atol=1e-5)
+            np.testing.assert_allclose(memory[row, head], last, atol=1e-5)
+
+
+def test_sums_without_decay_are_cumulative(arrays):
+    q, k, v, _, _ = arrays
+    products = np.cumsum(np.einsum("bthk,bthv->bthkv", k, v), axis=1)
+    wanted = np.einsum("bthk,bthkv->bthv", q, products)
+    for operation in (memzoo.ops.linear_attention, memzoo.ops.gated_linear_attention):
+        o, memory = operation(q, k, v)
+        np.testing.assert_allclose(o, wanted, atol=1e-5)
+        np.testing.assert_allclose(memory, products[:, -1], atol=1e-5)
+
+
+def test_an_operation_can_be_transformed(arrays):
+    q, k, v, strength, decay = map(jnp.asarray, arrays)
+
+    def loss(v, q, k, strength, decay):
+        o, _ = memzoo.ops.gated_delta_rule(
+            q[None], k[None], v[None], write_strength=strength[None], log_decay=decay
+        )
+        return jnp.sum(o**2)
+
+    decays = decay[:, None, :, :, 0]
+    each = jax.jit(jax.vmap(jax.grad(loss)))(v, q, k, strength, decays)
+
+    def whole(v):
+        o, _ = memzoo.ops.gated_delta_rule(
+            q, k, v, write_strength=strength, log_decay=decay[..., 0]
+        )
+        return jnp.sum(o**2)
+
+    np.testing.assert_allclose(each, jax.grad(whole)(v), atol=1e-4)
+
+
+def test_a_wrong_order_of_axes_is_refused(arrays):
+    q, k, v, strength, _ = arrays
+    q, k, v = (np.swapaxes(x, 1, 2) for x in (q, k, v))
+    with pytest.raises(memzoo.InputError, match=f"axis t is {T} in write_strength"):
+        memzoo.ops.gated_delta_rule(q, k, v, write_strength=strength)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("chunk_gla", "it is called gated_linear_attention here"),
+        ("gated_delta_rules", "did you mean gated_delta_rule?"),
+        ("zzz", "there are attention, "),
+    ],
+)
+def test_unknown_operations_name_the_one_to_use(name, line):
+    with pytest.raises(AttributeError, match=line):
+        getattr(memzoo.ops, name)

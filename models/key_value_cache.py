@@ -41,7 +41,7 @@ def held_positions(slots: int, position: Int[Array, "b"]) -> Int[Array, "b s"]:
     """Place in the document of what each slot holds; negative where it holds nothing.
 
     Args:
-        position: tokens of the document so far.
+        position: number of tokens of the document so far.
     """
     slot = jnp.arange(slots, dtype=jnp.int32)[None, :]
     last = position[:, None] - 1

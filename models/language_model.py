@@ -85,7 +85,7 @@ class LanguageModel(nnx.Module):
 
     Args:
         config: everything below at once; give no other argument but `rngs` with it.
-        rngs: for the parameters.
+        rngs: random streams for the parameters.
         vocab_size: number of tokens.
         width: size of the residual stream, d.
         layers: names of layers or their configs, first to last.

@@ -43,7 +43,7 @@ class LayerConfig(Protocol):
 
         Args:
             width: size of the residual stream, d.
-            rngs: for its parameters.
+            rngs: random streams for its parameters.
             layer_index: index of the block; may be traced, so never branch on it.
             depth: number of blocks.
         """

@@ -41,7 +41,7 @@ class Layout(NamedTuple):
     """`SequenceInfo` once the real tokens of every row stand first.
 
     Attributes:
-        reset: a document begins here.
+        reset: True where a document begins.
         length: real tokens in the row; the rest is padding at its end. `None`: all.
         prefix: marked as prefix; `prefix_tokens` says which tokens are.
         key: of what is drawn in training; None: nothing is.

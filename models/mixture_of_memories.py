@@ -116,7 +116,7 @@ class MixtureState(NamedTuple):
         shared_memory: of the shared one, `b ...`; None: there is none.
         tails: of the short convolutions; of a memory's own maps `b m w d`.
         shared_tails: of the shared memory's own maps, `b w d`.
-        position: tokens of the document so far.
+        position: number of tokens of the document so far.
     """
 
     memories: PyTree[Array]

@@ -42,7 +42,7 @@ class NeuralMemoryLayer(AssociativeMemory):
 
         Args:
             num_heads: memories.
-            rngs: for the weights.
+            rngs: random streams for the weights.
             scale: standard deviation of what the last matrix makes of an input whose
                 entries have variance 1; of the others it is 1.
         """

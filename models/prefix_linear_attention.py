@@ -56,14 +56,14 @@ class PrefixLinearAttentionConfig(RegisteredConfig):
     feature_size: int = 16
     """Size of queries and keys a head, before the feature map."""
     head_size: int | None = None
-    """Size of values a head; None: width / num_heads."""
+    """Size of each head's values; None: width / num_heads."""
     feature_map: PrefixFeatureMap = "taylor"
     """taylor: 1 + s + s^2 / 2 for s = q . k / sqrt(feature_size), 153 features of 16
     numbers; taylor_full: the same in 273, as published."""
     convolution_size: int = 0
     """Taps of the short convolutions on queries, keys and values; 0: none."""
     chunk_size: int | None = None
-    """Tokens a chunk: speed only. None: chosen by the backend."""
+    """Tokens per chunk; affects speed only. None: chosen for the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)

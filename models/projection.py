@@ -47,7 +47,7 @@ def projection(
     Args:
         size_in: channels of the input.
         size_out: channels of the output.
-        rngs: for the kernel.
+        rngs: random streams for the kernel.
         bias: add a bias, which begins at 0.
         gain: the initial standard deviation is gain / sqrt(size_in).
         per_memory: each memory of a mixture has such a map.
@@ -118,7 +118,7 @@ class ShortConvolution(nnx.Module):
         Args:
             size: channels.
             taps: tokens that an output depends on.
-            rngs: for the parameters.
+            rngs: random streams for the parameters.
             bias: add a bias.
         """
         bound = taps**-0.5

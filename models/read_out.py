@@ -46,7 +46,7 @@ class ReadOut(nnx.Module):
         Args:
             size: of all heads together.
             width: size of the output.
-            rngs: for the projection.
+            rngs: random streams for the projection.
             depth: blocks of the model, for the initial gain of maps into the residual
                 stream; None: the output does not enter it.
             norm: of what is read.

@@ -59,10 +59,10 @@ def write_grouped(
     Args:
         copies: the memories' layer.
         inputs: of every token, or a function that computes them in given slots.
-        memories: `b m ...`, before the first token.
+        memories: `b m ...`, memories before the first token.
         routing: of the tokens.
         there: memories that each real token has chosen.
-        reset: a document starts at this token.
+        reset: True where a document begins.
         chunk_size: slots in a chunk; the layer's rule must have a form for several
             memories a row. None: every memory is a row of its own, of the same length.
     """

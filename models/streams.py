@@ -51,7 +51,7 @@ class Stream(nnx.Module):
                 takes that of the stream before it.
             size: of all heads together.
             num_heads: heads that the stream is cut into.
-            rngs: for the projection.
+            rngs: random streams for the projection.
             bias: the projection has a bias.
             activation: SiLU after the convolution.
             per_memory: each memory of a mixture has such a projection.

@@ -71,7 +71,7 @@ class TitansLMMConfig(RegisteredConfig):
 
     num_heads: int = 4
     head_size: int | None = None
-    """Size of queries, keys and values a head; None: width / num_heads."""
+    """Size of each head's queries, keys and values; None: width / num_heads."""
     network: Literal["mlp", "swiglu"] = "mlp"
     """What the memory is."""
     memory_depth: int = 2
@@ -109,13 +109,13 @@ class TitansLMMConfig(RegisteredConfig):
     convolution_size: int = 4
     """Taps of the short convolutions on queries, keys and values; 0: none."""
     output_gate: bool = True
-    """Gate the read by silu(W_g x)."""
+    """Multiply the read by silu(W_g x)."""
     prefix: bool = False
     """Accept a prefix; adds maps to its keys and values."""
     norm_epsilon: float = 1e-5
-    """Added to the mean square in the norm of what is read."""
+    """Epsilon of the read's norm: added to the mean square."""
     chunk_size: int | None = None
-    """Tokens computed together: speed only. None: chosen by the backend."""
+    """Tokens computed together; affects speed only. None: chosen for the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)

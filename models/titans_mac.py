@@ -126,10 +126,10 @@ class SegmentState(NamedTuple):
     """State of `TitansMAC`.
 
     Attributes:
-        memory: of the long-term memory.
+        memory: state of the long-term memory.
         before: the memory's weights before the segment.
         context: of the segment so far.
-        position: tokens of the document so far.
+        position: number of tokens of the document so far.
     """
 
     memory: Any

@@ -66,9 +66,9 @@ class PairState(NamedTuple):
     """State of a layer of a long-term memory and an attention.
 
     Attributes:
-        memory: of the long-term memory.
+        memory: state of the long-term memory.
         attention: of the attention.
-        position: tokens of the document so far.
+        position: number of tokens of the document so far.
     """
 
     memory: Any

@@ -41,7 +41,7 @@ class TTTConfig(RegisteredConfig):
 
     num_heads: int = 4
     head_size: int | None = None
-    """Size of queries, keys and values a head; None: width / num_heads."""
+    """Size of each head's queries, keys and values; None: width / num_heads."""
     backbone: Literal["mamba", "transformer"] = "mamba"
     """mamba: queries and keys share a projection and have a short convolution each, and
     a gate; transformer: three projections, no convolution, no gate."""
@@ -54,9 +54,9 @@ class TTTConfig(RegisteredConfig):
     rotary_base: float = 10000.0
     """Base of the rotary positions in a mini-batch."""
     norm_epsilon: float = 1e-6
-    """Added to the variance in the norm of what is read."""
+    """Epsilon of the read's norm: added to the variance."""
     chunk_size: int | None = None
-    """Tokens computed together: speed only. None: chosen by the backend."""
+    """Tokens computed together; affects speed only. None: chosen for the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)

@@ -94,8 +94,8 @@ def kept_cotangent(
     """Return the cotangent of `kept`, from the memory before and the cotangent after.
 
     Args:
-        memory: before the chunk.
-        memory_cotangent: of the memory after the chunk.
+        memory: memory before the chunk.
+        memory_cotangent: cotangent of the memory after the chunk.
         kept: whose cotangent is returned.
     """
     if kept is None:

@@ -60,7 +60,7 @@ class EraseWriteTokens(NamedTuple):
 def step(
     token: EraseWriteTokens, memory: Float[Array, "b h k v"]
 ) -> tuple[Float[Array, "b h v"], Float[Array, "b h k v"]]:
-    """Return the output of one token, whose axes lack t, and the memory after it."""
+    """Return one token's output (arrays without axis t) and the memory after it."""
     query, key, value, erase = (x.astype(memory.dtype) for x in token[:4])
     if token.log_decay is not None:
         memory = memory * jnp.exp(token.log_decay.astype(memory.dtype))[..., None]
@@ -86,8 +86,8 @@ def chunk(
     """Return the memory after a chunk, its outputs, and arrays for its gradient.
 
     Args:
-        memory: before the chunk.
-        tokens: of the chunk, `b c h ...`.
+        memory: memory before the chunk.
+        tokens: tokens of the chunk, `b c h ...`.
         segment: document starts in the chunk.
     """
     q, k, v, e, log_decay = _heads_first(tokens, memory)
@@ -114,12 +114,12 @@ def chunk_backward(
     """Return the cotangents of the memory before a chunk and of its tokens.
 
     Args:
-        memory: before the chunk.
+        memory: memory before the chunk.
         tokens: as in `chunk`.
         segment: document starts in the chunk.
-        saved: by the forward pass.
-        memory_cotangent: of the memory after the chunk.
-        o_cotangent: of the outputs.
+        saved: arrays that the forward pass saved.
+        memory_cotangent: cotangent of the memory after the chunk.
+        o_cotangent: cotangent of the outputs.
     """
     q, k, _, e, log_decay = _heads_first(tokens, memory)
     operand = jnp.result_type(*tokens[:4])
@@ -161,7 +161,7 @@ def all_chunks(
     which: Int[Array, "b n"] | None,
     memory: Float[Array, "b *m h k v"],
 ) -> tuple[Float[Array, "n b c h v"], Float[Array, "b *m h k v"]]:
-    """Return the outputs and the last memory, the scan left with what needs it."""
+    """Return outputs and last memory; only what needs the memory is in the scan."""
     q, k, v, e, log_decay = _heads_first(tokens, memory)
     operand = jnp.result_type(*tokens[:4])
     dot = partial(matrix_product, operand=operand, accumulate=memory.dtype)
@@ -213,7 +213,7 @@ def erase_write_rule(
     reset: Bool[Array, "b t"] | None = None,
     chunk_size: int | None = None,
 ) -> tuple[Float[Array, "b t h v"], Float[Array, "b h k v"]]:
-    """Return what every token reads after its write, and the memory after the last.
+    """Return every token's read after its write, and the memory after the last token.
 
     The table above says which keys and values make KDA, Gated DeltaNet-2 and Comba.
 
@@ -224,12 +224,12 @@ def erase_write_rule(
         erase: `b t h k`, the memory is erased here.
         log_decay: `b t h k`, or `b t h 1` for one decay a head, at most 0; None: no
             decay.
-        memory: `b h k v` before the first token; None: zeros.
-        reset: a document begins here, with a memory of zeros.
-        chunk_size: tokens a chunk: speed only. None: by the backend.
+        memory: `b h k v`, memory before the first token; None: zeros.
+        reset: True where a document begins, with a memory of zeros.
+        chunk_size: tokens per chunk; affects speed only. None: chosen for the backend.
 
     Raises:
-        InputError: an axis has two lengths, as where heads come before time.
+        InputError: an axis has two lengths, for example because heads come before time.
     """
     return ERASE_WRITE(
         (query, key, value, erase, log_decay),

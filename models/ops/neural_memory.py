@@ -233,12 +233,12 @@ def neural_memory_recurrent(
 
     Args:
         tokens: of the sequence.
-        memory: before the first token.
+        memory: memory before the first token.
         network: as in `neural_memory_step`.
         rule: of the writes.
         slow: as in `neural_memory_step`.
         initial: the memory of a new document; None: `memory`.
-        reset: a document begins here.
+        reset: True where a document begins.
         valid: real tokens; the others change nothing, and their reads mean nothing.
     """
     initial = memory if initial is None else initial

@@ -17,7 +17,7 @@ def places(
     Args:
         position: place of the first token if it begins no document.
         time: tokens in the call.
-        reset: a document begins here.
+        reset: True where a document begins.
         length: real tokens at the front of each row; None: all.
     """
     index = jnp.arange(time, dtype=jnp.int32)[None, :]

@@ -112,7 +112,7 @@ class Recurrence(Generic[Tokens, Memory]):
         Args:
             fields: arrays that JAX can read; None where the operation has a default.
             memory: before the first token; None: zeros.
-            reset: a document begins here, with a memory of zeros.
+            reset: True where a document begins, with a memory of zeros.
             chunk_size: tokens a chunk: speed only.
 
         Raises:
@@ -228,9 +228,9 @@ def scan_steps(
     Args:
         step: (tokens without their axis t, memory) -> (output, memory).
         tokens: of the sequence, `b t ...`.
-        memory: before the first token.
+        memory: memory before the first token.
         initial: the memory of a new document.
-        reset: a document begins here.
+        reset: True where a document begins.
         valid: real tokens; the others change no memory.
     """
 

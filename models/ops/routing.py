@@ -118,7 +118,7 @@ def slot_resets(
 
     Args:
         slots: of the tokens.
-        reset: a document starts at this token.
+        reset: True where a document begins.
         top_k: memories a token.
 
     Returns:

@@ -53,7 +53,7 @@ class ScalarDecayTokens(NamedTuple):
 def step(
     token: ScalarDecayTokens, memory: Float[Array, "b h k v"]
 ) -> tuple[Float[Array, "b h v"], Float[Array, "b h k v"]]:
-    """Return the output of one token, whose axes lack t, and the memory after it."""
+    """Return one token's output (arrays without axis t) and the memory after it."""
     query, key, value = (x.astype(memory.dtype) for x in token[:3])
     if token.log_decay is not None:
         decay = jnp.exp(token.log_decay.astype(memory.dtype))
@@ -81,8 +81,8 @@ def chunk(
     """Return the memory after a chunk, its outputs, and scores and decays to save.
 
     Args:
-        memory: before the chunk.
-        tokens: of the chunk, `b c h ...`.
+        memory: memory before the chunk.
+        tokens: tokens of the chunk, `b c h ...`.
         segment: document starts in the chunk.
     """
     part, dot = _prepare(memory, tokens, segment)
@@ -105,12 +105,12 @@ def chunk_backward(
     """Return the cotangents of the memory before a chunk and of its tokens.
 
     Args:
-        memory: before the chunk.
+        memory: memory before the chunk.
         tokens: as in `chunk`.
         segment: document starts in the chunk.
         saved: the scores and decays of the part.
-        memory_cotangent: of the memory after the chunk.
-        o_cotangent: of the outputs.
+        memory_cotangent: cotangent of the memory after the chunk.
+        o_cotangent: cotangent of the outputs.
     """
     part, dot = _prepare(memory, tokens, segment, saved)
     decay = part.decay
@@ -164,7 +164,7 @@ def all_chunks(
     which: Int[Array, "b n"] | None,
     memory: Float[Array, "b *m h k v"],
 ) -> tuple[Float[Array, "n b c h v"], Float[Array, "b *m h k v"]]:
-    """Return the outputs and the last memory, the scan left with what needs it."""
+    """Return outputs and last memory; only what needs the memory is in the scan."""
     dtype = memory.dtype
     *inputs, log_decay = tokens
     q, k, v = (jnp.swapaxes(x, 2, 3) for x in inputs)
@@ -226,19 +226,19 @@ def linear_attention(
     reset: Bool[Array, "b t"] | None = None,
     chunk_size: int | None = None,
 ) -> tuple[Float[Array, "b t h v"], Float[Array, "b h k v"]]:
-    """Return what every token reads after its write, and the memory after the last.
+    """Return every token's read after its write, and the memory after the last token.
 
     Args:
         query: `b t h k`, scaled by the caller.
         key: `b t h k`.
         value: `b t h v`.
         log_decay: `b t h`, at most 0; None: no decay.
-        memory: `b h k v` before the first token; None: zeros.
-        reset: a document begins here, with a memory of zeros.
-        chunk_size: tokens a chunk: speed only. None: by the backend.
+        memory: `b h k v`, memory before the first token; None: zeros.
+        reset: True where a document begins, with a memory of zeros.
+        chunk_size: tokens per chunk; affects speed only. None: chosen for the backend.
 
     Raises:
-        InputError: an axis has two lengths, as where heads come before time.
+        InputError: an axis has two lengths, for example because heads come before time.
     """
     return SCALAR_DECAY(
         (query, key, value, log_decay), memory, reset=reset, chunk_size=chunk_size

@@ -53,7 +53,7 @@ def _features(tokens: TaylorTokens) -> ScalarDecayTokens:
 def step(
     token: TaylorTokens, memory: Float[Array, "b h f v"]
 ) -> tuple[Float[Array, "b h v"], Float[Array, "b h f v"]]:
-    """Return the output of one token, whose axes lack t, and the memory after it."""
+    """Return one token's output (arrays without axis t) and the memory after it."""
     return scalar_decay.step(_features(token), memory)
 
 
@@ -76,8 +76,8 @@ def chunk(
     """Return the memory after a chunk and its outputs; nothing else is saved.
 
     Args:
-        memory: before the chunk.
-        tokens: of the chunk, `b c h ...`.
+        memory: memory before the chunk.
+        tokens: tokens of the chunk, `b c h ...`.
         segment: document starts in the chunk.
     """
     part, dot = _prepare(memory, tokens, segment)
@@ -101,12 +101,12 @@ def chunk_backward(
     """Return the cotangents of the memory before a chunk and of its tokens.
 
     Args:
-        memory: before the chunk.
+        memory: memory before the chunk.
         tokens: as in `chunk`.
         segment: document starts in the chunk.
         saved: nothing.
-        memory_cotangent: of the memory after the chunk.
-        o_cotangent: of the outputs.
+        memory_cotangent: cotangent of the memory after the chunk.
+        o_cotangent: cotangent of the outputs.
     """
     del saved
     part, dot = _prepare(memory, tokens, segment)

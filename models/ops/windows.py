@@ -88,7 +88,7 @@ def window_scan(
         update_every: tokens in a window.
         chunk_size: tokens that are rematerialised at a time; a longer window is handed
             to the body in parts.
-        reset: a document begins here.
+        reset: True where a document begins.
         valid: real tokens; they stand at the front of a row.
         prepare: `(tokens, part) -> tree`, the input of the body in place of the tokens,
             made for all parts before the scan. None: the tokens.

@@ -65,7 +65,7 @@ class NeuralMemory(NamedTuple):
         anchor: weights before the window; None where a window is one token, and in a
             memory that is read and written in one call alone.
         recent: tokens that the loss still counts; None: it counts one.
-        position: tokens of the document so far.
+        position: number of tokens of the document so far.
     """
 
     weights: Weights

@@ -42,8 +42,8 @@ class CombaConfig(RegisteredConfig):
     With sigmoid(c) = 1 and d = 0 the memory is that of gated_delta_net.
 
     Differs from it in: the memory decays before it is read at the key, as in the
-    published kernels. Those kernels normalise the erasing key to length 1, so c weakens
-    only the correction of the query. Here c weakens the erasing too, as in the equation.
+    published kernels. Those kernels normalise the erasing key to length 1, so that c
+    weakens only the query's correction. Here c weakens the erasing too, as written.
     """
 
     family: ClassVar[Family] = "delta rule"

@@ -41,8 +41,9 @@ class GatedDeltaNetConfig(RegisteredConfig):
         y_t = W_o (norm(o_t) * silu(W_g x_t))
 
     With `prefix`, the M tokens of a prefix are first read non-causally, an idea of
-    arXiv:2407.05483. The same rule writes them, with keys ke and values ve from separate
-    maps (convolution, SiLU and norm as for k and v) and the same gates alpha and beta:
+    arXiv:2407.05483. The same rule writes them, with the same gates alpha and beta and
+    with keys ke and values ve from separate maps (each with convolution, SiLU and norm
+    as k and v have):
 
         E_0 = 0,  E_t = alpha_t E_(t-1) + beta_t ke_t (ve_t - alpha_t E_(t-1)^T ke_t)^T
 

@@ -19,13 +19,13 @@ from .streams import Stream
 class GatedShortConvolutionConfig(RegisteredConfig):
     """Gated short convolution, BaseConv of Based (Arora et al. 2024, arXiv:2402.18668).
 
-    W_u and W_g map to `expansion` times the width; conv is a depthwise causal
+    W_u and W_g map to `expansion` times the width, and conv is a depthwise causal
     convolution of `convolution_size` taps:
 
         y_t = W_o (silu(conv(W_u x)_t) * (W_g x_t))
 
-    Differs from it in: W_u and W_g are two maps; in the paper they are equivalent halves
-    of one map of width expand_proj = 2 `expansion`.
+    Differs from it in: W_u and W_g are two maps; in the paper they are equivalent
+    halves of one map of width expand_proj = 2 `expansion`.
     """
 
     family: ClassVar[Family] = "convolution"

@@ -34,7 +34,7 @@ from .streams import Stream, Tails
 
 @dataclass(frozen=True, kw_only=True)
 class TTTConfig(RegisteredConfig):
-    """What TTT-Linear and TTT-MLP have in common."""
+    """Fields that TTT-Linear and TTT-MLP share."""
 
     family: ClassVar[Family] = "neural memory"
     small: ClassVar[Mapping[str, Any]] = {"update_every": 4}
@@ -43,16 +43,16 @@ class TTTConfig(RegisteredConfig):
     head_size: int | None = None
     """Size of each head's queries, keys and values; None: width / num_heads."""
     backbone: Literal["mamba", "transformer"] = "mamba"
-    """mamba: queries and keys share a projection and have a short convolution each, and
-    a gate; transformer: three projections, no convolution, no gate."""
+    """mamba: queries and keys share a projection, with a short convolution each and a
+    gate; transformer: three projections, no convolution, no gate."""
     convolution_size: int = 4
     """Taps of the short convolutions on queries and keys; 0: none."""
     update_every: int = 16
-    """Tokens of a mini-batch: part of what the model is."""
+    """Tokens per mini-batch; changes the result."""
     base_learning_rate: float = 1.0
-    """Largest inner learning rate, over the head size."""
+    """Largest inner learning rate, before division by the head size."""
     rotary_base: float = 10000.0
-    """Base of the rotary positions in a mini-batch."""
+    """Base of the rotary positions within a mini-batch."""
     norm_epsilon: float = 1e-6
     """Epsilon of the read's norm: added to the variance."""
     chunk_size: int | None = None
@@ -84,7 +84,8 @@ class TTTLinearConfig(TTTConfig):
 
     Differs from it in: the equations are those of the published JAX code, which scales
     a step by the place in the mini-batch, divides it by the head size and has no factor
-    2; the code's rotary pairs neighbouring channels, here halves (a permutation).
+    2; rotary pairs halves of the channels, where the code pairs neighbours (a
+    permutation).
     """
 
     def build(

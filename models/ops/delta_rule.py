@@ -1,17 +1,17 @@
-"""The delta rule: a memory that replaces what a key held, and may decay.
+"""The delta rule: a memory that replaces the value at a key, with optional decay.
 
-S'_t = a_t S_{t-1}, S_t = S'_t + b_t k_t (v_t - S'_t^T k_t)^T and o_t = S_t^T q_t, that
+S'_t = a_t S_{t-1}, S_t = S'_t + b_t k_t (v_t - S'_t^T k_t)^T and o_t = S_t^T q_t. This
 is one gradient step of size b_t on 1/2 ||S^T k_t - v_t||^2 (arXiv 2102.11174 with
-a_t = 1, arXiv 2412.06464 with a_t a function of the input). The chunk is that of
-arXiv 2406.06484. With S the memory before it, D, E, F and g the decays `within`,
+a_t = 1, arXiv 2412.06464 with a_t a function of the input). The chunk form is from
+arXiv 2406.06484. With S the memory before the chunk, D, E, F and g the decays `within`,
 `carried`, `remaining` and `kept`, and b the write strengths:
 
     W = (I + L)^-1 b (V - E K S), L = b strict(K K^T D)
     O = E Q S + (Q K^T D) W
     S' = g S + K^T F W
 
-The backward pass reads S, W and the inverse that the forward pass saved and computes
-the scores anew. Queries and keys are stacked wherever both meet the same factor.
+The backward pass uses the saved S, W and inverse and recomputes the scores. Queries and
+keys are stacked wherever both meet the same factor.
 """
 
 from functools import partial
@@ -40,11 +40,11 @@ class DeltaTokens(NamedTuple):
     """Tokens of the delta rule.
 
     Attributes:
-        query: scaled by the caller.
-        key: normalised by the caller.
-        value: written at the key.
-        write_strength: size of the gradient step; with keys of length 1 and no more
-            than 2 the memory stays bounded.
+        query: queries, scaled by the caller.
+        key: keys, normalised by the caller.
+        value: values, written at the keys.
+        write_strength: size of the gradient step; the memory stays bounded if keys have
+            length 1 and this is at most 2.
         log_decay: logarithm of the decay, at most 0; minus infinity erases the memory.
             None: no decay.
     """
@@ -72,17 +72,17 @@ def step(
 
 
 class Saved(NamedTuple):
-    """Arrays that the backward pass of a chunk reads."""
+    """Arrays saved for the backward pass of a chunk."""
 
     write: Float[Array, "b h c v"]
     inverse: Float[Array, "b h c c"]
 
 
 class Chunk(NamedTuple):
-    """A chunk with its heads before its tokens.
+    """A chunk with the axis of heads before the axis of tokens.
 
-    `reads` holds the queries and below them the keys, `scores` their products with the
-    keys.
+    `reads` holds the queries with the keys below them; `scores` holds their products
+    with the keys.
     """
 
     reads: Float[Array, "b h 2*c k"]
@@ -148,7 +148,7 @@ def chunk_backward(
     left = scale(dot("bhjk,bhkv->bhjv", part.k, memory_cotangent), decay.remaining)
     scores = part.scores[:, :, :size] * decay.within
     dwrite = dot("bhij,bhiv->bhjv", scores, do) + left
-    # Of the right-hand side of the triangular system, b (V - E K S).
+    # Cotangent of the triangular system's right-hand side, b (V - E K S).
     dright = dot("bhij,bhiv->bhjv", inverse, dwrite)
 
     dreads = jnp.concatenate([do, -dright], axis=2)

@@ -1,14 +1,14 @@
-"""The delta rule with one key to erase at and another to write at.
+"""The delta rule with separate keys for erasing and writing.
 
 S'_t = diag(a_t) S_{t-1}, S_t = S'_t + k_t (v_t - S'_t^T e_t)^T and o_t = S_t^T q_t: the
-memory forgets by channel or by head, reads at e_t and writes the difference at k_t.
-Strengths and gates are factors of the three, so that with a strength b, a key u of
-length 1, a value x and gates f (erase) and w (write) it is
+memory decays per channel or per head, is read at e_t, and the difference is written at
+k_t. The caller multiplies strengths and gates into k, e and v. With a strength b, a key
+u of length 1, a value x and gates f (erase) and w (write) the layers are
 
     delta rule        k = u       e = b u      v = b x
     KDA               k = u       e = b u      v = b x      a_t by channel
     Gated DeltaNet-2  k = u       e = f * u    v = w * x    a_t by channel
-    Comba             k = u       e = b p      v = b x      p: a key of its own
+    Comba             k = u       e = b p      v = b x      p: a separate key
 
 With S the memory before a chunk, the reads and keys decayed as in `channel_decay`, A_q
 and A_e the scores of queries and erasing keys, and g the decay of the whole chunk:
@@ -17,7 +17,7 @@ and A_e the scores of queries and erasing keys, and g the decay of the whole chu
     O = Q S + A_q W
     S' = diag(g) S + K^T W
 
-The backward pass reads S, W, A_q and the inverse that the forward pass saved.
+The backward pass uses the saved S, W, A_q and inverse.
 """
 
 from functools import partial
@@ -39,14 +39,14 @@ class EraseWriteTokens(NamedTuple):
     """Tokens of the delta rule with two keys.
 
     Attributes:
-        query: scaled by the caller.
-        key: the value is written here.
-        value: times the write strength or gate.
-        erase: the memory is read here before the write; a key times its strength or
-            gate. The memory stays bounded while `erase` times `key` is 0 to 2 and the
-            two point alike.
+        query: queries, scaled by the caller.
+        key: keys at which values are written.
+        value: values, times the write strength or gate.
+        erase: keys at which the memory is erased, times the strength or gate. The
+            memory stays bounded while `erase` times `key` is 0 to 2 and both have the
+            same direction.
         log_decay: logarithm of the decay of each channel of the key, at most 0; minus
-            infinity erases it. Its last axis is 1 where a head has one decay. None: no
+            infinity erases it. Its last axis is 1 for one decay per head. None: no
             decay.
     """
 
@@ -71,7 +71,7 @@ def step(
 
 
 class Saved(NamedTuple):
-    """Arrays that the backward pass of a chunk reads."""
+    """Arrays saved for the backward pass of a chunk."""
 
     write: Float[Array, "b h c v"]
     scores: Float[Array, "b h c c"]
@@ -135,7 +135,7 @@ def chunk_backward(
     do = jnp.swapaxes(o_cotangent, 1, 2).astype(memory.dtype)
     dwrite = dot("bhij,bhiv->bhjv", scores, do)
     dwrite = dwrite + dot("bhjk,bhkv->bhjv", part.keys, memory_cotangent)
-    # Of the right-hand side of the triangular system, V - E S.
+    # Cotangent of the triangular system's right-hand side, V - E S.
     dv = dot("bhij,bhiv->bhjv", inverse, dwrite)
     dreads = jnp.concatenate([do, -dv], axis=2)
     size = k.shape[2]
@@ -215,14 +215,14 @@ def erase_write_rule(
 ) -> tuple[Float[Array, "b t h v"], Float[Array, "b h k v"]]:
     """Return every token's read after its write, and the memory after the last token.
 
-    The table above says which keys and values make KDA, Gated DeltaNet-2 and Comba.
+    The table above lists the keys and values of KDA, Gated DeltaNet-2 and Comba.
 
     Args:
         query: `b t h k`, scaled by the caller.
-        key: `b t h k`, the value is written here.
+        key: `b t h k`, keys at which values are written.
         value: `b t h v`, times the write strength or gate.
-        erase: `b t h k`, the memory is erased here.
-        log_decay: `b t h k`, or `b t h 1` for one decay a head, at most 0; None: no
+        erase: `b t h k`, keys at which the memory is erased.
+        log_decay: `b t h k`, or `b t h 1` for one decay per head, at most 0; None: no
             decay.
         memory: `b h k v`, memory before the first token; None: zeros.
         reset: True where a document begins, with a memory of zeros.

@@ -83,7 +83,7 @@ class TitansMACConfig(RegisteredConfig):
     add_memory: bool = True
     """Add norm(M(y)) to the product; False: equation 25 as printed."""
     norm_epsilon: float = 1e-5
-    """Epsilon of the layer's norms: added to the mean square. The memory has one too."""
+    """Epsilon of the layer's norms: added to the mean square. Not the memory's."""
 
     def __post_init__(self) -> None:
         check_positive("segment_size", self.segment_size)

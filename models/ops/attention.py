@@ -112,7 +112,9 @@ def _check(
     if block_size is not None and block_size < 1:
         raise InputError(f"block_size is {block_size}; give at least 1, or None")
     if (query_position is None) != (key_position is None):
-        raise InputError("give query_position and key_position together, or neither")
+        raise InputError(
+            "only one of query_position and key_position is given; give both or neither"
+        )
     if query_position is None and q.shape[1] != k.shape[1]:
         raise InputError(
             f"{q.shape[1]} queries and {k.shape[1]} keys have no common order; give "

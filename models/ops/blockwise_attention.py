@@ -213,7 +213,7 @@ class _Tiles:
         return sees(Places(*query, *key), plan.window, keys_first=True)[:, None]
 
     def sweep(self, query_block: Array, tile: _Tile, carry: Any) -> Any:
-        """Fold `tile(key_block, carry, masked)` over the blocks that a query block sees."""
+        """Fold `tile(key_block, carry, masked)` over the blocks that queries see."""
         plan, loop = self.plan, lax.fori_loop
         open_tile = functools.partial(tile, masked=False)
         masked_tile = functools.partial(tile, masked=True)

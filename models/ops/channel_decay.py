@@ -3,8 +3,8 @@
 With G the running sum of the log decays of a chunk, the score of a read i and a key j
 is sum over k of r_ik k_jk exp(G_ik - G_jk) for j <= i. Separate factors exp(G) and
 exp(-G) overflow. So pairs are computed by halves: in blocks of 2, 4, 8, ... tokens, the
-reads of the right half meet the keys of the left half, and both decay to the first token
-of the right half:
+reads of the right half meet the keys of the left half, and both decay to the right
+half's first token:
 
     exp(G_i - G_j) = exp(sum from that token to i) exp(sum after j up to it)
 

@@ -37,7 +37,7 @@ def chunk_scan(
         chunks: any tree of arrays `n b c ...`; see `split_chunks`.
         segments: document starts of each chunk; see `split_segments`.
         which: index of the memory that each chunk reads and writes, if a row has
-            several: `memory` is then `b m ...`, and a chunk leaves the others unchanged.
+            several: `memory` is then `b m ...`; a chunk leaves the others unchanged.
     """
 
     @jax.checkpoint
@@ -114,12 +114,12 @@ def chunk_scan_with_gradient(
 
 
 def take_memory(memories: Memory, which: Int[Array, "b"] | None) -> Memory:
-    """Of `b m ...` the memory of each row that is named; None: there is one a row."""
+    """Return each row's memory `which` of `b m ...`; None: there is one per row."""
     if which is None:
         return memories
     row = jnp.arange(which.shape[0])
     memory = jax.tree.map(lambda a: a[row, which], memories)
-    # Read once: read again behind the write, XLA would copy all memories before it.
+    # Read once: if it read again after the write, XLA would copy all memories first.
     return jax.lax.optimization_barrier(memory)
 
 

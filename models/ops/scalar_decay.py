@@ -1,4 +1,4 @@
-"""Linear attention whose memory decays by one factor a head and step.
+"""Linear attention whose memory decays by one factor per head and token.
 
 S_t = a_t S_{t-1} + k_t v_t^T and o_t = S_t^T q_t (arXiv 2006.16236 with a_t = 1,
 arXiv 2307.08621 with a constant a, arXiv 2405.21060 with a_t a function of the input).
@@ -9,7 +9,7 @@ With S the memory before a chunk and D, E, F and g the decays `within`, `carried
     O = E Q S + (Q K^T D) V
     S' = g S + K^T F V
 
-The backward pass reads the S that the forward pass saved and computes the scores anew.
+The backward pass uses the saved S, scores and decays.
 """
 
 from functools import partial
@@ -34,12 +34,12 @@ from .recurrence import Recurrence, token_first, tokens_first
 
 
 class ScalarDecayTokens(NamedTuple):
-    """Tokens of linear attention with one decay a head.
+    """Tokens of linear attention with one decay per head.
 
     Attributes:
-        query: scaled by the caller.
-        key: of any size.
-        value: written at the key.
+        query: queries, scaled by the caller.
+        key: keys of any size.
+        value: values, written at the keys.
         log_decay: logarithm of the decay, at most 0; minus infinity erases the memory.
             None: no decay.
     """
@@ -64,7 +64,7 @@ def step(
 
 
 class Chunk(NamedTuple):
-    """A chunk with its heads before its tokens."""
+    """A chunk with the axis of heads before the axis of tokens."""
 
     q: Float[Array, "b h c k"]
     k: Float[Array, "b h c k"]
@@ -108,7 +108,7 @@ def chunk_backward(
         memory: memory before the chunk.
         tokens: as in `chunk`.
         segment: document starts in the chunk.
-        saved: the scores and decays of the part.
+        saved: scores and decays that the forward pass saved.
         memory_cotangent: cotangent of the memory after the chunk.
         o_cotangent: cotangent of the outputs.
     """
@@ -191,12 +191,12 @@ def all_chunks(
 def write_all(
     tokens: ScalarDecayTokens, memory: Float[Array, "b h k v"]
 ) -> Float[Array, "b h k v"]:
-    """Return the memory after a sequence that nobody reads, by one matrix product."""
+    """Return the memory after a sequence by one matrix product, without outputs."""
     _, k, v, log_decay = tokens
     dtype = memory.dtype
     operand = jnp.result_type(k, v)
     if log_decay is not None:
-        # Sums from the end: what comes last decays least and must be exact.
+        # Sum from the end: the last tokens decay least and must be exact.
         later = jnp.pad(log_decay.astype(dtype)[:, 1:], ((0, 0), (0, 1), (0, 0)))
         remaining = jax.lax.cumsum(later, axis=1, reverse=True)
         v = scale(v.astype(dtype), jnp.exp(remaining))

@@ -1,4 +1,4 @@
-"""Linear attention whose memory decays by one factor a channel of the key.
+"""Linear attention whose memory decays by one factor per channel of the key.
 
 S_t = diag(a_t) S_{t-1} + k_t v_t^T and o_t = S_t^T q_t (arXiv 2312.06635). With S the
 memory before a chunk, Q and K decayed as in `channel_decay`, A their scores and g the
@@ -7,7 +7,7 @@ decay of the whole chunk:
     O = Q S + A V
     S' = diag(g) S + K^T V
 
-The backward pass reads the S and A that the forward pass saved and decays anew.
+The backward pass uses the saved S and A and recomputes the decays.
 """
 
 from functools import partial
@@ -25,12 +25,12 @@ from .recurrence import Recurrence, token_first, tokens_first
 
 
 class VectorDecayTokens(NamedTuple):
-    """Tokens of linear attention with one decay a channel.
+    """Tokens of linear attention with one decay per channel.
 
     Attributes:
-        query: scaled by the caller.
-        key: of any size.
-        value: written at the key.
+        query: queries, scaled by the caller.
+        key: keys of any size.
+        value: values, written at the keys.
         log_decay: logarithm of the decay of each channel of the key, at most 0; minus
             infinity erases it. None: no decay.
     """
@@ -89,7 +89,7 @@ def chunk_backward(
         memory: memory before the chunk.
         tokens: as in `chunk`.
         segment: document starts in the chunk.
-        scores: that the forward pass saved.
+        scores: scores that the forward pass saved.
         memory_cotangent: cotangent of the memory after the chunk.
         o_cotangent: cotangent of the outputs.
     """

@@ -281,6 +281,6 @@ def _check_chunks(which: Several | None, time: int, chunk_size: int) -> None:
     num_chunks = -(-time // chunk_size)
     if which is not None and which.shape[1] != num_chunks:
         raise InputError(
-            f"which has {which.shape[1]} chunks, but {time} tokens in "
-            f"chunks of {chunk_size} are {num_chunks}; give one index per chunk"
+            f"which has {which.shape[1]} entries per row; for {time} tokens in chunks "
+            f"of {chunk_size} give {num_chunks}"
         )

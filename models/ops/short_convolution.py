@@ -80,8 +80,8 @@ def short_convolution_step(
 def _check_tail(kernel: Float[Array, "w d"], tail: Float[Array, "b tail d"]) -> None:
     if tail.shape[1] != kernel.shape[0] - 1:
         raise InputError(
-            f"tail has {tail.shape[1]} tokens, but the kernel has {kernel.shape[0]} "
-            f"rows; give {kernel.shape[0] - 1} tokens"
+            f"tail has {tail.shape[1]} tokens; for a kernel of {kernel.shape[0]} rows "
+            f"give {kernel.shape[0] - 1}"
         )
 
 

@@ -319,7 +319,7 @@ def test_each_block_of_a_group_may_have_an_mlp_of_its_own_width():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mlp_widths": (1, 2)}, "mlp_widths has 2 numbers and the group 1 layers; g"),
+        ({"mlp_widths": (1, 2)}, "has 2 numbers and the group has 1 layers; give one"),
         ({"mlp_widths": (-1,)}, r"mlp_widths is \(-1,\); give 0 \(none\) or more for"),
     ],
 )

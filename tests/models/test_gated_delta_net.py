@@ -116,7 +116,7 @@ def test_a_prefix_is_written_first(subject, plain, options, packed):
 def test_a_layer_without_the_option_refuses_a_prefix(subject):
     layer, _, x = subject(GatedDeltaNetConfig(num_heads=2))
     prefix = jnp.ones(x.shape[:2], bool)
-    with pytest.raises(ValueError, match="GatedDeltaNet reads causally and refuses"):
+    with pytest.raises(ValueError, match="GatedDeltaNet does not accept a prefix"):
         layer(x, layer.init_state(2, 0), SequenceInfo(prefix=prefix))
 
 

@@ -143,7 +143,7 @@ def test_step_resets_and_skips_rows(x):
 def test_a_prefix_is_refused_by_who_reads_causally_and_by_step(x):
     prefix = jnp.ones((3, 7), bool)
     layer = RunningSum()
-    with pytest.raises(ValueError, match="RunningSum reads causally and refuses"):
+    with pytest.raises(ValueError, match="RunningSum does not accept a prefix"):
         layer(x, layer.init_state(3, 0), SequenceInfo(prefix=prefix))
     accepting = Prefixed()
     accepting(x, accepting.init_state(3, 0), SequenceInfo(prefix=prefix))
@@ -293,7 +293,7 @@ def test_the_state_of_an_abstract_layer_is_known():
 def test_rows_and_axes_that_do_not_fit_the_state_are_refused():
     layer = AttentionConfig(num_heads=2).build(16, nnx.Rngs(0), layer_index=0, depth=1)
     state, x = layer.init_state(2, 8), jnp.ones((1, 4, 16))
-    said = "Attention: the batch of x is 1 and that of the state 2; make the state"
+    said = "Attention: the batch size of x is 1, of the state 2; make the state"
     for run in (lambda: layer(x, state), lambda: layer.step(x[:, 0], state)):
         with pytest.raises(ValueError, match=said):
             run()

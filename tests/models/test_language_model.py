@@ -314,12 +314,12 @@ def test_a_model_is_made_of_names_and_goes_on_exactly():
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
-        ({"vocab_size": 3, "width": 8}, "LanguageModel needs layers, or a config"),
+        ({"vocab_size": 3, "width": 8}, "layers is missing; give it or a config"),
         (
             {"vocab_size": 3, "width": 8, "layers": ["retnet"], "depth": 3},
-            "LanguageModel has no 'depth'; it takes layers, dtype, ",
+            "no field 'depth'; choose one of layers, dtype, ",
         ),
-        ({"config": SMALL, "width": 8}, "width is given beside a config; use data"),
+        ({"config": SMALL, "width": 8}, "width is given with a config; use data"),
         ({"config": SMALL, "rngs": None}, "needs rngs; give rngs=nnx.Rngs"),
     ],
 )

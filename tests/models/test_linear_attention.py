@@ -109,7 +109,7 @@ def test_an_unknown_feature_map_is_refused():
 
 
 def test_a_normaliser_that_can_be_zero_is_refused():
-    with pytest.raises(ValueError, match="feature_map 'identity' can be negative"):
+    with pytest.raises(ValueError, match="feature_map is 'identity', whose normal"):
         LinearAttentionConfig(feature_map="identity")
 
 

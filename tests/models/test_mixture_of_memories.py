@@ -373,7 +373,7 @@ def _with_memory(memory):
             {"persistent_tokens": 1},
             "TitansLMM, which has persistent tokens",
         ),
-        ({"persistent_tokens": 0}, "form is 'packed', which is for matrix memories"),
+        ({"persistent_tokens": 0}, "form is 'packed', which needs a matrix memory"),
     ],
 )
 def test_what_a_network_cannot_do_is_refused(options, message):
@@ -388,7 +388,7 @@ def test_what_a_network_cannot_do_is_refused(options, message):
     [
         (GatedDeltaNetConfig(prefix=True), "GatedDeltaNet, .*; set prefix to False$"),
         (PrefixLinearAttentionConfig(num_heads=2), ".*ion, .*; choose another layer$"),
-        (AttentionConfig(num_heads=2), "Attention, which is no Associa"),
+        (AttentionConfig(num_heads=2), "Attention, not an Associative"),
         (
             TTTLinearConfig(num_heads=2),
             "TTT, which takes steps that depend",

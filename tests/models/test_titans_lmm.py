@@ -177,7 +177,7 @@ def test_a_prefix_is_read_as_tokens_before_the_first(packed):
 
 def test_without_the_option_a_prefix_is_refused():
     layer, x = build(), jnp.ones((1, 4, 16))
-    with pytest.raises(ValueError, match="TitansLMM reads causally and refuses a pref"):
+    with pytest.raises(ValueError, match="TitansLMM does not accept a prefix; drop"):
         layer(x, layer.init_state(1, 0), SequenceInfo(prefix=jnp.ones((1, 4), bool)))
 
 

@@ -152,11 +152,14 @@ def test_the_usual_memory_has_no_persistent_tokens():
         ({"segment_size": 0}, "segment_size is 0; give a number above 0"),
         ({"memory_tokens": 0}, "memory_tokens is 0; give a number above 0"),
         ({"persistent_tokens": -1}, "persistent_tokens is -1; give 0"),
-        ({"memory": TitansLMMConfig(prefix=True)}, "memory.prefix is True; titans_mac"),
+        (
+            {"memory": TitansLMMConfig(prefix=True)},
+            "memory.prefix is True, but titans_mac",
+        ),
         (
             {"memory": TitansLMMConfig(update_every=9), "segment_size": 8},
-            "memory.update_every is 9 and segment_size 8; a window of writes may not "
-            "span segments: lower update_every to 8, or raise segment_size to 9",
+            "memory.update_every is 9, more than segment_size 8; lower update_every "
+            "to 8, or raise segment_size to 9",
         ),
     ],
 )

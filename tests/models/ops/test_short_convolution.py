@@ -131,5 +131,5 @@ def test_types_of_input_and_tail_are_kept():
 
 def test_a_tail_of_the_wrong_length_is_refused():
     inputs = _inputs()
-    with pytest.raises(ValueError, match="tail holds 2 tokens; a kernel of 4 rows"):
+    with pytest.raises(ValueError, match="tail has 2 tokens; for a kernel of 4 rows"):
         convolve(**{**inputs, "tail": inputs["tail"][:, 1:]})

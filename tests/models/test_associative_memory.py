@@ -1,4 +1,4 @@
-"""The four methods through which others hold a matrix memory."""
+"""Methods of `AssociativeMemory` that mixtures use."""
 
 import jax
 import jax.numpy as jnp

@@ -43,7 +43,7 @@ def _loop(plain, config, params, x):
             logits = [query @ place("key", s, group) for s in range(t + 1)]
             values = streams["value"][: t + 1, group]
             if config.persistent_tokens:
-                # Their scores know no place: the query is not rotated.
+                # Persistent scores have no position: the query is not rotated.
                 persistent = params["persistent_key"][:, group]
                 logits += list(persistent @ streams["query"][t, h])
                 values = np.concatenate([values, params["persistent_value"][:, group]])
@@ -156,7 +156,7 @@ def test_a_document_that_does_not_fit_is_refused(built):
 
 @pytest.mark.parametrize("slots, number", [(0, 0), (8, 2), (11, 5)])
 def test_what_a_state_has_no_room_for_is_not_put_out(built, run, slots, number):
-    """Six tokens are read; then five follow, and `number` of them fit."""
+    """Read six tokens, then five more, of which `number` fit."""
     layer, _, x = built
     _, state = run(x[:, :6], layer.init_state(2, slots), None)
     y, _ = run(x[:, 6:], state, None)

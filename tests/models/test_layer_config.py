@@ -1,4 +1,4 @@
-"""Facts of a layer that its config class holds."""
+"""Facts of a layer that are stored in its config class."""
 
 from dataclasses import dataclass
 

@@ -94,7 +94,7 @@ def test_parameters_by_formula(subject):
 
 
 def test_a_time_step_is_clamped_on_both_sides(subject, plain):
-    """The loop above is of a layer whose steps reach both limits."""
+    """Check that steps in the loop above reach both limits."""
     _, params, x = subject(Mamba2Config(head_size=4, state_size=5, bias=True))
     time = plain.softplus(
         np.asarray(x, np.float64) @ params["time/kernel"] + params["time_bias"]

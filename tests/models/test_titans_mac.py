@@ -1,4 +1,4 @@
-"""Memory as context: the equations by hand, and what the printed ones leak."""
+"""Memory as context: equations by hand, and the leaks of the printed ones."""
 
 import jax
 import jax.numpy as jnp
@@ -112,13 +112,13 @@ def test_the_printed_equations_read_the_future_and_ours_do_not():
     start = layer.init_state(1, 0)
     ours = [np.asarray(run(jnp.asarray(a), start)[0])[0, :-1] for a in (x, other)]
     np.testing.assert_array_equal(*ours)
-    # Not jitted op by op: only that it leaks is asked.
+    # Not jitted op by op: the test asks only whether it leaks.
     printed = [by_hand(layer, a[0], printed=True)[:-1] for a in (x, other)]
     assert np.abs(printed[0] - printed[1]).max() > 1e-3
 
 
 def test_learned_queries_are_seen_by_the_whole_segment():
-    """What the memory held before a segment reaches its first token."""
+    """The memory from before a segment reaches the segment's first token."""
     layer = build(memory_tokens=2, persistent_tokens=0)
     assert layer.retrieval is None
     x = jax.random.normal(jax.random.key(0), (1, TIME, WIDTH))

@@ -17,7 +17,7 @@ def make(make_tokens):
 
 
 def test_it_is_quadratic_attention_by_the_kernel(x64, make):
-    """Anchored to 1 + s + s^2 / 2, with no feature map at all."""
+    """Compare with 1 + s + s^2 / 2, without a feature map."""
     (q, k, v), memory = make(37)
     o, _ = TAYLOR_ATTENTION.chunkwise(
         TaylorTokens(q, k, v), jnp.zeros_like(memory), chunk_size=16, form="scan"

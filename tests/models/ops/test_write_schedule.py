@@ -1,4 +1,4 @@
-"""The coefficients, against the recurrences that they solve."""
+"""The coefficients against the recurrences that they solve."""
 
 import jax
 import jax.numpy as jnp

@@ -54,7 +54,7 @@ class PrefixLinearAttentionConfig(RegisteredConfig):
 
     num_heads: int = 4
     feature_size: int = 16
-    """Size of queries and keys a head, before the feature map."""
+    """Size of each head's queries and keys, before the feature map."""
     head_size: int | None = None
     """Size of each head's values; None: width / num_heads."""
     feature_map: PrefixFeatureMap = "taylor"

@@ -289,7 +289,7 @@ def gated_delta_rule(
         write_strength: `b t h`, see `DeltaTokens`.
         log_decay: `b t h`, at most 0; None: no decay (arXiv 2102.11174).
         memory: `b h k v`, memory before the first token; None: zeros.
-        reset: True where a document begins, with a memory of zeros.
+        reset: True where a document begins and the memory restarts at zero.
         chunk_size: tokens per chunk; affects speed only. None: chosen for the backend.
 
     Raises:

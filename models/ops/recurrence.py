@@ -83,9 +83,9 @@ class Recurrence(Generic[Tokens, Memory]):
 
         Args:
             tokens: tokens of the sequence, `b t ...`.
-            memory: before the first token; sums are accumulated in its dtype. None:
+            memory: memory before the first token; sums have its dtype. None:
                 zeros, see `new_memory`.
-            reset: the memory is zero before this token.
+            reset: True where a document begins: the memory is reset to zero.
 
         Returns:
             The outputs, and the memory after the last token.
@@ -112,7 +112,7 @@ class Recurrence(Generic[Tokens, Memory]):
         Args:
             fields: arrays that JAX can read; None for a field with a default.
             memory: memory before the first token; None: zeros.
-            reset: True where a document begins, with a memory of zeros.
+            reset: True where a document begins and the memory restarts at zero.
             chunk_size: tokens per chunk; affects speed only.
 
         Raises:
@@ -137,9 +137,9 @@ class Recurrence(Generic[Tokens, Memory]):
 
         Args:
             tokens: tokens of the sequence, `b t ...`.
-            memory: before the first token; sums are accumulated in its dtype. None:
+            memory: memory before the first token; sums have its dtype. None:
                 zeros, see `new_memory`.
-            reset: the memory is zero before this token.
+            reset: True where a document begins: the memory is reset to zero.
             valid: mask of real tokens; others leave the memory unchanged.
             chunk_size: tokens per chunk; affects speed only. None: chosen for the
                 backend.

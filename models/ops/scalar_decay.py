@@ -234,7 +234,7 @@ def linear_attention(
         value: `b t h v`.
         log_decay: `b t h`, at most 0; None: no decay.
         memory: `b h k v`, memory before the first token; None: zeros.
-        reset: True where a document begins, with a memory of zeros.
+        reset: True where a document begins and the memory restarts at zero.
         chunk_size: tokens per chunk; affects speed only. None: chosen for the backend.
 
     Raises:

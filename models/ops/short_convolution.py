@@ -23,7 +23,7 @@ def short_convolution(
         x: tokens.
         kernel: one filter per channel; its last row multiplies the current token.
         tail: the w - 1 tokens before x, zeros at a document's start.
-        reset: a document starts at this token; no filter reaches across.
+        reset: True where a document begins; no filter reaches across a start.
         length: number of real tokens, at the front of each row. None: all.
         bias: bias added to the output.
 

@@ -143,7 +143,7 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
         """
         if self.accepts_prefix:
             return (
-                "reads prefixes, and tokens of a mixture are read causally; "
+                "reads prefixes, but a mixture reads tokens causally; "
                 f"{self._without_prefix()}"
             )
         return None

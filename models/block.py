@@ -48,7 +48,7 @@ class Group:
 
     def __post_init__(self) -> None:
         if not self.layers:
-            raise InputError("a group of the pattern has no layers; name at least one")
+            raise InputError("a group of the pattern has no layers; give at least one")
         for index, layer in enumerate(self.layers):
             if isinstance(layer, type) or not isinstance(layer, LayerConfig):
                 raise InputError(
@@ -78,7 +78,8 @@ class StackConfig:
     zero_centred_norm: bool = False
     """Multiply by 1 + scale in the blocks' norms, with a scale that begins at 0."""
     remat: RematPolicy = "none"
-    """Values of a block kept for the backward pass: all, none, or matrix products."""
+    """Values of a block kept for the backward pass: all (none), none (full), or matrix
+    products (dots)."""
 
     def __post_init__(self) -> None:
         if not self.pattern:
@@ -184,9 +185,9 @@ class BlockGroup(nnx.Module):
 class Stack(MemoryLayer[StackState]):
     """A stack of blocks in a pattern, itself a `MemoryLayer`.
 
-    Each group is
-    one `jax.lax.scan` over its repeats, so that compile time does not grow with depth.
-    It accepts a prefix if any layer does; the other layers read causally.
+    Each group is one `jax.lax.scan` over its repeats, so that compile time does not
+    grow with depth. It accepts a prefix if any layer does; the other layers read
+    causally.
     """
 
     def __init__(self, config: StackConfig, width: int, rngs: nnx.Rngs):

@@ -61,7 +61,7 @@ class CombaConfig(RegisteredConfig):
     """Initial d. Published: 1, or 0.02 for small models."""
     fastest_decay: float = 16.0
     """Initial exp(log_a) is uniform between 0 and this; published: 16. With one or two
-    heads a draw near 16 forgets within a few tokens: choose 1 then."""
+    heads a draw near 16 forgets within a few tokens; choose 1 then."""
     norm_epsilon: float = 1e-5
     """Epsilon of the read's norm: added to the mean square."""
     chunk_size: int | None = None

@@ -70,7 +70,7 @@ class GatedDeltaNetConfig(RegisteredConfig):
     """Multiply the read by silu(W_g x)."""
     fastest_decay: float = 16.0
     """Initial exp(log_a) is uniform between 0 and this; published: 16. With one or two
-    heads a draw near 16 forgets within a few tokens: choose 1 then."""
+    heads a draw near 16 forgets within a few tokens; choose 1 then."""
     negative_eigenvalues: bool = False
     """Use write strengths in (0, 2) instead of (0, 1) (arXiv:2411.12537)."""
     prefix: bool = False

@@ -40,7 +40,7 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
     """A sequence mixer: sequence in, sequence out, state in, state out.
 
     A layer implements `init_state`, `sequence` and `token`. Callers use `__call__` and
-    `step`, which handle padding and, for `step`, document starts in one place.
+    `step`, which handle padding for all layers; `step` also handles document starts.
     """
 
     state_growth: StateGrowth = "constant"

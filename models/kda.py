@@ -56,7 +56,7 @@ class KDAConfig(RegisteredConfig):
     """Rank of the maps to decays and output gate; None: the value size."""
     fastest_decay: float = 16.0
     """Initial exp(log_a) is uniform between a 16th of this and this. With one or two
-    heads a draw near 16 forgets within a few tokens: choose 1 then."""
+    heads a draw near 16 forgets within a few tokens; choose 1 then."""
     negative_eigenvalues: bool = False
     """Erase with strengths in (0, 2) instead of (0, 1) (arXiv:2411.12537)."""
     norm_epsilon: float = 1e-5

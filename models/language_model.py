@@ -38,7 +38,8 @@ class LanguageModelConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of activations; parameters, gates and states are float32."""
     remat: RematPolicy = "none"
-    """Values of a block kept for the backward pass: all, none, or matrix products."""
+    """Values of a block kept for the backward pass: all (none), none (full), or matrix
+    products (dots)."""
     norm_epsilon: float = 1e-5
     """Epsilon of the norms of blocks and of the output: added to the mean square.
     Layers have their own."""

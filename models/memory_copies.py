@@ -174,7 +174,7 @@ def tail_axes(layer: AssociativeMemory, tails: Tails) -> Any:
 
 
 def spread_tails(layer: AssociativeMemory, tails: Tails, copies: int) -> Tails:
-    """Return the tails of `num_memories` copies from those of one."""
+    """Return the tails of several copies from those of one."""
 
     def spread(tail: Array, axis: int | None) -> Array:
         return tail if axis is None else jnp.stack([tail] * copies, axis=axis)

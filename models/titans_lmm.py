@@ -74,7 +74,7 @@ class TitansLMMConfig(RegisteredConfig):
     head_size: int | None = None
     """Size of each head's queries, keys and values; None: width / num_heads."""
     network: Literal["mlp", "swiglu"] = "mlp"
-    """Kind of network that is the memory."""
+    """Network that serves as the memory."""
     memory_depth: int = 2
     """Number of matrices of an MLP memory; 1: a linear memory."""
     memory_expansion: int = 4

@@ -42,8 +42,8 @@ def softmax(x):
 def by_hand(layer, x, *, printed=False):
     """Equations 21 to 25, one token after the other; x of one row, t d.
 
-    Printed: every h of the segment is seen, and the memory is read once it holds the
-    whole segment.
+    As printed, every h of the segment is visible, and the memory is read after it holds
+    the whole segment.
     """
     kernel = {
         name: np.asarray(getattr(layer, name).kernel[...])

@@ -1,6 +1,6 @@
-"""Laws of every recurrence: its chunkwise form is its token-by-token form.
+"""Laws of every recurrence: the chunkwise form equals the token-by-token form.
 
-A new operation is one row of RECURRENCES. Its own test file anchors its `step`.
+Add a new operation as a row of RECURRENCES, and test its `step` in a separate file.
 """
 
 from functools import partial

@@ -1,8 +1,8 @@
 """Digits of every recurrence after a strong decay, in float32 and in float64.
 
-The bounds are shares of an array's largest entry: some sixteen and fifty roundings, for
-the sums over tokens round too. A decay that loses digits is off by 2e-5 and more where
-a log decay is -80.
+The bounds are relative to an array's largest entry: about sixteen and fifty roundings,
+because sums over tokens round too. A decay that loses digits is wrong by 2e-5 or more
+at a log decay of -80.
 """
 
 from functools import partial

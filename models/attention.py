@@ -165,7 +165,7 @@ class Attention(MemoryLayer[AttentionState]):
         if config.rotary_base is not None:
             whole = self.rotated == size
             name = "head_size" if whole else "rotary_fraction x head_size"
-            check_even(name, self.rotated, "rotary positions turn pairs")
+            check_even(name, self.rotated, "rotary positions rotate pairs")
         self.config = config
         self.window = window
         self.accepts_prefix = accepts_prefix

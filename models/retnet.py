@@ -79,7 +79,7 @@ class RetNet(MatrixMemory):
 
     def __init__(self, config: RetNetConfig, width: int, rngs: nnx.Rngs, depth: int):
         size = resolve_head_size(width, config.num_heads, config.head_size)
-        check_even("head_size", size, "rotary positions turn pairs")
+        check_even("head_size", size, "rotary positions rotate pairs")
         self.config = config
         self.head_size = size
         keys = config.num_heads * size

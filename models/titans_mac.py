@@ -151,7 +151,7 @@ class TitansMAC(MemoryLayer[SegmentState]):
     ):
         size = resolve_head_size(width, config.num_heads, config.head_size)
         if config.rotary_base is not None:
-            check_even("head_size", size, "rotary positions turn pairs")
+            check_even("head_size", size, "rotary positions rotate pairs")
         self.config = config
         self.head_size = size
         self.memory = config.memory.build(

@@ -94,7 +94,7 @@ class MemoryAndAttention(MemoryLayer[PairState]):
         self.memory: MemoryLayer = config.memory.build(
             width, rngs, layer_index=layer_index, depth=depth
         )
-        # The memory reads it; attention reads causally.
+        # Only the memory reads a prefix non-causally; attention is causal.
         self.accepts_prefix = self.memory.accepts_prefix
         self.attention: MemoryLayer = config.attention.build(
             width, rngs, layer_index=layer_index, depth=depth

@@ -110,7 +110,7 @@ class TTT(NeuralMemoryLayer):
         memory_depth: int,
     ):
         size = resolve_head_size(width, config.num_heads, config.head_size)
-        check_even("head_size", size, "rotary positions turn pairs")
+        check_even("head_size", size, "rotary positions rotate pairs")
         heads, inner = config.num_heads, config.num_heads * size
         mamba = config.backbone == "mamba"
         taps = config.convolution_size if mamba else 0

@@ -27,7 +27,7 @@ class ChunkDecay(NamedTuple):
     kept: Float[Array, "*#axes"] | None
 
 
-# Below it every decay is exactly zero, in float64 too.
+# Below this log decay every decay is exactly zero, in float64 too.
 LEAST_LOG_DECAY = -1e4
 
 

@@ -1,4 +1,4 @@
-"""The registry: every layer of the zoo by its name, one row each."""
+"""Registry of the zoo's layers by name."""
 
 from .attention import AttentionConfig
 from .comba import CombaConfig

@@ -22,7 +22,7 @@ class AssociativeState(NamedTuple):
     Attributes:
         memory: any tree of arrays, batch first, float32.
         tails: last inputs of each short convolution, float32.
-        position: tokens of the document so far.
+        position: number of tokens of the document so far.
     """
 
     memory: PyTree[Array]
@@ -36,8 +36,8 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
     Layers that hold other memories (a mixture, say) use the methods of this class and
     nothing else. `MatrixMemory` and `NeuralMemoryLayer` implement most of them.
 
-    `init_tails` and `output` are those of a layer with the streams `query`, `key` and
-    `value` and with a `read_out`; a layer that has other parts overrides them.
+    The default `init_tails` and `output` suit a layer with the streams `query`, `key`
+    and `value` and with a `read_out`; other layers override them.
     """
 
     read_out: ReadOut
@@ -45,7 +45,7 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
     config: Any
     """The layer's config; its `chunk_size` is read here."""
     tails_of_copies: ClassVar[frozenset[str]] = frozenset({"key", "value"})
-    """Names of the tails that each memory of a mixture holds a copy of; the others are
+    """Names of the tails of which each memory of a mixture holds a copy; the others are
     shared. Parameters are marked by the type `PerMemory` instead."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -86,7 +86,7 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
     def write_and_read_token(
         self, inputs: MemoryInputs, memory: PyTree[Array]
     ) -> tuple[Float[Array, "b 1 h v"], PyTree[Array]]:
-        """Write and read one token a row, t = 1, in the recurrent form."""
+        """Write and read one token per row, t = 1, in the recurrent form."""
 
     @abc.abstractmethod
     def read(
@@ -109,14 +109,14 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
         memory: PyTree[Array],
         reset: Bool[Array, "b t"] | None,
     ) -> tuple[Float[Array, "b t h v"], PyTree[Array]]:
-        """Write the prefix of every document before its first token, then go on.
+        """Write each document's prefix first, then write and read all tokens.
 
         Args:
-            prefix: tokens of the prefixes.
-            written: from `prefix_inputs`.
-            inputs: of all tokens, which are written and read after the prefix.
-            memory: before the first token.
-            reset: a document begins here.
+            prefix: True for tokens of a prefix.
+            written: inputs of the prefix, from `prefix_inputs`.
+            inputs: inputs of all tokens, written and read after the prefix.
+            memory: memory before the first token.
+            reset: True where a document begins.
         """
 
     def prefix_inputs(
@@ -124,12 +124,12 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
     ) -> MemoryInputs:
         """Return the inputs that a prefix writes before its document's first token.
 
-        Only layers that accept a prefix have it; queries are not read.
+        Only layers that accept a prefix define this method. Its queries are not used.
 
         Args:
             x: the layer's input.
-            inputs: of the same tokens, for the causal pass.
-            layout: of the row.
+            inputs: inputs of the same tokens in the causal pass.
+            layout: layout of the rows.
 
         Raises:
             TypeError: the layer accepts a prefix and lacks this method.
@@ -137,13 +137,13 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
         raise TypeError(self._no_prefix_inputs())
 
     def why_not_several(self) -> str | None:
-        """Return why a layer cannot hold several of this memory; None: it can.
+        """Return why a layer cannot hold several of this memory; None if it can.
 
-        The reason is worded to follow the name of the class; it ends with the remedy.
+        The reason follows the class name in a message and ends with the remedy.
         """
         if self.accepts_prefix:
             return (
-                "reads prefixes, and tokens of a mixture are read causally; "
+                "reads prefixes, but a mixture reads tokens causally; "
                 f"{self._without_prefix()}"
             )
         return None
@@ -157,12 +157,12 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
         return False
 
     def chunk_size_of_several(self, time: int) -> int:
-        """Return the tokens of a chunk of `write_and_read_several`."""
+        """Return the chunk size for `write_and_read_several`, in tokens."""
         raise InputError(self._no_several())
 
     def _no_several(self) -> str:
         return (
-            f"{type(self).__name__} has no form for several memories a row; write "
+            f"{type(self).__name__} has no form for several memories per row; write "
             "them as rows"
         )
 
@@ -174,14 +174,14 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
         reset: Bool[Array, "b t"] | None,
         chunk_size: int,
     ) -> tuple[Float[Array, "b t h v"], PyTree[Array]]:
-        """Write and read with several memories `b m ...` a row.
+        """Write and read with several memories per row, `b m ...`.
 
         Args:
-            inputs: of the tokens.
-            memories: before the first token.
+            inputs: inputs of the tokens.
+            memories: memories before the first token.
             which: index of the memory of each chunk.
-            reset: a document begins here.
-            chunk_size: tokens in a chunk.
+            reset: True where a document begins.
+            chunk_size: tokens per chunk.
 
         Raises:
             InputError: the layer has no such form.
@@ -236,16 +236,16 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
     @classmethod
     def _no_prefix_inputs(cls) -> str:
         return (
-            f"{cls.__name__} accepts a prefix and does not say what that writes; "
+            f"{cls.__name__} accepts a prefix but has no prefix_inputs; "
             "define prefix_inputs, or leave accepts_prefix False"
         )
 
 
 class MatrixMemory(AssociativeMemory):
-    """A memory of one or more matrices a head, written by a `Recurrence`.
+    """A memory of one or more matrices per head, written by a `Recurrence`.
 
-    A layer writes two methods, `init_memory` and `inputs`, and those of
-    `AssociativeMemory` that its parts differ in.
+    A layer implements `init_memory` and `inputs`, and overrides other methods of
+    `AssociativeMemory` where its parts differ.
     """
 
     rule: ClassVar[Recurrence[Any, Any]]
@@ -292,7 +292,7 @@ class MatrixMemory(AssociativeMemory):
         reset: Bool[Array, "b t"] | None,
     ) -> tuple[Float[Array, "b t h v"], PyTree[Array]]:
         if reset is None:
-            # One document a row: its prefix makes the memory that it begins with.
+            # One document per row: its prefix is written into the initial memory.
             tokens = identity_tokens(written.tokens, prefix)
             memory = self.rule.write(tokens, memory, chunk_size=self._chunk_size())
             return self.write_and_read(inputs, memory, None)

@@ -1,4 +1,4 @@
-"""Exact softmax attention, over everything or over a window."""
+"""Exact softmax attention, over the whole document or over a window."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -38,43 +38,43 @@ Implementation = Literal["auto", "blockwise", "reference", "cudnn"]
 
 @dataclass(frozen=True, kw_only=True)
 class SoftmaxAttentionConfig(RegisteredConfig):
-    """Fields of attention over everything and over a window."""
+    """Fields that all softmax attention layers share."""
 
     family: ClassVar[Family] = "softmax attention"
 
     num_heads: int = 4
     head_size: int | None = None
-    """Size of queries, keys and values a head; None: width / num_heads."""
+    """Size of each head's queries, keys and values; None: width / num_heads."""
     key_value_heads: int | None = None
-    """Heads of keys and values, a divisor of num_heads; None: num_heads."""
+    """Number of key and value heads, a divisor of num_heads; None: num_heads."""
     rotary_base: float | None = 10000.0
-    """Base of the rotary positions; None: no positions."""
+    """Base of the rotary position embedding; None: no positions."""
     rotary_fraction: float = 1.0
-    """Share of a head's channels, the first ones, that are rotated."""
+    """Fraction of each head's channels to rotate, starting with the first."""
     rotary_factor: float = 1.0
-    """Divide positions by this number, so that a longer document looks shorter."""
+    """Divide positions by this number (position interpolation)."""
     rotary_original_length: int | None = None
-    """Divide the slow rotations only, those that turn less than once within so many
-    tokens, as Llama 3.1 does; None: all."""
+    """Divide only the slow rotations, those that turn less than once within this many
+    tokens, as Llama 3.1 does; None: divide all."""
     normalise_query_key: bool = False
-    """Root-mean-square norm with a learned scale on queries and keys."""
+    """Apply a root-mean-square norm with a learned scale to queries and keys."""
     zero_centred_norm: bool = False
-    """Give that norm the factor 1 + scale, with a scale that begins at 0."""
+    """Multiply by 1 + scale in that norm, with a scale that begins at 0."""
     norm_epsilon: float = 1e-5
-    """Added to the mean square in that norm."""
+    """Epsilon of that norm: added to the mean square."""
     bias: bool = False
     """Give the projections of queries, keys and values a bias."""
     output_bias: bool = False
     """Give the output projection a bias."""
     output_gate: bool = False
-    """Multiply what is read by sigmoid(W_g x)."""
+    """Multiply the read by sigmoid(W_g x)."""
     convolution_size: int = 0
     """Taps of the short convolutions on queries, keys and values; 0: none."""
     persistent_tokens: int = 0
-    """Learned keys and values that every token sees, without a place: their scores are
-    those of the query before it is rotated. 0: none."""
+    """Number of learned keys and values that every token sees. They have no position:
+    they meet the query before it is rotated. 0: none."""
     implementation: Implementation = "auto"
-    """Speed only; auto: cuDNN on a GPU where it applies, else blockwise."""
+    """Affects speed only; auto: cuDNN on a GPU where it applies, else blockwise."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
@@ -91,7 +91,7 @@ class SoftmaxAttentionConfig(RegisteredConfig):
         check_positive("norm_epsilon", self.norm_epsilon)
         if self.zero_centred_norm and not self.normalise_query_key:
             raise InputError(
-                "zero_centred_norm is True and there is no norm; set "
+                "zero_centred_norm is True but there is no norm; set "
                 "normalise_query_key to True, or leave it out"
             )
         if self.persistent_tokens < 0:
@@ -118,10 +118,10 @@ class AttentionConfig(SoftmaxAttentionConfig):
 
     with rotary positions (arXiv:2104.09864), grouped keys and values
     (arXiv:2305.13245), normalised queries and keys (arXiv:2302.05442) and a gate on
-    what is read (arXiv:2505.06708), each optional.
+    the read (arXiv:2505.06708), each optional.
 
     Differs from it in: optional short convolutions on queries, keys and values, so
-    that the zoo can be compared with the same convolution everywhere.
+    that all layers of the zoo can be compared with the same convolution.
     """
 
     def build(
@@ -135,9 +135,9 @@ class AttentionState(NamedTuple):
     """State of `Attention`.
 
     Attributes:
-        cache: keys and values of the document so far, or of its last window.
+        cache: keys and values of the document so far, or of the last window.
         tails: last inputs of each short convolution, float32.
-        position: tokens of the document so far.
+        position: number of tokens of the document so far.
     """
 
     cache: KeyValueCache
@@ -165,7 +165,7 @@ class Attention(MemoryLayer[AttentionState]):
         if config.rotary_base is not None:
             whole = self.rotated == size
             name = "head_size" if whole else "rotary_fraction x head_size"
-            check_even(name, self.rotated, "rotary positions turn pairs")
+            check_even(name, self.rotated, "rotary positions rotate pairs")
         self.config = config
         self.window = window
         self.accepts_prefix = accepts_prefix
@@ -219,7 +219,7 @@ class Attention(MemoryLayer[AttentionState]):
     def fresh_rows(
         self, state: AttentionState, rows: Bool[Array, "b"]
     ) -> AttentionState:
-        # What the slots hold is out of sight once the position is 0.
+        # At position 0 no slot is visible, so the cache need not be cleared.
         fresh = self.init_state(rows.shape[0], 0)._replace(cache=state.cache)
         return self.choose_rows(rows, fresh, state)
 
@@ -259,9 +259,9 @@ class Attention(MemoryLayer[AttentionState]):
     def _persistent_scores(
         self, q: Float[Array, "b t h k"]
     ) -> Float[Array, "b t h p"] | None:
-        """Products of queries and persistent keys, which no place enters.
+        """Return the products of unrotated queries and persistent keys.
 
-        They go on as more channels of the queries: see `_attend`.
+        `_attend` appends them to the queries as further channels.
         """
         if self.persistent_key is None:
             return None
@@ -280,15 +280,15 @@ class Attention(MemoryLayer[AttentionState]):
         cache = extend_cache(state.cache, k, v, position, layout)
         prefix = layout.prefix_tokens(state.position, time)
         if slots == 0 and layout.reset is None and prefix is None:
-            # A call that carries nothing on starts at the document's first token, and
-            # padding at the end is not looked back at: plain causal attention.
+            # The call starts at the document's first token, and no token looks back at
+            # padding, which is at the end: plain causal attention.
             o = self._attend(q, k, v)
         else:
             segment = layout.segments(time)
             if segment is None:
                 segment = jnp.zeros_like(place)
             held = held_positions(slots, state.position) if slots else place[:, :0]
-            # Keys at the document's beginning are seen by every token of it.
+            # A key at position 0 is visible to every token of its document.
             seen_from = place if prefix is None else jnp.where(prefix, 0, place)
             o = self._attend(
                 q,
@@ -335,11 +335,11 @@ class Attention(MemoryLayer[AttentionState]):
         v: Float[Array, "b s g v"],
         **where: Any,
     ) -> Float[Array, "b t h v"]:
-        """Attention to the keys and the persistent tokens; see `_persistent_scores`."""
+        """Attend to keys and persistent tokens; see `_persistent_scores`."""
         if self.persistent_value is not None:
             where = where or _plainly(k)
-            # The queries' last channels are the scores: a persistent key picks its
-            # score, and all other keys pick none.
+            # The queries' last channels hold the scores: each persistent key selects
+            # its own score, and all other keys select none.
             tokens = self.config.persistent_tokens
             picks = jnp.eye(tokens, self.head_size + tokens, self.head_size)[:, None]
             picks = jnp.repeat(picks, self.groups, axis=1)
@@ -366,7 +366,7 @@ def _before(
 
 
 def _plainly(k: Float[Array, "b s g k"]) -> dict[str, Array]:
-    """Return places of queries and keys that are the same tokens of one document."""
+    """Return positions for queries and keys of the same tokens of one document."""
     index = jnp.arange(k.shape[1], dtype=jnp.int32)[None, :]
     place = jnp.broadcast_to(index, k.shape[:2])
     zero = jnp.zeros_like(place)
@@ -379,7 +379,7 @@ def _plainly(k: Float[Array, "b s g k"]) -> dict[str, Array]:
 
 
 def _see_always(tokens: int, where: dict[str, Array]) -> dict[str, Array]:
-    """Return the places after `tokens` keys without a place are put first."""
+    """Return the places with `tokens` always visible keys put first."""
 
     def first(x: Array, value: int) -> Array:
         start = jnp.full((x.shape[0], tokens), value, x.dtype)

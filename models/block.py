@@ -1,4 +1,4 @@
-"""The one residual block, and the stack of blocks in a pattern."""
+"""The residual block, and the stack of blocks in a pattern."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,18 +37,18 @@ _POLICIES: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Blocks that are repeated; the repeats run in one `jax.lax.scan`."""
+    """A group of repeated blocks; the repeats run in one `jax.lax.scan`."""
 
     layers: tuple[LayerConfig, ...]
-    """The mixing layers of the group's blocks, in order."""
+    """Layers of the group's blocks, in order."""
     repeats: int = 1
     mlp_widths: tuple[int, ...] | None = None
-    """Hidden width of the SwiGLU of each block in `layers`; 0: no MLP. None: the
-    model's `mlp_width` for all."""
+    """Hidden width of each block's SwiGLU, one per layer; 0: no MLP. None: the model's
+    `mlp_width` for all."""
 
     def __post_init__(self) -> None:
         if not self.layers:
-            raise InputError("a group of the pattern has no layers; name at least one")
+            raise InputError("a group of the pattern has no layers; give at least one")
         for index, layer in enumerate(self.layers):
             if isinstance(layer, type) or not isinstance(layer, LayerConfig):
                 raise InputError(
@@ -59,7 +59,7 @@ class Group:
         widths = self.mlp_widths
         if widths is not None and len(widths) != len(self.layers):
             raise InputError(
-                f"mlp_widths has {len(widths)} numbers and the group "
+                f"mlp_widths has {len(widths)} numbers and the group has "
                 f"{len(self.layers)} layers; give one for each layer, or None"
             )
         if widths is not None and min(widths) < 0:
@@ -74,11 +74,12 @@ class StackConfig:
     mlp_width: int = 0
     """Hidden width of each block's SwiGLU; 0: no MLP."""
     norm_epsilon: float = 1e-5
-    """Added to the mean square in the blocks' norms; layers have such a field too."""
+    """Epsilon of the blocks' norms: added to the mean square. Layers have their own."""
     zero_centred_norm: bool = False
-    """Give the blocks' norms the factor 1 + scale, with a scale that begins at 0."""
+    """Multiply by 1 + scale in the blocks' norms, with a scale that begins at 0."""
     remat: RematPolicy = "none"
-    """Values of a block that the backward pass keeps: all, none, or products."""
+    """Values of a block kept for the backward pass: all (none), none (full), or matrix
+    products (dots)."""
 
     def __post_init__(self) -> None:
         if not self.pattern:
@@ -97,7 +98,7 @@ class StackConfig:
 
     @property
     def depth(self) -> int:
-        """Blocks in the stack."""
+        """Number of blocks in the stack."""
         return sum(len(group.layers) * group.repeats for group in self.pattern)
 
     def norm(self, width: int) -> RMSNorm:
@@ -160,7 +161,7 @@ class Block(nnx.Module):
 
 
 class BlockGroup(nnx.Module):
-    """The blocks of a group, once; parameters stacked over the repeats by `Stack`."""
+    """One repeat of a group; `Stack` stacks the parameters of all repeats."""
 
     def __init__(
         self,
@@ -182,11 +183,11 @@ class BlockGroup(nnx.Module):
 
 
 class Stack(MemoryLayer[StackState]):
-    """Blocks in a pattern, itself a `MemoryLayer`.
+    """A stack of blocks in a pattern, itself a `MemoryLayer`.
 
-    Each group is
-    one `jax.lax.scan` over its repeats, so that compile time does not grow with depth.
-    A prefix is accepted where one of the layers accepts it; the others read causally.
+    Each group is one `jax.lax.scan` over its repeats, so that compile time does not
+    grow with depth. It accepts a prefix if any layer does; the other layers read
+    causally.
     """
 
     def __init__(self, config: StackConfig, width: int, rngs: nnx.Rngs):
@@ -258,12 +259,12 @@ class Stack(MemoryLayer[StackState]):
         )
 
     def position_of(self, state: StackState) -> Int[Array, "b"]:
-        # All blocks have read the same tokens.
+        # All blocks are at the same position.
         mixer, held = next(self._mixers_with(state))
         return mixer.position_of(held)[0]
 
     def _mixers_with(self, state: StackState) -> Iterator[tuple[MemoryLayer, Any]]:
-        """Every block's layer and its state, whose first axis is the repeats."""
+        """Return each block's layer and state; the first axis is the repeats."""
         for group, held in zip(self.groups, state, strict=True):
             for block, each in zip(group.blocks, held, strict=True):
                 yield block.mixer, each
@@ -306,7 +307,7 @@ class Stack(MemoryLayer[StackState]):
                     _auxiliary(nnx.pop(group, AuxiliaryLoss)),
                     nnx.to_pure_dict(nnx.pop(group, Metric)),
                 )
-                # Parameters must not leave the body: the scan would stack copies.
+                # Do not return parameters: the scan would stack copies of them.
                 return x, (tuple(states), said, nnx.state(group, nnx.Not(nnx.Param)))
 
             if self.config.remat != "none":
@@ -315,7 +316,7 @@ class Stack(MemoryLayer[StackState]):
                 )
             repeated = (params, rest, held, starts)
             x, (states, said, rest) = jax.lax.scan(body, x, repeated)
-            # Unchanged where nothing was said: a jitted function may close over it.
+            # Set only if something was reported: a jitted function may close over it.
             if jax.tree.leaves(rest):
                 nnx.update(group, rest)
             if jax.tree.leaves(said):
@@ -324,9 +325,9 @@ class Stack(MemoryLayer[StackState]):
         return x, StackState(after)
 
     def pop_said(self) -> tuple[tuple[Auxiliary, ...], dict[str, Array]]:
-        """Return the auxiliary losses of the last call, and its metrics by path.
+        """Return and clear the last call's auxiliary losses and metrics by path.
 
-        Sums and metrics have one entry a repeat on their first axis.
+        The first axis of sums and metrics is the repeats.
         """
         parts: tuple[Auxiliary, ...] = ()
         metrics: dict[str, Array] = {}
@@ -344,7 +345,7 @@ class Stack(MemoryLayer[StackState]):
 
 
 def _auxiliary(popped: Any) -> tuple[Auxiliary, ...]:
-    """Return the auxiliary losses that one repeat of a group has reported."""
+    """Return the auxiliary losses that one repeat of a group reported."""
     parts = []
     for _, variable in nnx.to_flat_state(popped):
         value, of = variable.get_value(), variable.get_metadata().get("of")

@@ -1,4 +1,4 @@
-"""How many tokens of a document a state has room for."""
+"""Capacity of a state: the tokens of one document that fit into it."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,19 +10,19 @@ from memzoo.errors import InputError
 
 
 def smallest_capacity(capacities: Iterable[int | None]) -> int | None:
-    """Capacity of a layer whose parts have these; see `MemoryLayer.capacity`."""
+    """Return the capacity of a layer from its parts'; see `MemoryLayer.capacity`."""
     return min((each for each in capacities if each is not None), default=None)
 
 
 def is_known(array: Any) -> bool:
-    """Whether values can be read here and now: not in a trace, nor on other hosts."""
+    """Return whether values are readable: not traced, and not on another host."""
     if isinstance(array, Tracer):
         return False
     return not isinstance(array, jax.Array) or array.is_fully_addressable
 
 
 def no_room(name: str, capacity: int, longest: int) -> InputError:
-    """The error for a document of `longest` tokens."""
+    """Return the error for a document of `longest` tokens."""
     remedy = f"give init_state a max_length of at least {longest}"
     if capacity == 0:
         return InputError(

@@ -1,4 +1,4 @@
-"""Gates with one value a channel, from maps of low rank."""
+"""Gates with one value per channel, from low-rank maps."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from .projection import projection
 
 
 class LowRank(nnx.Module):
-    """The linear map W_up W_down x, with a bias after it where asked for."""
+    """The linear map W_up W_down x, with an optional bias."""
 
     def __init__(
         self,
@@ -31,9 +31,9 @@ class LowRank(nnx.Module):
 
 
 class ChannelDecay(nnx.Module):
-    """Log decays -exp(log_a) softplus(W_up W_down x + time_bias), of every channel.
+    """Log decays -exp(log_a) softplus(W_up W_down x + time_bias) of each channel.
 
-    exp(log_a) is one rate a head and time_bias one number a channel.
+    log_a has one value per head and time_bias one per channel.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ChannelDecay(nnx.Module):
         *,
         fastest: float,
     ):
-        """Initial rates are uniform between `fastest` / 16 and `fastest`."""
+        """Draw initial rates exp(log_a) uniformly from `fastest` / 16 to `fastest`."""
         channels = num_heads * head_size
         self.time = LowRank(width, rank, channels, rngs, per_memory=True)
         log_a = init_log_a(rngs, num_heads, minimum=fastest / 16, maximum=fastest)

@@ -1,4 +1,4 @@
-"""Comba: the delta rule with a weaker key to erase at and a corrected query."""
+"""Comba: the delta rule with weaker erasing and a corrected query."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -42,30 +42,30 @@ class CombaConfig(RegisteredConfig):
     With sigmoid(c) = 1 and d = 0 the memory is that of gated_delta_net.
 
     Differs from it in: the memory decays before it is read at the key, as in the
-    published kernels. Those give the erasing key length 1, so that c weakens only the
-    correction of the query; here it weakens the erasing too, as in the equation.
+    published kernels. Those kernels normalise the erasing key to length 1, so that c
+    weakens only the query's correction. Here c weakens the erasing too, as written.
     """
 
     family: ClassVar[Family] = "delta rule"
 
     num_heads: int = 4
     head_size: int | None = None
-    """Size of queries and keys a head; None: width / num_heads."""
+    """Size of each head's queries and keys; None: width / num_heads."""
     value_ratio: int = 2
-    """Size of a value over the size of a key."""
+    """Ratio of value size to key size."""
     convolution_size: int = 4
     """Taps of the short convolutions on queries, keys and values; 0: none."""
     output_gate: bool = True
     """Multiply the read by sigmoid(W_g x)."""
     correction: float = 1.0
-    """Initial d; published: 1, or 0.02 for small models."""
+    """Initial d. Published: 1, or 0.02 for small models."""
     fastest_decay: float = 16.0
-    """Initial exp(log_a) is uniform between 0 and this; 16 as published. With one or
-    two heads a draw near 16 forgets within a few tokens: choose 1 there."""
+    """Initial exp(log_a) is uniform between 0 and this; published: 16. With one or two
+    heads a draw near 16 forgets within a few tokens; choose 1 then."""
     norm_epsilon: float = 1e-5
-    """Added to the mean square in the norm of what is read."""
+    """Epsilon of the read's norm: added to the mean square."""
     chunk_size: int | None = None
-    """Tokens a chunk: speed only. None: chosen by the backend."""
+    """Tokens per chunk; affects speed only. None: chosen for the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)

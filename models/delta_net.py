@@ -1,4 +1,4 @@
-"""DeltaNet: a matrix memory that corrects what it holds at a key."""
+"""DeltaNet: a matrix memory that corrects the value stored at a key."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -41,15 +41,15 @@ class DeltaNetConfig(RegisteredConfig):
 
     num_heads: int = 4
     head_size: int | None = None
-    """Size of queries, keys and values a head; None: width / num_heads."""
+    """Size of each head's queries, keys and values; None: width / num_heads."""
     convolution_size: int = 4
     """Taps of the short convolutions on queries, keys and values; 0: none."""
     negative_eigenvalues: bool = False
-    """Write strengths in (0, 2) instead of (0, 1) (arXiv:2411.12537)."""
+    """Use write strengths in (0, 2) instead of (0, 1) (arXiv:2411.12537)."""
     norm_epsilon: float = 1e-5
-    """Added to the mean square in the norm of what is read."""
+    """Epsilon of the read's norm: added to the mean square."""
     chunk_size: int | None = None
-    """Tokens a chunk: speed only. None: chosen by the backend."""
+    """Tokens per chunk; affects speed only. None: chosen for the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)

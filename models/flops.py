@@ -1,4 +1,4 @@
-"""FLOPs counted from the traced program, so that no layer declares its own."""
+"""FLOPs counted from the traced program; layers need not declare them."""
 
 import math
 from collections.abc import Callable
@@ -15,16 +15,16 @@ _ELEMENTWISE = {
 
 
 def count_flops(function: Callable, *arguments: Any) -> int:
-    """Floating-point operations of one call; nothing runs and nothing is allocated.
+    """Count the floating-point operations of one call, without running it.
 
-    A product of matrices counts two for every multiply and add, an elementwise
-    operation one a number. A scan counts its body as often as it runs (XLA's own cost
-    analysis counts it once). A loop whose length is not known while tracing counts as
-    often as the slices that it takes, turn by turn, fit into what they are taken from
-    (all tiles of a cache), and once where it takes none.
+    A matrix product counts two per multiply and add, an elementwise operation one per
+    number. A scan counts its body once per iteration (XLA's own cost analysis counts it
+    once in all). If a loop's length is unknown while tracing, its body counts as often
+    as its slices fit into the sliced array (all tiles of a cache), or once if it takes
+    no slices.
 
     Args:
-        arguments: arrays, or `jax.ShapeDtypeStruct` in their place.
+        arguments: arrays or `jax.ShapeDtypeStruct`.
     """
     return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
 
@@ -59,7 +59,7 @@ def _count_equation(equation: Any) -> int:
 
 
 def _most_turns(body: Any, num_constants: int) -> int:
-    """Slices that fit along an axis that the loop moves along."""
+    """Return how many slices fit along the axis that the loop moves along."""
     moving = set(body.invars[num_constants:])
     most = 1
     for equation in body.eqns:

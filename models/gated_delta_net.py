@@ -1,4 +1,4 @@
-"""Gated DeltaNet: the delta rule on a memory that also forgets."""
+"""Gated DeltaNet: the delta rule on a memory that decays."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -41,44 +41,44 @@ class GatedDeltaNetConfig(RegisteredConfig):
         y_t = W_o (norm(o_t) * silu(W_g x_t))
 
     With `prefix`, the M tokens of a prefix are first read non-causally, an idea of
-    arXiv:2407.05483: the same rule writes them, with keys ke and values ve by maps of
-    their own (convolution, SiLU and norm as for k and v) and the gates alpha and beta
-    that the tokens have anyway,
+    arXiv:2407.05483. The same rule writes them, with the same gates alpha and beta and
+    with keys ke and values ve from separate maps (each with convolution, SiLU and norm
+    as k and v have):
 
         E_0 = 0,  E_t = alpha_t E_(t-1) + beta_t ke_t (ve_t - alpha_t E_(t-1)^T ke_t)^T
 
-    and the causal pass over all tokens, the prefix again among them, begins with
-    S_0 = E_M in place of 0.
+    The causal pass then reads all tokens, the prefix included, from S_0 = E_M in place
+    of 0.
 
-    Differs from it in: nothing but the option; sizes are free (published: heads of 256,
-    values twice as large).
+    Differs from it in: only the option `prefix`; sizes are free (published: heads of
+    256, values twice as large).
     """
 
     family: ClassVar[Family] = "delta rule"
 
     num_heads: int = 4
-    """Heads of queries and keys."""
+    """Number of query and key heads."""
     head_size: int | None = None
-    """Size of queries and keys a head; None: width / num_heads."""
+    """Size of each head's queries and keys; None: width / num_heads."""
     value_heads: int | None = None
-    """Heads of values, a multiple of num_heads; None: num_heads."""
+    """Number of value heads, a multiple of num_heads; None: num_heads."""
     value_ratio: int = 2
-    """Size of a value over the size of a key."""
+    """Ratio of value size to key size."""
     convolution_size: int = 4
     """Taps of the short convolutions on queries, keys and values; 0: none."""
     output_gate: bool = True
-    """Gate the read by silu(W_g x)."""
+    """Multiply the read by silu(W_g x)."""
     fastest_decay: float = 16.0
-    """Initial exp(log_a) is uniform between 0 and this; 16 as published. With one or
-    two heads a draw near 16 forgets within a few tokens: choose 1 there."""
+    """Initial exp(log_a) is uniform between 0 and this; published: 16. With one or two
+    heads a draw near 16 forgets within a few tokens; choose 1 then."""
     negative_eigenvalues: bool = False
-    """Write strengths in (0, 2) instead of (0, 1) (arXiv:2411.12537)."""
+    """Use write strengths in (0, 2) instead of (0, 1) (arXiv:2411.12537)."""
     prefix: bool = False
-    """Accept a prefix; adds maps to its keys and values."""
+    """Accept a prefix; adds maps to the prefix's keys and values."""
     norm_epsilon: float = 1e-5
-    """Added to the mean square in the norm of what is read."""
+    """Epsilon of the read's norm: added to the mean square."""
     chunk_size: int | None = None
-    """Tokens a chunk: speed only. None: chosen by the backend."""
+    """Tokens per chunk; affects speed only. None: chosen for the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
@@ -176,6 +176,6 @@ class GatedDeltaNet(MatrixMemory):
         return inputs._replace(tokens=inputs.tokens._replace(key=k, value=v))
 
     def _for_values(self, x: Float[Array, "b t g k"]) -> Float[Array, "b t h k"]:
-        """Return queries or keys, each for every value head that uses it."""
+        """Return queries or keys, repeated for every value head that uses them."""
         each = self.value_heads // self.config.num_heads
         return x if each == 1 else repeat(x, "b t h k -> b t (h e) k", e=each)

@@ -19,21 +19,21 @@ from .streams import Stream
 class GatedShortConvolutionConfig(RegisteredConfig):
     """Gated short convolution, BaseConv of Based (Arora et al. 2024, arXiv:2402.18668).
 
-    With W_u and W_g to `expansion` times the width and a depthwise causal convolution
-    of `convolution_size` taps:
+    W_u and W_g map to `expansion` times the width, and conv is a depthwise causal
+    convolution of `convolution_size` taps:
 
         y_t = W_o (silu(conv(W_u x)_t) * (W_g x_t))
 
-    Differs from it in: W_u and W_g are two maps, there halves of one of width
-    expand_proj = 2 `expansion`, which is the same.
+    Differs from it in: W_u and W_g are two maps; in the paper they are equivalent
+    halves of one map of width expand_proj = 2 `expansion`.
     """
 
     family: ClassVar[Family] = "convolution"
 
     convolution_size: int = 3
-    """Taps of the convolution."""
+    """Number of taps of the convolution."""
     expansion: int = 2
-    """Width of each inner map over the model's."""
+    """Ratio of each inner map's width to the model's width."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
@@ -52,7 +52,7 @@ class GatedShortConvolutionState(NamedTuple):
 
     Attributes:
         tail: last inputs of the convolution, float32.
-        position: tokens of the document so far.
+        position: number of tokens of the document so far.
     """
 
     tail: Float[Array, "b _ d"]

@@ -1,4 +1,4 @@
-"""Gated DeltaNet-2: a delta rule that erases and writes by separate gates."""
+"""Gated DeltaNet-2: a delta rule with separate gates for erasing and writing."""
 
 from dataclasses import dataclass
 
@@ -24,10 +24,10 @@ class GDN2Config(KDAConfig):
         o_t = S_t^T q_t / sqrt(head size)
         y_t = W_o (norm(o_t) * sigmoid(G_up G_down x_t + b))
 
-    With b_t = w_t = beta_t, one number, it is kda. `negative_eigenvalues` doubles the
-    erase gates alone.
+    With b_t = w_t = beta_t, a single number, it is kda. `negative_eigenvalues` doubles
+    only the erase gates.
 
-    Differs from it in: heads of values are as many as heads of keys.
+    Differs from it in: the number of value heads equals the number of key heads.
     """
 
     def build(

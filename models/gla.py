@@ -46,21 +46,21 @@ class GLAConfig(RegisteredConfig):
 
     num_heads: int = 4
     head_size: int | None = None
-    """Size of queries and keys a head; None: width / num_heads / value_ratio."""
+    """Size of each head's queries and keys; None: width / num_heads / value_ratio."""
     value_ratio: int = 2
-    """Size of a value over the size of a key."""
+    """Ratio of value size to key size."""
     convolution_size: int = 0
     """Taps of the short convolutions on queries, keys and values; 0: none."""
     output_gate: bool = True
     """Multiply the read by silu(W_g x)."""
     decay_rank: int = 16
-    """Rank of the map to the decays."""
+    """Rank of the low-rank map to the decays."""
     temperature: float = 16.0
-    """Above 1, decays begin and stay nearer to 1."""
+    """Larger values keep decays closer to 1."""
     norm_epsilon: float = 1e-5
-    """Added to the mean square in the norm of what is read."""
+    """Epsilon of the read's norm: added to the mean square."""
     chunk_size: int | None = None
-    """Tokens a chunk: speed only. None: chosen by the backend."""
+    """Tokens per chunk; affects speed only. None: chosen for the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)

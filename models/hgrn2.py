@@ -1,4 +1,4 @@
-"""HGRN2: a matrix memory whose keys are what its decays forget."""
+"""HGRN2: a matrix memory whose keys are one minus its decays."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -35,24 +35,24 @@ class HGRN2Config(RegisteredConfig):
         o_t = S_t^T silu(W_q x_t) / sqrt(key size)
         y_t = W_o norm(o_t), the norm over all heads
 
-    Differs from it in: every layer learns a lower bound gamma = sigmoid(c). Published,
-    the bounds of all layers are running sums of one softmax over the layers. Those
-    begin at l / L in layer l of L, and so do these, but not below 0.01.
+    Differs from it in: every layer learns its lower bound gamma = sigmoid(c). In the
+    paper the bounds of all layers are running sums of one softmax over the layers. Both
+    begin at l / L in layer l of L, here at no less than 0.01.
     """
 
     family: ClassVar[Family] = "vector decay"
 
     num_heads: int = 4
     head_size: int | None = None
-    """Size of queries and keys a head; None: width / num_heads. Published: 128."""
+    """Size of each head's queries and keys; None: width / num_heads. Paper: 128."""
     convolution_size: int = 0
     """Taps of the short convolutions on queries, forget gates and values; 0: none."""
     lower_bound: bool = True
-    """Decays have a lower bound, which is higher in later layers; False: gamma = 0."""
+    """Bound decays from below, higher in later layers; False: gamma = 0."""
     norm_epsilon: float = 1e-5
-    """Added to the mean square in the norm of what is read."""
+    """Epsilon of the read's norm: added to the mean square."""
     chunk_size: int | None = None
-    """Tokens a chunk: speed only. None: chosen by the backend."""
+    """Tokens per chunk; affects speed only. None: chosen for the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
@@ -113,7 +113,7 @@ class HGRN2(MatrixMemory):
         (q, forget, v), tails = self.streams(x, state.tails, layout)
         forget = forget.astype(jnp.float32)
         log_decay = jax.nn.log_sigmoid(forget)
-        # 1 - alpha, with all its digits where alpha is near 1.
+        # 1 - alpha without cancellation where alpha is near 1.
         key = jax.nn.sigmoid(-forget)
         if self.lower_bound is not None:
             bound = self.lower_bound[...].reshape(1, 1, *forget.shape[2:])

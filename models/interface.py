@@ -1,4 +1,4 @@
-"""The one interface: every memory of the zoo is a `MemoryLayer`."""
+"""`MemoryLayer`, the interface of every layer of the zoo."""
 
 import abc
 from typing import Any, Generic, Literal, TypeVar
@@ -26,21 +26,21 @@ class AuxiliaryLoss(nnx.Variable):
     """A scalar that a layer adds to the training loss (already weighted).
 
     With `of=function` the value is a pytree of sums over the tokens of the call, and
-    the function (pure, hashable) turns the sums of the whole batch into the scalar: see
-    `loss.Auxiliary`. Use it for a loss that is no sum over tokens, such as a product of
-    two means. A plain scalar is averaged over the slices of a batch.
+    the function (pure, hashable) turns the sums of the whole batch into the scalar; see
+    `loss.Auxiliary`. Use it for a loss that is not a sum over tokens, such as a product
+    of two means. A plain scalar is averaged over the slices of a batch.
     """
 
 
 class Metric(nnx.Variable):
-    """A number or array that a layer reports; it does not enter the loss."""
+    """A number or array that a layer reports; it is not part of the loss."""
 
 
 class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
     """A sequence mixer: sequence in, sequence out, state in, state out.
 
     A layer implements `init_state`, `sequence` and `token`. Callers use `__call__` and
-    `step`, which handle padding and, for `step`, document starts in one place.
+    `step`, which handle padding for all layers; `step` also handles document starts.
     """
 
     state_growth: StateGrowth = "constant"
@@ -48,15 +48,16 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
 
     @abc.abstractmethod
     def init_state(self, batch_size: int, max_length: int) -> State:
-        """The state before the first token of a document.
+        """Return the state before the first token of a document.
 
-        A NamedTuple of arrays of fixed shape, batch first, that holds everything the
-        next token needs, and `position` (int32 `b`), counted from the document's start.
+        The state is a NamedTuple of arrays of fixed shape, batch first. It holds
+        everything that the next token needs, and `position` (int32 `b`), counted from
+        the document's start.
 
         Args:
-            batch_size: rows.
+            batch_size: number of rows.
             max_length: tokens of the longest document, for states that grow with it.
-                0: the state is read in one call and not carried on (training).
+                0: the state serves a single call and is not continued (training).
         """
 
     @abc.abstractmethod
@@ -65,8 +66,8 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
     ) -> tuple[Float[Array, "b t d"], State]:
         """Map a whole sequence in the fast form.
 
-        Only the first `layout.length` tokens of a row count; what is put out for the
-        others is not read. The state returned is that after the last real token.
+        Only the first `layout.length` tokens of a row are real; callers ignore the
+        outputs of the others. The returned state is that after the last real token.
         """
 
     @abc.abstractmethod
@@ -76,43 +77,44 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
         """Map one token that continues the document, in the recurrent form."""
 
     def fresh_rows(self, state: State, rows: Bool[Array, "b"]) -> State:
-        """`state`, as before the first token of a document in the given rows.
+        """Return `state` with the given rows reset to the start of a document.
 
-        A layer whose state grows with `max_length` says so itself.
+        A layer whose state grows with `max_length` overrides this.
         """
         fresh = self.init_state(rows.shape[0], 0)
         return self.choose_rows(rows, fresh, state)
 
     def choose_rows(self, rows: Bool[Array, "b"], chosen: State, other: State) -> State:
-        """`chosen` in the given rows of the batch, `other` elsewhere."""
+        """Return `chosen` in the given rows of the batch, `other` elsewhere."""
         return select(rows, chosen, other)
 
     def capacity(self, state: State) -> int | None:
-        """Tokens of one document that `state` has room for; None: any number.
+        """Return how many tokens of one document fit into `state`; None: any number.
 
-        0 says that the state was made for one call of the sequence form. Documents
-        that begin in that call may have any length; no later call continues one.
+        0 means that the state was made for a single call of the sequence form.
+        Documents that begin in that call may have any length; no later call continues
+        them.
 
-        A layer whose state can be full overrides this, and a layer that holds others
-        gives the smallest of theirs. Only shapes may be read. `__call__` and `step`
-        do the rest.
+        Override this in a layer whose state can be full; a layer that holds others
+        returns the smallest of their capacities. Read only shapes. `__call__` and
+        `step` enforce the capacity.
         """
         return None
 
     def position_of(self, state: State) -> Int[Array, "*r b"]:
-        """Tokens of each row's document so far; in a stack's state for each repeat."""
+        """Return each row's position in its document; for a stack, of each repeat."""
         return state.position  # type: ignore[attr-defined]
 
     def check_capacity(self, state: State, time: int, name: str) -> None:
-        """Check that `time` more tokens fit. Called outside jit: it reads values.
+        """Check that `time` more tokens fit. Call it outside jit: it reads values.
 
         Args:
-            state: of this layer.
-            time: tokens that every row's document goes on with.
-            name: of the layer, for the message.
+            state: state of this layer.
+            time: number of tokens by which every row's document continues.
+            name: name of the layer for the message.
 
         Raises:
-            InputError: they do not fit.
+            InputError: the tokens do not fit.
         """
         capacity = self.capacity(state)
         if capacity is None or time == 0:
@@ -124,12 +126,12 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
     def _without_room(
         self, state: State, layout: Layout, time: int
     ) -> Bool[Array, "b t"] | None:
-        """Real tokens that `state` has no room for; None: it has room for all.
+        """Return a mask of the real tokens that do not fit; None: all fit.
 
-        Where values are known, as outside jit, tokens without room are refused here.
+        If values are known, as outside jit, raise instead of returning a mask.
 
         Raises:
-            InputError: a token has no room.
+            InputError: a token does not fit.
         """
         capacity = self.capacity(state)
         if capacity is None:
@@ -154,25 +156,25 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
         *,
         max_length: int | None = None,
     ) -> tuple[Float[Array, "b t d"], State]:
-        """Map a sequence; any mask is allowed.
+        """Map a sequence, with any masks.
 
-        Inside jit, tokens that `state` has no room for put out NaN.
+        Inside jit, the output is NaN for tokens that do not fit into `state`.
 
         Args:
             x: the sequence.
-            state: after the tokens before it. None: each row begins a document.
-            info: documents that begin within the call, padding, prefixes.
-            max_length: tokens of the longest document that the state returned can
-                hold, where it grows with the document (attention). None: those of
-                this call. Only for a call without a state.
+            state: state after the previous tokens. None: each row begins a document.
+            info: document starts, padding and prefixes in this call.
+            max_length: tokens of the longest document that the returned state can
+                hold, if it grows with the document (attention). None: the tokens of
+                this call. Allowed only without a state.
 
         Returns:
-            The outputs, and the state to give to the next call.
+            The outputs, and the state for the next call.
 
         Raises:
-            InputError: `info.prefix` is given and the layer does not read prefixes; the
-                state is that of another layer or batch; or, outside jit, it has no room
-                for a token (see `capacity`).
+            InputError: `info.prefix` is given and the layer does not accept prefixes;
+                the state belongs to another layer or batch; or, outside jit, a token
+                does not fit (see `capacity`).
         """
         info = SequenceInfo() if info is None else info
         self._check_axes(x, "b t d")
@@ -191,22 +193,22 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
     def step(
         self, x: Float[Array, "b d"], state: State, info: TokenInfo | None = None
     ) -> tuple[Float[Array, "b d"], State]:
-        """Map one token a row.
+        """Map one token per row.
 
-        Inside jit, a token that `state` has no room for puts out NaN.
+        Inside jit, the output is NaN for a token that does not fit into `state`.
 
         Raises:
-            InputError: `info.prefix` is given, and a prefix is read in one call; the
-                state was made with `max_length` 0; or, outside jit, `state` has no
-                room for a token (see `capacity`).
+            InputError: `info.prefix` is given (only `__call__` reads prefixes); the
+                state was made with `max_length` 0; or, outside jit, a token does not
+                fit (see `capacity`).
         """
         info = TokenInfo() if info is None else info
         self._check_axes(x, "b d")
         self._check_rows(x, state)
         if info.prefix is not None:
             raise InputError(
-                f"{type(self).__name__}.step cannot read a prefix: a prefix lies "
-                "within one call of the sequence form; prefill it there"
+                f"{type(self).__name__}.step cannot read a prefix; "
+                "give the whole prefix to one call of the sequence form"
             )
         if self.capacity(state) == 0:
             raise no_room(type(self).__name__, 0, 1)
@@ -233,7 +235,7 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
         return y, state
 
     def _started(self, x: Any, state: State | None, max_length: int | None) -> State:
-        """Return the given state, or that of new documents.
+        """Return the given state, or a state for new documents.
 
         Raises:
             InputError: both a state and max_length are given.
@@ -242,8 +244,8 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
             return self.init_state(x.shape[0], max(max_length or x.shape[1], 1))
         if max_length is not None:
             raise InputError(
-                f"{type(self).__name__}: max_length is {max_length}, and a state is "
-                "given, whose room is fixed; give max_length to the first call"
+                f"{type(self).__name__}: max_length is {max_length}, but the given "
+                "state has a fixed size; give max_length to the first call"
             )
         return state
 
@@ -256,7 +258,7 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
             )
 
     def _check_rows(self, x: Any, state: State) -> None:
-        """Raise InputError unless the state is one of this layer's, with x's rows."""
+        """Raise InputError unless the state fits this layer and has x's batch size."""
         name = type(self).__name__
         kind = type(self).init_state.__annotations__.get("return")
         if isinstance(kind, type) and not isinstance(state, kind):
@@ -267,14 +269,14 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
         rows = self.position_of(state).shape[-1]
         if rows != x.shape[0]:
             raise InputError(
-                f"{name}: the batch of x is {x.shape[0]} and that of the state {rows}; "
+                f"{name}: the batch size of x is {x.shape[0]}, of the state {rows}; "
                 f"make the state with init_state({x.shape[0]}, max_length)"
             )
 
     def _check_prefix(self, prefix: Any) -> None:
         if prefix is not None and not self.accepts_prefix:
             raise InputError(
-                f"{type(self).__name__} reads causally and refuses a prefix; drop "
+                f"{type(self).__name__} does not accept a prefix; drop "
                 "SequenceInfo.prefix or choose a layer that accepts one"
             )
 
@@ -282,13 +284,13 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
 def _places_without_room(
     capacity: int, position: Int[Array, "b"], layout: Layout, time: int
 ) -> tuple[Bool[Array, "b t"], Int[Array, "b t"]]:
-    """Real tokens that do not fit, and the place of every token in its document."""
+    """Return a mask of real tokens that do not fit, and every token's position."""
     place, _ = layout.positions(position, time)
     if capacity:
         without = place >= capacity
     else:
-        # Nothing was kept of a document that began before the call. XLA can tell that
-        # a new state has none: training pays nothing for this.
+        # The state holds nothing of a document that began before the call. XLA can
+        # tell that a new state has no such document, so training pays nothing.
         number = layout.segments(time)
         goes_on = jnp.ones(place.shape, bool) if number is None else number == 0
         without = jnp.logical_and((position > 0)[:, None], goes_on)
@@ -297,7 +299,8 @@ def _places_without_room(
 
 
 def state_spec(layer: MemoryLayer[State], batch_size: int, max_length: int) -> State:
-    """Shapes and dtypes of the state; allocates nothing, the layer may be abstract."""
+    """Return the state's shapes and dtypes without allocating; the layer may be
+    abstract."""
     graphdef, arrays = nnx.split(layer)
 
     def init(arrays: Any) -> State:
@@ -307,7 +310,7 @@ def state_spec(layer: MemoryLayer[State], batch_size: int, max_length: int) -> S
 
 
 def state_bytes(layer: MemoryLayer[Any], max_length: int) -> int:
-    """Bytes of the state of one sequence, positions left out."""
+    """Return the bytes of one sequence's state, without positions."""
     leaves = jax.tree_util.tree_leaves_with_path(state_spec(layer, 1, max_length))
     return sum(
         leaf.size * leaf.dtype.itemsize

@@ -45,24 +45,24 @@ class KDAConfig(RegisteredConfig):
 
     num_heads: int = 4
     head_size: int | None = None
-    """Size of queries and keys a head; None: width / num_heads."""
+    """Size of each head's queries and keys; None: width / num_heads."""
     value_ratio: int = 1
-    """Size of a value over the size of a key."""
+    """Ratio of value size to key size."""
     convolution_size: int = 4
     """Taps of the short convolutions on queries, keys and values; 0: none."""
     output_gate: bool = True
     """Multiply the read by the sigmoid of a low-rank map."""
     gate_rank: int | None = None
-    """Rank of the maps to decays and output gate; None: the size of a value."""
+    """Rank of the maps to decays and output gate; None: the value size."""
     fastest_decay: float = 16.0
-    """Upper end of the initial exp(log_a), which is uniform from a 16th of it. With one
-    or two heads a draw near 16 forgets within a few tokens: choose 1 there."""
+    """Initial exp(log_a) is uniform between a 16th of this and this. With one or two
+    heads a draw near 16 forgets within a few tokens; choose 1 then."""
     negative_eigenvalues: bool = False
     """Erase with strengths in (0, 2) instead of (0, 1) (arXiv:2411.12537)."""
     norm_epsilon: float = 1e-5
-    """Added to the mean square in the norm of what is read."""
+    """Epsilon of the read's norm: added to the mean square."""
     chunk_size: int | None = None
-    """Tokens a chunk: speed only. None: chosen by the backend."""
+    """Tokens per chunk; affects speed only. None: chosen for the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
@@ -139,7 +139,7 @@ class KDA(MatrixMemory):
     def strengths(
         self, x: Float[Array, "b t d"]
     ) -> tuple[Float[Array, "b t h #k"], Float[Array, "b t h #v"]]:
-        """Return factors of the erasing keys and of the values, in float32."""
+        """Return the factors of erasing keys and of values, in float32."""
         strength = jax.nn.sigmoid(self.write_strength(x).astype(jnp.float32))[..., None]
         if self.config.negative_eigenvalues:
             strength = 2 * strength

@@ -11,10 +11,10 @@ from .interface import Layout
 
 
 class KeyValueCache(NamedTuple):
-    """Slot s holds the latest token of the document whose place is s modulo the slots.
+    """A ring: slot s holds the document's latest token with position s mod slots.
 
     Attributes:
-        key: rotated already.
+        key: keys after rotation.
     """
 
     key: Float[Array, "b s g k"]
@@ -24,7 +24,7 @@ class KeyValueCache(NamedTuple):
 def init_cache(
     batch_size: int, slots: int, groups: int, key_size: int, value_size: int
 ) -> KeyValueCache:
-    """An empty cache, in float32.
+    """Return an empty cache, in float32.
 
     Raises:
         InputError: `slots` is negative.
@@ -38,14 +38,14 @@ def init_cache(
 
 
 def held_positions(slots: int, position: Int[Array, "b"]) -> Int[Array, "b s"]:
-    """Place in the document of what each slot holds; negative where it holds nothing.
+    """Return the position of the token in each slot; negative if the slot is empty.
 
     Args:
-        position: tokens of the document so far.
+        position: number of tokens of the document so far.
     """
     slot = jnp.arange(slots, dtype=jnp.int32)[None, :]
     last = position[:, None] - 1
-    # The latest place up to the last one that falls on this slot; below 0: none yet.
+    # The latest position that falls on this slot; below 0: none yet.
     return last - jnp.mod(last - slot, slots)
 
 
@@ -56,10 +56,10 @@ def extend_cache(
     position: Int[Array, "b"],
     layout: Layout,
 ) -> KeyValueCache:
-    """The cache after the real tokens of a call.
+    """Return the cache after the real tokens of a call.
 
     Args:
-        position: tokens of the document after the call (of the last document in it).
+        position: number of tokens of the last document after the call.
     """
     batch, slots = cache.key.shape[:2]
     time = key.shape[1]
@@ -70,7 +70,7 @@ def extend_cache(
         length = jnp.full((batch,), time, jnp.int32)
     else:
         length = layout.length
-    # The last real token of the call stands at place position - 1.
+    # The last real token of the call has position `position - 1`.
     source = held - position[:, None] + length[:, None]
     new = jnp.logical_and(source >= 0, held >= 0)[:, :, None, None]
     source = jnp.clip(source, 0, time - 1)[:, :, None, None]
@@ -88,7 +88,7 @@ def extend_cache_token(
     value: Float[Array, "b g v"],
     position: Int[Array, "b"],
 ) -> KeyValueCache:
-    """The cache after one token at the given place; touches one slot a row."""
+    """Return the cache after one token at `position`; touches one slot per row."""
     batch, slots = cache.key.shape[:2]
     row = jnp.arange(batch)
     slot = jnp.mod(position, slots)

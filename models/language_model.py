@@ -1,4 +1,4 @@
-"""The one language model: embedding, stack, norm, head."""
+"""The language model: embedding, stack, norm and head."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from .layer_config import LayerConfig
 from .loss import LossSums, chunked_cross_entropy
 from .stack_state import StackState
 
-# Far above any model: beyond it the compiler ends the process without a word.
+# Far above any model's size; above this the compiler kills the process silently.
 LARGEST = 2**24
 
 
@@ -30,22 +30,23 @@ class LanguageModelConfig:
     vocab_size: int
     width: int
     pattern: tuple[Group, ...]
-    """Groups of layers with repeats, first to last."""
+    """Groups of layers with their repeats, first to last."""
     mlp_width: int = 0
     """Hidden width of each block's SwiGLU; 0: no MLP."""
     tie_embeddings: bool = True
-    """The output embedding is the input embedding."""
+    """Use the input embedding as the output embedding."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of activations; parameters, gates and states are float32."""
+    """Type of activations; parameters, gates and states are float32."""
     remat: RematPolicy = "none"
-    """What the backward pass keeps of a block: everything, nothing, or products."""
+    """Values of a block kept for the backward pass: all (none), none (full), or matrix
+    products (dots)."""
     norm_epsilon: float = 1e-5
-    """Added to the mean square in the norms of blocks and of the model's output;
-    layers have such a field too."""
+    """Epsilon of the norms of blocks and of the output: added to the mean square.
+    Layers have their own."""
     zero_centred_norm: bool = False
-    """Give these norms the factor 1 + scale, with a scale that begins at 0."""
+    """Multiply by 1 + scale in these norms, with a scale that begins at 0."""
     loss_chunk_tokens: int = 8192
-    """Targets whose logits exist at once: memory only."""
+    """Number of targets whose logits are computed at once; affects memory only."""
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "width", "loss_chunk_tokens"):
@@ -79,20 +80,20 @@ class LanguageModelConfig:
 class LanguageModel(nnx.Module):
     """A language model over layers of the zoo.
 
-    Embedding, residual blocks (RMSNorm, layer, and a SwiGLU where `mlp_width` is
-    given), final RMSNorm, and a head that is the embedding unless `tie_embeddings` is
-    False. Built from its sizes and `layers`, or from a `LanguageModelConfig`.
+    It has an embedding, residual blocks (RMSNorm, layer, and a SwiGLU if `mlp_width` is
+    given), a final RMSNorm, and a head that is the embedding unless `tie_embeddings` is
+    False. Build it from sizes and `layers`, or from a `LanguageModelConfig`.
 
     Args:
-        config: everything below at once; give no other argument but `rngs` with it.
-        rngs: for the parameters.
-        vocab_size: number of tokens.
+        config: the whole config; then give no other argument but `rngs`.
+        rngs: random streams for the parameters.
+        vocab_size: number of tokens in the vocabulary.
         width: size of the residual stream, d.
-        layers: names of layers or their configs, first to last.
+        layers: names or configs of the layers, first to last.
         fields: further fields of `LanguageModelConfig`, such as `mlp_width`.
 
     Raises:
-        InputError: no such layer or field, or a value that a config refuses.
+        InputError: a layer or field is unknown, or a value is invalid.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class LanguageModel(nnx.Module):
             config = _config_of(given | fields)
         elif given or fields:
             raise InputError(
-                f"LanguageModel: {', '.join(given | fields)} is given beside a config; "
+                f"LanguageModel: {', '.join(given | fields)} is given with a config; "
                 "use dataclasses.replace on the config"
             )
         self.config = config
@@ -128,7 +129,7 @@ class LanguageModel(nnx.Module):
             self.head = nnx.Param(normal(rngs.params(), shape, jnp.float32))
 
     def init_state(self, batch_size: int, max_length: int) -> StackState:
-        """The state before the first token; see `MemoryLayer.init_state`."""
+        """Return the state before the first token; see `MemoryLayer.init_state`."""
         return self.stack.init_state(batch_size, max_length)
 
     def __call__(
@@ -139,18 +140,19 @@ class LanguageModel(nnx.Module):
         *,
         max_length: int | None = None,
     ) -> tuple[Float[Array, "b t y"], StackState]:
-        """Return the logits of the token after each one, in float32, and the state.
+        """Return the logits of each next token, in float32, and the state.
 
         Args:
             tokens: whole numbers from 0 to vocab_size - 1.
-            state: after the tokens before them. None: each row begins a document.
-            info: documents that begin within the call, padding, prefixes.
-            max_length: tokens of the longest document that the state returned can
-                hold, where it grows. None: those of this call. Only without a state.
+            state: state after the previous tokens. None: each row begins a document.
+            info: document starts, padding and prefixes in this call.
+            max_length: tokens of the longest document that the returned state can
+                hold, if it grows. None: the tokens of this call. Allowed only without
+                a state.
 
         Raises:
-            InputError: outside jit, a token is not in the vocabulary or the state has
-                no room; see `MemoryLayer.__call__`.
+            InputError: outside jit, a token is not in the vocabulary or does not fit
+                into the state; see `MemoryLayer.__call__`.
         """
         hidden, state = self.hidden(tokens, state, info, max_length=max_length)
         return self.logits(hidden), state
@@ -165,14 +167,14 @@ class LanguageModel(nnx.Module):
     ) -> tuple[Float[Array, "b t d"], StackState]:
         """Return hidden states after the final norm, and the state after all tokens.
 
-        Arguments and errors are those of `__call__`.
+        Arguments and errors are as in `__call__`.
         """
         x = self._embed(tokens)
         x, state = self.stack(x, state, info, max_length=max_length)
         return self.final_norm(x), state
 
     def logits(self, hidden: Float[Array, "*b d"]) -> Float[Array, "*b y"]:
-        """Logits in float32."""
+        """Return logits in float32."""
         return jnp.einsum(
             "...d,yd->...y",
             hidden,
@@ -186,7 +188,7 @@ class LanguageModel(nnx.Module):
         state: StackState,
         info: SequenceInfo | None = None,
     ) -> tuple[Float[Array, "b y"], StackState]:
-        """Read a prompt: logits after each row's last real token, and the state."""
+        """Return logits after each row's last real token of a prompt, and the state."""
         hidden, state = self.hidden(tokens, state, info)
         if info is None or info.valid is None:
             return self.logits(hidden[:, -1]), state
@@ -198,33 +200,33 @@ class LanguageModel(nnx.Module):
     def step(
         self, token: Int[Array, "b"], state: StackState, info: TokenInfo | None = None
     ) -> tuple[Float[Array, "b y"], StackState]:
-        """Read one token a row: logits of the next one, and the state."""
+        """Read one token per row and return the next token's logits and the state."""
         x, state = self.stack.step(self._embed(token), state, info)
         return self.logits(self.final_norm(x)), state
 
     def check_capacity(self, state: StackState, time: int) -> None:
-        """Raise InputError where `time` more tokens do not fit into `state`."""
+        """Raise InputError if `time` more tokens do not fit into `state`."""
         self.stack.check_capacity(state, time, "language model")
 
     def loss(
         self, tokens: Int[Array, "b t"], info: SequenceInfo | None = None
     ) -> Float[Array, ""]:
-        """Return the mean nats of every token but the first of a document.
+        """Return the mean nats per token; the first token of a document does not count.
 
-        What layers add to the loss (a mixture's balance) is included.
+        Auxiliary losses of layers (a mixture's balance) are included.
 
         Args:
-            tokens: rows that begin documents, of 2 tokens or more.
-            info: documents that begin within rows, padding, prefixes.
+            tokens: rows of 2 tokens or more; each row begins a document.
+            info: further document starts, padding and prefixes.
 
         Raises:
-            InputError: rows of fewer than 2 tokens; outside jit, a token that is not
-                in the vocabulary.
+            InputError: a row has fewer than 2 tokens; outside jit, a token is not in
+                the vocabulary.
         """
         if tokens.ndim != 2 or tokens.shape[1] < 2:
             raise InputError(
                 f"tokens have shape {tokens.shape}; give the axes `b t`, with 2 tokens "
-                "or more a row"
+                "or more per row"
             )
         weights = jnp.ones(tokens[:, 1:].shape, jnp.float32)
         if info is not None and info.reset is not None:
@@ -248,12 +250,12 @@ class LanguageModel(nnx.Module):
         target_weights: Float[Array, "b n"] | None = None,
         info: SequenceInfo | None = None,
     ) -> LossSums:
-        """Sums of the loss of a batch whose rows begin documents.
+        """Return the sums of the loss of a batch; each row begins a document.
 
         Args:
-            targets: what is to be put out; target i belongs to the token at
-                `target_positions[i]`, or to token i where that is None.
-            target_weights: 0 leaves a target out; None: all count 1.
+            targets: tokens to predict; target i is predicted at the token
+                `target_positions[i]`, or at token i if that is None.
+            target_weights: weight of each target, 0 to skip it; None: all are 1.
         """
         hidden, _ = self.hidden(tokens, self.init_state(tokens.shape[0], 0), info)
         if target_positions is None:
@@ -282,7 +284,7 @@ class LanguageModel(nnx.Module):
     def _check_tokens(self, tokens: Any) -> None:
         """Raise InputError unless tokens are numbers of the vocabulary.
 
-        Values are checked outside jit alone.
+        Values are checked only outside jit.
         """
         if not jnp.issubdtype(tokens.dtype, jnp.integer):
             raise InputError(f"tokens are {tokens.dtype}; give whole numbers")
@@ -302,12 +304,12 @@ class LanguageModel(nnx.Module):
 
 
 def _config_of(fields: dict[str, Any]) -> LanguageModelConfig:
-    """Return the config of these fields, with `layers` in place of `pattern`.
+    """Return the config with these fields, `layers` in place of `pattern`.
 
     Raises:
-        InputError: a field is missing or unknown, or its value is refused.
+        InputError: a field is missing, unknown or invalid.
     """
-    # Names of layers are looked up in the registry, which is above this module.
+    # Imported late: `pattern` imports the registry, which is above this module.
     from .pattern import pattern_of
 
     fields = dict(fields)
@@ -316,12 +318,12 @@ def _config_of(fields: dict[str, Any]) -> LanguageModelConfig:
     for name in ("vocab_size", "width", "pattern"):
         if name not in fields:
             name = "layers" if name == "pattern" else name
-            raise InputError(f"LanguageModel needs {name}, or a config")
+            raise InputError(f"LanguageModel: {name} is missing; give it or a config")
     known = {field.name for field in dataclasses.fields(LanguageModelConfig)}
     for name in fields:
         if name not in known:
             raise InputError(
-                f"LanguageModel has no {name!r}; it takes layers, "
+                f"LanguageModel has no field {name!r}; choose one of layers, "
                 f"{', '.join(sorted(known - {'pattern'}))}"
             )
     return LanguageModelConfig(**fields)
@@ -332,10 +334,10 @@ class Reported(nnx.Variable):
 
 
 def num_parameters(model: nnx.Module) -> int:
-    """Trained numbers in a model, concrete or abstract."""
+    """Return the number of trained values in a model, concrete or abstract."""
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 
 def abstract_model(config: LanguageModelConfig) -> Any:
-    """The model with shapes and types in place of arrays; nothing is allocated."""
+    """Return the model with shapes and types in place of arrays, without allocating."""
     return nnx.eval_shape(lambda: config.build(nnx.Rngs(0)))

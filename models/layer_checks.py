@@ -1,4 +1,4 @@
-"""Checks that layer configs share, each a one-line InputError with its remedy."""
+"""Checks that layer configs share; each raises an InputError of one line."""
 
 import math
 from collections.abc import Collection
@@ -7,7 +7,7 @@ from memzoo.errors import InputError
 
 
 def resolve_head_size(width: int, num_heads: int, head_size: int | None) -> int:
-    """Size of a head; `None` divides the width among the heads."""
+    """Return the head size; if it is None, divide the width among the heads."""
     if num_heads < 1:
         raise InputError(f"num_heads is {num_heads}; give 1 or more")
     if head_size is not None:
@@ -53,4 +53,4 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> None:
 
 def check_even(name: str, value: int, why: str) -> None:
     if value % 2:
-        raise InputError(f"{name} is {value}, which is odd; {why}, so make it even")
+        raise InputError(f"{name} is {value}, which is odd; make it even ({why})")

@@ -1,4 +1,4 @@
-"""The config of a layer: how it is built, and what the registry reads off its class."""
+"""Configs of layers: how they are built, and class facts for the registry."""
 
 import re
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class LayerConfig(Protocol):
     """Any frozen dataclass that builds a layer, registered or not."""
 
     if TYPE_CHECKING:
-        # Not for isinstance: tyro asks issubclass, which allows methods alone.
+        # Hidden at run time: tyro calls issubclass, which needs method-only protocols.
         __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def build(
@@ -43,8 +43,8 @@ class LayerConfig(Protocol):
 
         Args:
             width: size of the residual stream, d.
-            rngs: for its parameters.
-            layer_index: index of the block; may be traced, so never branch on it.
+            rngs: random streams for its parameters.
+            layer_index: index of the block; may be traced, so do not branch on it.
             depth: number of blocks.
         """
         ...
@@ -53,12 +53,12 @@ class LayerConfig(Protocol):
 class RegisteredConfig(LayerConfig):
     """Facts of a registered layer that are not fields of its config.
 
-    `memzoo list`, the laws and the comparisons read them here, so that a layer is
-    registered by its name and its class alone.
+    `memzoo list`, the shared tests (laws) and the comparisons read them here, so the
+    registry needs only a layer's name and class.
     """
 
     family: ClassVar[Family]
-    """Section of the zoo that lists the layer."""
+    """Section of the zoo in which the layer is listed."""
     small: ClassVar[Mapping[str, Any]] = {}
     """Field values for the laws: windows and segments end within a few tokens."""
 
@@ -66,12 +66,12 @@ class RegisteredConfig(LayerConfig):
         super().__init_subclass__()
         if getattr(cls, "family", None) not in get_args(Family):
             raise TypeError(
-                f"{cls.__name__} names no family; set the class variable `family` to "
+                f"{cls.__name__} has no family; set the class variable `family` to "
                 f"one of {', '.join(get_args(Family))}"
             )
 
     @classmethod
     def paper(cls) -> str:
-        """Return the paper that the docstring names first, or an empty string."""
+        """Return the first paper in the docstring, or an empty string."""
         found = re.search(r"arXiv:(\d{4}\.\d{5})", cls.__doc__ or "")
         return f"arXiv:{found.group(1)}" if found else ""

@@ -1,4 +1,4 @@
-"""Documents, padding and prefixes of a batch: what a layer is told of its tokens."""
+"""Documents, padding and prefixes of a batch."""
 
 from typing import NamedTuple
 
@@ -10,17 +10,17 @@ from .ops.places import places
 
 
 class SequenceInfo(NamedTuple):
-    """What a layer is told about the tokens of a sequence; `None` where nothing is.
+    """Information about the tokens of a sequence; each field is optional.
 
     Attributes:
-        reset: a document begins here: memory and position start anew.
-        valid: a real token. An invalid one (padding) leaves the state bit for bit and
-            puts out zero; a reset on it is not seen.
-        prefix: read non-causally: the marked tokens that a document begins with, up to
-            the first that is not marked. A prefix lies within one call; what is marked
-            elsewhere is read causally.
-        key: what is drawn at random in training is drawn by it. Without it nothing is,
-            and layers are functions of their inputs alone.
+        reset: True where a document begins: memory and position are reset.
+        valid: True for real tokens. Padding leaves the state unchanged, bit for bit,
+            and its output is zero; a reset on it is ignored.
+        prefix: True for tokens to read non-causally. A document's prefix is its marked
+            tokens up to the first unmarked one. It must lie within one call; marked
+            tokens elsewhere are read causally.
+        key: random key for draws in training. Without it nothing is drawn, and layers
+            depend on their inputs alone.
     """
 
     reset: Bool[Array, "b t"] | None = None
@@ -30,7 +30,7 @@ class SequenceInfo(NamedTuple):
 
 
 class TokenInfo(NamedTuple):
-    """`SequenceInfo` for one token a row."""
+    """`SequenceInfo` for one token per row."""
 
     reset: Bool[Array, "b"] | None = None
     valid: Bool[Array, "b"] | None = None
@@ -38,13 +38,13 @@ class TokenInfo(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """`SequenceInfo` once the real tokens of every row stand first.
+    """`SequenceInfo` after the real tokens of every row are moved to the front.
 
     Attributes:
-        reset: a document begins here.
-        length: real tokens in the row; the rest is padding at its end. `None`: all.
-        prefix: marked as prefix; `prefix_tokens` says which tokens are.
-        key: of what is drawn in training; None: nothing is.
+        reset: True where a document begins.
+        length: number of real tokens in the row, with padding after them. `None`: all.
+        prefix: marks of prefixes; `prefix_tokens` returns the tokens of prefixes.
+        key: random key for draws in training; None: nothing is drawn.
     """
 
     reset: Bool[Array, "b t"] | None = None
@@ -53,13 +53,13 @@ class Layout(NamedTuple):
     key: Key[Array, ""] | None = None
 
     def with_own_key(self, number: int | Int[Array, ""]) -> "Layout":
-        """The layout for one of many layers, which draws numbers of its own."""
+        """Return the layout with a separate random key for one of many layers."""
         if self.key is None:
             return self
         return self._replace(key=jax.random.fold_in(self.key, number))
 
     def valid(self, time: int) -> Bool[Array, "b t"] | None:
-        """Real tokens, as a mask."""
+        """Return the mask of real tokens; None: all are real."""
         if self.length is None:
             return None
         return jnp.arange(time)[None, :] < self.length[:, None]
@@ -67,24 +67,24 @@ class Layout(NamedTuple):
     def positions(
         self, position: Int[Array, "b"], time: int
     ) -> tuple[Int[Array, "b t"], Int[Array, "b"]]:
-        """Return the place of every token in its document, and that of the next.
+        """Return every token's position in its document, and the next token's.
 
         Args:
-            position: place of the first token if it begins no document.
-            time: tokens in the call.
+            position: position of the first token if it does not begin a document.
+            time: number of tokens in the call.
         """
         return places(position, time, reset=self.reset, length=self.length)
 
     def prefix_tokens(
         self, position: Int[Array, "b"], time: int
     ) -> Bool[Array, "b t"] | None:
-        """Tokens of the prefixes: what each document begins with, marked without a gap.
+        """Return a mask of the prefixes: each document's marked tokens up to a gap.
 
-        A document that an earlier call began has none.
+        A document that began in an earlier call has no prefix.
 
         Args:
-            position: place of the first token, were it not to begin a document.
-            time: tokens in the call.
+            position: position of the first token if it does not begin a document.
+            time: number of tokens in the call.
         """
         if self.prefix is None:
             return None
@@ -95,7 +95,10 @@ class Layout(NamedTuple):
         return jnp.logical_and(start >= 0, gap < start)
 
     def segments(self, time: int) -> Int[Array, "b t"] | None:
-        """Number of the document within the call; 0 continues the carried one."""
+        """Return each token's document number in the call; 0 is the carried document.
+
+        None: no document begins in the call.
+        """
         if self.reset is None:
             return None
         return jnp.cumsum(self.reset, axis=1, dtype=jnp.int32)
@@ -104,7 +107,11 @@ class Layout(NamedTuple):
 def pack(
     x: Float[Array, "b t d"], info: SequenceInfo, valid: Bool[Array, "b t"]
 ) -> tuple[Float[Array, "b t d"], Layout, Int[Array, "b t"]]:
-    """Move the real tokens of every row to its front, order kept."""
+    """Move the real tokens of every row to the front, in order.
+
+    Returns:
+        The moved tokens, their layout, and the index that moved them.
+    """
     order = jnp.argsort(jnp.logical_not(valid), axis=1, stable=True)
 
     def move(mask: Array | None) -> Array | None:
@@ -113,7 +120,7 @@ def pack(
         return jnp.take_along_axis(jnp.logical_and(mask, valid), order, axis=1)
 
     packed = jnp.take_along_axis(x, order[:, :, None], axis=1)
-    # What padding holds must not matter, not even when it is not finite.
+    # Padding must have no influence, even if it is not finite.
     length = jnp.sum(valid, axis=1, dtype=jnp.int32)
     layout = Layout(move(info.reset), length, move(info.prefix), info.key)
     keep = jnp.arange(x.shape[1])[None, :] < length[:, None]

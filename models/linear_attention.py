@@ -39,23 +39,23 @@ class LinearAttentionConfig(RegisteredConfig):
         o_t = S_t^T phi(q_t) / (z_t . phi(q_t))
 
     Differs from it in: short convolutions before the feature map; without the
-    normaliser, a root-mean-square norm a head as in flash-linear-attention.
+    normaliser, a root-mean-square norm per head as in flash-linear-attention.
     """
 
     family: ClassVar[Family] = "scalar decay"
 
     num_heads: int = 4
     head_size: int | None = None
-    """Size of queries, keys and values a head; None: width / num_heads."""
+    """Size of each head's queries, keys and values; None: width / num_heads."""
     feature_map: FeatureMap = "elu_plus_one"
     normaliser: bool = True
-    """Divide by z . phi(q); needs a feature map that is not negative."""
+    """Divide by z . phi(q); needs a non-negative feature map."""
     convolution_size: int = 4
     """Taps of the short convolutions on queries, keys and values; 0: none."""
     norm_epsilon: float = 1e-5
-    """Added to the mean square in the norm of what is read."""
+    """Epsilon of the read's norm: added to the mean square."""
     chunk_size: int | None = None
-    """Tokens a chunk: speed only. None: chosen by the backend."""
+    """Tokens per chunk; affects speed only. None: chosen for the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
@@ -64,7 +64,7 @@ class LinearAttentionConfig(RegisteredConfig):
         check_choice("feature_map", self.feature_map, get_args(FeatureMap))
         if self.normaliser and self.feature_map == "identity":
             raise InputError(
-                "feature_map 'identity' can be negative, so its normaliser can be 0; "
+                "feature_map is 'identity', whose normaliser can be 0; "
                 "set normaliser to False or choose elu_plus_one, relu or taylor"
             )
 
@@ -100,7 +100,7 @@ class LinearAttention(MatrixMemory):
 
     @property
     def num_features(self) -> int:
-        """Features of a key after the feature map."""
+        """Number of features of a key after the feature map."""
         return feature_maps.num_features(self.config.feature_map, self.head_size)
 
     def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:
@@ -113,7 +113,7 @@ class LinearAttention(MatrixMemory):
     ) -> tuple[MemoryInputs, Tails]:
         (q, k, v), tails = self.streams(x, state.tails, layout)
         feature_map = feature_maps.FEATURE_MAPS[self.config.feature_map]
-        # taylor approximates exp(q . k / sqrt(size)); the others take q . k itself.
+        # taylor approximates exp(q . k / sqrt(size)); the other maps do not scale.
         scale = self.head_size**-0.5
         if self.config.feature_map == "taylor":
             q, k = feature_map(q * scale**0.5), feature_map(k * scale**0.5)
@@ -127,7 +127,7 @@ class LinearAttention(MatrixMemory):
         self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
     ) -> Float[Array, "b t d"]:
         if self.config.normaliser:
-            # Positive features: the sum is 0 only where nothing was written.
+            # Features are positive: the sum is 0 only if nothing was written.
             weight = jnp.maximum(read[..., -1:].astype(jnp.float32), 1e-6)
             read = (read[..., :-1] / weight).astype(x.dtype)
         return self.read_out(read, x)

@@ -1,4 +1,4 @@
-"""Cross-entropy in pieces: the logits of a whole batch never exist at once."""
+"""Chunked cross-entropy: the logits of a whole batch never exist at once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,14 +12,14 @@ from jaxtyping import Array, Float, Int
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Auxiliary:
-    """A number that layers add to the mean loss of a batch: a function of sums.
+    """A term that layers add to the mean loss of a batch: a function of sums.
 
-    The sums of slices of a batch are added before the function is applied, so that
-    the number is that of the whole batch however it was sliced.
+    The sums of a batch's slices are added before the function is applied, so the
+    result does not depend on the slicing.
 
     Attributes:
-        sums: arrays that add up over slices; several layers along their first axis.
-        of: from the sums of one layer to its number; pure, and hashable.
+        sums: arrays that add up over slices; the first axis is the layers.
+        of: function from the sums of one layer to its term; pure and hashable.
     """
 
     sums: Any
@@ -27,12 +27,12 @@ class Auxiliary:
 
     @classmethod
     def scalar(cls, value: Float[Array, "*layers"]) -> "Auxiliary":
-        """A number, or one a layer, that is averaged over slices."""
+        """Return the term for one scalar, or one per layer, averaged over slices."""
         return cls((value, jnp.ones_like(value)), _ratio)
 
     @property
     def value(self) -> Float[Array, ""]:
-        """The number, added over the layers."""
+        """Return the term, summed over the layers."""
         return jnp.sum(jax.vmap(self.of)(self.sums))
 
 
@@ -41,7 +41,7 @@ def _ratio(sums: tuple[Array, Array]) -> Array:
 
 
 def auxiliary_loss(parts: tuple[Auxiliary, ...]) -> Float[Array, ""]:
-    """Sum of what layers add to the mean loss of a batch, from the batch's sums."""
+    """Return the sum of the layers' terms from the sums of the batch."""
     return sum((part.value for part in parts), jnp.zeros((), jnp.float32))
 
 
@@ -49,7 +49,7 @@ class LossSums(NamedTuple):
     """Sums that add up over slices of a batch; divide once, by `weight`.
 
     Attributes:
-        cross_entropy: sum of weight times nats.
+        cross_entropy: sum of weights times nats.
         weight: sum of the target weights.
         correct: sum of the weights of targets with the largest logit.
         parts: auxiliary losses of the layers, as sums.
@@ -62,12 +62,12 @@ class LossSums(NamedTuple):
 
     @property
     def auxiliary(self) -> Float[Array, ""]:
-        """Sum of what the layers add to the mean loss, already weighted."""
+        """Return the sum of the auxiliary losses, already weighted."""
         return auxiliary_loss(self.parts)
 
     @property
     def mean(self) -> Float[Array, ""]:
-        """Nats a target, auxiliary losses included."""
+        """Return the mean nats per target, auxiliary losses included."""
         return self.cross_entropy / jnp.maximum(self.weight, 1e-8) + self.auxiliary
 
 
@@ -76,7 +76,10 @@ def token_losses(
     head: Float[Array, "y d"],
     targets: Int[Array, "b n"],
 ) -> tuple[Float[Array, "b n"], Float[Array, "b n"]]:
-    """Nats of every target, and 1 where it has the largest logit; at least float32."""
+    """Return the nats of every target, and 1 where it has the largest logit.
+
+    Both are in float32 or wider.
+    """
     wide = jnp.promote_types(hidden.dtype, jnp.float32)
     logits = jnp.einsum("bnd,yd->bny", hidden, head, preferred_element_type=wide)
     top = jnp.max(logits, axis=-1)
@@ -95,11 +98,12 @@ def chunked_cross_entropy(
     *,
     chunk_tokens: int,
 ) -> LossSums:
-    """Sums of cross-entropy and of right answers.
+    """Return the sums of cross-entropy and of correct predictions.
 
     Args:
-        head: the output embedding.
-        chunk_tokens: targets whose logits exist at once; speed and memory only.
+        head: output embedding.
+        chunk_tokens: number of targets whose logits are computed at once; affects
+            speed and memory only.
     """
     batch, targets_a_row = targets.shape
     wide = jnp.promote_types(hidden.dtype, jnp.float32)
@@ -115,7 +119,7 @@ def chunked_cross_entropy(
     def one(head: Array, chunk: tuple) -> tuple[Array, Array]:
         hidden, targets, weights = chunk
         nats, correct = token_losses(hidden, head, targets)
-        # What is left out may be no token at all (-100, say): its loss is not finite.
+        # A skipped target may not be a token (-100, say): its loss is not finite.
         nats = jnp.where(weights == 0, 0, nats)
         return jnp.sum(nats * weights), jnp.sum(correct * weights)
 

@@ -1,4 +1,4 @@
-"""Mamba-2's state space layer: a matrix memory with one data-dependent decay a head."""
+"""Mamba-2's SSD layer: a matrix memory with one data-dependent decay per head."""
 
 import math
 from collections.abc import Mapping
@@ -38,42 +38,42 @@ class Mamba2Config(RegisteredConfig):
 
     B and C are shared by the heads of a group, and the norm is taken in each group.
 
-    A begins uniform between fastest_decay / 16 and fastest_decay.
+    Initial -A is uniform between fastest_decay / 16 and fastest_decay.
 
-    Differs from it in: nothing in the layer; the projection is kept as five maps and
-    the convolution as three, where the paper has one each. The gate z can be left out.
+    Differs from it in: nothing in the layer; the projection is stored as five maps and
+    the convolution as three, where the paper has one each. The gate z is optional.
     """
 
     family: ClassVar[Family] = "scalar decay"
     small: ClassVar[Mapping[str, Any]] = {"head_size": 16, "state_size": 8}
 
     expand: int = 2
-    """Inner width over width."""
+    """Ratio of inner width to width."""
     head_size: int = 64
-    """Size of a head's x, the memory's value size."""
+    """Size of each head's x (value size)."""
     state_size: int = 128
-    """Size of B and C, the memory's key size."""
+    """Size of B and C (key size)."""
     num_groups: int = 1
-    """Groups of heads that share B, C and the norm."""
+    """Number of groups of heads that share B, C and the norm."""
     convolution_size: int = 4
     """Taps of the short convolution on x, B and C; 0: none."""
     output_gate: bool = True
-    """Multiply what is read by silu(z) before the norm."""
+    """Multiply the read by silu(z) before the norm."""
     fastest_decay: float = 16.0
-    """Upper end of the initial A; published: 16. With a single head the one that is
-    drawn decides how long the memory lasts: take less there."""
+    """Largest initial -A; published: 16. With a single head one draw decides how long
+    the memory lasts: choose less then."""
     bias: bool = False
-    """Give the projections of x, B, C and z and that of the output a bias."""
+    """Give the projections of x, B, C, z and the output a bias."""
     convolution_bias: bool = True
     """Give the short convolution a bias."""
     shortest_time: float = 0.0
-    """Least dt."""
+    """Smallest dt."""
     longest_time: float | None = None
-    """Largest dt; None: any."""
+    """Largest dt; None: no limit."""
     norm_epsilon: float = 1e-5
-    """Added to the mean square in the norm of what is read."""
+    """Epsilon of the read's norm: added to the mean square."""
     chunk_size: int | None = None
-    """Tokens a chunk: speed only. None: chosen by the backend."""
+    """Tokens per chunk; affects speed only. None: chosen for the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
@@ -82,7 +82,7 @@ class Mamba2Config(RegisteredConfig):
         longest = math.inf if self.longest_time is None else self.longest_time
         if not 0 <= self.shortest_time < longest:
             raise InputError(
-                f"shortest_time is {self.shortest_time} and longest_time "
+                f"shortest_time is {self.shortest_time} and longest_time is "
                 f"{self.longest_time}; give 0 or more and a larger number, or None"
             )
         for name in ("expand", "head_size", "state_size", "num_groups"):

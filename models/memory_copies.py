@@ -1,4 +1,4 @@
-"""Copies of a memory that share every parameter but the maps that are its own."""
+"""Copies of a memory that share all parameters except the per-memory ones."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,12 +12,12 @@ from .associative_memory import AssociativeMemory, AssociativeState
 from .interface import Layout
 from .projection import PerMemory
 
-# Of one copy, or of all: then those of own maps are `b m w d`.
+# Tails of one copy, or of all copies: then per-copy tails are `b m w d`.
 Tails = tuple[Array, ...]
 
 
 class OwnMaps(nnx.Module):
-    """The own parameters of one copy, under the names that they have in the layer."""
+    """The per-memory parameters of one copy, named as in the layer."""
 
     def __init__(self, state: Any):
         for path, variable in nnx.to_flat_state(state):
@@ -29,7 +29,7 @@ class OwnMaps(nnx.Module):
             setattr(holder, str(path[-1]), PerMemory(variable.get_value()))
 
     def at(self, path: tuple[Any, ...]) -> nnx.Param:
-        """The parameter at a path of the layer."""
+        """Return the parameter at a path of the layer."""
         found: Any = self
         for name in path:
             found = getattr(found, str(name))
@@ -37,18 +37,18 @@ class OwnMaps(nnx.Module):
 
 
 def _split(layer: AssociativeMemory) -> tuple[Any, Any, Any]:
-    """The layer's structure, its own parameters and all others."""
+    """Return the layer's structure, its per-memory parameters and all others."""
     graphdef, own, rest = nnx.split(layer, PerMemory, ...)
     return graphdef, own, rest
 
 
 def own_maps(layer: AssociativeMemory) -> OwnMaps:
-    """The own parameters of a layer."""
+    """Return the per-memory parameters of a layer."""
     return OwnMaps(_split(layer)[1])
 
 
 def stack_copies(layers: Sequence[AssociativeMemory]) -> AssociativeMemory:
-    """The first layer, with the own parameters of all, a copy a row."""
+    """Return the first layer with all copies' per-memory parameters on axis 0."""
     graphdef, first, rest = _split(layers[0])
     others = [_split(layer)[1] for layer in layers[1:]]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), first, *others)
@@ -56,14 +56,14 @@ def stack_copies(layers: Sequence[AssociativeMemory]) -> AssociativeMemory:
 
 
 def one_copy(layer: AssociativeMemory, maps: OwnMaps) -> AssociativeMemory:
-    """The layer with other own parameters."""
+    """Return the layer with the given per-memory parameters."""
     graphdef, own, rest = _split(layer)
     flat = [(path, maps.at(path)) for path, _ in nnx.to_flat_state(own)]
     return nnx.merge(graphdef, nnx.from_flat_state(flat), rest)
 
 
 def state_for(tails: Tails, position: Array) -> AssociativeState:
-    """The state that `inputs` looks at, which has no memory."""
+    """Return a state for `inputs`, without a memory."""
     return AssociativeState(None, tails, position)
 
 
@@ -74,15 +74,14 @@ def inputs_of_copies(
     position: Array,
     layout: Layout,
 ) -> tuple[Any, Tails]:
-    """`inputs` of every copy, and the new tails.
+    """Return `inputs` of every copy, and the new tails.
 
     Args:
-        layer: copies, stacked.
-        tails: those of own maps have the copies as their second axis.
+        layer: stacked copies.
+        tails: tails; those of per-memory streams have the copies as second axis.
 
     Returns:
-        inputs whose queries are `b t ...`, as all copies share them, and whose other
-        fields are `b m t ...`.
+        Inputs with shared queries `b t ...` and all other fields `b m t ...`.
     """
     graphdef, own, rest = _split(layer)
 
@@ -102,8 +101,8 @@ def inputs_of_copies(
         inputs, after = one(*each)
         return inputs.with_query(None), own_tails(layer, after)
 
-    # A loop: its body is the plain layer's program, which XLA runs several times
-    # faster on a CPU than the same with one axis more.
+    # A loop runs the plain layer's program, which XLA:CPU executes several times
+    # faster than the same program with one more axis.
     inputs, after = jax.lax.map(rest_of, (own, mine))
     first, shared = one(*jax.tree.map(lambda a: a[0], (own, mine)))
     inputs = jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), inputs)
@@ -119,7 +118,7 @@ def query_of_copies(
     position: Array,
     layout: Layout,
 ) -> Float[Array, "b t h k"]:
-    """The queries that all copies share, of a layer without short convolutions."""
+    """Return the queries, shared by all copies; the layer has no short convolution."""
     graphdef, own, rest = _split(layer)
     first = nnx.merge(graphdef, jax.tree.map(lambda a: a[0], own), rest)
     return first.inputs(x, state_for((), position), layout)[0].query
@@ -131,15 +130,15 @@ def inputs_of_slots(
     place: Int[Array, "b s"],
     which: Int[Array, "b n"],
 ) -> Any:
-    """`inputs` of one copy a chunk, its queries left out.
+    """Return `inputs` without queries, computed by one copy per chunk.
 
-    Only of layers without short convolutions, whose inputs see their own token alone.
+    For layers without short convolutions only: their inputs depend on one token each.
 
     Args:
-        layer: copies, stacked.
+        layer: stacked copies.
         x: tokens in slots.
-        place: of each token in its document.
-        which: the copy of each chunk.
+        place: position of each token in its document.
+        which: index of the copy for each chunk.
     """
     graphdef, own, rest = _split(layer)
     batch, slots = place.shape
@@ -147,7 +146,7 @@ def inputs_of_slots(
 
     def one(each: tuple[Any, Array, Array]) -> Any:
         own, x, place = each
-        # Every token is a row of its own, so that it can have any place.
+        # Each token is a separate row, so that it can have any position.
         copy = nnx.merge(graphdef, own, rest)
         inputs, _ = copy.inputs(x[:, None], state_for((), place), Layout())
         return inputs.with_query(None)
@@ -160,12 +159,12 @@ def inputs_of_slots(
             place.reshape(chunks, size),
         ),
     )
-    # chunk, slot and the one token of the row
+    # Axes: chunk, slot and the row's single token.
     return jax.tree.map(lambda a: a.reshape(batch, slots, *a.shape[3:]), inputs)
 
 
 def tail_axes(layer: AssociativeMemory, tails: Tails) -> Any:
-    """The axis of the copies in each tail; None where all copies share it."""
+    """Return the axis of the copies in each tail; None if all copies share it."""
     names = getattr(tails, "_fields", None)
     if names is None:
         return tuple(1 for _ in tails)
@@ -175,7 +174,7 @@ def tail_axes(layer: AssociativeMemory, tails: Tails) -> Any:
 
 
 def spread_tails(layer: AssociativeMemory, tails: Tails, copies: int) -> Tails:
-    """Tails of as many copies, from those of one."""
+    """Return the tails of several copies from those of one."""
 
     def spread(tail: Array, axis: int | None) -> Array:
         return tail if axis is None else jnp.stack([tail] * copies, axis=axis)
@@ -184,7 +183,7 @@ def spread_tails(layer: AssociativeMemory, tails: Tails, copies: int) -> Tails:
 
 
 def own_tails(layer: AssociativeMemory, tails: Tails) -> tuple[Array, ...]:
-    """Those that copies do not share."""
+    """Return the tails that copies do not share."""
     axes = tail_axes(layer, tails)
     return tuple(
         tail for tail, axis in zip(tails, axes, strict=True) if axis is not None
@@ -194,7 +193,7 @@ def own_tails(layer: AssociativeMemory, tails: Tails) -> tuple[Array, ...]:
 def with_own_tails(
     layer: AssociativeMemory, tails: Tails, own: tuple[Array, ...]
 ) -> Tails:
-    """Tails of one copy: the shared ones of `tails`, and its own."""
+    """Return the tails of one copy: shared ones from `tails`, the rest its own."""
     left = iter(own)
     return _rebuild(
         tails,

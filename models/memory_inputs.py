@@ -6,12 +6,12 @@ from jaxtyping import Array, Bool, Float
 
 
 class MemoryInputs(NamedTuple):
-    """Inputs that a layer makes of its tokens; gates in float32, queries scaled.
+    """Inputs that a layer computes from its tokens; gates in float32, queries scaled.
 
     Attributes:
         tokens: NamedTuple of the layer's operation; it has a field `query`.
-        skip: added to the read; None: nothing.
-        valid: real tokens; the others change no memory. None: all are real.
+        skip: term added to the read; None: nothing.
+        valid: mask of real tokens; others do not change the memory. None: all are real.
     """
 
     tokens: Any

@@ -1,4 +1,4 @@
-"""Mixture of memories: several memories of one kind, a few written by each token."""
+"""Mixture of memories: several equal memories; each token writes to a few of them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -48,46 +48,46 @@ class MixtureOfMemoriesConfig(RegisteredConfig):
         M_t^m = update(M_(t-1)^m; k_t^m, v_t^m) for m in I_t, else M_(t-1)^m
         o_t = q_t (sum over I_t of g_t^m M_t^m + M_t^shared)
 
-    `update`, and all that comes before and after it, is that of the layer `memory`.
-    Keys, values, write strengths and data-dependent decays are projected for each
-    memory by maps of its own; all else is shared.
+    `update`, and everything before and after it, is as in the layer `memory`. Each
+    memory has separate maps for keys, values, write strengths and data-dependent
+    decays; all other parameters are shared.
 
-    To the loss is added, over the real tokens of a batch and divided by the depth,
-    balance_scale * M * sum over m of f_m P_m, where f_m is the share of tokens that
-    chose m and P_m the mean of p^m (top_k where either is the same for all memories),
-    and z_scale times the mean of logsumexp(W_g x)^2.
+    The loss gains balance_scale * M * sum over m of f_m P_m (top_k if either f or P is
+    uniform) and z_scale times the mean of logsumexp(W_g x)^2. Here f_m is the fraction
+    of tokens that chose m and P_m the mean of p^m. Both terms are over the real tokens
+    of a batch and divided by the depth.
 
-    Differs from it in: the short convolutions run over all tokens in their order, so
-    that they see the same neighbours in training, prefill and decoding (the published
-    training lets them see the neighbours in the grouped batch); tokens are grouped
-    stably and none is dropped; the balance loss is taken in each layer; the router may
-    be given noise in training.
+    Differs from it in: the short convolutions run over all tokens in order, so that
+    they see the same neighbours in training, prefill and decoding (in the published
+    training they see the neighbours in the grouped batch); tokens are grouped stably
+    and none is dropped; the balance loss is computed per layer; the router can have
+    noise in training.
     """
 
     family: ClassVar[Family] = "mixture"
     small: ClassVar[Mapping[str, Any]] = {"memory": GatedDeltaNetConfig(chunk_size=8)}
 
     memory: LayerConfig = field(default_factory=GatedDeltaNetConfig)
-    """The memory that there are several of; its chunk_size is used here too."""
+    """Config of the memory to copy; its chunk_size is used here too."""
     num_memories: int = 4
-    """Memories that tokens are routed to, M."""
+    """Number of memories that tokens are routed to, M."""
     top_k: int = 2
-    """Memories that a token writes and reads."""
+    """Number of memories that each token writes and reads."""
     shared_memory: bool = True
-    """One memory more, which every token writes and reads."""
+    """Add one memory that every token writes and reads."""
     single_kv_proj: bool = False
-    """All memories, the shared one too, are written by the same maps."""
+    """Use the same maps for all memories, the shared one included."""
     balance_scale: float = 1e-3
-    """Of the loss that keeps memories equally used; 1e-3 was best in the paper."""
+    """Weight of the loss that balances the use of memories; best in the paper: 1e-3."""
     z_scale: float = 0.0
-    """Of the loss that keeps the router's logits small; not in the paper."""
+    """Weight of the loss that keeps the router's logits small; not in the paper."""
     router_noise: float = 0.0
-    """Standard deviation of what is added to the router's logits in training; not in
-    the paper."""
+    """Standard deviation of noise on the router's logits in training; not in the
+    paper."""
     form: Form = "auto"
-    """Speed alone. packed: tokens grouped by memory, one after the other; padded: the
-    same with a whole row for each memory; dense: every memory reads every token, and
-    ignores most. auto: packed where the memory's rule has that form, else padded."""
+    """Affects speed only. packed: tokens grouped by memory in one row; padded: one
+    full-length row per memory; dense: every memory processes every token and masks
+    most. auto: packed if the memory's rule supports it, else padded."""
 
     def __post_init__(self) -> None:
         if self.num_memories < 1:
@@ -112,11 +112,11 @@ class MixtureState(NamedTuple):
     """State of a `MixtureOfMemories`.
 
     Attributes:
-        memories: of every memory, `b m ...`.
-        shared_memory: of the shared one, `b ...`; None: there is none.
-        tails: of the short convolutions; of a memory's own maps `b m w d`.
-        shared_tails: of the shared memory's own maps, `b w d`.
-        position: tokens of the document so far.
+        memories: all routed memories, `b m ...`.
+        shared_memory: the shared memory, `b ...`; None: there is none.
+        tails: last inputs of the short convolutions; `b m w d` for per-memory maps.
+        shared_tails: last inputs for the shared memory's maps, `b w d`.
+        position: number of tokens of the document so far.
     """
 
     memories: PyTree[Array]
@@ -217,7 +217,7 @@ class MixtureOfMemories(MemoryLayer[MixtureState]):
         return y, MixtureState(memories, shared_memory, tails, shared_tails, position)
 
     def routing(self, x: Float[Array, "b t d"]) -> Routing:
-        """Which memories each token of the layer's input writes and reads."""
+        """Return which memories each token of the layer's input writes and reads."""
         return route(self._logits(x), self.config.top_k)
 
     def _form(self) -> str:
@@ -226,7 +226,7 @@ class MixtureOfMemories(MemoryLayer[MixtureState]):
         return "packed" if self.memory.packs_several else "padded"
 
     def _writes(self, time: int) -> Callable[..., tuple[Array, PyTree[Array]]]:
-        """The form in which a sequence is written."""
+        """Return the form in which a sequence is written."""
         form = self._form()
         if form == "dense":
             return write_dense
@@ -236,7 +236,7 @@ class MixtureOfMemories(MemoryLayer[MixtureState]):
         return partial(write_grouped, chunk_size=size)
 
     def _logits(self, x: Float[Array, "b t d"]) -> Float[Array, "b t m"]:
-        """Of the router, by exact products: small differences decide."""
+        """Return the router's logits, by exact products: small differences decide."""
         wide = jnp.promote_types(x.dtype, jnp.float32)
         kernel = self.router.kernel[...].astype(wide)
         return jnp.einsum("btd,dm->btm", x.astype(wide), kernel, precision="highest")
@@ -244,7 +244,7 @@ class MixtureOfMemories(MemoryLayer[MixtureState]):
     def _with_noise(
         self, logits: Float[Array, "b t m"], layout: Layout
     ) -> Float[Array, "b t m"]:
-        """What memories are chosen by: in training, with the router's noise."""
+        """Return the logits that choose memories, with noise in training."""
         if layout.key is None or self.config.router_noise == 0:
             return logits
         noise = jax.random.normal(layout.key, logits.shape, logits.dtype)
@@ -257,7 +257,7 @@ class MixtureOfMemories(MemoryLayer[MixtureState]):
         layout: Layout,
         routing: Routing | None = None,
     ) -> tuple[Any, Tails]:
-        """What the form that writes takes, and the new tails."""
+        """Return the inputs for the writing form, and the new tails."""
         if self.config.single_kv_proj:
             own = state_for(state.tails, state.position)
             return self.memory.inputs(x, own, layout)
@@ -284,7 +284,7 @@ class MixtureOfMemories(MemoryLayer[MixtureState]):
         *,
         token: bool = False,
     ) -> tuple[Array | None, PyTree[Array] | None, tuple[Array, ...]]:
-        """What the shared memory reads, its memory and its tails."""
+        """Return the shared memory's read, memory and tails."""
         if not self.config.shared_memory:
             return None, None, ()
         layer, tails = self.memory, ()
@@ -309,7 +309,7 @@ class MixtureOfMemories(MemoryLayer[MixtureState]):
         there: Bool[Array, "b t m"],
         valid: Bool[Array, "b t"] | None,
     ) -> None:
-        """Auxiliary losses and metrics of the real tokens of the batch."""
+        """Report auxiliary losses and metrics over the real tokens of the batch."""
         config = self.config
         real = jnp.ones(there.shape[:2], bool) if valid is None else valid
 
@@ -333,14 +333,14 @@ class MixtureOfMemories(MemoryLayer[MixtureState]):
 
 
 def _check_memory(layer: MemoryLayer[Any], form: Form) -> AssociativeMemory:
-    """Return the layer that a mixture can hold.
+    """Return the layer, if a mixture can hold it.
 
     Raises:
-        InputError: it cannot hold this one.
+        InputError: a mixture cannot hold this layer.
     """
     if not isinstance(layer, AssociativeMemory):
         raise InputError(
-            f"memory is {type(layer).__name__}, which is no AssociativeMemory; choose "
+            f"memory is {type(layer).__name__}, not an AssociativeMemory; choose "
             "a layer with a memory that is written at keys, such as gated_delta_net"
         )
     reason = layer.why_not_several()
@@ -348,7 +348,7 @@ def _check_memory(layer: MemoryLayer[Any], form: Form) -> AssociativeMemory:
         raise InputError(f"memory is {type(layer).__name__}, which {reason}")
     if form in ("packed", "dense") and not layer.packs_several:
         raise InputError(
-            f"form is {form!r}, which is for matrix memories, and memory is "
+            f"form is {form!r}, which needs a matrix memory, but memory is "
             f"{type(layer).__name__}; choose auto or padded"
         )
     return layer

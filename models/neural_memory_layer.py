@@ -1,4 +1,4 @@
-"""What layers share whose memory is a network that is written by gradient steps."""
+"""Base of layers whose memory is a network that gradient steps write."""
 
 import dataclasses
 from typing import Any, TypeVar
@@ -26,25 +26,25 @@ Module = TypeVar("Module", bound=nnx.Module)
 class NeuralMemoryLayer(AssociativeMemory):
     """A layer whose memory is the weights of `network`, written by `write_rule`.
 
-    A layer writes three methods: `init_tails`, `inputs`, whose tokens are
-    `NeuralTokens`, and `output`.
+    A layer implements `init_tails`, `inputs` (with `NeuralTokens` as tokens) and
+    `output`.
     """
 
     network: MemoryNetwork
     write_rule: WriteRule
     has_momentum: bool
     reports_surprise: bool = False
-    """Whether the sequence form leaves a `Metric` named surprise; see
+    """True if the sequence form reports a `Metric` named surprise; see
     `reporting_surprise`."""
 
     def make_initial(self, num_heads: int, rngs: nnx.Rngs, *, scale: float) -> None:
         """Create the learned weights of a new memory.
 
         Args:
-            num_heads: memories.
-            rngs: for the weights.
-            scale: standard deviation of what the last matrix makes of an input whose
-                entries have variance 1; of the others it is 1.
+            num_heads: number of memories.
+            rngs: random streams for the weights.
+            scale: standard deviation of the last matrix's outputs if its inputs have
+                variance 1; for the other matrices it is 1.
         """
         matrices = self.network.matrices()
         last = list(matrices)[-1]
@@ -61,18 +61,18 @@ class NeuralMemoryLayer(AssociativeMemory):
         self.initial = nnx.Dict(weights)
 
     def slow_weights(self) -> SlowWeights | None:
-        """Weights of the network that are not part of the memory."""
+        """Return the network's weights that are not part of the memory."""
         return None
 
     def prefix_tokens(self) -> Float[Array, "p d"] | None:
-        """Learned tokens that a new memory has read; None: none."""
+        """Return the learned tokens that a new memory has read; None: none."""
         return None
 
     def init_state(self, batch_size: int, max_length: int) -> AssociativeState:
         state = super().init_state(batch_size, max_length)
         if max_length:
             return state
-        # Not carried on: no window is left open that would need its anchor.
+        # A state for a single call leaves no window open, so it needs no anchor.
         return state._replace(memory=state.memory._replace(anchor=None))
 
     def capacity(self, state: AssociativeState) -> int | None:
@@ -91,7 +91,7 @@ class NeuralMemoryLayer(AssociativeMemory):
         if tokens is not None:
             graphdef, arrays = nnx.split(self)
 
-            # Outside a trace it is one program and not many small ones.
+            # Compile one program, so that eager calls do not run many small ones.
             @jax.jit
             def read(arrays: Any, memory: NeuralMemory) -> NeuralMemory:
                 return nnx.merge(graphdef, arrays)._read_prefix(memory)
@@ -102,7 +102,7 @@ class NeuralMemoryLayer(AssociativeMemory):
         )
 
     def _read_prefix(self, memory: NeuralMemory) -> NeuralMemory:
-        """A new memory that has read the prefix tokens."""
+        """Return a new memory that has read the prefix tokens."""
         tokens = self.prefix_tokens()
         assert tokens is not None
         start = jnp.zeros((1,), jnp.int32)
@@ -158,7 +158,7 @@ class NeuralMemoryLayer(AssociativeMemory):
         memory: NeuralMemory,
         reset: Bool[Array, "b t"] | None,
     ) -> tuple[Float[Array, "b t h v"], NeuralMemory]:
-        # A prefix is so many more tokens of its document, and windows begin with it.
+        # A prefix counts as further tokens of its document; windows begin with it.
         longer, begins, place = insert_prefixes(written, inputs, prefix, reset)
         begins = None if reset is None else begins
         read, memory = self.write_and_read(longer, memory, begins)
@@ -167,7 +167,7 @@ class NeuralMemoryLayer(AssociativeMemory):
     def _initial(
         self, inputs: MemoryInputs, reset: Bool[Array, "b t"] | None
     ) -> NeuralMemory | None:
-        """A new memory, where the writes ask for one."""
+        """Return a new memory if the writes need one, else None."""
         new = reset is not None or self.write_rule.keep_row_norms
         return self.init_memory(inputs.query.shape[0]) if new else None
 
@@ -181,7 +181,7 @@ class NeuralMemoryLayer(AssociativeMemory):
     def _surprise(
         self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
     ) -> Float[Array, "b t"]:
-        """||M(k_t) - v_t||^2 of the memory before the token, averaged over heads."""
+        """Return ||M(k_t) - v_t||^2, M before the token's write, mean over heads."""
         inputs, _ = self.inputs(x, state, layout)
         inputs = inputs.only(layout.valid(x.shape[1]))
         prefix = layout.prefix_tokens(state.position, x.shape[1])
@@ -190,7 +190,7 @@ class NeuralMemoryLayer(AssociativeMemory):
             written = self.prefix_inputs(x, inputs, layout)
             inputs, begins, place = insert_prefixes(written, inputs, prefix, reset)
             reset = None if reset is None else begins
-        # What every key reads before its own write, all other writes as they are.
+        # Read at every key before that token's write; other writes are unchanged.
         tokens = inputs.tokens._replace(
             query=inputs.tokens.key, value=inputs.tokens.value.astype(jnp.float32)
         )
@@ -230,13 +230,13 @@ class NeuralMemoryLayer(AssociativeMemory):
     def why_not_several(self) -> str | None:
         if self.prefix_tokens() is not None:
             return (
-                "has persistent tokens, which a new memory reads by maps that a "
-                "mixture has several of; set persistent_tokens to 0"
+                "has persistent tokens, which a mixture with several maps cannot "
+                "read; set persistent_tokens to 0"
             )
         if self.write_rule.schedule == "window":
             return (
-                "takes steps that depend on the place of a token in its mini-batch, "
-                "and a memory of a mixture sees a few of those; choose titans_lmm"
+                "takes steps that depend on a token's place in its mini-batch, but "
+                "a memory of a mixture sees only some tokens; choose titans_lmm"
             )
         return super().why_not_several()
 
@@ -247,18 +247,18 @@ class NeuralMemoryLayer(AssociativeMemory):
     def read_weights(
         self, query: Float[Array, "b t h k"], weights: Weights
     ) -> Float[Array, "b t h v"]:
-        """The same of the weights alone."""
+        """Return the values at the queries from the weights alone."""
         return read_memory(
             query, weights, network=self.network, slow=self.slow_weights()
         )
 
 
 def reporting_surprise(model: Module) -> Module:
-    """The same model, on the same arrays, whose neural memories report surprise.
+    """Return the model, sharing its arrays, with surprise reported by neural memories.
 
-    Their sequence form then leaves a `Metric` `surprise`, `b t`: the loss of the memory
-    before it is written, ||M(k_t) - v_t||^2, averaged over heads (a layer that holds
-    one passes it on). It costs a second pass over the memory. A memory inside a mixture
+    Their sequence form then reports a `Metric` `surprise`, `b t`: the memory's loss
+    before the write, ||M(k_t) - v_t||^2, averaged over heads. Layers that hold a neural
+    memory pass it on. It costs a second pass over the memory. A memory inside a mixture
     reports nothing.
     """
     copy = nnx.merge(*nnx.split(model))

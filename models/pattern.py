@@ -1,4 +1,4 @@
-"""Patterns of layers from a list of them, first to last."""
+"""Patterns from lists of layers."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -11,16 +11,16 @@ from .layer_config import LayerConfig
 
 
 def pattern_of(layers: Sequence[str | LayerConfig]) -> tuple[Group, ...]:
-    """Return the groups of a stack of these layers, first to last.
+    """Return the groups for a stack of these layers, first to last.
 
-    Repeats share one compiled program: the shortest repeating unit is one group where
-    there is one, and runs of equal layers are groups elsewhere.
+    Repeats share one compiled program. If the whole list repeats a unit, the shortest
+    unit is one group; otherwise each run of equal layers is a group.
 
     Args:
-        layers: registered names, for their default sizes, or configs.
+        layers: configs, or registered names for default configs.
 
     Raises:
-        InputError: there is no layer, or no layer of a name.
+        InputError: the list is empty, or a name is unknown.
     """
     if isinstance(layers, str):
         raise InputError(f"layers is {layers!r}; give a list of layers")

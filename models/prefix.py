@@ -1,4 +1,4 @@
-"""A prefix that a memory reads whole before the document's first token."""
+"""Prefixes, which a memory reads whole before the document's first token."""
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +16,14 @@ def insert_prefixes(
     """Return a sequence twice as long, each document's prefix written before it.
 
     Args:
-        written: of the prefix; not read elsewhere.
-        inputs: of all tokens, with the same fields.
-        prefix: tokens of the prefixes.
-        reset: a document begins here; None: one document a row.
+        written: inputs of the prefix; ignored at other tokens.
+        inputs: inputs of all tokens, with the same fields.
+        prefix: mask of the prefix tokens.
+        reset: True where a document begins; None: one document per row.
 
     Returns:
-        The longer sequence; the document starts in it; the place of every token of
-        `inputs` in it.
+        The longer sequence, its document starts, and the index in it of every token of
+        `inputs`.
     """
     time = prefix.shape[1]
     reset = jnp.zeros_like(prefix) if reset is None else reset

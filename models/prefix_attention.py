@@ -11,12 +11,12 @@ from .attention import Attention, SoftmaxAttentionConfig
 @dataclass(frozen=True, kw_only=True)
 class PrefixAttentionConfig(SoftmaxAttentionConfig):
     """Softmax attention, non-causal inside a prefix (Raffel et al. 2019,
-    arXiv:1910.10683, section 3.2.1, there called prefix LM).
+    arXiv:1910.10683, section 3.2.1, called prefix LM).
 
-    As `AttentionConfig`; token t of a document whose first M tokens are its prefix
+    As `AttentionConfig`; in a document whose first M tokens are its prefix, token t
     reads the tokens
 
-        s <= t, and s <= M where t is of the prefix
+        s <= t, or s <= M if t <= M
 
     Without a prefix it is `attention`.
 

@@ -34,36 +34,36 @@ _EPSILON = 1e-12
 class PrefixLinearAttentionConfig(RegisteredConfig):
     """Prefix linear attention, JRT-RNN (Arora et al. 2024, arXiv:2407.05483).
 
-    Per head, with feature map phi, over a document whose first M tokens are its prefix
-    and with keys ke and values ve by maps of their own:
+    Per head, with feature map phi, over a document whose first M tokens are its prefix,
+    and with keys ke and values ve from separate maps:
 
         n_i = phi(q_i) (sum_(j <= i) phi(k_j) v_j^T + sum_(j <= M) phi(ke_j) ve_j^T)
         z_i = phi(q_i) (sum_(j <= i) phi(k_j) + sum_(j <= M) phi(ke_j))
         y_i = n_i / (z_i + 1e-12)
 
-    The second sums are the memory that the document begins with; without a prefix they
-    are 0 and the layer is causal linear attention.
+    The second sums are the document's initial memory. Without a prefix they are 0 and
+    the layer is causal linear attention.
 
     Differs from it in: padding is masked after the feature map (the public code masks
-    before it, so that padding adds the constant feature to the normaliser); each
-    product of two numbers is one feature, not two, unless `feature_map` is
-    taylor_full; convolutions and another feature map are options.
+    before it, so padding adds the constant feature to the normaliser); each product of
+    two numbers is one feature, not two, unless `feature_map` is taylor_full;
+    convolutions and the choice of feature map are options.
     """
 
     family: ClassVar[Family] = "scalar decay"
 
     num_heads: int = 4
     feature_size: int = 16
-    """Size of queries and keys a head, before the feature map."""
+    """Size of each head's queries and keys, before the feature map."""
     head_size: int | None = None
-    """Size of values a head; None: width / num_heads."""
+    """Size of each head's values; None: width / num_heads."""
     feature_map: PrefixFeatureMap = "taylor"
-    """taylor: 1 + s + s^2 / 2 for s = q . k / sqrt(feature_size), 153 features of 16
-    numbers; taylor_full: the same in 273, as published."""
+    """taylor: 1 + s + s^2 / 2 for s = q . k / sqrt(feature_size), 153 features from 16
+    numbers; taylor_full: the same kernel from 273 features, as published."""
     convolution_size: int = 0
     """Taps of the short convolutions on queries, keys and values; 0: none."""
     chunk_size: int | None = None
-    """Tokens a chunk: speed only. None: chosen by the backend."""
+    """Tokens per chunk; affects speed only. None: chosen for the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
@@ -158,10 +158,10 @@ class PrefixLinearAttention(MatrixMemory):
         return self.read_out(y, x)
 
     def _mapped(self, x: Float[Array, "b t h k"]) -> Float[Array, "b t h f"]:
-        """Features of queries or keys, where the rule does not make them itself."""
+        """Return features of queries or keys, unless the rule computes them itself."""
         config = self.config
         if config.feature_map.startswith("taylor"):
-            # They approximate exp(q . k / sqrt(size)); half of the root to each.
+            # They approximate exp(q . k / sqrt(size)); q and k share the factor.
             x = x * config.feature_size**-0.25
         if self.rule is TAYLOR_ATTENTION:
             return x

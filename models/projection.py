@@ -1,4 +1,4 @@
-"""The pieces that every layer is built from: projections, norms, short convolutions."""
+"""Building blocks of layers: projections, norms and short convolutions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from .ops.short_convolution import short_convolution
 
 
 def follow_input(arrays: Any, /, *, dtype: Any = None, inexact: bool = True) -> Any:
-    """Cast parameters to the type of the activations, which come first."""
+    """Cast parameters to the type of the activations, the first argument."""
     del dtype, inexact
     return tuple(None if a is None else a.astype(arrays[0].dtype) for a in arrays)
 
@@ -30,7 +30,7 @@ def _product(
 
 
 class PerMemory(nnx.Param):
-    """A parameter that each memory of a mixture has; other parameters are shared."""
+    """A parameter that each memory of a mixture holds separately; others are shared."""
 
 
 def projection(
@@ -47,10 +47,10 @@ def projection(
     Args:
         size_in: channels of the input.
         size_out: channels of the output.
-        rngs: for the kernel.
+        rngs: random streams for the kernel.
         bias: add a bias, which begins at 0.
-        gain: the initial standard deviation is gain / sqrt(size_in).
-        per_memory: each memory of a mixture has such a map.
+        gain: factor of the initial standard deviation, gain / sqrt(size_in).
+        per_memory: give each memory of a mixture a separate map.
     """
     linear = nnx.Linear(
         size_in,
@@ -70,7 +70,7 @@ def projection(
 
 
 def output_gain(depth: int) -> float:
-    """Return the gain of maps into the residual stream: its variance stays bounded."""
+    """Return the gain for maps into the residual stream; it bounds the variance."""
     return (2 * depth) ** -0.5
 
 
@@ -85,13 +85,13 @@ class RMSNorm(nnx.Module):
         num_groups: int = 1,
         zero_centred: bool = False,
     ):
-        """Make the scale, which begins as 1.
+        """Create the scale, which begins at 1.
 
         Args:
-            size: channels.
-            epsilon: added to the mean square.
-            num_groups: equal parts of the channels; the norm is taken in each.
-            zero_centred: multiply by 1 + `scale`, which begins at 0.
+            size: number of channels.
+            epsilon: number added to the mean square.
+            num_groups: number of equal groups of channels, each normalised separately.
+            zero_centred: multiply by 1 + `scale`, with a scale that begins at 0.
         """
         self.scale = nnx.Param(jnp.full((size,), 1.0 - zero_centred, jnp.float32))
         self.epsilon = epsilon
@@ -116,9 +116,9 @@ class ShortConvolution(nnx.Module):
         """Draw the kernel, and then the bias, as PyTorch does.
 
         Args:
-            size: channels.
-            taps: tokens that an output depends on.
-            rngs: for the parameters.
+            size: number of channels.
+            taps: number of tokens that an output depends on.
+            rngs: random streams for the parameters.
             bias: add a bias.
         """
         bound = taps**-0.5
@@ -132,7 +132,7 @@ class ShortConvolution(nnx.Module):
         self.bias = nnx.Param(uniform((size,))) if bias else None
 
     def split(self, sizes: Sequence[int]) -> list["ShortConvolution"]:
-        """Return convolutions of so many channels each, which together are this one."""
+        """Split this convolution into convolutions with the given channel counts."""
         graphdef, arrays = nnx.split(self)
         parts, first = [], 0
         for size in sizes:

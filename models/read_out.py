@@ -21,7 +21,7 @@ _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 class ReadOut(nnx.Module):
-    """y = W_o (norm(o) * act(W_g x)) + b, from what a layer reads, o, and its input, x.
+    """The map y = W_o (norm(o) * act(W_g x)) + b, from a layer's read o and input x.
 
     Norm and gate are optional. The parameters are `norm/scale`, `gate/kernel`,
     `projection/kernel` and `projection/bias`.
@@ -41,20 +41,20 @@ class ReadOut(nnx.Module):
         gate_first: bool = False,
         bias: bool = False,
     ):
-        """Make the projection.
+        """Create the projection.
 
         Args:
-            size: of all heads together.
+            size: size of all heads together.
             width: size of the output.
-            rngs: for the projection.
-            depth: blocks of the model, for the initial gain of maps into the residual
-                stream; None: the output does not enter it.
-            norm: of what is read.
-            norm_per_head: take the norm of each head; else of all heads together.
+            rngs: random streams for the projection.
+            depth: number of blocks, which sets the initial gain of maps into the
+                residual stream; None: the output is not added to that stream.
+            norm: norm of the read.
+            norm_per_head: normalise each head; else all heads together.
             gate: map from the layer's input to `size` numbers.
-            activation: of the gate.
+            activation: activation of the gate.
             gate_first: multiply by the gate before the norm.
-            bias: the projection has a bias.
+            bias: add a bias to the projection.
         """
         self.norm = norm
         self.gate = gate

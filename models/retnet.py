@@ -1,4 +1,4 @@
-"""RetNet's retention: a matrix memory with one fixed decay a head."""
+"""RetNet's retention: a matrix memory with one fixed decay per head."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -38,25 +38,25 @@ class RetNetConfig(RegisteredConfig):
 
     Differs from it in: rotary positions in place of xPos, root-mean-square norm in
     place of group norm, no normaliser (as in flash-linear-attention); optional short
-    convolutions, with SiLU; the gate can be left out.
+    convolutions, with SiLU; the gate is optional.
     """
 
     family: ClassVar[Family] = "scalar decay"
 
     num_heads: int = 4
     head_size: int | None = None
-    """Size of queries and keys a head; None: width / num_heads."""
+    """Size of each head's queries and keys; None: width / num_heads."""
     value_ratio: int = 2
-    """Size of a value over the size of a key."""
+    """Ratio of value size to key size."""
     convolution_size: int = 0
     """Taps of the short convolutions on queries, keys and values; 0: none."""
     output_gate: bool = True
-    """Multiply what is read by silu(W_g x)."""
+    """Multiply the read by silu(W_g x)."""
     rotary_base: float = 10000.0
     norm_epsilon: float = 1e-5
-    """Added to the mean square in the norm of what is read."""
+    """Epsilon of the read's norm: added to the mean square."""
     chunk_size: int | None = None
-    """Tokens a chunk: speed only. None: chosen by the backend."""
+    """Tokens per chunk; affects speed only. None: chosen for the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
@@ -79,7 +79,7 @@ class RetNet(MatrixMemory):
 
     def __init__(self, config: RetNetConfig, width: int, rngs: nnx.Rngs, depth: int):
         size = resolve_head_size(width, config.num_heads, config.head_size)
-        check_even("head_size", size, "rotary positions turn pairs")
+        check_even("head_size", size, "rotary positions rotate pairs")
         self.config = config
         self.head_size = size
         keys = config.num_heads * size

@@ -1,4 +1,4 @@
-"""Several memories of one kind, each written by the tokens that chose it."""
+"""Several copies of a memory, each written by the tokens that chose it."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,12 +22,12 @@ Read = Float[Array, "b t h v"]
 
 
 class Copies(NamedTuple):
-    """Memories of one layer, and how their inputs lie.
+    """The layer that several memories share, and the layout of their inputs.
 
     Attributes:
-        layer: whose rule writes them.
-        own: all inputs but the queries are `b m t ...`, of maps of each memory; else
-            all are `b t ...`, the same for every memory.
+        layer: layer whose rule writes the memories.
+        own: True if each memory has separate maps: all inputs but the queries are
+            `b m t ...`. False: all inputs are `b t ...`, shared by the memories.
     """
 
     layer: AssociativeMemory
@@ -39,7 +39,7 @@ class Copies(NamedTuple):
         shared: Callable[[Array], Array],
         own: Callable[[Array], Array],
     ) -> Any:
-        """The inputs, with one function applied to those that all memories share."""
+        """Return the inputs with `shared` or `own` applied, as their axes require."""
         each = jax.tree.map(own if self.own else shared, inputs.with_query(None))
         return each.with_query(shared(inputs.query))
 
@@ -54,17 +54,17 @@ def write_grouped(
     *,
     chunk_size: int | None,
 ) -> tuple[Read, PyTree[Array]]:
-    """The mixed reads and the memories, by moving tokens to slots of their memories.
+    """Return mixed reads and memories, with tokens grouped into slots by memory.
 
     Args:
-        copies: the memories' layer.
-        inputs: of every token, or a function that computes them in given slots.
-        memories: `b m ...`, before the first token.
-        routing: of the tokens.
-        there: memories that each real token has chosen.
-        reset: a document starts at this token.
-        chunk_size: slots in a chunk; the layer's rule must have a form for several
-            memories a row. None: every memory is a row of its own, of the same length.
+        copies: layer of the memories.
+        inputs: inputs of every token, or a function that computes them in given slots.
+        memories: `b m ...`, memories before the first token.
+        routing: routing of the tokens.
+        there: mask of the memories that each real token chose.
+        reset: True where a document begins.
+        chunk_size: slots per chunk; the layer's rule must support several memories per
+            row. None: every memory is a separate row, all of the same length.
     """
     chosen, layer = routing.chosen, copies.layer
     slots = assign_slots(chosen, there, chunk_size)
@@ -81,7 +81,7 @@ def write_grouped(
     if reset is not None:
         starts, unreached = slot_resets(slots, reset, chosen.shape[2])
     if chunk_size is None:
-        # Not all that is no token is an identity token by itself.
+        # An empty slot is not always an identity token by itself.
         grouped = grouped.only(slots.pair >= 0)
         read, memories = _write_rows(layer, grouped, memories, starts)
     else:
@@ -102,9 +102,9 @@ def write_dense(
     there: Bool[Array, "b t m"],
     reset: Bool[Array, "b t"] | None,
 ) -> tuple[Read, PyTree[Array]]:
-    """The same with every memory reading every token, most of them in vain.
+    """Return the same as `write_grouped`; every memory processes and masks all tokens.
 
-    Only where tokens that are not real may stand among others: in matrix memories.
+    For matrix memories only: there masked tokens may lie between real ones.
     """
     batch, time, count = there.shape
 
@@ -126,11 +126,11 @@ def write_dense(
 def write_token(
     copies: Copies, inputs: Any, memories: PyTree[Array], routing: Routing
 ) -> tuple[Read, PyTree[Array]]:
-    """The same for one token a row: memories that it did not choose are not touched."""
+    """Return the same for one token per row, touching only the memories it chose."""
     batch, _, top_k = routing.chosen.shape
     row = jnp.repeat(jnp.arange(batch), top_k)
     chosen = routing.chosen.reshape(-1)
-    # Every choice of a row is a row of its own.
+    # Each choice of a row becomes a separate row.
     picked = copies.each(inputs, lambda a: a[row], lambda a: a[row, chosen])
     memory = jax.tree.map(lambda a: a[row, chosen], memories)
     read, memory = copies.layer.write_and_read_token(picked, memory)
@@ -144,7 +144,7 @@ def write_token(
 
 
 def with_skip(read: Read, inputs: Any) -> Read:
-    """What is read of one memory, and what does not pass through it, in float32."""
+    """Return the read of one memory plus the skip term, in float32."""
     return _wide(_add_skip(read, inputs))
 
 
@@ -154,11 +154,11 @@ def _write_rows(
     memories: PyTree[Array],
     reset: Bool[Array, "b s"] | None,
 ) -> tuple[Float[Array, "b s h v"], PyTree[Array]]:
-    """`write_and_read` with every memory as a row, from inputs one after the other."""
+    """Call `write_and_read` with every memory as a row."""
     batch, count = jax.tree.leaves(memories)[0].shape[:2]
 
     def rows(a: Array) -> Array:
-        # Not -1 in the place of the length: a batch may have no rows.
+        # Not -1 for the length: a batch may have no rows.
         return a.reshape(batch * count, a.shape[1] // count, *a.shape[2:])
 
     read, after = layer.write_and_read(
@@ -173,7 +173,7 @@ def _write_rows(
 def _renew(
     layer: AssociativeMemory, memories: PyTree[Array], unreached: Bool[Array, "b m"]
 ) -> PyTree[Array]:
-    """New memories where no token has reached them since the last document began."""
+    """Reset the memories that no token reached since the last document began."""
     fresh = layer.init_memory(unreached.shape[0])
 
     def pick(new: Array, old: Array) -> Array:
@@ -194,7 +194,7 @@ def _wide(a: Array) -> Array:
 def _mix(
     read: Float[Array, "b t e h v"], weight: Float[Array, "b t e"]
 ) -> Float[Array, "b t h v"]:
-    # Not jnp.sum: XLA would write the products down before it adds them.
+    # Not jnp.sum: XLA would materialise the products before it adds them.
     parts = [
         _wide(read[:, :, i]) * weight[:, :, i, None, None]
         for i in range(weight.shape[2])

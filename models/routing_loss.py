@@ -1,4 +1,4 @@
-"""Loss that a router adds to that of a batch: a function of sums over its tokens."""
+"""Auxiliary loss of a router: a function of sums over the tokens of a batch."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,9 +11,9 @@ class RoutingSums(NamedTuple):
     """Sums over the real tokens of a batch.
 
     Attributes:
-        tokens: how many there are.
-        chosen: of them, those that chose each memory.
-        probability: of each memory.
+        tokens: number of tokens.
+        chosen: number of tokens that chose each memory.
+        probability: probability of each memory.
         z: square of the logsumexp of the router's logits.
     """
 
@@ -23,12 +23,12 @@ class RoutingSums(NamedTuple):
     z: Float[Array, ""]
 
     def mean(self, total: Float[Array, "*m"]) -> Float[Array, "*m"]:
-        """Mean over the tokens; 0 where there are none."""
+        """Return the mean over the tokens; 0 if there are none."""
         return total / jnp.maximum(self.tokens, 1)
 
     @property
     def balance(self) -> Float[Array, ""]:
-        """M times the sum over memories of f_m P_m."""
+        """Return M times the sum over memories of f_m P_m."""
         shares = self.mean(self.chosen) * self.mean(self.probability)
         return shares.size * jnp.sum(shares)
 

@@ -1,4 +1,4 @@
-"""Softmax attention over the last tokens alone."""
+"""Softmax attention over the last tokens only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class SlidingWindowAttentionConfig(SoftmaxAttentionConfig):
     small: ClassVar[Mapping[str, Any]] = {"window": 6}
 
     window: int = 64
-    """Tokens that a token sees, itself included."""
+    """Number of tokens that a token sees, itself included."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""The state of a stack of blocks, looked into by a block's name."""
+"""The state of a stack of blocks, indexed by a block's name."""
 
 import operator
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ class StackState(tuple):
     """States of all layers: a tuple over groups of tuples over a group's blocks.
 
     Each array has the group's repeats as its first axis and the batch as its second.
-    `state["layers.3"]` is the state of the fourth layer of the stack alone, without the
-    axis of repeats; `state.names()` lists the names.
+    `state["layers.3"]` is the state of the stack's fourth layer, without the axis of
+    repeats; `state.names()` lists the names.
     """
 
     @overload
@@ -37,15 +37,15 @@ class StackState(tuple):
                 return jax.tree.map(operator.itemgetter(repeat), states)
         names = self.names()
         raise InputError(
-            f"the state has no {key!r}; its layers are {names[0]} to {names[-1]}"
+            f"the state has no {key!r}; choose a layer from {names[0]} to {names[-1]}"
         )
 
     def names(self) -> list[str]:
-        """Names of the layers, first to last."""
+        """Return the names of the layers, first to last."""
         return [name for name, _, _ in self._layers()]
 
     def _layers(self) -> Iterator[tuple[str, Any, int]]:
-        """Name of every layer, the states of its repeats, and which one it is."""
+        """Yield every layer's name, the states of its repeats, and its repeat."""
         number = 0
         for group in self:
             for repeat in range(jax.tree.leaves(group)[0].shape[0]):

@@ -1,4 +1,4 @@
-"""Streams of a layer: its input, projected, convolved, activated and cut into heads."""
+"""Streams of a layer: its input projected, convolved, activated and split in heads."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ Tails = tuple[Float[Array, "b _ _"], ...]
 
 
 class StreamTails(NamedTuple):
-    """Last inputs of the short convolutions; of a stream without one, none."""
+    """Last inputs of the short convolutions; streams without one hold nothing."""
 
     query: Float[Array, "b _ _"]
     key: Float[Array, "b _ _"]
@@ -24,7 +24,7 @@ class StreamTails(NamedTuple):
 
 
 class Stream(nnx.Module):
-    """One stream of a layer, norm(silu(convolution(W x + b))), cut into heads.
+    """One stream of a layer, norm(silu(convolution(W x + b))), split into heads.
 
     Every part is optional. The parameters are `kernel`, `bias`, `convolution/kernel`,
     `convolution/bias` and `norm/scale`.
@@ -41,26 +41,26 @@ class Stream(nnx.Module):
         activation: bool = False,
         per_memory: bool = False,
     ):
-        """Make the projection.
+        """Create the projection.
 
-        `add_convolution` makes the convolution. `norm`, taken of every head after all
-        else, may be set.
+        `add_convolution` creates the convolution. Set `norm` to normalise every head at
+        the end.
 
         Args:
             width: size of the layer's input; None: the stream has no projection and
-                takes that of the stream before it.
-            size: of all heads together.
-            num_heads: heads that the stream is cut into.
-            rngs: for the projection.
-            bias: the projection has a bias.
-            activation: SiLU after the convolution.
-            per_memory: each memory of a mixture has such a projection.
+                uses that of the previous stream.
+            size: size of all heads together.
+            num_heads: number of heads.
+            rngs: random streams for the projection.
+            bias: add a bias to the projection.
+            activation: apply SiLU after the convolution.
+            per_memory: give each memory of a mixture a separate projection.
         """
         self.kernel, self.bias = nnx.data(None), nnx.data(None)
         if width is not None:
             made = projection(width, size, rngs, bias=bias, per_memory=per_memory)
             self.kernel, self.bias = made.kernel, made.bias
-        # `nnx.data`: Flax fixes here whether an attribute can hold parameters.
+        # `nnx.data`: Flax decides here whether an attribute can hold parameters.
         self.convolution: ShortConvolution | None = nnx.data(None)
         self.norm: RMSNorm | None = nnx.data(None)
         self.size = size
@@ -68,7 +68,7 @@ class Stream(nnx.Module):
         self.activation = activation
 
     def add_convolution(self, taps: int, rngs: nnx.Rngs, *, bias: bool = False) -> None:
-        """Make a short convolution of `taps` taps."""
+        """Create a short convolution of `taps` taps."""
         self.convolution = ShortConvolution(self.size, taps, rngs, bias=bias)
 
     def init_tail(self, batch_size: int) -> Float[Array, "b _ e"]:
@@ -111,7 +111,7 @@ class Stream(nnx.Module):
         return self.finish(self.project(x), tail, layout)
 
     def heads(self, x: Float[Array, "b t d"]) -> Float[Array, "b t h k"]:
-        """Return the heads of a layer's input that follows no other token."""
+        """Return the heads of a layer's input at the start of a document."""
         return self(x, self.init_tail(x.shape[0]), Layout())[0]
 
 
@@ -126,17 +126,17 @@ def query_key_value(
     bias: bool = False,
     convolution_bias: bool = False,
 ) -> list[Stream]:
-    """Return the streams query, key and value, the latter two per memory.
+    """Return the streams query, key and value; key and value are per memory.
 
     Args:
         width: size of the layer's input.
-        sizes: of each stream, all heads together.
-        num_heads: of each stream.
-        convolution_size: taps of the short convolutions; 0 has none.
-        rngs: for the projections, then the convolutions.
-        activation: SiLU after the convolution.
-        bias: the projections have biases.
-        convolution_bias: the convolutions have biases.
+        sizes: size of each stream, all heads together.
+        num_heads: number of heads of each stream.
+        convolution_size: taps of the short convolutions; 0: none.
+        rngs: random streams for the projections, then the convolutions.
+        activation: apply SiLU after the convolution.
+        bias: add biases to the projections.
+        convolution_bias: add biases to the convolutions.
     """
     streams = [
         Stream(
@@ -159,7 +159,7 @@ def query_key_value(
 
 
 def streams_of(layer: Any) -> tuple[Stream, Stream, Stream]:
-    """Return the streams of a layer."""
+    """Return a layer's streams query, key and value."""
     return layer.query, layer.key, layer.value
 
 
@@ -193,7 +193,7 @@ def run_streams(
 
 
 class Encoder(nnx.Module):
-    """Keys and values of a prefix, by streams of their own (arXiv:2407.05483).
+    """Separate streams for keys and values of a prefix (arXiv:2407.05483).
 
     A prefix begins its document, so the convolutions need no tail from earlier calls.
     """
@@ -208,7 +208,7 @@ class Encoder(nnx.Module):
         *,
         activation: bool,
     ):
-        """Make the streams `key` and `value`; see `query_key_value`."""
+        """Create the streams `key` and `value`; see `query_key_value`."""
         self.key, self.value = (
             Stream(width, size, heads, rngs, activation=activation)
             for size, heads in zip(sizes, num_heads, strict=True)
@@ -220,7 +220,7 @@ class Encoder(nnx.Module):
     def __call__(
         self, x: Float[Array, "b t d"], layout: Layout
     ) -> tuple[Float[Array, "b t g k"], Float[Array, "b t h v"]]:
-        """Return keys and values; they hold where a document's prefix stands."""
+        """Return keys and values; they are valid only at tokens of a prefix."""
         key, value = (
             stream(x, stream.init_tail(x.shape[0]), layout)[0]
             for stream in (self.key, self.value)

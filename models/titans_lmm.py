@@ -1,4 +1,4 @@
-"""Titans' long-term memory: a network that learns the sequence while it reads it."""
+"""Titans' long-term memory: a network that is trained on the sequence it reads."""
 
 import math
 from collections.abc import Mapping
@@ -48,18 +48,19 @@ class TitansLMMConfig(RegisteredConfig):
     A new memory has read the persistent tokens.
 
     With `prefix`, the M tokens of a prefix are first read non-causally, an idea of
-    arXiv:2407.05483: they are written, with keys ke and values ve by maps of their own
-    and the gates that the tokens have anyway, as M more tokens before the document's
-    first. The causal pass over all tokens, the prefix again among them, begins with
-    the memory, the momentum and the window that they leave.
+    arXiv:2407.05483. They are written as M further tokens before the document's first,
+    with the same gates, and keys ke and values ve from separate maps. The causal pass
+    then reads all tokens, the prefix included, from the resulting memory, momentum and
+    window.
 
-    The paper leaves open, and here is chosen: gates by a sigmoid of a linear map, one a
-    head and a token, theta below `max_learning_rate`; windows of `update_every` tokens;
-    the memory's first weights are learned; the network has no residual and no norm.
+    Choices that the paper leaves open: a gate is the sigmoid of a linear map, one per
+    head and token, with theta below `max_learning_rate`; windows have `update_every`
+    tokens; the memory's initial weights are learned; the network has no residual and
+    no norm.
 
-    Differs from it in: gradients longer than `clip` are shortened to it, since deep
-    memories diverge without (None: as published); the short convolutions do not reach
-    from the first tokens back into the persistent ones, and no window holds both.
+    Differs from it in: gradients longer than `clip` are shortened to it, because deep
+    memories diverge otherwise (None: as published); the short convolutions do not reach
+    from the first tokens into the persistent ones, and no window holds both.
     """
 
     family: ClassVar[Family] = "neural memory"
@@ -71,51 +72,51 @@ class TitansLMMConfig(RegisteredConfig):
 
     num_heads: int = 4
     head_size: int | None = None
-    """Size of queries, keys and values a head; None: width / num_heads."""
+    """Size of each head's queries, keys and values; None: width / num_heads."""
     network: Literal["mlp", "swiglu"] = "mlp"
-    """What the memory is."""
+    """Network that serves as the memory."""
     memory_depth: int = 2
-    """Matrices of an MLP memory; 1 is a linear memory."""
+    """Number of matrices of an MLP memory; 1: a linear memory."""
     memory_expansion: int = 4
-    """Size of the memory's hidden layers over that of its keys."""
+    """Ratio of the memory's hidden size to its key size."""
     activation: Literal["gelu", "silu"] = "gelu"
-    """Between the matrices of an MLP memory."""
+    """Activation between the matrices of an MLP memory."""
     memory_residual: bool = False
     """Add the memory's input to its output."""
     memory_norm: bool = False
-    """Layer norm of the memory's output, its scale and bias part of the memory."""
+    """Apply layer norm to the memory's output; its scale and bias are in the memory."""
     update_every: int = 16
-    """Tokens whose gradients are taken at one memory: part of what the model is."""
+    """Tokens per window, whose gradients use the same memory; changes the result."""
     momentum: bool = True
-    """Past surprise: eta; without it eta is 0."""
+    """Use past surprise, eta; False: eta = 0."""
     forget: bool = True
-    """Forgetting: alpha; without it alpha is 0."""
+    """Use forgetting, alpha; False: alpha = 0."""
     max_learning_rate: float = 0.1
     """Largest theta."""
     read: Literal["after", "before"] = "after"
-    """A token reads after or before its own write."""
+    """Read the memory after or before the token's own write."""
     loss: Literal["full", "half"] = "full"
     """||error||^2 as published, or half of it."""
     loss_window: int = 1
-    """Tokens whose losses are summed at every token (the Omega rule of ATLAS)."""
+    """Number of tokens whose losses are summed at each token (Omega rule of ATLAS)."""
     clip: float | None = 1.0
-    """Largest norm of a token's gradient a head; None: any, as published."""
+    """Largest norm of a token's gradient per head; None: no limit, as published."""
     scale_by_place: bool = False
-    """Divide theta by the token's place in its window, counted from 1."""
+    """Divide theta by the token's place in its window, from 1."""
     keep_row_norms: bool = False
-    """Give the rows of the memory's matrices their first norms at every window."""
+    """Restore the initial row norms of the memory's matrices at every window."""
     persistent_tokens: int = 4
-    """Learned tokens that a new memory has read; 0: none."""
+    """Number of learned tokens that a new memory has read; 0: none."""
     convolution_size: int = 4
     """Taps of the short convolutions on queries, keys and values; 0: none."""
     output_gate: bool = True
-    """Gate the read by silu(W_g x)."""
+    """Multiply the read by silu(W_g x)."""
     prefix: bool = False
-    """Accept a prefix; adds maps to its keys and values."""
+    """Accept a prefix; adds maps to the prefix's keys and values."""
     norm_epsilon: float = 1e-5
-    """Added to the mean square in the norm of what is read."""
+    """Epsilon of the read's norm: added to the mean square."""
     chunk_size: int | None = None
-    """Tokens computed together: speed only. None: chosen by the backend."""
+    """Tokens computed together; affects speed only. None: chosen for the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
@@ -134,10 +135,10 @@ class TitansLMMConfig(RegisteredConfig):
 
     @property
     def step_of_repeated_keys(self) -> float:
-        """The largest step that a window can take on a key that fills it.
+        """Return the largest step of a window in which all keys are equal.
 
-        Above 2 what the memory holds at the key is overshot by more than it was off,
-        and grows (exactly so for a linear memory without momentum).
+        Above 2, the write overshoots by more than the error, and the memory grows (this
+        is exact for a linear memory without momentum).
         """
         factor = 2.0 if self.loss == "full" else 1.0
         tokens = self.update_every * self.loss_window
@@ -155,7 +156,7 @@ class TitansLMMConfig(RegisteredConfig):
 SMALL_MEMORY = TitansLMMConfig(
     num_heads=2, memory_depth=1, update_every=4, chunk_size=8, persistent_tokens=0
 )
-"""Memory of the small sizes of layers that hold one."""
+"""Memory config for the `small` sizes of layers that hold a memory."""
 
 
 class TitansLMM(NeuralMemoryLayer):
@@ -257,7 +258,7 @@ def _persistent(tokens: int, width: int, rngs: nnx.Rngs) -> nnx.Param | None:
 
 
 def _gate(width: int, heads: int, rngs: nnx.Rngs, *, start: float) -> nnx.Linear:
-    """A map whose sigmoid is near sigmoid(start) at first."""
+    """Return a map whose sigmoid is initially near sigmoid(start)."""
     gain = 1 / math.sqrt(width)
     module = projection(width, heads, rngs, bias=True, gain=gain, per_memory=True)
     assert module.bias is not None

@@ -1,4 +1,4 @@
-"""Titans with its memory as context: a segment attends to what was learned."""
+"""Titans, memory as context: each segment attends to reads of the memory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ from .titans_lmm import SMALL_MEMORY, TitansLMMConfig
 
 
 def plain_memory() -> TitansLMMConfig:
-    """The memory of MAC: persistent tokens are in the attention's context instead."""
+    """Return a memory for MAC, whose attention holds the persistent tokens instead."""
     return TitansLMMConfig(persistent_tokens=0)
 
 
@@ -47,15 +47,14 @@ class TitansMACConfig(RegisteredConfig):
         m_i = norm(M_i(y_i))
         o_i = norm(y_i) * silu(m_i) + m_i
 
-    Differs from it in: printed, x_i attends to every h of its segment (equation 22) and
-    is answered by the memory that holds the whole segment (24 and 25). Both read the
-    future: h_j is a function of x_j, and so is what was written after i. Here x_i sees
-    h_j for j <= i alone and reads the memory that was written up to y_i. With
-    `memory_tokens` h is what the memory holds at that many learned queries, and is seen
-    by the whole segment. Section 4.4 asks for residual connections and does not say
-    where: x_i + attention is a choice (printed: `residual` False). m_i is added to the
-    product, which is not the paper's (printed: `add_memory` False). Windows of writes
-    are no longer than a segment.
+    Differs from it in: as printed, x_i attends to every h of its segment (equation 22)
+    and reads the memory after the whole segment (24 and 25). Both read the future: h_j
+    depends on x_j, and the memory on tokens after i. Here x_i sees h_j only for j <= i
+    and reads the memory written up to y_i. With `memory_tokens`, h is the memory's read
+    at that many learned queries, and the whole segment sees it. Section 4.4 asks for
+    residual connections without saying where; x_i + attention is a choice (printed:
+    `residual` False). Adding m_i to the product is not in the paper (printed:
+    `add_memory` False). Windows of writes are no longer than a segment.
     """
 
     family: ClassVar[Family] = "neural memory"
@@ -65,39 +64,40 @@ class TitansMACConfig(RegisteredConfig):
     }
 
     memory: TitansLMMConfig = field(default_factory=plain_memory)
-    """The long-term memory."""
+    """Config of the long-term memory."""
     segment_size: int = 64
-    """Tokens of a segment: part of what the model is."""
+    """Tokens per segment; changes the result."""
     memory_tokens: int | None = None
-    """Learned queries to the memory before the segment; None: the tokens' own."""
+    """Number of learned queries to the memory before the segment; None: the tokens'
+    own queries."""
     num_heads: int = 4
-    """Heads of the attention."""
+    """Number of attention heads."""
     head_size: int | None = None
-    """Size of the attention's heads; None: width / num_heads."""
+    """Size of each attention head; None: width / num_heads."""
     rotary_base: float | None = 10000.0
-    """Base of the rotary positions in a segment; None: no positions."""
+    """Base of the rotary positions within a segment; None: no positions."""
     persistent_tokens: int = 4
-    """Learned tokens that every token attends to; 0: none."""
+    """Number of learned tokens that every token attends to; 0: none."""
     residual: bool = True
     """Add x to its attention, y = x + A(x); False: equation 23 as printed."""
     add_memory: bool = True
     """Add norm(M(y)) to the product; False: equation 25 as printed."""
     norm_epsilon: float = 1e-5
-    """Added to the mean square in the layer's norms; the memory has its field."""
+    """Epsilon of the layer's norms: added to the mean square. Not the memory's."""
 
     def __post_init__(self) -> None:
         check_positive("segment_size", self.segment_size)
         check_positive("norm_epsilon", self.norm_epsilon)
         if self.memory.prefix:
             raise InputError(
-                "memory.prefix is True; titans_mac reads segment after segment, so "
+                "memory.prefix is True, but titans_mac reads segment by segment; "
                 "leave it out, or choose titans_lmm, titans_mag or titans_mal"
             )
         window, size = self.memory.update_every, self.segment_size
         if window > size:
             raise InputError(
-                f"memory.update_every is {window} and segment_size {size}; a window of "
-                f"writes may not span segments: lower update_every to {size}, or raise "
+                f"memory.update_every is {window}, more than segment_size {size}; "
+                f"lower update_every to {size}, or raise "
                 f"segment_size to {window}"
             )
         if self.memory_tokens is not None:
@@ -114,7 +114,7 @@ class TitansMACConfig(RegisteredConfig):
 
 
 class Context(NamedTuple):
-    """Keys and values of a segment, by the place in it."""
+    """Keys and values of a segment, indexed by place in the segment."""
 
     key: Float[Array, "b c h k"]
     value: Float[Array, "b c h k"]
@@ -126,10 +126,10 @@ class SegmentState(NamedTuple):
     """State of `TitansMAC`.
 
     Attributes:
-        memory: of the long-term memory.
+        memory: state of the long-term memory.
         before: the memory's weights before the segment.
-        context: of the segment so far.
-        position: tokens of the document so far.
+        context: keys and values of the segment so far.
+        position: number of tokens of the document so far.
     """
 
     memory: Any
@@ -151,7 +151,7 @@ class TitansMAC(MemoryLayer[SegmentState]):
     ):
         size = resolve_head_size(width, config.num_heads, config.head_size)
         if config.rotary_base is not None:
-            check_even("head_size", size, "rotary positions turn pairs")
+            check_even("head_size", size, "rotary positions rotate pairs")
         self.config = config
         self.head_size = size
         self.memory = config.memory.build(
@@ -167,7 +167,7 @@ class TitansMAC(MemoryLayer[SegmentState]):
             rngs,
             activation=False,
         )
-        # With the residual, y is a stream, and the attention enters it as others do.
+        # With the residual, y is a stream, to which the attention is added.
         enters = depth if config.residual else None
         self.read_out = ReadOut(inner, width, rngs, depth=enters)
         epsilon = config.norm_epsilon
@@ -179,7 +179,7 @@ class TitansMAC(MemoryLayer[SegmentState]):
         self.persistent = _tokens(config.persistent_tokens, width, rngs)
         self.attention_norm = RMSNorm(width, epsilon)
         self.memory_norm = RMSNorm(width, epsilon)
-        # What enters the residual stream, as a map into it would at first.
+        # Initially of the size that a map into the residual stream would give.
         added = [self.memory_norm] if config.add_memory else []
         for norm in (self.attention_norm, *added):
             norm.scale[...] = jnp.full_like(norm.scale[...], output_gain(depth))
@@ -188,7 +188,7 @@ class TitansMAC(MemoryLayer[SegmentState]):
         config, size = self.config, self.head_size
         own = config.segment_size if config.memory_tokens is None else 0
         shape = (batch_size, config.segment_size, config.num_heads, size)
-        # Carried from segment to segment.
+        # The memory always continues: it is carried from segment to segment.
         memory: Any = self.memory.init_state(batch_size, max(max_length, 1))
         return SegmentState(
             memory=memory,
@@ -215,7 +215,7 @@ class TitansMAC(MemoryLayer[SegmentState]):
         graphdef, arrays = nnx.split(self)
 
         def body(carry: Any, x: Array, part: Part) -> tuple[Any, tuple]:
-            # The layer's arrays are closed over: the scan rematerialises its body.
+            # Close over the layer's arrays: the scan rematerialises its body.
             return nnx.merge(graphdef, arrays)._segment(carry, x, part, fresh)
 
         (o, surprise), (memory, before, context) = window_scan(
@@ -239,10 +239,10 @@ class TitansMAC(MemoryLayer[SegmentState]):
         part: Part,
         fresh: Any,
     ) -> tuple[tuple[Any, Weights, Context], tuple[Array, Array | None]]:
-        """A segment, or what the call holds of it, every token at its place.
+        """Map the part of a segment that lies in this call, each token at its place.
 
-        Besides the carry: outputs `b c d`, and surprise `b c` where the memory reports
-        it.
+        Returns:
+            The carry, and outputs `b c d` with surprise `b c` if the memory reports it.
         """
         memory, before, context = carry
         if part.fresh is not None:
@@ -258,7 +258,7 @@ class TitansMAC(MemoryLayer[SegmentState]):
             context,
         )
         y = self._attend(x, context, before, slots, slots)
-        # The memory takes real tokens from the front of a row on.
+        # The memory needs real tokens at the front of a row.
         length = jnp.sum(part.valid, axis=1, dtype=jnp.int32)
         first = jnp.argmax(part.valid, axis=1).astype(jnp.int32)
         there = slots < length[:, None]
@@ -302,7 +302,7 @@ class TitansMAC(MemoryLayer[SegmentState]):
     def _retrieve(
         self, query: Float[Array, "b c f"], before: Weights
     ) -> Float[Array, "b c d"]:
-        """Return tokens made of the memory's values at the queries."""
+        """Return tokens computed from the memory's values at the queries."""
         heads = self.config.memory.num_heads
         q = l2_normalise(split_heads(jax.nn.silu(query), heads))
         held = self.memory.read_weights(q, before)
@@ -311,7 +311,7 @@ class TitansMAC(MemoryLayer[SegmentState]):
     def _context(
         self, x: Float[Array, "b c d"], before: Weights, slots: Int[Array, "b c"]
     ) -> Context:
-        """Return keys and values of tokens, and of the memory's values for them."""
+        """Return keys and values of the tokens and of the memory's reads for them."""
         k, v = self._placed(self.key, x, slots), self.value.heads(x)
         if self.retrieval is None:
             return Context(k, v, k[:, :0], v[:, :0])
@@ -360,7 +360,7 @@ class TitansMAC(MemoryLayer[SegmentState]):
     def _always(
         self, x: Float[Array, "b t d"], before: Weights
     ) -> list[Float[Array, "b _ d"]]:
-        """Return the tokens that all of a segment see."""
+        """Return the tokens that every token of a segment sees."""
         always = []
         rows = x.shape[0]
         if self.persistent is not None:

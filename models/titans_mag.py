@@ -1,4 +1,4 @@
-"""Titans with its memory as a gate: window attention beside the long-term memory."""
+"""Titans, memory as a gate: window attention in parallel with the long-term memory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from .titans_lmm import SMALL_MEMORY, TitansLMMConfig
 
 
 def windowed() -> SlidingWindowAttentionConfig:
-    """The attention of Titans' hybrids: a window and persistent tokens."""
+    """Return the attention of Titans' hybrids: a window and persistent tokens."""
     return SlidingWindowAttentionConfig(persistent_tokens=4)
 
 
@@ -35,8 +35,8 @@ class TitansMAGConfig(RegisteredConfig):
 
     with the long-term memory M of `TitansLMMConfig`, and norms with a learned scale.
 
-    Differs from it in: attention sees persistent keys and values that are learned as
-    such, not through its projections; the product's non-linearity, which the paper
+    Differs from it in: attention sees persistent keys and values that are learned
+    directly, not through its projections; the product's non-linearity, which the paper
     does not name, is SiLU on the memory's side.
     """
 
@@ -47,11 +47,12 @@ class TitansMAGConfig(RegisteredConfig):
     }
 
     memory: TitansLMMConfig = field(default_factory=TitansLMMConfig)
-    """The long-term memory."""
+    """Config of the long-term memory."""
     attention: SlidingWindowAttentionConfig = field(default_factory=windowed)
-    """The short-term memory."""
+    """Config of the attention, the short-term memory."""
     norm_epsilon: float = 1e-5
-    """Added to the mean square in the two norms; memory and attention have theirs."""
+    """Epsilon of the two norms: added to the mean square. Memory and attention have
+    their own."""
 
     def __post_init__(self) -> None:
         check_positive("norm_epsilon", self.norm_epsilon)
@@ -63,12 +64,12 @@ class TitansMAGConfig(RegisteredConfig):
 
 
 class PairState(NamedTuple):
-    """State of a layer of a long-term memory and an attention.
+    """State of a layer with a long-term memory and an attention.
 
     Attributes:
-        memory: of the long-term memory.
-        attention: of the attention.
-        position: tokens of the document so far.
+        memory: state of the long-term memory.
+        attention: state of the attention.
+        position: number of tokens of the document so far.
     """
 
     memory: Any
@@ -77,7 +78,7 @@ class PairState(NamedTuple):
 
 
 class MemoryAndAttention(MemoryLayer[PairState]):
-    """A long-term memory and an attention over a window in one layer."""
+    """A long-term memory and a window attention in one layer."""
 
     state_growth = "bounded"
 
@@ -93,7 +94,7 @@ class MemoryAndAttention(MemoryLayer[PairState]):
         self.memory: MemoryLayer = config.memory.build(
             width, rngs, layer_index=layer_index, depth=depth
         )
-        # The memory reads it; attention reads causally.
+        # Only the memory reads a prefix non-causally; attention is causal.
         self.accepts_prefix = self.memory.accepts_prefix
         self.attention: MemoryLayer = config.attention.build(
             width, rngs, layer_index=layer_index, depth=depth
@@ -131,7 +132,7 @@ class TitansMAG(MemoryAndAttention):
     ):
         super().__init__(config, width, rngs, layer_index, depth)
         self.attention_norm = RMSNorm(width, config.norm_epsilon)
-        # What enters the residual stream, as a map into it would at first.
+        # Initially of the size that a map into the residual stream would give.
         scale = self.attention_norm.scale
         scale[...] = jnp.full_like(scale[...], output_gain(depth))
         self.memory_norm = RMSNorm(width, config.norm_epsilon)

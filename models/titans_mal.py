@@ -1,4 +1,4 @@
-"""Titans with its memory as a layer: the long-term memory, then window attention."""
+"""Titans, memory as a layer: the long-term memory, then window attention."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,13 +27,13 @@ class TitansMALConfig(RegisteredConfig):
         m = M(x~)
         o = m + A(norm(x + m))
 
-    The block adds o to its own input. Without `residual`, o = A(norm(m)): all that the
-    layer reads from its memory then passes through the attention.
+    The block adds o to its input. Without `residual`, o = A(norm(m)): every read of the
+    memory then passes through the attention.
 
     Differs from it in: a norm between the two; attention sees persistent keys and
-    values that are learned as such, in place of what the memory makes of the
-    persistent tokens; section 4.4 asks for residual connections and does not say
-    where, so that their places are a choice (printed: `residual` False).
+    values that are learned directly, not the memory's outputs for the persistent
+    tokens; section 4.4 asks for residual connections without saying where, so their
+    places are a choice (as printed: `residual` False).
     """
 
     family: ClassVar[Family] = "neural memory"
@@ -43,13 +43,14 @@ class TitansMALConfig(RegisteredConfig):
     }
 
     memory: TitansLMMConfig = field(default_factory=TitansLMMConfig)
-    """The long-term memory."""
+    """Config of the long-term memory."""
     attention: SlidingWindowAttentionConfig = field(default_factory=windowed)
-    """The short-term memory."""
+    """Config of the attention, the short-term memory."""
     residual: bool = True
-    """Connect the two parts by residuals; False: equation 31 as printed."""
+    """Connect the two parts with residuals; False: equation 31 as printed."""
     norm_epsilon: float = 1e-5
-    """Added to the mean square in the norm; memory and attention have theirs."""
+    """Epsilon of the norm: added to the mean square. Memory and attention have their
+    own."""
 
     def __post_init__(self) -> None:
         check_positive("norm_epsilon", self.norm_epsilon)
@@ -94,11 +95,11 @@ class TitansMAL(MemoryAndAttention):
     def _between(
         self, x: Float[Array, "*b d"], m: Float[Array, "*b d"]
     ) -> Float[Array, "*b d"]:
-        """Return what attention reads."""
+        """Return the attention's input."""
         return self.memory_norm(x + m if self.config.residual else m)
 
     def _sum(
         self, m: Float[Array, "*b d"], a: Float[Array, "*b d"]
     ) -> Float[Array, "*b d"]:
-        """Return the layer's output; the block adds it to its own input."""
+        """Return the layer's output; the block adds it to its input."""
         return m + a if self.config.residual else a

@@ -34,29 +34,29 @@ from .streams import Stream, Tails
 
 @dataclass(frozen=True, kw_only=True)
 class TTTConfig(RegisteredConfig):
-    """What TTT-Linear and TTT-MLP have in common."""
+    """Fields that TTT-Linear and TTT-MLP share."""
 
     family: ClassVar[Family] = "neural memory"
     small: ClassVar[Mapping[str, Any]] = {"update_every": 4}
 
     num_heads: int = 4
     head_size: int | None = None
-    """Size of queries, keys and values a head; None: width / num_heads."""
+    """Size of each head's queries, keys and values; None: width / num_heads."""
     backbone: Literal["mamba", "transformer"] = "mamba"
-    """mamba: queries and keys share a projection and have a short convolution each, and
-    a gate; transformer: three projections, no convolution, no gate."""
+    """mamba: queries and keys share a projection, with a short convolution each and a
+    gate; transformer: three projections, no convolution, no gate."""
     convolution_size: int = 4
     """Taps of the short convolutions on queries and keys; 0: none."""
     update_every: int = 16
-    """Tokens of a mini-batch: part of what the model is."""
+    """Tokens per mini-batch; changes the result."""
     base_learning_rate: float = 1.0
-    """Largest inner learning rate, over the head size."""
+    """Largest inner learning rate, before division by the head size."""
     rotary_base: float = 10000.0
-    """Base of the rotary positions in a mini-batch."""
+    """Base of the rotary positions within a mini-batch."""
     norm_epsilon: float = 1e-6
-    """Added to the variance in the norm of what is read."""
+    """Epsilon of the read's norm: added to the variance."""
     chunk_size: int | None = None
-    """Tokens computed together: speed only. None: chosen by the backend."""
+    """Tokens computed together; affects speed only. None: chosen for the backend."""
 
     def __post_init__(self) -> None:
         check_convolution(self.convolution_size)
@@ -84,7 +84,8 @@ class TTTLinearConfig(TTTConfig):
 
     Differs from it in: the equations are those of the published JAX code, which scales
     a step by the place in the mini-batch, divides it by the head size and has no factor
-    2; the code's rotary pairs neighbouring channels, here halves (a permutation).
+    2; rotary pairs halves of the channels, where the code pairs neighbours (a
+    permutation).
     """
 
     def build(
@@ -109,7 +110,7 @@ class TTT(NeuralMemoryLayer):
         memory_depth: int,
     ):
         size = resolve_head_size(width, config.num_heads, config.head_size)
-        check_even("head_size", size, "rotary positions turn pairs")
+        check_even("head_size", size, "rotary positions rotate pairs")
         heads, inner = config.num_heads, config.num_heads * size
         mamba = config.backbone == "mamba"
         taps = config.convolution_size if mamba else 0

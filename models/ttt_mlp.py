@@ -14,17 +14,17 @@ from .ttt_linear import TTT, TTTConfig
 class TTTMLPConfig(TTTConfig):
     """TTT-MLP (Sun et al. 2024, arXiv:2407.04620), as its authors compute it.
 
-    As `TTTLinearConfig`, with f(x) = x + norm(gelu(x W_1 + b_1) W_2 + b_2), four times
-    as wide inside as the head.
+    As `TTTLinearConfig`, with f(x) = x + norm(gelu(x W_1 + b_1) W_2 + b_2) and a hidden
+    size of four times the head size.
 
-    Differs from it in: what `TTTLinearConfig` says; the inner learning rate is not
-    warmed up with the outer one.
+    Differs from it in: the same points as `TTTLinearConfig`; the inner learning rate is
+    not warmed up with the outer one.
     """
 
     small: ClassVar[Mapping[str, Any]] = {"update_every": 4, "backbone": "transformer"}
 
     base_learning_rate: float = 0.1
-    """Largest inner learning rate, over the head size."""
+    """Largest inner learning rate, before division by the head size."""
 
     def build(
         self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int

@@ -34,40 +34,40 @@ def attention(
     block_size: int | None = None,
     implementation: Implementation = "auto",
 ) -> Float[Array, "b t h v"]:
-    """The mean of the values that each query sees, weighted by softmax of the logits.
+    """Return the mean of the values that each query sees, weighted by softmax.
 
-    A query sees a key if the key's segment is the query's and not negative, the key's
-    position is not larger than the query's and, with a window w, larger than the
-    query's minus w. A key whose segment is `ALWAYS_VISIBLE` is seen by every query,
-    outside the window too. A query that sees no key puts out zero. Without positions
-    queries and keys stand at 0, 1, 2, ...; without segments all are in document 0.
-    Positions need not differ: a key whose position is 0 is seen by its whole document,
-    which is how a prefix is read non-causally.
+    A query sees a key if both have the same segment, which is not negative, and the
+    key's position is at most the query's. With a window w, the key's position must also
+    be larger than the query's minus w. A key whose segment is `ALWAYS_VISIBLE` is seen
+    by every query, also outside the window. The output is zero for a query that sees no
+    key. Without positions, queries and keys have positions 0, 1, 2, ...; without
+    segments, all are in document 0. Positions need not differ: a key at position 0 is
+    seen by its whole document. A prefix is read non-causally that way.
 
     Head i reads group i // (h / g) of keys and values, which are not repeated in
-    memory. The softmax is computed in float32 (float64 inputs: in float64), products
-    of matrices in the type of the inputs with sums in float32.
+    memory. The softmax is computed in float32 (in float64 for float64 inputs), matrix
+    products in the type of the inputs with sums in float32.
 
     Args:
         q: queries.
         k: keys.
         v: values.
         scale: factor of the logits; None: k^(-1/2).
-        window: keys that a query sees in its document, its own place included.
-        query_position: place of every query in its document.
-        query_segment: number of its document.
-        key_position: place of every key in its document.
-        key_segment: number of its document, negative (hidden) or `ALWAYS_VISIBLE`.
-        block_size: keys in a tile of the blockwise form: speed, never the result.
+        window: number of keys that a query sees in its document, itself included.
+        query_position: position of every query in its document.
+        query_segment: document number of every query.
+        key_position: position of every key in its document.
+        key_segment: document number of every key, negative (hidden) or
+            `ALWAYS_VISIBLE`.
+        block_size: keys per tile of the blockwise form; affects speed only.
         implementation: "reference" builds all logits; "blockwise" never holds more
-            than a tile of them; "cudnn" is NVIDIA's kernel; "auto" takes cudnn where
+            than a tile of them; "cudnn" is NVIDIA's kernel; "auto" chooses cudnn where
             it applies, else blockwise.
 
     Raises:
-        InputError: heads are no multiple of groups; a window or block size below 1;
-            positions of queries without those of keys, or the reverse; lengths that
-            differ without positions; an implementation that does not exist or does
-            not apply.
+        InputError: heads are not a multiple of groups; a window or block size is below
+            1; only one of query and key positions is given; lengths differ without
+            positions; the implementation does not exist or does not apply.
     """
     _check(q, k, window, query_position, key_position, block_size)
     dtype = v.dtype
@@ -105,14 +105,16 @@ def _check(
     heads, groups = q.shape[2], k.shape[2]
     if heads % groups:
         raise InputError(
-            f"{heads} heads do not share {groups} key groups; give a multiple"
+            f"{heads} heads are not a multiple of {groups} key groups; give a multiple"
         )
     if window is not None and window < 1:
         raise InputError(f"window is {window}; give at least 1, or None")
     if block_size is not None and block_size < 1:
         raise InputError(f"block_size is {block_size}; give at least 1, or None")
     if (query_position is None) != (key_position is None):
-        raise InputError("give query_position and key_position together, or neither")
+        raise InputError(
+            "only one of query_position and key_position is given; give both or neither"
+        )
     if query_position is None and q.shape[1] != k.shape[1]:
         raise InputError(
             f"{q.shape[1]} queries and {k.shape[1]} keys have no common order; give "
@@ -128,7 +130,7 @@ def _fill_places(
     key_segment: Array | None,
     key_position: Array | None,
 ) -> Places:
-    """Places as int32; what is not given is document 0, in order."""
+    """Return places as int32; default to document 0 and positions in order."""
 
     def fill(given: Array | None, length: int, ordered: bool) -> Array:
         if given is None:
@@ -152,7 +154,7 @@ def _reference(
     window: int | None,
     places: Places | None,
 ) -> Float[Array, "b t h v"]:
-    """The masked softmax written out."""
+    """Compute the masked softmax directly."""
     wide = jnp.promote_types(q.dtype, jnp.float32)
     if places is None:
         places = _fill_places(q, k, None, None, None, None)
@@ -176,7 +178,7 @@ def _reference(
 
 
 def _cudnn_obstacle(q: Array, k: Array, v: Array, places: Places | None) -> str | None:
-    """Why cuDNN's kernel does not apply, in words; None if it does."""
+    """Return why cuDNN's kernel does not apply; None if it does."""
     if jax.default_backend() != "gpu":
         return f"the backend is {jax.default_backend()}"
     if places is not None:

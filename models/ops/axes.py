@@ -1,4 +1,4 @@
-"""Lengths of named axes, checked against the annotations of an operation's tokens."""
+"""Check the lengths of named axes against the annotations of an operation's tokens."""
 
 import typing
 from functools import lru_cache
@@ -17,19 +17,19 @@ def check_axes(
     memory: Any = (),
     several: bool = False,
 ) -> dict[str, int]:
-    """Return the length of every axis, which must be the same throughout.
+    """Return the length of every axis; each axis must have one length.
 
     An axis written `#k`, as in jaxtyping, has the length of k or 1.
 
     Args:
         kind: class of the tokens; its annotations name the axes of every field.
-        tokens: of the call; fields that are None are skipped.
-        memory_axes: names of the memory's axes, a string for each of its arrays.
-        memory: of the call.
-        several: whether the memory has an axis `m` after `b`.
+        tokens: tokens to check; fields that are None are skipped.
+        memory_axes: names of the memory's axes, one string per array.
+        memory: memory to check.
+        several: True if the memory has an axis `m` after `b`.
 
     Raises:
-        InputError: an array has another number of axes, or an axis two lengths.
+        InputError: an array has the wrong number of axes, or an axis has two lengths.
     """
     arrays = {
         name: (axes, getattr(tokens, name)) for name, axes in _axes_of(kind).items()
@@ -64,7 +64,7 @@ def check_axes(
 
 @lru_cache(maxsize=64)
 def _axes_of(kind: type) -> dict[str, str]:
-    """Names of the axes of every field, from its jaxtyping annotation."""
+    """Return the names of every field's axes, from its jaxtyping annotation."""
     found = {}
     for name, hint in typing.get_type_hints(kind).items():
         for each in (hint, *typing.get_args(hint)):

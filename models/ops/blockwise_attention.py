@@ -1,9 +1,10 @@
-"""Attention tile by tile: no more than a tile of logits is ever held.
+"""Attention tile by tile: at most one tile of logits is held at once.
 
-Online softmax over blocks of keys (arXiv 2112.05682, 2205.14135) and a backward pass
-that recomputes the weights from the saved logarithm of their sum, so that memory grows
-linearly with the length. Tiles are laid out keys by queries: reductions over keys then
-run along whole vectors of queries, and no matrix product has a large transposed factor.
+The forward pass is an online softmax over blocks of keys (arXiv 2112.05682,
+2205.14135). The backward pass recomputes the weights from the saved logarithm of their
+sum, so that memory grows linearly with the length. Tiles have axes keys by queries:
+reductions over keys then run along whole vectors of queries, and no matrix product has
+a large transposed factor.
 """
 
 import dataclasses
@@ -32,9 +33,9 @@ class _Tile(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """What is known before any number is: sizes of tiles, and the rule of visibility.
+    """The static part: tile sizes and the visibility rule.
 
-    A tile covers `batch` rows and `groups` key groups, and `repeats` heads of each.
+    A tile covers `batch` rows, `groups` key groups and `repeats` heads of each group.
     """
 
     scale: float
@@ -57,18 +58,19 @@ def blockwise_attention(
     block_size: int | None = None,
     form: Form = "auto",
 ) -> Float[Array, "b t h v"]:
-    """Softmax attention in time t s and memory t + s.
+    """Compute softmax attention in time t s and memory t + s.
 
     Args:
         q: queries.
         k: keys, of the same type.
         v: values, of the same type.
         scale: factor of the logits.
-        window: keys that a query sees, its own place included; None: all before it.
+        window: number of keys that a query sees, itself included; None: all up to it.
         places: segments and positions; None: causal by index, t == s.
-        block_size: keys in a tile; None: chosen by backend.
-        form: "scan" takes one row and key group after another, so that a tile stays in
-            a CPU's cache; "parallel" takes all at once; "auto" chooses by backend.
+        block_size: keys per tile; None: chosen for the backend.
+        form: "scan" processes one row and key group after another, so that a tile stays
+            in a CPU's cache; "parallel" processes all at once; "auto" chooses for the
+            backend.
     """
     batch, time, heads = q.shape[:3]
     source, groups = k.shape[1:3]
@@ -79,7 +81,7 @@ def blockwise_attention(
         block_size = 256 if one_by_one else 128
     repeats = heads // groups
     if q.dtype == jnp.promote_types(q.dtype, jnp.float32):
-        # Cheaper than scaling every tile; narrow types would be rounded once more.
+        # Cheaper than scaling every tile; a narrow type would be rounded once more.
         q, scale = q * scale, 1.0
     plan = _Plan(
         scale=scale,
@@ -101,7 +103,7 @@ def blockwise_attention(
 
 
 def _even_block(length: int, largest: int) -> int:
-    """A block size of at most about `largest` that wastes little of the last block."""
+    """Return a block size of at most about `largest` with little padding at the end."""
     blocks = -(-length // largest)
     if blocks == 1:
         return length
@@ -119,10 +121,10 @@ def _pad_time(x: Array, block: int, value: int = 0) -> Array:
 
 
 def _split_queries(plan: _Plan, x: Array, groups: int) -> Array:
-    """`b t h d` as (sweeps, blocks, batch, groups, rows of a block, d).
+    """Reshape `b t h d` to (sweeps, blocks, batch, groups, rows of a block, d).
 
-    A sweep is one pass over all tiles; the rows of a block are its tokens times the
-    heads that share a key group.
+    A sweep is one pass over all tiles; a block's rows are its tokens times the heads
+    that share a key group.
     """
     batch, time, _, size = x.shape
     outer, inner = batch // plan.batch, groups // plan.groups
@@ -133,7 +135,7 @@ def _split_queries(plan: _Plan, x: Array, groups: int) -> Array:
 
 
 def _merge_queries(plan: _Plan, x: Array, batch: int, groups: int) -> Array:
-    """The inverse of `_split_queries`."""
+    """Invert `_split_queries`."""
     outer, inner = batch // plan.batch, groups // plan.groups
     blocks, block, size = x.shape[1], plan.query_block, x.shape[-1]
     x = x.reshape(outer, inner, blocks, plan.batch, plan.groups, block, -1, size)
@@ -161,7 +163,7 @@ _attend.defvjp(_attend_forward, _attend_backward)
 
 
 class _Tiles:
-    """Slices of keys and values, and visits to them, in one sweep over the queries."""
+    """Tiles of keys and values, and visits to them, in one sweep over the queries."""
 
     def __init__(
         self,
@@ -180,14 +182,14 @@ class _Tiles:
         self.visits = visits
 
     def slice(self, x: Array, block: Array) -> Array:
-        """Block of keys or values, as batch, groups, keys, size."""
+        """Return a block of keys or values, with axes batch, groups, keys, size."""
         plan = self.plan
         sizes = (plan.batch, plan.key_block, plan.groups, x.shape[-1])
         start = (self.row, block * plan.key_block, self.group, 0)
         return _slice(x, start, sizes).swapaxes(1, 2)
 
     def seen(self, query_block: Array, key_block: Array) -> Array:
-        """Visibility in a tile, as batch, groups, keys, rows."""
+        """Return visibility in a tile, with axes batch, groups, keys, rows."""
         plan = self.plan
         first_query = query_block * plan.query_block
         first_key = key_block * plan.key_block
@@ -211,7 +213,7 @@ class _Tiles:
         return sees(Places(*query, *key), plan.window, keys_first=True)[:, None]
 
     def sweep(self, query_block: Array, tile: _Tile, carry: Any) -> Any:
-        """`tile(key_block, carry, masked)` over all blocks that a query block sees."""
+        """Fold `tile(key_block, carry, masked)` over the blocks that queries see."""
         plan, loop = self.plan, lax.fori_loop
         open_tile = functools.partial(tile, masked=False)
         masked_tile = functools.partial(tile, masked=True)
@@ -241,7 +243,7 @@ def _visits(plan: _Plan, places: Places | None) -> tuple[Array, Array] | None:
 
 
 def _slice(x: Array, start: tuple, sizes: tuple[int, ...]) -> Array:
-    """`lax.dynamic_slice` whose indices may differ in type."""
+    """Call `lax.dynamic_slice` with indices that may differ in type."""
     return lax.dynamic_slice(x, [jnp.asarray(i, jnp.int32) for i in start], sizes)
 
 
@@ -257,7 +259,7 @@ def _logits(plan: _Plan, keys: Array, queries: Array) -> Array:
 def _forward(
     plan: _Plan, q: Array, k: Array, v: Array, places: Places | None
 ) -> tuple[Array, Array]:
-    """Outputs and the logarithm of the softmax's sum, block by block of queries."""
+    """Return outputs and the logarithm of the softmax's sum, block by block."""
     wide = jnp.promote_types(q.dtype, jnp.float32)
     visits = _visits(plan, places)
 
@@ -287,7 +289,7 @@ def _forward(
             zero = jnp.zeros(rows, wide)
             o = jnp.zeros((*rows[:2], v.shape[-1], rows[2]), wide)
             largest, total, o = tiles.sweep(index, tile, (empty, zero, o))
-            # A query that saw nothing puts out zero, and its weights are exp(-inf).
+            # A query that sees no key has output zero and weights exp(-inf).
             nothing = total == 0
             o = o / jnp.where(nothing, 1, total)[:, :, None]
             log_total = jnp.where(nothing, jnp.inf, largest + jnp.log(total))
@@ -309,7 +311,7 @@ def _backward(
     log_total: Array,
     o_bar: Array,
 ) -> tuple[Array, Array, Array]:
-    """Gradients of queries, keys and values, one pass over the tiles."""
+    """Return gradients of queries, keys and values in one pass over the tiles."""
     wide = jnp.promote_types(q.dtype, jnp.float32)
     # sum_j p_ij (dp_ij) = o_i . do_i
     visits = _visits(plan, places)
@@ -366,14 +368,14 @@ def _backward(
 
 
 def _add_block(x: Array, block: Array, update: Array) -> Array:
-    """`x` with `update` added to one block of its third axis."""
+    """Add `update` to one block of the third axis of `x`."""
     start = block * update.shape[2]
     old = lax.dynamic_slice_in_dim(x, start, update.shape[2], axis=2)
     return lax.dynamic_update_slice_in_dim(x, old + update, start, axis=2)
 
 
 def _merge_keys(x: Array, shape: tuple[int, ...]) -> Array:
-    """(sweeps, batch, groups, s, d) as `b s g d`."""
+    """Reshape (sweeps, batch, groups, s, d) to `b s g d`."""
     batch, source, groups, _ = shape
     x = x.reshape(batch // x.shape[1], -1, *x.shape[1:])
     x = x.transpose(0, 2, 4, 1, 3, 5)
@@ -381,6 +383,6 @@ def _merge_keys(x: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _over_sweeps(sweep: Callable, inputs: Any) -> Any:
-    """`sweep(number, inputs)` for every sweep, one after another, stacked."""
+    """Call `sweep(number, inputs)` for every sweep in turn and stack the results."""
     count = jax.tree.leaves(inputs)[0].shape[0]
     return lax.map(lambda item: sweep(*item), (jnp.arange(count), inputs))

@@ -1,15 +1,15 @@
-"""Products of reads and keys that decay on the way, one factor a channel or a head.
+"""Products of reads and keys with a decay between them, per channel or per head.
 
 With G the running sum of the log decays of a chunk, the score of a read i and a key j
-is sum over k of r_ik k_jk exp(G_ik - G_jk) for j <= i. Factors exp(G) and exp(-G)
-overflow. So the pairs are taken by halves: for blocks of 2, 4, 8, ... tokens, the reads
-of a right half meet the keys of its left half, and both decay to the first token of the
-right half:
+is sum over k of r_ik k_jk exp(G_ik - G_jk) for j <= i. Separate factors exp(G) and
+exp(-G) overflow. So pairs are computed by halves: in blocks of 2, 4, 8, ... tokens, the
+reads of the right half meet the keys of the left half, and both decay to the right
+half's first token:
 
     exp(G_i - G_j) = exp(sum from that token to i) exp(sum after j up to it)
 
-Every exponent is a sum of log decays between j and i. None is above 0, no digits cancel
-and no later token enters. The gradient adds each log decay's pairs alone.
+Every exponent is a sum of log decays between j and i: none is above 0, no digits cancel
+and no later token enters. The gradient of a log decay sums only its own pairs.
 """
 
 from typing import NamedTuple
@@ -28,17 +28,17 @@ from .chunk_decay import (
 )
 from .matrix_product import matrix_product
 
-_BLOCK = 16  # Smaller halves are as many masked products of this size.
+_BLOCK = 16  # Halves below this size use masked products of this size.
 
 
 class DecayedChunk(NamedTuple):
-    """Reads and keys of a chunk, decayed; all that its memory is not needed for.
+    """Decayed reads and keys of a chunk: everything that does not need its memory.
 
     Attributes:
-        scores: of each kind of reads with the keys, zero for j > i and across a
+        scores: scores of each kind of reads with the keys, zero for j > i and across a
             document start.
-        reads: each kind, decayed from the chunk's first memory.
-        keys: decayed to the chunk's last memory.
+        reads: each kind of reads, decayed from the chunk's first memory.
+        keys: keys, decayed to the chunk's last memory.
         kept: factor of the chunk's first memory in its last; None: one.
     """
 
@@ -56,14 +56,15 @@ def decay_chunk(
     *,
     operand: DTypeLike,
 ) -> DecayedChunk:
-    """Return reads and keys decayed, and their scores, in the type of the keys.
+    """Return decayed reads and keys, and their scores, in the type of the keys.
 
     Args:
-        reads: queries, say; any number of kinds.
-        keys: that the reads meet.
-        log_decay: of each channel, or of a head (last axis 1), at most 0; minus
+        reads: any number of kinds of reads, such as queries.
+        keys: keys that the reads meet.
+        log_decay: log decay per channel, or per head (last axis 1), at most 0; minus
             infinity erases. None: no decay.
-        segment: document starts seen in the chunk, 0 for the carried document.
+        segment: number of document starts so far in the chunk, 0 for the carried
+            document.
         operand: type that factors of a matrix product are rounded to.
     """
     if log_decay is not None and log_decay.shape[-1] > 1:
@@ -82,7 +83,7 @@ def decay_chunk(
 def keep(
     memory: Float[Array, "*axes k v"], kept: Float[Array, "*#axes #k"] | None
 ) -> Float[Array, "*axes k v"]:
-    """Return the part of a chunk's first memory that its last still holds."""
+    """Return the part of a chunk's first memory that remains in its last."""
     return memory if kept is None else memory * kept[..., None]
 
 
@@ -94,9 +95,9 @@ def kept_cotangent(
     """Return the cotangent of `kept`, from the memory before and the cotangent after.
 
     Args:
-        memory: before the chunk.
-        memory_cotangent: of the memory after the chunk.
-        kept: whose cotangent is returned.
+        memory: memory before the chunk.
+        memory_cotangent: cotangent of the memory after the chunk.
+        kept: factor whose cotangent is returned.
     """
     if kept is None:
         return None
@@ -119,7 +120,7 @@ def _by_channel(
         rows = [(0, 0)] * (x.ndim - 2) + [(0, padded - size), (0, 0)]
         return x if padded == size else jnp.pad(x, rows)
 
-    # Finite: a product of zero and infinity would be NaN.
+    # Must be finite: a product of zero and infinity would be NaN.
     log_decay = jnp.maximum(log_decay.astype(keys.dtype), LEAST_LOG_DECAY)
     blocks = _blocks(tuple(map(pad, reads)), pad(keys), pad(log_decay), operand)
     while blocks.keys.shape[-3] > 1:
@@ -143,9 +144,9 @@ class _Blocks(NamedTuple):
     """A chunk as n blocks of c tokens.
 
     Attributes:
-        reads: each kind.
-        keys: of the blocks.
-        scores: of each kind of reads with the keys of their block.
+        reads: each kind of reads.
+        keys: keys of the blocks.
+        scores: scores of each kind of reads with the keys of their block.
         carried: log decay from a block's start to the token.
         remaining: log decay after the token up to the block's end.
     """
@@ -163,7 +164,7 @@ def _blocks(
     log_decay: Float[Array, "*axes c k"],
     operand: DTypeLike,
 ) -> _Blocks:
-    """Return the smallest blocks, whose halves of every size meet in one product."""
+    """Return the smallest blocks; halves of every size meet in one product."""
     *axes, size, channels = keys.shape
     width = min(size, _BLOCK)
 
@@ -187,7 +188,7 @@ def _blocks(
     )
 
     def scores(read: Array) -> Array:
-        # A level's left rows are keys and its right rows reads: one factor serves both.
+        # Left rows are keys and right rows are reads: one factor serves both.
         rows = jnp.where(right, read[..., None, :, :], keys[..., None, :, :]) * factor
         pairs = jnp.where(meet, _product(rows, rows, operand), 0)
         own = jnp.where(diagonal, row_sum(read * keys)[..., None], 0)
@@ -207,8 +208,8 @@ def _halves(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return masks of the halves of 1, 2, 4, ... tokens, below `size`.
 
     Returns:
-        rows in a right half; the log decays that a row's sum adds: from the half's
-        start in a right half, up to its end in a left one; pairs of rows that meet.
+        Rows in a right half; the log decays in a row's sum (from the half's start in a
+        right half, up to its end in a left one); pairs of rows that meet.
     """
     place, half = np.arange(size), 1
     rights, sums, meets = [], [], []
@@ -230,7 +231,7 @@ def _halves(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _merge(blocks: _Blocks, operand: DTypeLike) -> _Blocks:
-    """Return blocks twice the size: a right half's reads meet its left half's keys."""
+    """Return blocks of twice the size: right halves' reads meet left halves' keys."""
 
     def left(x: Array) -> Array:
         return x[..., ::2, :, :]

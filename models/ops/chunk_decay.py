@@ -1,4 +1,4 @@
-"""Decay from token to token inside a chunk."""
+"""Decay between tokens inside a chunk."""
 
 from typing import NamedTuple
 
@@ -9,9 +9,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 class ChunkDecay(NamedTuple):
-    """What is left of a write when it is read, for every pair of places in a chunk.
+    """Factor of a write when it is read, for every pair of tokens in a chunk.
 
-    Axes of length 1 stand for shared factors, `None` for ones.
+    An axis of length 1 is a shared factor; `None` means factors of one.
 
     Attributes:
         within: from token j (last axis) to token i, zero for j > i and across a
@@ -27,19 +27,19 @@ class ChunkDecay(NamedTuple):
     kept: Float[Array, "*#axes"] | None
 
 
-# Below it every decay is exactly zero, in float64 too.
+# Below this log decay every decay is exactly zero, in float64 too.
 LEAST_LOG_DECAY = -1e4
 
 
 def segment_sums(x: Float[Array, "*axes c"]) -> Float[Array, "*axes c c"]:
-    """Sums of `x` after token j (last axis) up to token i, zero for j >= i.
+    """Return sums of `x` after token j (last axis) up to token i, zero for j >= i.
 
-    Each sum adds only the terms of its own segment, as a product with a mask. A
-    difference of two running sums would lose the digits that a large term before the
-    segment takes. The gradient adds each term's segments alone, for the same reason.
+    Each sum adds only the terms of its own segment, as a product with a mask. In a
+    difference of two running sums, a large term before the segment would cost digits.
+    For the same reason the gradient adds only the segments that contain the term.
 
     Args:
-        x: finite.
+        x: finite values.
     """
     size = x.shape[-1]
     up_to = _constant(np.tri(size, dtype=bool), x.ndim + 1)
@@ -55,18 +55,18 @@ def chunk_decay(
     shape: tuple[int, ...],
     dtype: DTypeLike,
 ) -> ChunkDecay:
-    """The decays of a chunk from the decay of each token.
+    """Return the decays of a chunk from the decay of each token.
 
-    Every decay is the exponential of a sum over the tokens between, which is at most
-    0: nothing overflows. A document start masks exactly, by its segment.
+    Every decay is the exponential of a sum over the tokens between. The sum is at most
+    0, so nothing overflows. Document starts mask exactly, by segments.
 
     Args:
         log_decay: logarithm of each token's decay, at most 0; minus infinity erases
             the memory. None: no decay.
-        segment: document starts seen in the chunk, 0 for the carried document. Shared
-            by the heads.
-        shape: of `log_decay`, given or not: axes, heads, tokens in the chunk.
-        dtype: of the decays.
+        segment: number of document starts so far in the chunk, 0 for the carried
+            document. Shared by the heads.
+        shape: shape of `log_decay`, even if it is None: axes, heads, tokens per chunk.
+        dtype: type of the decays.
     """
     size = shape[-1]
     mask = _constant(np.tri(size, dtype=bool), len(shape) + 1)
@@ -77,7 +77,7 @@ def chunk_decay(
     if log_decay is None:
         within = mask.astype(dtype)
         return ChunkDecay(within, *_as(dtype, carries, remains, keeps))
-    # Finite: a mask's zero times minus infinity would be NaN.
+    # Must be finite: a mask's zero times minus infinity would be NaN.
     log_decay = jnp.maximum(log_decay.astype(dtype), LEAST_LOG_DECAY)
     sums = segment_sums(log_decay)
     within = _masked(mask, jnp.exp(sums))
@@ -98,11 +98,11 @@ def same_document(
     Bool[Array, "*axes 1 c"],
     Bool[Array, "*axes 1"],
 ]:
-    """Return masks that the heads share, from document starts seen in the chunk.
+    """Return masks that the heads share, from the document starts in the chunk.
 
     Returns:
-        pairs of tokens of one document; tokens of the carried document; tokens of the
-        last document; whether those two are one.
+        Pairs of tokens in one document; tokens of the carried document; tokens of the
+        last document; whether these two documents are the same.
     """
     segment = segment[..., None, :]
     same = segment[..., :, None] == segment[..., None, :]
@@ -115,16 +115,16 @@ def log_decay_cotangent(
     remained: Float[Array, "b h c"],
     kept: Float[Array, "b h"],
 ) -> Float[Array, "b h c"]:
-    """The cotangent of the log decay of each token.
+    """Return the cotangent of each token's log decay.
 
-    A token's decay enters every decay from before it to itself or later. Only the
-    contributions of those are added: nothing cancels, as in `segment_sums`.
+    A token's decay enters every decay from before it to itself or later. Only those
+    contributions are added, so nothing cancels, as in `segment_sums`.
 
     Args:
-        pairs: what each decay `within` contributes: its cotangent times itself.
-        carried: what each decay `carried` contributes.
-        remained: what each decay `remaining` contributes.
-        kept: what the decay `kept` contributes.
+        pairs: contribution of each decay `within`: its cotangent times itself.
+        carried: contribution of each decay `carried`.
+        remained: contribution of each decay `remaining`.
+        kept: contribution of the decay `kept`.
     """
     size, axes = pairs.shape[-1], pairs.ndim
     last = np.arange(size) == size - 1
@@ -141,21 +141,21 @@ def log_decay_cotangent(
 def scale(
     x: Float[Array, "*#axes v"], factor: Float[Array, "*#axes"] | None
 ) -> Float[Array, "*#axes v"]:
-    """`x` with its last axis multiplied by a factor, or as it is."""
+    """Multiply the last axis of `x` by a factor; None: return `x`."""
     return x if factor is None else x * factor[..., None]
 
 
 def keep(
     memory: Float[Array, "*axes k v"], decay: ChunkDecay
 ) -> Float[Array, "*axes k v"]:
-    """What the chunk keeps of its first memory."""
+    """Return the part of the chunk's first memory that remains in its last."""
     return memory if decay.kept is None else memory * decay.kept[..., None, None]
 
 
 def row_sum(x: Float[Array, "*axes c"]) -> Float[Array, "*axes"]:
-    """Sums over the last axis.
+    """Sum over the last axis, as a product with ones.
 
-    As a product with ones, which XLA runs several times faster on a CPU.
+    XLA runs the product several times faster on a CPU.
     """
     return jnp.einsum("...c,c->...", x, jnp.ones(x.shape[-1], x.dtype))
 
@@ -171,5 +171,5 @@ def _masked(mask: Bool[Array, "..."] | None, factor: Float[Array, "..."]) -> Arr
 
 
 def _constant(mask: Bool[np.ndarray, "..."], axes: int) -> Bool[Array, "..."]:
-    """The mask with axes of length 1 before its own, as many as are missing."""
+    """Return the mask with the missing leading axes added, of length 1."""
     return jnp.asarray(mask.reshape((1,) * (axes - mask.ndim) + mask.shape))

@@ -1,4 +1,4 @@
-"""The one scan over chunks of a sequence."""
+"""The scan over chunks of a sequence."""
 
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
@@ -26,8 +26,8 @@ def chunk_scan(
 ) -> tuple[PyTree, Memory]:
     """Return the outputs of all chunks and the memory after the last.
 
-    A chunk is computed again in the backward pass, so that only the memory at the
-    start of every chunk is stored: time and memory grow linearly with the length.
+    The backward pass recomputes each chunk, so that only the memory at every chunk's
+    start is stored: time and memory grow linearly with the length.
 
     Args:
         forward: `(memory, tokens, segment) -> (memory, outputs, saved)`, where leaves
@@ -36,8 +36,8 @@ def chunk_scan(
         memory: any tree of arrays, before the first token.
         chunks: any tree of arrays `n b c ...`; see `split_chunks`.
         segments: document starts of each chunk; see `split_segments`.
-        which: index of the memory that each chunk reads and writes, where a row has
-            several: `memory` is then `b m ...`, and the others stay as they are.
+        which: index of the memory that each chunk reads and writes, if a row has
+            several: `memory` is then `b m ...`; a chunk leaves the others unchanged.
     """
 
     @jax.checkpoint
@@ -45,7 +45,7 @@ def chunk_scan(
         return forward(memory, chunk, segment)[:2]
 
     def choose(memory: Memory, inputs: tuple):
-        # Outside the checkpoint: of several memories, only the chunk's is stored.
+        # Outside the checkpoint, so that only the chunk's own memory is stored.
         chunk, segment, chosen = inputs
         after, outputs = checkpointed(take_memory(memory, chosen), chunk, segment)
         return put_memory(memory, chosen, after), outputs
@@ -63,20 +63,20 @@ def chunk_scan_with_gradient(
     segments: Int[Array, "n b c"] | None,
     which: Int[Array, "b n"] | None = None,
 ) -> tuple[PyTree, Memory]:
-    """The outputs of all chunks and the memory after the last, with a given gradient.
+    """Return the same as `chunk_scan`, with a hand-written gradient.
 
-    Kept for the backward pass are the memory at the start of every chunk and what
+    The backward pass uses the memory at the start of every chunk and the arrays that
     `forward` saves.
 
     Args:
         forward: `(memory, tokens, segment) -> (memory, outputs, saved)`.
         backward: `(memory, tokens, segment, saved, memory_cotangent, output_cotangent)
-            -> (memory_cotangent, tokens_cotangent)`, where `memory` and the cotangent
-            returned belong to the start of the chunk.
+            -> (memory_cotangent, tokens_cotangent)`, where `memory` and the returned
+            cotangent belong to the start of the chunk.
         memory: any tree of arrays, before the first token.
         chunks: any tree of arrays `n b c ...`.
-        segments: document starts seen in each chunk, as in `chunk_scan`.
-        which: the memory of each chunk, as in `chunk_scan`.
+        segments: document starts of each chunk, as in `chunk_scan`.
+        which: index of each chunk's memory, as in `chunk_scan`.
     """
 
     def save(memory: Memory, chunks: PyTree, places: Any):
@@ -114,19 +114,19 @@ def chunk_scan_with_gradient(
 
 
 def take_memory(memories: Memory, which: Int[Array, "b"] | None) -> Memory:
-    """Of `b m ...` the memory of each row that is named; None: there is one a row."""
+    """Return each row's memory `which` of `b m ...`; None: there is one per row."""
     if which is None:
         return memories
     row = jnp.arange(which.shape[0])
     memory = jax.tree.map(lambda a: a[row, which], memories)
-    # Read once: read again behind the write, XLA would copy all memories before it.
+    # Read once: if it read again after the write, XLA would copy all memories first.
     return jax.lax.optimization_barrier(memory)
 
 
 def put_memory(
     memories: Memory, which: Int[Array, "b"] | None, memory: Memory
 ) -> Memory:
-    """`memories` with `memory` in the place that `take_memory` took it from."""
+    """Return `memories` with `memory` written back where `take_memory` read it."""
     if which is None:
         return memory
     row = jnp.arange(which.shape[0])
@@ -138,7 +138,7 @@ def put_memory(
 
 
 def split_chunks(tokens: PyTree, chunk_size: int) -> PyTree:
-    """Every leaf `b t ...` as `n b c ...`, padded with zeros at the end."""
+    """Reshape every leaf `b t ...` to `n b c ...`, padded with zeros at the end."""
 
     def split(x: Array) -> Array:
         batch, time = x.shape[:2]
@@ -153,7 +153,7 @@ def split_chunks(tokens: PyTree, chunk_size: int) -> PyTree:
 
 
 def merge_chunks(chunks: PyTree, time: int) -> PyTree:
-    """Every leaf `n b c ...` as `b t ...`, the inverse of `split_chunks`."""
+    """Reshape every leaf `n b c ...` to `b t ...`, the inverse of `split_chunks`."""
 
     def merge(x: Array) -> Array:
         x = jnp.moveaxis(x, 0, 1)
@@ -164,15 +164,15 @@ def merge_chunks(chunks: PyTree, time: int) -> PyTree:
 
 
 def split_segments(reset: Bool[Array, "b t"], chunk_size: int) -> Int[Array, "n b c"]:
-    """The number of document starts seen in each chunk, up to and with each token."""
+    """Return the number of document starts in each chunk up to and with each token."""
     return jnp.cumsum(split_chunks(reset, chunk_size), axis=2, dtype=jnp.int32)
 
 
 def resolve_form(form: str) -> Literal["scan", "parallel"]:
-    """The form to run here: a scan over whole chunks on a CPU, else the parallel form.
+    """Return the form to run: `scan` on a CPU, else `parallel`.
 
     Raises:
-        InputError: there is no such form.
+        InputError: the form is unknown.
     """
     if form == "auto":
         return "scan" if jax.default_backend() == "cpu" else "parallel"

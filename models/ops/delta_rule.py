@@ -1,17 +1,17 @@
-"""The delta rule: a memory that replaces what a key held, and may decay.
+"""The delta rule: a memory that replaces the value at a key, with optional decay.
 
-S'_t = a_t S_{t-1}, S_t = S'_t + b_t k_t (v_t - S'_t^T k_t)^T and o_t = S_t^T q_t, that
+S'_t = a_t S_{t-1}, S_t = S'_t + b_t k_t (v_t - S'_t^T k_t)^T and o_t = S_t^T q_t. This
 is one gradient step of size b_t on 1/2 ||S^T k_t - v_t||^2 (arXiv 2102.11174 with
-a_t = 1, arXiv 2412.06464 with a_t a function of the input). The chunk is that of
-arXiv 2406.06484. With S the memory before it, D, E, F and g the decays `within`,
+a_t = 1, arXiv 2412.06464 with a_t a function of the input). The chunk form is from
+arXiv 2406.06484. With S the memory before the chunk, D, E, F and g the decays `within`,
 `carried`, `remaining` and `kept`, and b the write strengths:
 
     W = (I + L)^-1 b (V - E K S), L = b strict(K K^T D)
     O = E Q S + (Q K^T D) W
     S' = g S + K^T F W
 
-The backward pass reads S, W and the inverse that the forward pass saved and computes
-the scores anew. Queries and keys are stacked wherever both meet the same factor.
+The backward pass uses the saved S, W and inverse and recomputes the scores. Queries and
+keys are stacked wherever both meet the same factor.
 """
 
 from functools import partial
@@ -40,11 +40,11 @@ class DeltaTokens(NamedTuple):
     """Tokens of the delta rule.
 
     Attributes:
-        query: scaled by the caller.
-        key: normalised by the caller.
-        value: written at the key.
-        write_strength: size of the gradient step; with keys of length 1 and no more
-            than 2 the memory stays bounded.
+        query: queries, scaled by the caller.
+        key: keys, normalised by the caller.
+        value: values, written at the keys.
+        write_strength: size of the gradient step; the memory stays bounded if keys have
+            length 1 and this is at most 2.
         log_decay: logarithm of the decay, at most 0; minus infinity erases the memory.
             None: no decay.
     """
@@ -59,7 +59,7 @@ class DeltaTokens(NamedTuple):
 def step(
     token: DeltaTokens, memory: Float[Array, "b h k v"]
 ) -> tuple[Float[Array, "b h v"], Float[Array, "b h k v"]]:
-    """Return the output of one token, whose axes lack t, and the memory after it."""
+    """Return one token's output (arrays without axis t) and the memory after it."""
     query, key, value, strength = (x.astype(memory.dtype) for x in token[:4])
     if token.log_decay is not None:
         decay = jnp.exp(token.log_decay.astype(memory.dtype))
@@ -72,17 +72,17 @@ def step(
 
 
 class Saved(NamedTuple):
-    """Arrays that the backward pass of a chunk reads."""
+    """Arrays saved for the backward pass of a chunk."""
 
     write: Float[Array, "b h c v"]
     inverse: Float[Array, "b h c c"]
 
 
 class Chunk(NamedTuple):
-    """A chunk with its heads before its tokens.
+    """A chunk with the axis of heads before the axis of tokens.
 
-    `reads` holds the queries and below them the keys, `scores` their products with the
-    keys.
+    `reads` holds the queries with the keys below them; `scores` holds their products
+    with the keys.
     """
 
     reads: Float[Array, "b h 2*c k"]
@@ -101,8 +101,8 @@ def chunk(
     """Return the memory after a chunk, its outputs, and arrays for its gradient.
 
     Args:
-        memory: before the chunk.
-        tokens: of the chunk, `b c h ...`.
+        memory: memory before the chunk.
+        tokens: tokens of the chunk, `b c h ...`.
         segment: document starts in the chunk.
     """
     part, dot = _prepare(memory, tokens, segment)
@@ -134,12 +134,12 @@ def chunk_backward(
     """Return the cotangents of the memory before a chunk and of its tokens.
 
     Args:
-        memory: before the chunk.
+        memory: memory before the chunk.
         tokens: as in `chunk`.
         segment: document starts in the chunk.
-        saved: by the forward pass.
-        memory_cotangent: of the memory after the chunk.
-        o_cotangent: of the outputs.
+        saved: arrays that the forward pass saved.
+        memory_cotangent: cotangent of the memory after the chunk.
+        o_cotangent: cotangent of the outputs.
     """
     part, dot = _prepare(memory, tokens, segment)
     size, strength, decay = part.k.shape[2], part.write_strength, part.decay
@@ -148,7 +148,7 @@ def chunk_backward(
     left = scale(dot("bhjk,bhkv->bhjv", part.k, memory_cotangent), decay.remaining)
     scores = part.scores[:, :, :size] * decay.within
     dwrite = dot("bhij,bhiv->bhjv", scores, do) + left
-    # Of the right-hand side of the triangular system, b (V - E K S).
+    # Cotangent of the triangular system's right-hand side, b (V - E K S).
     dright = dot("bhij,bhiv->bhjv", inverse, dwrite)
 
     dreads = jnp.concatenate([do, -dright], axis=2)
@@ -218,7 +218,7 @@ def all_chunks(
     which: Int[Array, "b n"] | None,
     memory: Float[Array, "b *m h k v"],
 ) -> tuple[Float[Array, "n b c h v"], Float[Array, "b *m h k v"]]:
-    """Return the outputs and the last memory, the scan left with what needs it."""
+    """Return outputs and last memory; only what needs the memory is in the scan."""
     q, k, v, strength, decay = _heads_first(tokens, segments, memory.dtype)
     operand = jnp.result_type(q, k, v)
     dot = partial(matrix_product, operand=operand, accumulate=memory.dtype)
@@ -280,7 +280,7 @@ def gated_delta_rule(
     reset: Bool[Array, "b t"] | None = None,
     chunk_size: int | None = None,
 ) -> tuple[Float[Array, "b t h v"], Float[Array, "b h k v"]]:
-    """Return what every token reads after its write, and the memory after the last.
+    """Return every token's read after its write, and the memory after the last token.
 
     Args:
         query: `b t h k`, scaled by the caller.
@@ -288,12 +288,12 @@ def gated_delta_rule(
         value: `b t h v`.
         write_strength: `b t h`, see `DeltaTokens`.
         log_decay: `b t h`, at most 0; None: no decay (arXiv 2102.11174).
-        memory: `b h k v` before the first token; None: zeros.
-        reset: a document begins here, with a memory of zeros.
-        chunk_size: tokens a chunk: speed only. None: by the backend.
+        memory: `b h k v`, memory before the first token; None: zeros.
+        reset: True where a document begins and the memory restarts at zero.
+        chunk_size: tokens per chunk; affects speed only. None: chosen for the backend.
 
     Raises:
-        InputError: an axis has two lengths, as where heads come before time.
+        InputError: an axis has two lengths, for example because heads come before time.
     """
     return DELTA_RULE(
         (query, key, value, write_strength, log_decay),

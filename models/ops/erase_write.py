@@ -1,14 +1,14 @@
-"""The delta rule with one key to erase at and another to write at.
+"""The delta rule with separate keys for erasing and writing.
 
 S'_t = diag(a_t) S_{t-1}, S_t = S'_t + k_t (v_t - S'_t^T e_t)^T and o_t = S_t^T q_t: the
-memory forgets by channel or by head, reads at e_t and writes the difference at k_t.
-Strengths and gates are factors of the three, so that with a strength b, a key u of
-length 1, a value x and gates f (erase) and w (write) it is
+memory decays per channel or per head, is read at e_t, and the difference is written at
+k_t. The caller multiplies strengths and gates into k, e and v. With a strength b, a key
+u of length 1, a value x and gates f (erase) and w (write) the layers are
 
     delta rule        k = u       e = b u      v = b x
     KDA               k = u       e = b u      v = b x      a_t by channel
     Gated DeltaNet-2  k = u       e = f * u    v = w * x    a_t by channel
-    Comba             k = u       e = b p      v = b x      p: a key of its own
+    Comba             k = u       e = b p      v = b x      p: a separate key
 
 With S the memory before a chunk, the reads and keys decayed as in `channel_decay`, A_q
 and A_e the scores of queries and erasing keys, and g the decay of the whole chunk:
@@ -17,7 +17,7 @@ and A_e the scores of queries and erasing keys, and g the decay of the whole chu
     O = Q S + A_q W
     S' = diag(g) S + K^T W
 
-The backward pass reads S, W, A_q and the inverse that the forward pass saved.
+The backward pass uses the saved S, W, A_q and inverse.
 """
 
 from functools import partial
@@ -39,14 +39,14 @@ class EraseWriteTokens(NamedTuple):
     """Tokens of the delta rule with two keys.
 
     Attributes:
-        query: scaled by the caller.
-        key: the value is written here.
-        value: times the write strength or gate.
-        erase: the memory is read here before the write; a key times its strength or
-            gate. The memory stays bounded while `erase` times `key` is 0 to 2 and the
-            two point alike.
+        query: queries, scaled by the caller.
+        key: keys at which values are written.
+        value: values, times the write strength or gate.
+        erase: keys at which the memory is erased, times the strength or gate. The
+            memory stays bounded while `erase` times `key` is 0 to 2 and both have the
+            same direction.
         log_decay: logarithm of the decay of each channel of the key, at most 0; minus
-            infinity erases it. Its last axis is 1 where a head has one decay. None: no
+            infinity erases it. Its last axis is 1 for one decay per head. None: no
             decay.
     """
 
@@ -60,7 +60,7 @@ class EraseWriteTokens(NamedTuple):
 def step(
     token: EraseWriteTokens, memory: Float[Array, "b h k v"]
 ) -> tuple[Float[Array, "b h v"], Float[Array, "b h k v"]]:
-    """Return the output of one token, whose axes lack t, and the memory after it."""
+    """Return one token's output (arrays without axis t) and the memory after it."""
     query, key, value, erase = (x.astype(memory.dtype) for x in token[:4])
     if token.log_decay is not None:
         memory = memory * jnp.exp(token.log_decay.astype(memory.dtype))[..., None]
@@ -71,7 +71,7 @@ def step(
 
 
 class Saved(NamedTuple):
-    """Arrays that the backward pass of a chunk reads."""
+    """Arrays saved for the backward pass of a chunk."""
 
     write: Float[Array, "b h c v"]
     scores: Float[Array, "b h c c"]
@@ -86,8 +86,8 @@ def chunk(
     """Return the memory after a chunk, its outputs, and arrays for its gradient.
 
     Args:
-        memory: before the chunk.
-        tokens: of the chunk, `b c h ...`.
+        memory: memory before the chunk.
+        tokens: tokens of the chunk, `b c h ...`.
         segment: document starts in the chunk.
     """
     q, k, v, e, log_decay = _heads_first(tokens, memory)
@@ -114,12 +114,12 @@ def chunk_backward(
     """Return the cotangents of the memory before a chunk and of its tokens.
 
     Args:
-        memory: before the chunk.
+        memory: memory before the chunk.
         tokens: as in `chunk`.
         segment: document starts in the chunk.
-        saved: by the forward pass.
-        memory_cotangent: of the memory after the chunk.
-        o_cotangent: of the outputs.
+        saved: arrays that the forward pass saved.
+        memory_cotangent: cotangent of the memory after the chunk.
+        o_cotangent: cotangent of the outputs.
     """
     q, k, _, e, log_decay = _heads_first(tokens, memory)
     operand = jnp.result_type(*tokens[:4])
@@ -135,7 +135,7 @@ def chunk_backward(
     do = jnp.swapaxes(o_cotangent, 1, 2).astype(memory.dtype)
     dwrite = dot("bhij,bhiv->bhjv", scores, do)
     dwrite = dwrite + dot("bhjk,bhkv->bhjv", part.keys, memory_cotangent)
-    # Of the right-hand side of the triangular system, V - E S.
+    # Cotangent of the triangular system's right-hand side, V - E S.
     dv = dot("bhij,bhiv->bhjv", inverse, dwrite)
     dreads = jnp.concatenate([do, -dv], axis=2)
     size = k.shape[2]
@@ -161,7 +161,7 @@ def all_chunks(
     which: Int[Array, "b n"] | None,
     memory: Float[Array, "b *m h k v"],
 ) -> tuple[Float[Array, "n b c h v"], Float[Array, "b *m h k v"]]:
-    """Return the outputs and the last memory, the scan left with what needs it."""
+    """Return outputs and last memory; only what needs the memory is in the scan."""
     q, k, v, e, log_decay = _heads_first(tokens, memory)
     operand = jnp.result_type(*tokens[:4])
     dot = partial(matrix_product, operand=operand, accumulate=memory.dtype)
@@ -213,23 +213,23 @@ def erase_write_rule(
     reset: Bool[Array, "b t"] | None = None,
     chunk_size: int | None = None,
 ) -> tuple[Float[Array, "b t h v"], Float[Array, "b h k v"]]:
-    """Return what every token reads after its write, and the memory after the last.
+    """Return every token's read after its write, and the memory after the last token.
 
-    The table above says which keys and values make KDA, Gated DeltaNet-2 and Comba.
+    The table above lists the keys and values of KDA, Gated DeltaNet-2 and Comba.
 
     Args:
         query: `b t h k`, scaled by the caller.
-        key: `b t h k`, the value is written here.
+        key: `b t h k`, keys at which values are written.
         value: `b t h v`, times the write strength or gate.
-        erase: `b t h k`, the memory is erased here.
-        log_decay: `b t h k`, or `b t h 1` for one decay a head, at most 0; None: no
+        erase: `b t h k`, keys at which the memory is erased.
+        log_decay: `b t h k`, or `b t h 1` for one decay per head, at most 0; None: no
             decay.
-        memory: `b h k v` before the first token; None: zeros.
-        reset: a document begins here, with a memory of zeros.
-        chunk_size: tokens a chunk: speed only. None: by the backend.
+        memory: `b h k v`, memory before the first token; None: zeros.
+        reset: True where a document begins and the memory restarts at zero.
+        chunk_size: tokens per chunk; affects speed only. None: chosen for the backend.
 
     Raises:
-        InputError: an axis has two lengths, as where heads come before time.
+        InputError: an axis has two lengths, for example because heads come before time.
     """
     return ERASE_WRITE(
         (query, key, value, erase, log_decay),

@@ -1,9 +1,9 @@
-"""Operations of few kinds whose gradients are products, each in the order it is read.
+"""Operations whose gradients are matrix products in a fast memory order.
 
-XLA runs matrix products on a CPU near the processor's peak, but fused sums several
-times slower, and automatic differentiation of a product yields its transpose, which is
-then copied. Every sum here is a product with ones; every gradient of a product comes in
-the order of its factor. All can be differentiated twice.
+On a CPU, XLA runs matrix products near the processor's peak, but fused sums several
+times slower. Automatic differentiation of a product yields a transpose, which is then
+copied. Here every sum is a product with ones, and every gradient of a product has the
+axis order of its factor. All operations can be differentiated twice.
 """
 
 import math
@@ -24,16 +24,16 @@ def product(
     right: Float[Array, "..."],
     operand: DTypeLike,
 ) -> Float[Array, "..."]:
-    """The einsum of two arrays, rounded to `operand` and summed in their own type.
+    """Return the einsum of two arrays, rounded to `operand`, summed in their own type.
 
     Args:
-        equation: every letter of a factor stands in the other one or in the result.
+        equation: every letter of a factor is in the other factor or in the result.
         left: first factor.
         right: second factor.
         operand: type of the factors in the product.
 
-    Results with a row a token can be kept in a rematerialised function, by the policy
-    `keep_rows`; in an equation tokens are `c` or `t` or, where all pairs meet, `s`.
+    The policy `keep_rows` keeps results with one row per token in a rematerialised
+    function. In an equation the tokens are `c` or `t`, or `s` if all pairs meet.
     """
     y = _product(equation, left, right, operand)
     result = equation.partition("->")[2]
@@ -43,11 +43,11 @@ def product(
 
 
 _MANY = 32
-"""Tokens from which on a product is cheaper to keep than to make again."""
+"""Number of tokens from which a product is cheaper to keep than to recompute."""
 
 _ROWS = "rows"
 keep_rows = jax.checkpoint_policies.save_only_these_names(_ROWS)
-"""Keeps products that are a row a token; all else is computed again."""
+"""Policy that keeps products with one row per token and recomputes the rest."""
 
 
 def _multiply(equation: str, left: Array, right: Array, operand: DTypeLike) -> Array:
@@ -79,7 +79,7 @@ _product.defvjp(_product_forward, _product_back)
 def scale_rows(
     x: Float[Array, "*axes v"], factor: Float[Array, "*axes"]
 ) -> Float[Array, "*axes v"]:
-    """Every row times its factor."""
+    """Multiply every row by its factor."""
     return x * factor[..., None]
 
 
@@ -99,7 +99,7 @@ scale_rows.defvjp(_scale_rows, _scale_rows_back)
 def row_product(
     x: Float[Array, "*axes v"], y: Float[Array, "*axes v"]
 ) -> Float[Array, "*axes"]:
-    """The inner product of every row with the row of the other array."""
+    """Return the inner product of every row with the same row of the other array."""
     return row_sum(x * y)
 
 
@@ -116,7 +116,7 @@ row_product.defvjp(_row_product, _row_product_back)
 
 
 def over_rows(vector: Float[Array, "*axes v"], count: int) -> Float[Array, "*axes c v"]:
-    """The vector in every one of so many rows."""
+    """Repeat the vector over rows."""
     return _over_rows(vector, count)
 
 
@@ -144,12 +144,12 @@ _over_rows.defvjp(_over_rows_forward, _over_rows_back)
 def standardise(
     x: Float[Array, "*axes v"], epsilon: float = 1e-6
 ) -> Float[Array, "*axes v"]:
-    """Rows less their mean, over the root of their variance and epsilon."""
+    """Return (rows - mean) / sqrt(variance + epsilon)."""
     return _standardise(epsilon, x)[0]
 
 
 def _with_inverse(epsilon: float, x: Array) -> tuple[Array, Array]:
-    """The rows, and the inverse of what they were divided by."""
+    """Return the standardised rows, and the inverse of their divisor."""
     share = jnp.full(x.shape[:-1], 1 / x.shape[-1], x.dtype)
     centred = x - (row_sum(x) * share)[..., None]
     inverse = jax.lax.rsqrt(row_sum(jnp.square(centred)) * share + epsilon)
@@ -180,7 +180,7 @@ _standardise.defvjp(_standardise_forward, _standardise_back)
 
 @jax.custom_vjp
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """GELU with the hyperbolic tangent, the approximation in common use."""
+    """Compute GELU by the common approximation with the hyperbolic tangent."""
     t, _ = _gelu_tangent(x)
     return 0.5 * x * (1 + t)
 

@@ -1,4 +1,4 @@
-"""Feature maps of linear attention: phi(q) . phi(k) stands for a kernel."""
+"""Feature maps of linear attention: phi(q) . phi(k) is a kernel."""
 
 import jax
 import jax.numpy as jnp
@@ -6,25 +6,25 @@ from jaxtyping import Array, Float
 
 
 def identity(x: Float[Array, "*axes k"]) -> Float[Array, "*axes k"]:
-    """`x` itself."""
+    """Return `x`."""
     return x
 
 
 def elu_plus_one(x: Float[Array, "*axes k"]) -> Float[Array, "*axes k"]:
-    """elu(x) + 1, positive everywhere (arXiv 2006.16236)."""
+    """Return elu(x) + 1, positive everywhere (arXiv 2006.16236)."""
     return jax.nn.elu(x) + 1
 
 
 def relu(x: Float[Array, "*axes k"]) -> Float[Array, "*axes k"]:
-    """max(x, 0)."""
+    """Return max(x, 0)."""
     return jax.nn.relu(x)
 
 
 def taylor(x: Float[Array, "*axes k"]) -> Float[Array, "*axes f"]:
-    """Features with taylor(q) . taylor(k) = 1 + s + s^2 / 2, where s = q . k.
+    """Return features with taylor(q) . taylor(k) = 1 + s + s^2 / 2, where s = q . k.
 
-    The second-order approximation of exp(s) of Based (arXiv 2402.18668), each product
-    once: f = 1 + k + k (k + 1) / 2. Based reads s / sqrt(k): scale q or k first.
+    This is Based's second-order approximation of exp(s) (arXiv 2402.18668), with each
+    product once: f = 1 + k + k (k + 1) / 2. Based uses s / sqrt(k): scale q or k first.
     """
     ones = jnp.ones_like(x[..., :1])
     squares = x**2 / jnp.sqrt(2).astype(x.dtype)
@@ -33,14 +33,14 @@ def taylor(x: Float[Array, "*axes k"]) -> Float[Array, "*axes f"]:
 
 
 def taylor_size(size: int) -> int:
-    """Features that `taylor` makes of `size` numbers."""
+    """Return the number of features that `taylor` computes from `size` numbers."""
     return 1 + size + size * (size + 1) // 2
 
 
 def taylor_full(x: Float[Array, "*axes k"]) -> Float[Array, "*axes f"]:
-    """Features with the inner product of `taylor`, each product of two numbers twice.
+    """Return features with `taylor`'s inner product, each product of two numbers twice.
 
-    f = 1 + k + k^2, the size in which Based and JRT (arXiv 2407.05483) were published.
+    f = 1 + k + k^2, the published size of Based and JRT (arXiv 2407.05483).
     """
     ones = jnp.ones_like(x[..., :1])
     products = x[..., :, None] * x[..., None, :] / jnp.sqrt(2).astype(x.dtype)
@@ -49,7 +49,7 @@ def taylor_full(x: Float[Array, "*axes k"]) -> Float[Array, "*axes f"]:
 
 
 def num_features(name: str, size: int) -> int:
-    """Features that the map of this name makes of `size` numbers."""
+    """Return the number of features that the named map computes from `size` numbers."""
     if name == "taylor":
         return taylor_size(size)
     return 1 + size + size**2 if name == "taylor_full" else size

@@ -1,9 +1,9 @@
-"""The linear map of activations by a kernel, with a gradient that XLA keeps in order.
+"""The linear map of activations by a kernel, with a gradient in a fast memory order.
 
-The gradient of the kernel is a product of what came in with what comes back. Derived
+The kernel's gradient is a product of the input with the cotangent. Derived
 automatically it is the transpose of another product, which XLA:CPU turns into a product
-with a transposed copy; what was to be fused with the cotangent (norms, convolutions,
-activations) is then computed in the order of that copy, column by column.
+with a transposed copy. The operations fused with the cotangent (norms, convolutions,
+activations) are then computed in the order of that copy, column by column.
 """
 
 import jax
@@ -15,17 +15,17 @@ from jaxtyping import Array, Float
 def linear_map(
     x: Float[Array, "*b d"], kernel: Float[Array, "d e"]
 ) -> Float[Array, "*b e"]:
-    """x times the kernel, over the last axis; differentiable in reverse mode.
+    """Multiply the last axis of x by the kernel; differentiable in reverse mode.
 
     Args:
         x: activations.
-        kernel: of their type.
+        kernel: kernel of the same type.
     """
     return jnp.einsum("...d,de->...e", x, kernel)
 
 
 def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    # The product itself: a call of linear_map would hide it from policies of remat.
+    # Not a call of linear_map, which would hide the product from remat policies.
     return jnp.einsum("...d,de->...e", x, kernel), (x, kernel)
 
 

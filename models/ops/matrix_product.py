@@ -1,4 +1,4 @@
-"""The one matrix product of the recurrent ops."""
+"""The matrix product of the recurrent ops."""
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -13,13 +13,13 @@ def matrix_product(
     operand: DTypeLike,
     accumulate: DTypeLike,
 ) -> Float[Array, "..."]:
-    """The einsum of two arrays, rounded to `operand` first and summed in `accumulate`.
+    """Return the einsum of two arrays, rounded to `operand`, summed in `accumulate`.
 
     Args:
         equation: einsum equation.
         left: first operand.
         right: second operand.
-        operand: type of the factors, that of the model's activations.
+        operand: type of the factors, the type of the model's activations.
         accumulate: type of the sums and of the result.
     """
     return jnp.einsum(

@@ -1,9 +1,8 @@
 """Networks whose weights are a memory.
 
-A network is written once, over `FastWeights`: the four ways in which a weight can enter
-it. What stands behind them is the weights themselves, the weights with a record of what
-entered and left each of them, or the weights after every single write of a chunk, which
-are never formed.
+A network is written once, in terms of `FastWeights`: the four ways to use a weight. An
+implementation holds the weights themselves; or the weights with a record of each one's
+inputs and outputs; or the weights after every write of a chunk, without forming them.
 """
 
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from memzoo.errors import InputError
 from .fast_gradients import gelu, over_rows, product, standardise
 
 Weights = dict[str, Float[Array, "b h *shape"]]
-"""By name: matrices `b h i o`, vectors `b h o`."""
+"""Weights by name: matrices `b h i o`, vectors `b h o`."""
 
 SlowWeights = dict[str, Float[Array, "h o"]]
 """Weights of the network that are not part of the memory."""
@@ -27,27 +26,27 @@ SlowWeights = dict[str, Float[Array, "h o"]]
 
 @runtime_checkable
 class FastWeights(Protocol):
-    """The ways in which a weight enters a network."""
+    """The ways in which a network uses a weight."""
 
     def matrix(self, name: str, x: Float[Array, "b h c i"]) -> Float[Array, "b h c o"]:
-        """x W."""
+        """Return x W."""
         ...
 
     def scale(self, name: str, x: Float[Array, "b h c o"]) -> Float[Array, "b h c o"]:
-        """x * g."""
+        """Return x * g."""
         ...
 
     def shift(self, name: str, x: Float[Array, "b h c o"]) -> Float[Array, "b h c o"]:
-        """x + b."""
+        """Return x + b."""
         ...
 
     def slow(self, name: str) -> Float[Array, "h o"]:
-        """A weight that is learned, and not part of the memory."""
+        """Return a learned weight that is not part of the memory."""
         ...
 
 
 SLOW = ("norm", "norm_bias")
-"""Names of the slow weights, of a network whose norm is slow."""
+"""Names of the slow weights of a network whose norm is slow."""
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": gelu,
@@ -61,15 +60,15 @@ class MemoryNetwork:
 
     Attributes:
         kind: `mlp` of depth 1 is linear; `swiglu` has no depth.
-        key_size: size of what enters.
-        value_size: size of what leaves.
-        hidden_size: size of the layers between.
-        depth: matrices of an MLP.
-        activation: between the matrices of an MLP.
-        residual: add what enters to what leaves; the sizes must agree.
-        norm: layer norm of what leaves (before the residual), none or with scale and
+        key_size: size of the input.
+        value_size: size of the output.
+        hidden_size: size of the hidden layers.
+        depth: number of matrices of an MLP.
+        activation: activation between the matrices of an MLP.
+        residual: add the input to the output; their sizes must be equal.
+        norm: layer norm of the output (before the residual): none, or with scale and
             bias that are part of the memory (`fast`) or not (`slow`).
-        bias: a bias after every matrix, part of the memory.
+        bias: add a bias after every matrix, part of the memory.
     """
 
     kind: Literal["mlp", "swiglu"] = "mlp"
@@ -84,15 +83,15 @@ class MemoryNetwork:
 
     def __post_init__(self) -> None:
         if self.depth < 1:
-            raise InputError(f"depth is {self.depth}; a memory has 1 matrix or more")
+            raise InputError(f"depth is {self.depth}; give 1 or more")
         if self.residual and self.key_size != self.value_size:
             raise InputError(
-                f"residual needs values as large as keys, not {self.value_size} and "
-                f"{self.key_size}; drop residual or choose equal sizes"
+                f"residual is True, but value size {self.value_size} differs from key "
+                f"size {self.key_size}; drop residual or choose equal sizes"
             )
 
     def matrices(self) -> dict[str, tuple[int, int]]:
-        """Shape of every matrix, by name."""
+        """Shape of every matrix by name."""
         if self.kind == "swiglu":
             into, out = (self.key_size, self.hidden_size), self.value_size
             return {"gate": into, "up": into, "down": (self.hidden_size, out)}
@@ -101,7 +100,7 @@ class MemoryNetwork:
         return {f"kernel_{i}": (sizes[i], sizes[i + 1]) for i in range(self.depth)}
 
     def vectors(self) -> dict[str, int]:
-        """Size of every vector that is part of the memory, by name."""
+        """Size of every vector of the memory by name."""
         sizes: dict[str, int] = {}
         if self.bias:
             sizes |= {f"{n}_bias": shape[1] for n, shape in self.matrices().items()}
@@ -111,14 +110,14 @@ class MemoryNetwork:
 
     @property
     def num_parameters(self) -> int:
-        """Numbers in the memory of one head."""
+        """Number of values in the memory of one head."""
         matrices = sum(i * o for i, o in self.matrices().values())
         return matrices + sum(self.vectors().values())
 
     def __call__(
         self, fast: FastWeights, x: Float[Array, "b h c i"]
     ) -> Float[Array, "b h c o"]:
-        """The network's output."""
+        """Return the network's output."""
         y = self._swiglu(fast, x) if self.kind == "swiglu" else self._mlp(fast, x)
         if self.norm == "fast":
             y = fast.scale("norm", standardise(y))
@@ -145,7 +144,7 @@ class MemoryNetwork:
 
 
 class Plain:
-    """The weights as they are."""
+    """The weights themselves."""
 
     def __init__(self, weights: Weights, slow: SlowWeights | None, operand: DTypeLike):
         self.weights = weights
@@ -166,9 +165,9 @@ class Plain:
 
 
 class Recording(Plain):
-    """The weights, with a record of what enters each, and a zero added to what leaves.
+    """The weights, with a record of each one's input, and a zero added to its output.
 
-    The gradient for the added zero is what the weight's own gradient is made of.
+    The weight's gradient is computed from the gradient of the added zero.
     """
 
     def __init__(

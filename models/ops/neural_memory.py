@@ -1,19 +1,19 @@
-"""A memory that is a network, written by gradient steps with momentum and forgetting.
+"""A network as memory, written by gradient steps with momentum and forgetting.
 
 Titans (arXiv 2501.00663, equations 12 to 15): with the gradient
 
     u_t = grad_W ||f(W'; k_t) - v_t||^2
 
-at the weights W' before the window of `update_every` tokens that t lies in,
+at the weights W' before the window of `update_every` tokens that contains t,
 
     S_t = eta_t S_(t-1) - theta_t u_t
     W_t = (1 - alpha_t) W_(t-1) + S_t
     o_t = f(W_t; q_t)
 
-The chunkwise form never forms the weights after every token. Every weight enters the
-network as a product, so its gradient is an outer product of what entered it and of the
-loss's gradient for what left it; applying W_t to a query is a product with W_0, one
-with S_0 and attention over the chunk's keys (docs/layers/titans_lmm.md).
+The chunkwise form never forms the weights after every token. The network uses every
+weight in a product, so the weight's gradient is an outer product of its input and of
+the loss's gradient for its output. Applying W_t to a query is a product with W_0, one
+with S_0, and attention over the chunk's keys (docs/layers/titans_lmm.md).
 """
 
 from functools import partial
@@ -45,9 +45,9 @@ class NeuralTokens(NamedTuple):
     """Tokens of a neural memory.
 
     Attributes:
-        query: as the network takes it.
-        key: normalised by the caller.
-        value: the network's target at the key.
+        query: queries, inputs of the network.
+        key: keys, normalised by the caller.
+        value: values, the network's targets at the keys.
         gates: sizes of the step, of the momentum and of forgetting.
     """
 
@@ -64,7 +64,7 @@ def read_memory(
     network: MemoryNetwork,
     slow: SlowWeights | None = None,
 ) -> Float[Array, "b t h v"]:
-    """Return the values of the memory at the queries; nothing is written."""
+    """Return the values of the memory at the queries, without writing."""
     dtype = next(iter(weights.values())).dtype
     x = jnp.moveaxis(query, 2, 1).astype(dtype)
     read = network(Plain(weights, slow, query.dtype), x)
@@ -98,20 +98,20 @@ def neural_memory_step(
     """Return the read of one token, and the memory after it.
 
     Args:
-        token: its arrays lack the axis t.
-        memory: before the token. Its type is that of all sums.
-        network: the map from keys to values whose weights are the memory.
-        rule: of the writes.
+        token: token, as arrays without axis t.
+        memory: memory before the token. Its type is the type of all sums.
+        network: map from keys to values whose weights are the memory.
+        rule: rule of the writes.
         slow: weights of the network that are not part of the memory.
-        initial: a new memory; needed where the rule keeps row norms.
+        initial: a new memory; required if the rule keeps row norms.
 
     Raises:
-        InputError: the memory was made for one call and has no anchor.
+        InputError: the memory was made for a single call and has no anchor.
     """
     if memory.anchor is None and rule.update_every > 1:
         raise InputError(
-            "this memory keeps no anchor and cannot be carried on; make the state with "
-            "a max_length of at least 1"
+            "the memory was made for one call and cannot be continued; make the state "
+            "with a max_length of at least 1"
         )
     dtype, out = memory_type(memory), token.value.dtype
     q, k, v, gates = jax.tree.map(lambda x: x.astype(dtype), token)
@@ -140,7 +140,7 @@ def _counted(
     memory: NeuralMemory,
     rule: WriteRule,
 ) -> tuple[Array, Array, Float[Array, "b c"], Recent | None]:
-    """Return the tokens whose losses count, oldest first, and the next recent ones."""
+    """Return the tokens whose losses count, oldest first, and the new `recent`."""
     keys, values = key[:, :, None], value[:, :, None]
     counts = jnp.ones((key.shape[0], 1), key.dtype)
     if memory.recent is None:
@@ -229,17 +229,17 @@ def neural_memory_recurrent(
     reset: Bool[Array, "b t"] | None = None,
     valid: Bool[Array, "b t"] | None = None,
 ) -> tuple[Float[Array, "b t h v"], NeuralMemory]:
-    """Return the read of every token and the last memory: the reference, by steps.
+    """Return the read of every token and the last memory, step by step (reference).
 
     Args:
-        tokens: of the sequence.
-        memory: before the first token.
+        tokens: tokens of the sequence.
+        memory: memory before the first token.
         network: as in `neural_memory_step`.
-        rule: of the writes.
+        rule: rule of the writes.
         slow: as in `neural_memory_step`.
-        initial: the memory of a new document; None: `memory`.
-        reset: a document begins here.
-        valid: real tokens; the others change nothing, and their reads mean nothing.
+        initial: memory of a new document; None: `memory`.
+        reset: True where a document begins.
+        valid: mask of real tokens; others change nothing and have undefined reads.
     """
     initial = memory if initial is None else initial
     step = partial(
@@ -260,13 +260,15 @@ def neural_memory_chunkwise(
     valid: Bool[Array, "b t"] | None = None,
     chunk_size: int | None = None,
 ) -> tuple[Float[Array, "b t h v"], NeuralMemory]:
-    """Return what `neural_memory_recurrent` returns, by matrix products.
+    """Return the same as `neural_memory_recurrent`, by matrix products.
+
+    Other arguments are as in `neural_memory_recurrent`.
 
     Args:
-        valid: real tokens; they stand at the front of a row.
-        memory: before the first token. One without an anchor is at a window's start.
-        chunk_size: tokens that are computed together; a longer window is cut into
-            parts of that size. None: chosen here.
+        valid: mask of real tokens, which are at the front of a row.
+        memory: memory before the first token; without an anchor, at a window's start.
+        chunk_size: tokens computed together; a longer window is split into parts of
+            this size. None: chosen automatically.
 
     Raises:
         InputError: the chunk size is not positive.

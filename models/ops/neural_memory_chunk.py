@@ -1,4 +1,4 @@
-"""A part of a window in the dual form: no weights but the first and the last."""
+"""A part of a window in the dual form, which forms only the first and last weights."""
 
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from .write_schedule import (
 
 
 class Prepared(NamedTuple):
-    """Tokens of a part with their heads first, and how their writes add up."""
+    """Tokens of a part, heads before tokens, and the schedule of their writes."""
 
     query: Float[Array, "b h c k"]
     key: Float[Array, "b h c k"]
@@ -42,7 +42,7 @@ def prepare_part(
     rule: WriteRule,
     dtype: DTypeLike,
 ) -> Prepared:
-    """What of a part does not depend on the memory."""
+    """Prepare everything of a part that does not depend on the memory."""
     gates = jax.tree.map(lambda g: jnp.moveaxis(g.astype(dtype), 2, 1), tokens.gates)
     if rule.schedule == "window":
         schedule = window_schedule(gates, part.valid)
@@ -56,11 +56,11 @@ def prepare_part(
 
 
 class Factors(NamedTuple):
-    """What the gradients of a part's tokens are made of, by the weight's name.
+    """Factors of the gradients of a part's tokens, by the weight's name.
 
-    A matrix's gradient at a token is the outer product of what entered the matrix and
-    of the loss's gradient for what left it; a scale's is their product, a shift's the
-    second alone, that of the matrix or scale before it.
+    A matrix's gradient at a token is the outer product of the matrix's input and of the
+    loss's gradient for its output. A scale's gradient is their elementwise product. A
+    shift's gradient is the second factor of the matrix or scale before it.
     """
 
     entered: dict[str, Float[Array, "b h c i"]]
@@ -68,7 +68,7 @@ class Factors(NamedTuple):
 
 
 def before_shift(name: str) -> str:
-    """The matrix or the scale that a shift follows."""
+    """Return the name of the matrix or scale before a shift."""
     return name.removesuffix("_bias")
 
 
@@ -81,7 +81,7 @@ def gradient_factors(
     rule: WriteRule,
     operand: DTypeLike,
 ) -> Factors:
-    """The gradients of every token's loss at `weights`, as factors."""
+    """Return the gradients of every token's loss at `weights`, as factors."""
     sizes = {name: o for name, (_, o) in network.matrices().items()}
     sizes |= {n: o for n, o in network.vectors().items() if not n.endswith("_bias")}
     dtype = next(iter(weights.values())).dtype
@@ -114,7 +114,7 @@ def _clip(network: MemoryNetwork, factors: Factors, clip: float) -> Factors:
 
 
 class Written(Plain):
-    """The weights after every token of the part, each for the query of that token."""
+    """The weights after every token of the part, each applied to that token's query."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class Written(Plain):
     def matrix(self, name: str, x: Array) -> Array:
         entered, left = self.factors.entered[name], self.factors.left[name]
         scores = product("bhtk,bhsk->bhts", x, entered, self.operand)
-        # The sign goes to the smallest factor.
+        # Negate the smallest factor.
         scores = scores * -self.schedule.written
         y = scale_rows(super().matrix(name, x), self.schedule.kept)
         y = y + product("bhts,bhsv->bhtv", scores, left, self.operand)
@@ -143,7 +143,7 @@ class Written(Plain):
         return y
 
     def _vector(self, name: str, gradient: Array) -> Array:
-        """A vector after every token."""
+        """Return a vector after every token."""
         kept, pushed, written = self.schedule[:3]
         count = kept.shape[-1]
         y = scale_rows(over_rows(self.weights[name], count), kept)
@@ -163,7 +163,7 @@ class Written(Plain):
 def _summed(
     factors: Factors, weights: Weights, by: Float[Array, "b h c"], operand: DTypeLike
 ) -> Weights:
-    """Sums of the tokens' gradients, weighted."""
+    """Return weighted sums of the tokens' gradients."""
 
     def one(name: str, like: Array) -> Array:
         source = before_shift(name)
@@ -196,7 +196,7 @@ def _combine(
 
 
 def loss_band(part: Part, window: int, dtype: DTypeLike) -> Float[Array, "b c s"]:
-    """Which tokens count in the loss at each token, the recent ones first."""
+    """Return which tokens count in the loss at each token, recent ones first."""
     places, held = _places_with_recent(part, window)
     distance = part.place[:, :, None] - places[:, None, :]
     band = jnp.logical_and(distance >= 0, distance < window)
@@ -205,7 +205,7 @@ def loss_band(part: Part, window: int, dtype: DTypeLike) -> Float[Array, "b c s"
 
 
 def _places_with_recent(part: Part, window: int) -> tuple[Array, Array]:
-    """Places of the recent tokens and the part's, and which of these are tokens."""
+    """Return positions of the recent and the part's tokens, and which are real."""
     index = jnp.argmax(part.valid, axis=1)[:, None]
     first = jnp.take_along_axis(part.place, index, axis=1)
     old = first - (window - 1) + jnp.arange(window - 1)[None, :]
@@ -216,7 +216,7 @@ def _places_with_recent(part: Part, window: int) -> tuple[Array, Array]:
 def _after_part(
     recent: Recent, key: Array, value: Array, part: Part, window: int
 ) -> Recent:
-    """The recent tokens after the part; keys and values with the recent ones first."""
+    """Return the new recent tokens, and keys and values with the recent ones first."""
     places, held = _places_with_recent(part, window)
     length = window - 1
     last = places[:, :1] + length + jnp.sum(part.valid, axis=1)[:, None]
@@ -237,7 +237,7 @@ def write_part(
     slow: SlowWeights | None,
     initial: NeuralMemory,
 ) -> tuple[NeuralMemory, Float[Array, "b c h v"]]:
-    """The memory after the part, and what each token reads; the body of a scan."""
+    """Return the memory after the part, and each token's read; the body of a scan."""
     if part.fresh is not None:
         memory = select(part.fresh, initial._replace(position=memory.position), memory)
     memory = open_window(memory, part.opens, rule, initial.weights)

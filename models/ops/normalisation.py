@@ -15,7 +15,7 @@ def rms_norm(
     *,
     epsilon: float = 1e-5,
 ) -> Float[Array, "*b d"]:
-    """x / sqrt(mean(x^2) + epsilon), times `scale`, in the type of `x`."""
+    """Return x / sqrt(mean(x^2) + epsilon), times `scale`, in the type of `x`."""
     wide = _wide(x)
     square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
     y = wide * jax.lax.rsqrt(square + epsilon)
@@ -27,7 +27,7 @@ def rms_norm(
 def l2_normalise(
     x: Float[Array, "*b d"], *, epsilon: float = 1e-6
 ) -> Float[Array, "*b d"]:
-    """x / sqrt(sum(x^2) + epsilon), in the type of `x`; zero stays zero."""
+    """Return x / sqrt(sum(x^2) + epsilon), in the type of `x`; zero stays zero."""
     wide = _wide(x)
     square = jnp.sum(jnp.square(wide), axis=-1, keepdims=True)
     return (wide * jax.lax.rsqrt(square + epsilon)).astype(x.dtype)

@@ -1,4 +1,4 @@
-"""Places of tokens in their documents."""
+"""Positions of tokens in their documents."""
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +12,13 @@ def places(
     reset: Bool[Array, "b t"] | None = None,
     length: Int[Array, "b"] | None = None,
 ) -> tuple[Int[Array, "b t"], Int[Array, "b"]]:
-    """Return the place of every token in its document, and that of the next token.
+    """Return every token's position in its document, and the next token's.
 
     Args:
-        position: place of the first token if it begins no document.
-        time: tokens in the call.
-        reset: a document begins here.
-        length: real tokens at the front of each row; None: all.
+        position: position of the first token if it does not begin a document.
+        time: number of tokens in the call.
+        reset: True where a document begins.
+        length: number of real tokens, at the front of each row; None: all.
     """
     index = jnp.arange(time, dtype=jnp.int32)[None, :]
     place = position[:, None] + index

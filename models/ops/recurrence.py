@@ -1,7 +1,7 @@
-"""One protocol for memories that are written and read token by token.
+"""A common protocol for memories that are written and read token by token.
 
-An operation supplies its mathematics: a token, a `step`, and one chunk by matrix
-products. The token-by-token reference and the chunkwise form are written once, here.
+An operation supplies a token type, a `step`, and one chunk by matrix products. This
+module supplies the token-by-token reference and the chunkwise form.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,24 +36,24 @@ Several = Int[Array, "b n"]
 class Recurrence(Generic[Tokens, Memory]):
     """An operation on a memory, in all its forms.
 
-    A token whose fields are zero, whatever its query is, must leave the memory
-    unchanged, bit for bit: padding is made of such tokens.
+    A token whose fields are zero (except any query) must leave the memory unchanged,
+    bit for bit: padding consists of such tokens.
 
     Attributes:
-        tokens: the NamedTuple of arrays `b t ...` that the operation takes. Its fields
-            name their axes as jaxtyping does; the first is `query`.
+        tokens: NamedTuple of arrays `b t ...` that the operation takes. Its fields name
+            their axes by jaxtyping annotations; the first field is `query`.
         memory_axes: axes of the memory, or a tree of them.
         step: (tokens without their axis t, memory) -> (output, memory).
         chunk: (memory, tokens `b c ...`, segment) -> (memory, outputs, saved); see
             `chunk_scan_with_gradient`.
-        chunk_backward: the gradient of `chunk`, by hand. None: by autodiff through the
-            chunk, which is computed again.
+        chunk_backward: hand-written gradient of `chunk`. None: autodiff through the
+            recomputed chunk.
         all_chunks: (tokens `n b c ...`, segments, which, memory) -> (outputs, memory):
             computes everything that is independent of the memory before the scan.
             None: the operation has no such form.
-        write_all: (tokens, memory) -> memory, without outputs. Given only where it is
+        write_all: (tokens, memory) -> memory, without outputs. Given only if it is
             faster than `chunkwise`.
-        chunk_size: tokens in a chunk on a CPU, and elsewhere.
+        chunk_size: tokens per chunk on a CPU, and elsewhere.
     """
 
     tokens: type[Tokens]
@@ -68,7 +68,7 @@ class Recurrence(Generic[Tokens, Memory]):
     def token(
         self, tokens: Tokens, memory: Memory
     ) -> tuple[Float[Array, "b 1 h v"], Memory]:
-        """Write and read one token a row, t = 1, in the recurrent form."""
+        """Write and read one token per row, t = 1, in the recurrent form."""
         output, memory = self.step(jax.tree.map(lambda x: x[:, 0], tokens), memory)
         return output[:, None], memory
 
@@ -82,10 +82,10 @@ class Recurrence(Generic[Tokens, Memory]):
         """Write and read token by token: a scan of `step`, the reference.
 
         Args:
-            tokens: of the sequence, `b t ...`.
-            memory: before the first token; sums are accumulated in its dtype. None:
+            tokens: tokens of the sequence, `b t ...`.
+            memory: memory before the first token; sums have its dtype. None:
                 zeros, see `new_memory`.
-            reset: the memory is zero before this token.
+            reset: True where a document begins: the memory is reset to zero.
 
         Returns:
             The outputs, and the memory after the last token.
@@ -107,13 +107,13 @@ class Recurrence(Generic[Tokens, Memory]):
         reset: Bool[Array, "b t"] | None = None,
         chunk_size: int | None = None,
     ) -> tuple[Any, Memory]:
-        """Return `chunkwise` of any arrays, given in the order of the token's fields.
+        """Call `chunkwise` with arrays in the order of the token's fields.
 
         Args:
-            fields: arrays that JAX can read; None where the operation has a default.
-            memory: before the first token; None: zeros.
-            reset: a document begins here, with a memory of zeros.
-            chunk_size: tokens a chunk: speed only.
+            fields: arrays that JAX can read; None for a field with a default.
+            memory: memory before the first token; None: zeros.
+            reset: True where a document begins and the memory restarts at zero.
+            chunk_size: tokens per chunk; affects speed only.
 
         Raises:
             InputError: an axis has two lengths.
@@ -136,17 +136,17 @@ class Recurrence(Generic[Tokens, Memory]):
         """Return what `recurrent` returns, by matrix products over chunks.
 
         Args:
-            tokens: of the sequence, `b t ...`.
-            memory: before the first token; sums are accumulated in its dtype. None:
+            tokens: tokens of the sequence, `b t ...`.
+            memory: memory before the first token; sums have its dtype. None:
                 zeros, see `new_memory`.
-            reset: the memory is zero before this token.
-            valid: real tokens; the others leave the memory as it is.
-            chunk_size: tokens in a chunk; changes the speed alone. None: by the
+            reset: True where a document begins: the memory is reset to zero.
+            valid: mask of real tokens; others leave the memory unchanged.
+            chunk_size: tokens per chunk; affects speed only. None: chosen for the
                 backend.
-            form: `scan` does all the work inside a scan over chunks; `parallel` does
-                first all that needs no memory. `auto`: by the backend.
-            which: index of the memory that each chunk reads and writes, where a row
-                has several: `memory` is then `b m ...`, and `chunk_size` is given.
+            form: `scan` does all work inside a scan over chunks; `parallel` first does
+                all work that needs no memory. `auto`: chosen for the backend.
+            which: index of the memory that each chunk reads and writes, if a row has
+                several: `memory` is then `b m ...`, and `chunk_size` is required.
 
         Raises:
             InputError: an axis of the tokens or of the memory has another length than
@@ -174,7 +174,7 @@ class Recurrence(Generic[Tokens, Memory]):
     def write(
         self, tokens: Tokens, memory: Memory, *, chunk_size: int | None = None
     ) -> Memory:
-        """Return the memory after a sequence whose outputs nobody reads."""
+        """Return the memory after a sequence, without computing outputs."""
         if self.write_all is not None:
             check_axes(self.tokens, tokens, self.memory_axes, memory)
             return self.write_all(tokens, memory)
@@ -185,7 +185,7 @@ class Recurrence(Generic[Tokens, Memory]):
 
         Raises:
             InputError: an axis of the tokens has two lengths, or the memory has an axis
-                that no token has, so that it must be given.
+                that no token has and must be given.
         """
         lengths = check_axes(self.tokens, tokens)
         dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(tokens))
@@ -194,15 +194,15 @@ class Recurrence(Generic[Tokens, Memory]):
             for axis in axes.split():
                 if axis not in lengths:
                     raise InputError(
-                        f"memory is None, and its axis {axis} is not one of the "
-                        f"tokens'; give a memory with the axes `{axes}`"
+                        f"memory is None, and its axis {axis} is not an axis of the "
+                        f"tokens; give a memory with the axes `{axes}`"
                     )
             return jnp.zeros([lengths[axis] for axis in axes.split()], dtype)
 
         return jax.tree.map(zeros, self.memory_axes)
 
     def resolve_chunk_size(self, chunk_size: int | None, time: int) -> int:
-        """Return the chunk size to run here, at most `time`.
+        """Return the chunk size to use, at most `time`.
 
         Raises:
             InputError: the chunk size is not positive.
@@ -223,15 +223,15 @@ def scan_steps(
     reset: Bool[Array, "b t"] | None = None,
     valid: Bool[Array, "b t"] | None = None,
 ) -> tuple[Array, Memory]:
-    """Return the outputs `b t ...` of one step a token, and the memory after the last.
+    """Return outputs `b t ...` by one step per token, and the memory after the last.
 
     Args:
         step: (tokens without their axis t, memory) -> (output, memory).
-        tokens: of the sequence, `b t ...`.
-        memory: before the first token.
-        initial: the memory of a new document.
-        reset: a document begins here.
-        valid: real tokens; the others change no memory.
+        tokens: tokens of the sequence, `b t ...`.
+        memory: memory before the first token.
+        initial: memory of a new document.
+        reset: True where a document begins.
+        valid: mask of real tokens; others do not change the memory.
     """
 
     def body(memory: Memory, inputs: tuple) -> tuple[Memory, Array]:
@@ -248,7 +248,7 @@ def scan_steps(
 
 
 def identity_tokens(tokens: Tokens, valid: Bool[Array, "b t"]) -> Tokens:
-    """Return the tokens with zeros where `valid` is false; zeros change no memory."""
+    """Set tokens to zero where `valid` is false, so that they change no memory."""
 
     def keep(x: Array) -> Array:
         return jnp.where(_rows(valid, x), x, jnp.zeros_like(x))
@@ -257,7 +257,7 @@ def identity_tokens(tokens: Tokens, valid: Bool[Array, "b t"]) -> Tokens:
 
 
 def token_first(x: Float[Array, "b h c *v"], like: Array) -> Float[Array, "b c h *v"]:
-    """Return an array of a chunk with its tokens before its heads, typed as `like`."""
+    """Return an array with the axis of tokens before heads, in the type of `like`."""
     return jnp.swapaxes(x, 1, 2).astype(like.dtype)
 
 
@@ -281,6 +281,6 @@ def _check_chunks(which: Several | None, time: int, chunk_size: int) -> None:
     num_chunks = -(-time // chunk_size)
     if which is not None and which.shape[1] != num_chunks:
         raise InputError(
-            f"which names the memories of {which.shape[1]} chunks; {time} tokens in "
-            f"chunks of {chunk_size} are {num_chunks}"
+            f"which has {which.shape[1]} entries per row; for {time} tokens in chunks "
+            f"of {chunk_size} give {num_chunks}"
         )

@@ -18,11 +18,12 @@ class RotaryScaling(NamedTuple):
     """Slower rotations, for documents longer than those of training.
 
     Attributes:
-        factor: rotations are slower by it (position interpolation, arXiv:2306.15595).
-        original_length: None: all are. Otherwise, with n the turns of a pair within
-            so many tokens: pairs with n <= `slow` are, pairs with n >= `fast` are not,
-            and those between have frequencies that are interpolated linearly in n
-            (the rule of Llama 3.1).
+        factor: factor by which rotations slow down (position interpolation,
+            arXiv:2306.15595).
+        original_length: length of training. None: all pairs slow down. Otherwise, with
+            n the turns of a pair within this many tokens, pairs with n <= `slow` slow
+            down, pairs with n >= `fast` do not, and frequencies between are
+            interpolated linearly in n (the rule of Llama 3.1).
         slow: see `original_length`.
         fast: see `original_length`.
     """
@@ -41,27 +42,27 @@ def rotary(
     rotated: int | None = None,
     scaling: RotaryScaling | None = None,
 ) -> Float[Array, "b t h k"]:
-    """`x` with its pairs of channels rotated by angles that grow with the position.
+    """Rotate pairs of channels of `x` by angles that grow with the position.
 
     Channel i < k/2 is paired with channel i + k/2 and rotated by
     position * base^(-2i/k), so that the inner product of two rotated vectors depends
     on the difference of their positions. At every int32 position, sines and cosines
-    are off by no more than 3 units of rounding of float32 (of float64 for a float64
-    `x`), as for a small angle.
+    are off by at most 3 units of rounding of float32 (of float64 for a float64 `x`),
+    as for a small angle.
 
     Args:
         x: queries or keys.
-        position: place of every token in its document.
+        position: position of every token in its document.
         base: ratio of the longest to the shortest wavelength.
-        rotated: channels that are rotated, the first ones, k in the formula; the
-            others stay. None: all.
-        scaling: of the frequencies; None: none.
+        rotated: number of channels to rotate, the first ones (k in the formula); the
+            others are unchanged. None: all.
+        scaling: scaling of the frequencies; None: none.
 
     Raises:
         InputError: the number of rotated channels is odd.
 
-    Differs from the paper in: channels are paired half against half, as checkpoints of
-    today expect, not neighbour with neighbour.
+    Differs from the paper in: channels are paired across halves, as current checkpoints
+    expect, not with their neighbours.
     """
     size = x.shape[-1]
     if rotated is not None and rotated < size:
@@ -69,7 +70,7 @@ def rotary(
         return jnp.concatenate([part, x[..., rotated:]], axis=-1)
     if size % 2:
         raise InputError(
-            f"the key size is {size}; rotary pairs channels, give an even one"
+            f"the key size is {size}; rotary pairs channels: give an even size"
         )
     scaling = RotaryScaling() if scaling is None else scaling
     wide = jnp.promote_types(x.dtype, jnp.float32)
@@ -96,22 +97,22 @@ def _cosine_and_sine(
     """
     bits = 64 if jnp.dtype(dtype) == jnp.float64 else 32
     high, low = _turns_a_token(size, base, scaling, bits)
-    # The integers are unsigned, so a negative position turns the angle back.
+    # Unsigned integers wrap, so a negative position turns the angle back.
     magnitude = jnp.abs(position)[:, :, None].astype(high.dtype)
     turns = magnitude * high + _high_word(magnitude, low)
-    # As signed integers they are at most half a turn, forwards or backwards.
+    # As signed integers, angles are at most half a turn, forwards or backwards.
     turns = turns.astype(f"int{bits}")
     angle = turns.astype(dtype) * jnp.asarray(2 * np.pi / 2.0**bits, dtype)
     angle = jnp.where(position[:, :, None] < 0, -angle, angle)
-    # Nothing follows these, or XLA would compute them again for every head.
+    # Apply no operation to these: XLA would fuse it and recompute them for every head.
     return jnp.cos(angle), jnp.sin(angle)
 
 
 def _high_word(position: UInt[Array, "b t 1"], low: np.ndarray) -> UInt[Array, "b t f"]:
-    """position * low / 2^32, rounded down by at most 3 units; position < 2^31."""
+    """Return position * low / 2^32, at most 3 units too small; position < 2^31."""
     if low.dtype == np.uint64:
         return (position * low) >> 32
-    # A product of 32 bits by 32 from those of 16 by 16, which do not overflow.
+    # Build the product of 32 by 32 bits from products of 16 by 16, without overflow.
     first, second = position >> 16, position & 0xFFFF
     upper, lower = low >> 16, low & 0xFFFF
     return first * upper + ((first * lower) >> 16) + ((second * upper) >> 16)
@@ -121,11 +122,11 @@ def _high_word(position: UInt[Array, "b t 1"], low: np.ndarray) -> UInt[Array, "
 def _turns_a_token(
     size: int, base: float, scaling: RotaryScaling, bits: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the turns that each pair makes a token, as binary digits after the point.
+    """Return the turns of each pair per token, as binary digits after the point.
 
     Returns:
-        The first `bits` digits; the 32 that follow. Both as unsigned integers of
-        `bits` bits, shaped (1, 1, size / 2).
+        The first `bits` digits, and the next 32. Both are unsigned integers of `bits`
+        bits, shaped (1, 1, size / 2).
     """
     with decimal.localcontext(decimal.Context(prec=50)):
         turns = [
@@ -140,7 +141,7 @@ def _turns_a_token(
 
 
 def _slower(turns: decimal.Decimal, scaling: RotaryScaling) -> decimal.Decimal:
-    """Return the factor of a pair's frequency, given its turns a token."""
+    """Return the factor of a pair's frequency, given its turns per token."""
     slowed = 1 / decimal.Decimal(scaling.factor)
     if scaling.original_length is None:
         return slowed

@@ -1,10 +1,9 @@
-"""Tokens that are sent to a few memories each, and slots that group them by memory.
+"""Routing of each token to a few memories, and slots that group tokens by memory.
 
-A row's slots are cut into chunks of `chunk_size`. Every memory has as many chunks as
-its tokens fill, one memory after the other, and its tokens lie there in their order in
-time: the counting form of a stable sort by memory. So a token's place within its chunk
-depends on the tokens before it alone, no token is ever dropped, and the number of
-chunks is known before the routing is.
+A row's slots are split into chunks of `chunk_size`. Each memory has as many chunks as
+its tokens fill, one memory after the other, with its tokens in time order: a stable
+counting sort by memory. So a token's place within its chunk depends only on earlier
+tokens, no token is dropped, and the number of chunks is known before routing.
 """
 
 from typing import NamedTuple
@@ -18,9 +17,9 @@ class Routing(NamedTuple):
     """Which memories a token writes and reads.
 
     Attributes:
-        chosen: memories, the most probable first; of equals the lowest number.
-        weight: shares of the chosen ones, their probabilities made to sum to 1.
-        probability: of every memory.
+        chosen: chosen memories, the most probable first; ties go to the lowest index.
+        weight: probabilities of the chosen memories, normalised to sum to 1.
+        probability: probability of every memory.
     """
 
     chosen: Int[Array, "b t top"]
@@ -29,13 +28,12 @@ class Routing(NamedTuple):
 
 
 class Slots(NamedTuple):
-    """Where tokens lie when they are grouped by memory.
+    """Slots of tokens grouped by memory.
 
     Attributes:
-        pair: what lies in each slot, token x top + choice; -1: nothing.
-        place: slot of each token in each memory; -1: it has none there.
-        which: memory of each chunk. Chunks after the last that is filled are empty and
-            count for the last memory.
+        pair: index token x top + choice of the pair in each slot; -1: empty.
+        place: slot of each token in each memory; -1: none.
+        which: memory of each chunk. Empty chunks at the end belong to the last memory.
     """
 
     pair: Int[Array, "b s"]
@@ -44,8 +42,8 @@ class Slots(NamedTuple):
 
 
 def route(logits: Float[Array, "b t m"], top_k: int) -> Routing:
-    """The `top_k` most probable memories of each token."""
-    # By logits, which differ where probabilities have vanished.
+    """Return the `top_k` most probable memories of each token."""
+    # Compare logits: they still differ where probabilities underflow.
     best, chosen = jax.lax.top_k(logits, top_k)
     weight = jax.nn.softmax(best, axis=-1)
     return Routing(chosen, weight, jax.nn.softmax(logits, axis=-1))
@@ -54,21 +52,21 @@ def route(logits: Float[Array, "b t m"], top_k: int) -> Routing:
 def selected(
     chosen: Int[Array, "b t top"], num_memories: int, valid: Bool[Array, "b t"] | None
 ) -> Bool[Array, "b t m"]:
-    """Memories that each real token has chosen."""
+    """Return a mask of the memories that each real token chose."""
     memory = jnp.arange(num_memories)[None, None, None, :]
     there = jnp.any(chosen[..., None] == memory, axis=2)
     return there if valid is None else jnp.logical_and(there, valid[:, :, None])
 
 
 def weight_by_memory(routing: Routing, num_memories: int) -> Float[Array, "b t m"]:
-    """The share of every memory, 0 of those that are not chosen."""
+    """Return the weight of every memory, 0 if it was not chosen."""
     memory = jnp.arange(num_memories)[None, None, None, :]
     there = routing.chosen[..., None] == memory
     return jnp.sum(jnp.where(there, routing.weight[..., None], 0), axis=2)
 
 
 def num_chunks(time: int, top_k: int, num_memories: int, chunk_size: int) -> int:
-    """Chunks that suffice however the tokens are routed."""
+    """Return a number of chunks that is enough for any routing."""
     return (time * top_k + num_memories * (chunk_size - 1)) // chunk_size
 
 
@@ -77,12 +75,12 @@ def assign_slots(
     there: Bool[Array, "b t m"],
     chunk_size: int | None,
 ) -> Slots:
-    """The slots of all tokens.
+    """Assign slots to all tokens.
 
     Args:
-        chosen: memories of each token, no two of them equal.
-        there: the same as a mask, false for tokens that are not real.
-        chunk_size: slots in a chunk. None: every memory has one chunk, with a slot for
+        chosen: distinct memories of each token.
+        there: the same as a mask, false for padding.
+        chunk_size: slots per chunk. None: every memory has one chunk, with a slot for
             each token of the row.
     """
     batch, time, top_k = chosen.shape
@@ -114,21 +112,21 @@ def assign_slots(
 def slot_resets(
     slots: Slots, reset: Bool[Array, "b t"], top_k: int
 ) -> tuple[Bool[Array, "b s"], Bool[Array, "b m"]]:
-    """Document starts as each memory sees them.
+    """Return document starts as each memory sees them.
 
     Args:
-        slots: of the tokens.
-        reset: a document starts at this token.
-        top_k: memories a token.
+        slots: slots of the tokens.
+        reset: True where a document begins.
+        top_k: number of memories per token.
 
     Returns:
-        slots before which a document has started since the memory's last token; and
-        memories that no token has reached since the last document started.
+        Slots before which a document began since the memory's last token, and memories
+        that no token has reached since the last document began.
     """
     segment = jnp.cumsum(reset, axis=1, dtype=jnp.int32)
     token = jnp.maximum(slots.pair, 0) // top_k
     here = jnp.take_along_axis(segment, token, axis=1)
-    # The first slot of a memory follows what was carried in, which is segment 0.
+    # The first slot of a memory follows the carried document, which is segment 0.
     before = jnp.pad(here[:, :-1], ((0, 0), (1, 0)))
     size = slots.pair.shape[1] // max(slots.which.shape[1], 1)
     opens = jnp.pad(
@@ -148,7 +146,7 @@ def slot_resets(
 def tokens_to_slots(
     x: Float[Array, "b t *x"], slots: Slots, chosen: Int[Array, "b t top"]
 ) -> Float[Array, "b s *x"]:
-    """What the token of each slot has; zero where the slot is empty."""
+    """Return the values of each slot's token; zero for an empty slot."""
     token = jnp.where(slots.pair < 0, -1, slots.pair // chosen.shape[2])
     return move(x, token, jnp.take_along_axis(slots.place, chosen, axis=2))
 
@@ -156,7 +154,7 @@ def tokens_to_slots(
 def memories_to_slots(
     x: Float[Array, "b m t *x"], slots: Slots, top_k: int
 ) -> Float[Array, "b s *x"]:
-    """What the token of each slot has for the slot's memory; zero where it is empty."""
+    """Return the values of each slot's token for its memory; zero for an empty slot."""
     batch, num_memories, time = x.shape[:3]
     size = slots.pair.shape[1] // max(slots.which.shape[1], 1)
     memory = jnp.repeat(slots.which, size, axis=1)
@@ -168,7 +166,7 @@ def memories_to_slots(
 def slots_to_choices(
     y: Float[Array, "b s *x"], slots: Slots, chosen: Int[Array, "b t top"]
 ) -> Float[Array, "b t top *x"]:
-    """What lies in the slots of each token; zero for tokens that have none."""
+    """Return the values in each token's slots; zero for tokens without a slot."""
     batch, time, top_k = chosen.shape
     place = jnp.take_along_axis(slots.place, chosen, axis=2)
     moved = move(y, place.reshape(batch, time * top_k), slots.pair[:, :, None])
@@ -179,20 +177,20 @@ def slots_to_choices(
 def move(
     x: Shaped[Array, "b i *x"], source: Int[Array, "b o"], back: Int[Array, "b i r"]
 ) -> Shaped[Array, "b o *x"]:
-    """y[b, o] = x[b, source[b, o]], zero where the source is -1.
+    """Return y[b, o] = x[b, source[b, o]], zero where the source is -1.
 
     Args:
-        x: what is moved.
-        source: where to take it from.
-        back: all o that an i goes to, filled up with -1. By it the gradient is a move
-            too, which XLA runs many times faster than adding to places.
+        x: array to move.
+        source: source index of each output.
+        back: all outputs o of each input i, padded with -1. With it the gradient is a
+            gather too, which XLA runs many times faster than a scatter-add.
     """
     return _take(x, source)
 
 
 def _take(x: Array, source: Array) -> Array:
-    # One flat list of whole rows: XLA moves such rows three times faster on a CPU than
-    # the same elements picked along an axis.
+    # Flatten to one list of rows: XLA:CPU gathers whole rows three times faster than
+    # the same elements along an axis.
     batch, size = x.shape[:2]
     first = size * jnp.arange(batch, dtype=source.dtype)[:, None]
     index = (jnp.maximum(source, 0) + first).reshape(-1)

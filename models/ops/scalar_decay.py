@@ -1,4 +1,4 @@
-"""Linear attention whose memory decays by one factor a head and step.
+"""Linear attention whose memory decays by one factor per head and token.
 
 S_t = a_t S_{t-1} + k_t v_t^T and o_t = S_t^T q_t (arXiv 2006.16236 with a_t = 1,
 arXiv 2307.08621 with a constant a, arXiv 2405.21060 with a_t a function of the input).
@@ -9,7 +9,7 @@ With S the memory before a chunk and D, E, F and g the decays `within`, `carried
     O = E Q S + (Q K^T D) V
     S' = g S + K^T F V
 
-The backward pass reads the S that the forward pass saved and computes the scores anew.
+The backward pass uses the saved S, scores and decays.
 """
 
 from functools import partial
@@ -34,12 +34,12 @@ from .recurrence import Recurrence, token_first, tokens_first
 
 
 class ScalarDecayTokens(NamedTuple):
-    """Tokens of linear attention with one decay a head.
+    """Tokens of linear attention with one decay per head.
 
     Attributes:
-        query: scaled by the caller.
-        key: of any size.
-        value: written at the key.
+        query: queries, scaled by the caller.
+        key: keys of any size.
+        value: values, written at the keys.
         log_decay: logarithm of the decay, at most 0; minus infinity erases the memory.
             None: no decay.
     """
@@ -53,7 +53,7 @@ class ScalarDecayTokens(NamedTuple):
 def step(
     token: ScalarDecayTokens, memory: Float[Array, "b h k v"]
 ) -> tuple[Float[Array, "b h v"], Float[Array, "b h k v"]]:
-    """Return the output of one token, whose axes lack t, and the memory after it."""
+    """Return one token's output (arrays without axis t) and the memory after it."""
     query, key, value = (x.astype(memory.dtype) for x in token[:3])
     if token.log_decay is not None:
         decay = jnp.exp(token.log_decay.astype(memory.dtype))
@@ -64,7 +64,7 @@ def step(
 
 
 class Chunk(NamedTuple):
-    """A chunk with its heads before its tokens."""
+    """A chunk with the axis of heads before the axis of tokens."""
 
     q: Float[Array, "b h c k"]
     k: Float[Array, "b h c k"]
@@ -81,8 +81,8 @@ def chunk(
     """Return the memory after a chunk, its outputs, and scores and decays to save.
 
     Args:
-        memory: before the chunk.
-        tokens: of the chunk, `b c h ...`.
+        memory: memory before the chunk.
+        tokens: tokens of the chunk, `b c h ...`.
         segment: document starts in the chunk.
     """
     part, dot = _prepare(memory, tokens, segment)
@@ -105,12 +105,12 @@ def chunk_backward(
     """Return the cotangents of the memory before a chunk and of its tokens.
 
     Args:
-        memory: before the chunk.
+        memory: memory before the chunk.
         tokens: as in `chunk`.
         segment: document starts in the chunk.
-        saved: the scores and decays of the part.
-        memory_cotangent: of the memory after the chunk.
-        o_cotangent: of the outputs.
+        saved: scores and decays that the forward pass saved.
+        memory_cotangent: cotangent of the memory after the chunk.
+        o_cotangent: cotangent of the outputs.
     """
     part, dot = _prepare(memory, tokens, segment, saved)
     decay = part.decay
@@ -164,7 +164,7 @@ def all_chunks(
     which: Int[Array, "b n"] | None,
     memory: Float[Array, "b *m h k v"],
 ) -> tuple[Float[Array, "n b c h v"], Float[Array, "b *m h k v"]]:
-    """Return the outputs and the last memory, the scan left with what needs it."""
+    """Return outputs and last memory; only what needs the memory is in the scan."""
     dtype = memory.dtype
     *inputs, log_decay = tokens
     q, k, v = (jnp.swapaxes(x, 2, 3) for x in inputs)
@@ -191,12 +191,12 @@ def all_chunks(
 def write_all(
     tokens: ScalarDecayTokens, memory: Float[Array, "b h k v"]
 ) -> Float[Array, "b h k v"]:
-    """Return the memory after a sequence that nobody reads, by one matrix product."""
+    """Return the memory after a sequence by one matrix product, without outputs."""
     _, k, v, log_decay = tokens
     dtype = memory.dtype
     operand = jnp.result_type(k, v)
     if log_decay is not None:
-        # Sums from the end: what comes last decays least and must be exact.
+        # Sum from the end: the last tokens decay least and must be exact.
         later = jnp.pad(log_decay.astype(dtype)[:, 1:], ((0, 0), (0, 1), (0, 0)))
         remaining = jax.lax.cumsum(later, axis=1, reverse=True)
         v = scale(v.astype(dtype), jnp.exp(remaining))
@@ -226,19 +226,19 @@ def linear_attention(
     reset: Bool[Array, "b t"] | None = None,
     chunk_size: int | None = None,
 ) -> tuple[Float[Array, "b t h v"], Float[Array, "b h k v"]]:
-    """Return what every token reads after its write, and the memory after the last.
+    """Return every token's read after its write, and the memory after the last token.
 
     Args:
         query: `b t h k`, scaled by the caller.
         key: `b t h k`.
         value: `b t h v`.
         log_decay: `b t h`, at most 0; None: no decay.
-        memory: `b h k v` before the first token; None: zeros.
-        reset: a document begins here, with a memory of zeros.
-        chunk_size: tokens a chunk: speed only. None: by the backend.
+        memory: `b h k v`, memory before the first token; None: zeros.
+        reset: True where a document begins and the memory restarts at zero.
+        chunk_size: tokens per chunk; affects speed only. None: chosen for the backend.
 
     Raises:
-        InputError: an axis has two lengths, as where heads come before time.
+        InputError: an axis has two lengths, for example because heads come before time.
     """
     return SCALAR_DECAY(
         (query, key, value, log_decay), memory, reset=reset, chunk_size=chunk_size

@@ -15,17 +15,17 @@ def short_convolution(
     length: Int[Array, "b"] | None = None,
     bias: Float[Array, "d"] | None = None,
 ) -> tuple[Float[Array, "b t d"], Float[Array, "b tail d"]]:
-    """The convolved sequence, and the last w - 1 tokens for what follows.
+    """Return the convolved sequence, and its last w - 1 tokens as the new tail.
 
     y_t = sum_j kernel[w - 1 - j] x_{t - j}, where x before the sequence is the tail.
 
     Args:
         x: tokens.
-        kernel: one filter a channel; its last row multiplies the current token.
+        kernel: one filter per channel; its last row multiplies the current token.
         tail: the w - 1 tokens before x, zeros at a document's start.
-        reset: a document starts at this token; no filter reaches across.
-        length: real tokens at the front of each row, the rest is ignored. None: all.
-        bias: added to the output.
+        reset: True where a document begins; no filter reaches across a start.
+        length: number of real tokens, at the front of each row. None: all.
+        bias: bias added to the output.
 
     Raises:
         InputError: the tail does not hold w - 1 tokens.
@@ -39,7 +39,7 @@ def short_convolution(
         segment = jnp.cumsum(reset, axis=1, dtype=jnp.int32)
         segment = jnp.pad(segment, ((0, 0), (reach, 0)))
     y = jnp.zeros(x.shape, dtype)
-    # A filter is spread over time by a product with ones, so that its gradient is a
+    # Spread a filter over time by a product with ones, so that its gradient is a
     # product too: XLA's own sum over time took 10 times longer on a CPU.
     ones = jnp.ones((time,), dtype)
     for row in range(reach + 1):
@@ -62,7 +62,7 @@ def short_convolution_step(
     tail: Float[Array, "b tail d"],
     bias: Float[Array, "d"] | None = None,
 ) -> tuple[Float[Array, "b d"], Float[Array, "b tail d"]]:
-    """One convolved token, and the last w - 1 tokens for what follows.
+    """Return one convolved token, and the last w - 1 tokens as the new tail.
 
     Args:
         x: the token.
@@ -80,8 +80,8 @@ def short_convolution_step(
 def _check_tail(kernel: Float[Array, "w d"], tail: Float[Array, "b tail d"]) -> None:
     if tail.shape[1] != kernel.shape[0] - 1:
         raise InputError(
-            f"tail holds {tail.shape[1]} tokens; a kernel of {kernel.shape[0]} rows "
-            f"needs {kernel.shape[0] - 1}"
+            f"tail has {tail.shape[1]} tokens; for a kernel of {kernel.shape[0]} rows "
+            f"give {kernel.shape[0] - 1}"
         )
 
 
@@ -91,7 +91,7 @@ def _tail(
     length: Int[Array, "b"] | None,
     reach: int,
 ) -> Float[Array, "b tail d"]:
-    """The last `reach` real tokens, zeros where another document holds them."""
+    """Return the last `reach` real tokens, zero where they are of another document."""
     if reach == 0:
         return tokens[:, :0]
     time = tokens.shape[1] - reach

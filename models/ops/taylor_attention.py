@@ -1,10 +1,10 @@
-"""Linear attention through the second-order Taylor map, its features never written out.
+"""Linear attention with the second-order Taylor map, without storing all features.
 
 S_t = S_(t-1) + phi(k_t) v_t^T and o_t = S_t^T phi(q_t), where phi is `taylor`, so that
 phi(q) . phi(k) = 1 + s + s^2 / 2 with s = q . k (Based, arXiv 2402.18668; JRT, arXiv
-2407.05483). The chunkwise form makes the features of one chunk at a time, and the
-scores inside a chunk from s alone: of queries and keys of 16 numbers, 16 products in
-place of 153.
+2407.05483). The chunkwise form computes the features of one chunk at a time. Scores
+inside a chunk need only s: with queries and keys of 16 numbers, 16 products instead of
+153.
 
 With S the memory before a chunk, phi the features, s = Q K^T and D the causal mask
 within a document:
@@ -12,8 +12,8 @@ within a document:
     O = phi(Q) S + ((1 + s + s^2 / 2) D) V
     S' = S + phi(K)^T V
 
-A document start masks S for the tokens after it, and in S' all tokens before the last
-start. The backward pass makes features and scores anew.
+A document start masks S for the tokens after it; S' masks all tokens before the last
+start. The backward pass recomputes features and scores.
 """
 
 from functools import partial
@@ -36,9 +36,9 @@ class TaylorTokens(NamedTuple):
     """Tokens before the feature map; a token whose value is zero changes nothing.
 
     Attributes:
-        query: scaled by the caller.
-        key: of few numbers, such as 16.
-        value: written at the features of the key.
+        query: queries, scaled by the caller.
+        key: keys of few numbers, such as 16.
+        value: values, written at the features of the keys.
     """
 
     query: Float[Array, "b t h k"]
@@ -53,12 +53,12 @@ def _features(tokens: TaylorTokens) -> ScalarDecayTokens:
 def step(
     token: TaylorTokens, memory: Float[Array, "b h f v"]
 ) -> tuple[Float[Array, "b h v"], Float[Array, "b h f v"]]:
-    """Return the output of one token, whose axes lack t, and the memory after it."""
+    """Return one token's output (arrays without axis t) and the memory after it."""
     return scalar_decay.step(_features(token), memory)
 
 
 class Chunk(NamedTuple):
-    """A chunk with its heads before its tokens."""
+    """A chunk with the axis of heads before the axis of tokens."""
 
     q: Float[Array, "b h c k"]
     k: Float[Array, "b h c k"]
@@ -76,8 +76,8 @@ def chunk(
     """Return the memory after a chunk and its outputs; nothing else is saved.
 
     Args:
-        memory: before the chunk.
-        tokens: of the chunk, `b c h ...`.
+        memory: memory before the chunk.
+        tokens: tokens of the chunk, `b c h ...`.
         segment: document starts in the chunk.
     """
     part, dot = _prepare(memory, tokens, segment)
@@ -101,12 +101,12 @@ def chunk_backward(
     """Return the cotangents of the memory before a chunk and of its tokens.
 
     Args:
-        memory: before the chunk.
+        memory: memory before the chunk.
         tokens: as in `chunk`.
         segment: document starts in the chunk.
         saved: nothing.
-        memory_cotangent: of the memory after the chunk.
-        o_cotangent: of the outputs.
+        memory_cotangent: cotangent of the memory after the chunk.
+        o_cotangent: cotangent of the outputs.
     """
     del saved
     part, dot = _prepare(memory, tokens, segment)
@@ -115,7 +115,7 @@ def chunk_backward(
     carried = scale(do, decay.carried)
     features_q, pull_q = jax.vjp(taylor, part.q)
     features_k, pull_k = jax.vjp(taylor, part.k)
-    # Through the scores, and through the memory before and after the part.
+    # Through the scores, and through the memory before and after the chunk.
     ds = dot("bhiv,bhjv->bhij", do, part.v) * decay.within * (1 + s)
     dq = dot("bhij,bhjk->bhik", ds, part.k)
     dk = dot("bhij,bhik->bhjk", ds, part.q)
@@ -134,7 +134,7 @@ def chunk_backward(
 
 
 def _kernel(s: Float[Array, "b h c c"]) -> Float[Array, "b h c c"]:
-    """phi(q) . phi(k)."""
+    """Return phi(q) . phi(k)."""
     return 1 + s + 0.5 * s * s
 
 
@@ -157,14 +157,14 @@ def all_chunks(
     which: Int[Array, "b n"] | None,
     memory: Float[Array, "b *m h f v"],
 ) -> tuple[Float[Array, "n b c h v"], Float[Array, "b *m h f v"]]:
-    """Return the outputs and the last memory, all features written out."""
+    """Return the outputs and the last memory, computing all features at once."""
     return scalar_decay.all_chunks(_features(tokens), segments, which, memory)
 
 
 def write_all(
     tokens: TaylorTokens, memory: Float[Array, "b h f v"]
 ) -> Float[Array, "b h f v"]:
-    """Return the memory after a sequence that nobody reads."""
+    """Return the memory after a sequence, without computing outputs."""
     if resolve_form("auto") == "parallel":
         return scalar_decay.write_all(_features(tokens), memory)
     operand = jnp.result_type(tokens.key, tokens.value)
@@ -188,7 +188,7 @@ TAYLOR_ATTENTION = Recurrence(
     chunk_backward=chunk_backward,
     all_chunks=all_chunks,
     write_all=write_all,
-    # Larger than elsewhere: a chunk makes many features, and scores inside it are
+    # Larger than in other operations: features are many, and scores inside a chunk are
     # cheap.
     chunk_size=(64, 64),
 )

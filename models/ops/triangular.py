@@ -14,12 +14,12 @@ _BLOCK = 16
 def unit_lower_inverse(
     lower: Float[Array, "*axes c c"],
 ) -> Float[Array, "*axes c c"]:
-    """The inverse of I + L, where L is `lower`, strictly lower triangular.
+    """Return the inverse of I + L, where L is `lower`, strictly lower triangular.
 
     The diagonal blocks are inverted by doubling, X <- X - X L_off X, where L_off joins
     neighbouring blocks that X already inverts; larger blocks are merged from halves.
-    No power of L is formed: on correlated keys those lose every digit. What stands on
-    and above the diagonal of `lower` must be zero.
+    No power of L is formed: for correlated keys, powers lose every digit. `lower` must
+    be zero on and above the diagonal.
     """
     return _inverse(lower)
 
@@ -46,7 +46,7 @@ def _inverse_by_doubling(lower: Float[Array, "*axes c c"]) -> Float[Array, "*axe
     axes = lower.ndim - 2
     place = np.arange(size)
     if size == 1:
-        # Plus a zero: vmap maps the tangent, and a constant it would not.
+        # `lower` is zero here. Adding it makes vmap map the result, like the tangent.
         return 1 + lower
     inverse = np.eye(size, dtype=lower.dtype).reshape((1,) * axes + (size, size))
     block = 1
@@ -64,9 +64,9 @@ def _inverse_by_doubling(lower: Float[Array, "*axes c c"]) -> Float[Array, "*axe
 def _blocks(
     matrix: Float[Array, "*axes c c"], block: int, below: int
 ) -> Float[Array, "*axes n block block"]:
-    """The blocks of a matrix that stand `below` the diagonal ones."""
+    """Return the blocks of a matrix that are `below` blocks under the diagonal."""
     count = matrix.shape[-1] // block
-    # Not by jnp.stack: under two vmaps XLA:CPU (jaxlib 0.10.2) aborts on its products.
+    # Not jnp.stack: under two vmaps XLA:CPU (jaxlib 0.10.2) aborts on its products.
     return jnp.concatenate(
         [
             matrix[
@@ -84,7 +84,7 @@ def _blocks(
 def _merge(
     inverse: Float[Array, "*axes n c c"], off: Float[Array, "*axes m c c"]
 ) -> Float[Array, "*axes m d d"]:
-    """Inverses of the blocks of twice the size."""
+    """Return the inverses of the blocks of twice the size."""
     top, bottom = inverse[..., ::2, :, :], inverse[..., 1::2, :, :]
     corner = -_product(_product(bottom, off), top)
     upper = jnp.concatenate([top, jnp.zeros_like(top)], axis=-1)

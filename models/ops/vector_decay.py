@@ -1,4 +1,4 @@
-"""Linear attention whose memory decays by one factor a channel of the key.
+"""Linear attention whose memory decays by one factor per channel of the key.
 
 S_t = diag(a_t) S_{t-1} + k_t v_t^T and o_t = S_t^T q_t (arXiv 2312.06635). With S the
 memory before a chunk, Q and K decayed as in `channel_decay`, A their scores and g the
@@ -7,7 +7,7 @@ decay of the whole chunk:
     O = Q S + A V
     S' = diag(g) S + K^T V
 
-The backward pass reads the S and A that the forward pass saved and decays anew.
+The backward pass uses the saved S and A and recomputes the decays.
 """
 
 from functools import partial
@@ -25,12 +25,12 @@ from .recurrence import Recurrence, token_first, tokens_first
 
 
 class VectorDecayTokens(NamedTuple):
-    """Tokens of linear attention with one decay a channel.
+    """Tokens of linear attention with one decay per channel.
 
     Attributes:
-        query: scaled by the caller.
-        key: of any size.
-        value: written at the key.
+        query: queries, scaled by the caller.
+        key: keys of any size.
+        value: values, written at the keys.
         log_decay: logarithm of the decay of each channel of the key, at most 0; minus
             infinity erases it. None: no decay.
     """
@@ -44,7 +44,7 @@ class VectorDecayTokens(NamedTuple):
 def step(
     token: VectorDecayTokens, memory: Float[Array, "b h k v"]
 ) -> tuple[Float[Array, "b h v"], Float[Array, "b h k v"]]:
-    """Return the output of one token, whose axes lack t, and the memory after it."""
+    """Return one token's output (arrays without axis t) and the memory after it."""
     query, key, value = (x.astype(memory.dtype) for x in token[:3])
     if token.log_decay is not None:
         memory = memory * jnp.exp(token.log_decay.astype(memory.dtype))[..., None]
@@ -61,8 +61,8 @@ def chunk(
     """Return the memory after a chunk, its outputs, and the scores.
 
     Args:
-        memory: before the chunk.
-        tokens: of the chunk, `b c h ...`.
+        memory: memory before the chunk.
+        tokens: tokens of the chunk, `b c h ...`.
         segment: document starts in the chunk.
     """
     q, k, v, log_decay = _heads_first(tokens, memory)
@@ -86,12 +86,12 @@ def chunk_backward(
     """Return the cotangents of the memory before a chunk and of its tokens.
 
     Args:
-        memory: before the chunk.
+        memory: memory before the chunk.
         tokens: as in `chunk`.
         segment: document starts in the chunk.
-        scores: that the forward pass saved.
-        memory_cotangent: of the memory after the chunk.
-        o_cotangent: of the outputs.
+        scores: scores that the forward pass saved.
+        memory_cotangent: cotangent of the memory after the chunk.
+        o_cotangent: cotangent of the outputs.
     """
     q, k, v, log_decay = _heads_first(tokens, memory)
     operand = jnp.result_type(*tokens[:3])
@@ -132,7 +132,7 @@ def all_chunks(
     which: Int[Array, "b n"] | None,
     memory: Float[Array, "b *m h k v"],
 ) -> tuple[Float[Array, "n b c h v"], Float[Array, "b *m h k v"]]:
-    """Return the outputs and the last memory, the scan left with what needs it."""
+    """Return outputs and last memory; only what needs the memory is in the scan."""
     q, k, v, log_decay = _heads_first(tokens, memory)
     operand = jnp.result_type(*tokens[:3])
     dot = partial(matrix_product, operand=operand, accumulate=memory.dtype)
@@ -170,19 +170,19 @@ def gated_linear_attention(
     reset: Bool[Array, "b t"] | None = None,
     chunk_size: int | None = None,
 ) -> tuple[Float[Array, "b t h v"], Float[Array, "b h k v"]]:
-    """Return what every token reads after its write, and the memory after the last.
+    """Return every token's read after its write, and the memory after the last token.
 
     Args:
         query: `b t h k`, scaled by the caller.
         key: `b t h k`.
         value: `b t h v`.
         log_decay: `b t h k`, at most 0; None: no decay.
-        memory: `b h k v` before the first token; None: zeros.
-        reset: a document begins here, with a memory of zeros.
-        chunk_size: tokens a chunk: speed only. None: by the backend.
+        memory: `b h k v`, memory before the first token; None: zeros.
+        reset: True where a document begins and the memory restarts at zero.
+        chunk_size: tokens per chunk; affects speed only. None: chosen for the backend.
 
     Raises:
-        InputError: an axis has two lengths, as where heads come before time.
+        InputError: an axis has two lengths, for example because heads come before time.
     """
     return VECTOR_DECAY(
         (query, key, value, log_decay), memory, reset=reset, chunk_size=chunk_size

@@ -1,4 +1,4 @@
-"""Which key a query may see, told by a document number and a place in it."""
+"""Visibility of keys to queries, by document number and position."""
 
 from typing import Final, NamedTuple
 
@@ -6,17 +6,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 ALWAYS_VISIBLE: Final = 2**31 - 1
-"""Segment of a key that every query sees, wherever it stands."""
+"""Segment of a key that every query sees, at any position."""
 
 _LARGEST: Final = 2**31 - 1
 _SMALLEST: Final = -(2**31)
 
 
 class Places(NamedTuple):
-    """Where queries and keys stand: the document's number and the place in it.
+    """Document numbers (segments) and positions of queries and keys.
 
-    A key with a negative segment is seen by no query; a key whose segment is
-    `ALWAYS_VISIBLE` by every one.
+    No query sees a key with a negative segment; every query sees a key with segment
+    `ALWAYS_VISIBLE`.
     """
 
     query_segment: Int[Array, "b t"]
@@ -28,13 +28,16 @@ class Places(NamedTuple):
 def sees(
     places: Places, window: int | None, *, keys_first: bool = False
 ) -> Bool[Array, "b t s"] | Bool[Array, "b s t"]:
-    """Whether a query sees a key: same document, not later, less than `window` before.
+    """Return whether each query sees each key.
+
+    A key is visible if it is in the same document, not later, and less than `window`
+    before.
 
     Args:
-        places: of queries and keys.
-        window: keys that a query sees in its own document, its own place included.
+        places: places of queries and keys.
+        window: number of keys that a query sees in its document, itself included.
             None: all of them. Keys that are always visible do not count.
-        keys_first: the axes are batch, key, query in place of batch, query, key.
+        keys_first: return axes batch, key, query instead of batch, query, key.
     """
     query_axis, key_axis = (1, 2) if keys_first else (2, 1)
     query_segment = jnp.expand_dims(places.query_segment, query_axis)
@@ -50,13 +53,13 @@ def sees(
 def block_visits(
     places: Places, query_block: int, key_block: int, window: int | None
 ) -> tuple[Int[Array, "queries keys"], Int[Array, " queries"]]:
-    """For each block of queries the key blocks it must visit, and how many they are.
+    """Return the key blocks that each block of queries must visit, and their count.
 
-    A key block is left out if no query of the block, in any row of the batch, can see
-    one of its keys, judged by the smallest and largest segment and position in both.
+    A key block is skipped if no query of the block, in any row of the batch, can see
+    any of its keys. The test compares the smallest and largest segments and positions.
 
     Returns:
-        Numbers of key blocks, those to visit first and in order; their count.
+        Indices of key blocks, those to visit first and in order; their count.
     """
     segment, position = (
         x.reshape(x.shape[0], -1, 1, query_block)
@@ -78,7 +81,7 @@ def block_visits(
     visit = (first_key_segment <= last_segment) & (last_key_segment >= first_segment)
     visit = visit & (first_key <= last_position)
     if window is not None:
-        # No overflow: of no query the smallest position is the largest integer.
+        # Avoid overflow: without queries, the smallest position is the largest integer.
         visit = visit & (last_key > first_position - window)
     visit = jnp.any(visit | jnp.any(always, axis=-1), axis=0)
     order = jnp.argsort(jnp.logical_not(visit), axis=1, stable=True)
@@ -86,7 +89,7 @@ def block_visits(
 
 
 def _extent(x: Array, counted: Array) -> tuple[Array, Array]:
-    """Smallest and largest over the last axis; an empty extent where none counts."""
+    """Return minimum and maximum over the last axis; an empty range if none count."""
     smallest = jnp.min(jnp.where(counted, x, _LARGEST), axis=-1)
     largest = jnp.max(jnp.where(counted, x, _SMALLEST), axis=-1)
     return smallest, largest

@@ -1,9 +1,9 @@
-"""A scan over windows that begin with every document.
+"""A scan over windows that restart at every document.
 
-The tokens of a document are cut into windows of `update_every` tokens from its first
-one on. A call may begin inside a window, and documents of any length may follow each
-other in a row: tokens are moved to slots, in which every window has its full size and
-stands in line with the windows of the other rows, and moved back afterwards.
+A document is split into windows of `update_every` tokens, from its first token. A call
+may begin inside a window, and a row may hold documents of any length. So tokens are
+moved to slots, in which every window has its full size and is aligned with the windows
+of the other rows, and are moved back afterwards.
 """
 
 from collections.abc import Callable
@@ -21,13 +21,13 @@ Carry = TypeVar("Carry")
 
 
 class Part(NamedTuple):
-    """A window, or a part of one, as the body of a `window_scan` sees it.
+    """A window, or a part of one, as seen by the body of a `window_scan`.
 
     Attributes:
-        valid: slots that hold a token.
-        place: place of the token in its document.
-        opens: a window begins with the first slot.
-        fresh: a document begins with the first slot; None: none does anywhere.
+        valid: True for slots that hold a token.
+        place: position of the token in its document.
+        opens: True if a window begins at the first slot.
+        fresh: True if a document begins at the first slot; None: no document begins.
     """
 
     valid: Bool[Array, "b c"]
@@ -40,7 +40,7 @@ Body = Callable[[Carry, PyTree, Part], tuple[Carry, PyTree]]
 
 
 class _Grid(NamedTuple):
-    """Slots: `windows` a round, each of `parts` parts of `size` slots."""
+    """Slots: `windows` per round, each with `parts` parts of `size` slots."""
 
     windows: int
     parts: int
@@ -73,10 +73,10 @@ def window_scan(
     """Return the outputs of all tokens, and the carry after the last.
 
     The body is rematerialised in the backward pass: only the carry at the start of
-    every chunk is kept, and the products that the policy names.
+    every chunk and the products that the policy names are kept.
 
-    Where documents are so many that the windows outnumber what a row without them
-    takes by half, the scan runs again for the rest: exact, and slower.
+    If many documents make the windows outnumber those of a row without documents by
+    half, the scan runs again for the rest. The result is exact, but slower.
 
     Args:
         body: `(carry, tokens, part) -> (carry, outputs)`, where leaves of tokens and
@@ -84,16 +84,17 @@ def window_scan(
             change the carry.
         carry: any tree of arrays.
         tokens: any tree of arrays `b t ...`.
-        place: place of every token in its document.
-        update_every: tokens in a window.
-        chunk_size: tokens that are rematerialised at a time; a longer window is handed
-            to the body in parts.
-        reset: a document begins here.
-        valid: real tokens; they stand at the front of a row.
-        prepare: `(tokens, part) -> tree`, the input of the body in place of the tokens,
-            made for all parts before the scan. None: the tokens.
-        aligned: a window begins with the first token of every row.
-        policy: of `jax.checkpoint`: values of the body to keep for the backward pass.
+        place: position of every token in its document.
+        update_every: tokens per window.
+        chunk_size: tokens that are rematerialised at a time; the body receives a longer
+            window in parts.
+        reset: True where a document begins.
+        valid: mask of real tokens, which are at the front of a row.
+        prepare: `(tokens, part) -> tree`, computed for all parts before the scan; the
+            body receives the tree instead of the tokens. None: it receives the tokens.
+        aligned: True if a window begins at the first token of every row.
+        policy: policy of `jax.checkpoint`: values of the body to keep for the backward
+            pass.
     """
     time = place.shape[1]
     documents = reset is not None
@@ -163,7 +164,7 @@ def _round(
 ) -> tuple[PyTree, Carry]:
     """Return outputs and carry of one scan over the grid, from window `number` on.
 
-    `straight`: slots are places in the row, so that nothing has to be moved.
+    `straight`: slots are indices in the row, so that no token has to move.
     """
     slot = slot - number * grid.slots
     slot = jnp.where(jnp.logical_and(slot >= 0, slot < grid.slots), slot, -1)
@@ -195,7 +196,7 @@ def _round(
     if prepare is not None:
         tokens = jax.vmap(jax.vmap(prepare))(tokens, parts)
 
-    # A scan keeps the two passes apart by itself.
+    # The scan itself keeps the forward and the backward pass apart.
     @partial(jax.checkpoint, policy=policy, prevent_cse=False)
     def chunk(carry: Carry, chunk: tuple[PyTree, Part]) -> tuple[Carry, PyTree]:
         if grid.group * grid.parts > 1:
@@ -213,7 +214,7 @@ def _round(
 
         return jax.lax.cond(jnp.any(inputs[1].valid), chunk, nothing, carry, inputs)
 
-    # Without documents one window at most is empty, and a branch costs more than that.
+    # Without documents at most one window is empty, which costs less than a branch.
     run = chunk if begins is None else skip_empty
     carry, outputs = jax.lax.scan(run, carry, (tokens, parts))
 
@@ -226,7 +227,7 @@ def _round(
 
 
 def _resized(x: Array, slot: Int[Array, "b t"], size: int) -> Array:
-    """Return `x` with `size` places a row, zero where there is no token."""
+    """Return `x` with `size` tokens per row, padded with zeros."""
     x = x[:, :size]
     there = jnp.pad(slot >= 0, [(0, 0), (0, max(0, size - slot.shape[1]))])
     there = there[:, :size]

@@ -1,4 +1,4 @@
-"""What a write to a neural memory is, and the memory that it changes."""
+"""The rule of writes to a neural memory, and the memory itself."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -15,20 +15,21 @@ from .recurrence import select
 
 @dataclass(frozen=True, kw_only=True)
 class WriteRule:
-    """What a write is.
+    """The rule of a write.
 
     Attributes:
-        update_every: tokens of a window, whose gradients are all taken at the weights
-            before it.
-        read: `after` or `before` the token's own write.
+        update_every: tokens per window; their gradients are taken at the weights before
+            the window.
+        read: read `after` or `before` the token's own write.
         loss: `full`: ||error||^2; `half`: half of it.
-        loss_window: tokens whose losses are summed at every token (the Omega rule of
-            ATLAS, arXiv 2505.23735, with equal weights); 1: the token's own.
-        clip: largest norm of a token's gradient, over all weights of a head; None: any.
+        loss_window: number of tokens whose losses are summed at every token (the Omega
+            rule of ATLAS, arXiv 2505.23735, with equal weights); 1: only its own.
+        clip: largest norm of a token's gradient, over all weights of a head; None: no
+            limit.
         scale_by_place: divide the learning rate by the token's place in its window,
-            counted from 1.
-        keep_row_norms: at the start of every window, give each row of each matrix the
-            norm that it had in a new memory.
+            from 1.
+        keep_row_norms: at the start of every window, restore the norm that each row of
+            each matrix had in a new memory.
         schedule: `titans`, or `window` (TTT).
     """
 
@@ -50,7 +51,7 @@ class WriteRule:
 
 
 class Recent(NamedTuple):
-    """The last tokens of the document, for a loss over several; the last one last."""
+    """The document's last tokens, in order, for a loss over several tokens."""
 
     key: Float[Array, "b h w k"]
     value: Float[Array, "b h w v"]
@@ -60,12 +61,12 @@ class NeuralMemory(NamedTuple):
     """The memory of each head, float32.
 
     Attributes:
-        weights: of the network.
-        momentum: of the weights; None: the rule has none.
-        anchor: weights before the window; None where a window is one token, and in a
-            memory that is read and written in one call alone.
-        recent: tokens that the loss still counts; None: it counts one.
-        position: tokens of the document so far.
+        weights: weights of the network.
+        momentum: momentum of the weights; None: the rule has none.
+        anchor: weights before the window; None if a window is one token, or if the
+            memory serves a single call.
+        recent: earlier tokens that the loss still counts; None: it counts one token.
+        position: number of tokens of the document so far.
     """
 
     weights: Weights
@@ -83,15 +84,15 @@ def new_memory(
     momentum: bool,
     carried: bool = True,
 ) -> NeuralMemory:
-    """The memory that holds `weights` and has read nothing.
+    """Return the memory that holds `weights` and has read nothing.
 
     Args:
-        weights: of the network.
-        network: whose weights they are.
-        rule: of the writes.
-        momentum: whether the gates have one.
-        carried: the memory can be carried from one call to the next; without it no
-            anchor is kept, which is faster.
+        weights: weights of the network.
+        network: network that the weights belong to.
+        rule: rule of the writes.
+        momentum: True if the gates have a momentum.
+        carried: True if later calls can continue the memory. False keeps no anchor,
+            which is faster.
     """
     rows, heads = next(iter(weights.values())).shape[:2]
     dtype = next(iter(weights.values())).dtype
@@ -113,19 +114,19 @@ def new_memory(
 
 
 def memory_type(memory: NeuralMemory) -> jnp.dtype:
-    """The type of the weights, that of all sums."""
+    """Return the type of the weights, which is the type of all sums."""
     return next(iter(memory.weights.values())).dtype
 
 
 def open_window(
     memory: NeuralMemory, rows: Bool[Array, "b"], rule: WriteRule, new: Weights
 ) -> NeuralMemory:
-    """The memory at the start of a window, in the given rows.
+    """Return the memory with a window opened in the given rows.
 
     Args:
-        memory: after the window before.
-        rows: where a window begins.
-        rule: of the writes.
+        memory: memory after the previous window.
+        rows: True for rows in which a window begins.
+        rule: rule of the writes.
         new: weights of a new memory.
     """
     weights, momentum, anchor = memory.weights, memory.momentum, memory.anchor
@@ -139,7 +140,7 @@ def open_window(
 
 
 def row_norms_of(weights: Weights, like: Weights) -> Weights:
-    """The weights, every row of a matrix with the norm of its row in `like`."""
+    """Return the weights, with the row norms of matrices taken from `like`."""
 
     def norm(x: Array) -> Array:
         return jnp.sqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + 1e-12)

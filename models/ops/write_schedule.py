@@ -1,11 +1,11 @@
-"""How the writes of a chunk add up in a memory that is written by gradients.
+"""Coefficients with which the writes of a chunk add up in a neural memory.
 
-After the token at place t of a chunk a memory holds
+After token t of a chunk, a memory holds
 
     W_t = kept_t W_0 + pushed_t S_0 - sum_i written_ti u_i
 
 with W_0 and S_0 the weights and the momentum before the chunk and u_i the gradient of
-token i. A schedule gives the coefficients; they hold for weights of any shape.
+token i. A schedule gives these coefficients, for weights of any shape.
 """
 
 from typing import NamedTuple
@@ -21,12 +21,12 @@ from .triangular import unit_lower_inverse
 
 
 class Gates(NamedTuple):
-    """Numbers a token and a head that steer the write; float32.
+    """Numbers per token and head that control the write; float32.
 
     Attributes:
         learning_rate: theta, size of the gradient step.
-        momentum: eta, share of the momentum that is kept; None: no momentum.
-        forget: alpha, share of the memory that is forgotten; None: nothing.
+        momentum: eta, fraction of the momentum that is kept; None: no momentum.
+        forget: alpha, fraction of the memory that is forgotten; None: nothing.
         step_scale: factor of all steps of the window so far (TTT only).
     """
 
@@ -40,11 +40,11 @@ class Schedule(NamedTuple):
     """Coefficients of a chunk.
 
     Attributes:
-        kept: of the first weights, after every token.
-        pushed: of the first momentum, after every token; None: it does not count.
-        written: of the gradient of token i (last axis) after token t.
-        momentum_kept: of the first momentum in the last; None: there is no momentum.
-        momentum_written: of the gradients in the last momentum, with their sign turned.
+        kept: coefficient of the first weights, after every token.
+        pushed: coefficient of the first momentum, after every token; None: unused.
+        written: coefficient of the gradient of token i (last axis) after token t.
+        momentum_kept: coefficient of the first momentum in the last; None: no momentum.
+        momentum_written: negated coefficients of the gradients in the last momentum.
     """
 
     kept: Float[Array, "b h c"]
@@ -55,10 +55,10 @@ class Schedule(NamedTuple):
 
 
 def products(factor: Float[Array, "*b c"]) -> Float[Array, "*b c c"]:
-    """Products of the factors after token s (last axis) up to token t, 0 for s > t.
+    """Return products of the factors after token s (last axis) to token t, 0 for s > t.
 
-    As products, not as differences of logarithms: a factor may be exactly zero. They
-    are the inverse of a matrix that has the factors below its diagonal.
+    Differences of logarithms would fail: a factor may be exactly zero. The products are
+    the inverse of a matrix with the factors below its diagonal.
     """
     below = np.eye(factor.shape[-1], k=-1, dtype=bool)
     return unit_lower_inverse(jnp.where(_like(below, factor), -factor[..., :, None], 0))
@@ -67,13 +67,15 @@ def products(factor: Float[Array, "*b c"]) -> Float[Array, "*b c c"]:
 def titans_schedule(
     gates: Gates, valid: Bool[Array, "b c"], band: Float[Array, "b c s"] | None
 ) -> Schedule:
-    """S_t = eta_t S_(t-1) - theta_t u_t and W_t = (1 - alpha_t) W_(t-1) + S_t.
+    """Return the schedule of Titans.
+
+    S_t = eta_t S_(t-1) - theta_t u_t and W_t = (1 - alpha_t) W_(t-1) + S_t.
 
     Args:
-        gates: `b h c`.
-        valid: the other tokens change neither weights nor momentum.
-        band: share of token s in the loss at token c of the part; None:
-            the loss at a token is that token's own.
+        gates: gates, `b h c`.
+        valid: mask of real tokens; others change neither weights nor momentum.
+        band: share of token s in the loss at token c of the part; None: the loss at a
+            token is only its own.
     """
     mask = valid[:, None]
     rate = jnp.where(mask, gates.learning_rate, 0)
@@ -87,7 +89,7 @@ def titans_schedule(
         carried = products(momentum) * rate[..., None, :]
         run = jnp.cumprod(momentum, axis=-1)
     last = None if run is None else carried[..., -1, :]
-    # A token that does not count must not add the momentum to the weights either.
+    # Padding must not add the momentum to the weights either.
     stepped = jnp.where(mask[..., None], carried, 0)
     if gates.forget is None:
         written = jnp.cumsum(stepped, axis=-2)
@@ -108,13 +110,13 @@ def titans_schedule(
 
 
 def window_schedule(gates: Gates, valid: Bool[Array, "b c"]) -> Schedule:
-    """W_t = A + scale_t S_t, S_t = S_(t-1) - theta_t u_t, from S = 0 at the anchor A.
+    """Return the schedule of TTT (arXiv 2407.04620, its published code).
 
-    The schedule of TTT (arXiv 2407.04620, its published code): all steps of a window
-    so far are scaled by the place in it. W_0 stands for the anchor here.
+    W_t = A + scale_t S_t, S_t = S_(t-1) - theta_t u_t, from S = 0 at the anchor A. All
+    steps of a window so far are scaled by the place in it. Here W_0 is the anchor.
     """
     if gates.step_scale is None:
-        raise InputError("the window schedule needs Gates.step_scale; give it one")
+        raise InputError("Gates.step_scale is missing; give it to the window schedule")
     rate = jnp.where(valid[:, None], gates.learning_rate, 0)
     last = _last_valid(valid)
     scale = jnp.take_along_axis(gates.step_scale, last[:, None], axis=-1)
@@ -135,7 +137,7 @@ def _last_valid(valid: Bool[Array, "b c"]) -> Int[Array, "b c"]:
 
 
 def before_the_write(schedule: Schedule) -> Schedule:
-    """The coefficients before the write of every token instead of after it."""
+    """Return the coefficients before every token's write instead of after it."""
 
     def shift(x: Array, first: float) -> Array:
         start = jnp.full_like(x[:, :, :1], first)

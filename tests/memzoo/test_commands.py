@@ -248,7 +248,7 @@ class OwnConfig:
     [
         ("OwnConfig()", "num-heads 4", ""),
         ("OwnConfig()", "num-heads 0", "num_heads is 0; give 1 or more"),
-        ("AttentionConfig(num_heads=2)", "num-heads 1", "Attention, which is no Assoc"),
+        ("AttentionConfig(num_heads=2)", "num-heads 1", "Attention, not an Associat"),
     ],
 )
 def test_a_mixture_of_memories_of_ones_own(call, tmp_path, memory, flag, line):

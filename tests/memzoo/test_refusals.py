@@ -63,7 +63,7 @@ REFUSED = [
         "num_heads 7 does not divide width 64; choose a divisor or set head_size",
     ),
     (f"describe mqar-attention {LAYER}.num-heads 7", 2, "num_heads 7 does not divide"),
-    ("train mqar-attention --model.width 65", 2, "head_size is 65, which is odd; rota"),
+    ("train mqar-attention --model.width 65", 2, "head_size is 65, which is odd; make"),
     ("train mqar-attention --task.num-pairs 99", 2, "task: num_pairs is 99; with num_"),
     (
         "train mqar-attention --mesh.tensor 99",

@@ -1,4 +1,4 @@
-"""What the tests of the layers share: parameters off their start, and plain numpy."""
+"""Shared fixtures of the layer tests: moved parameters, and formulas in plain numpy."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,13 +22,13 @@ class Subject(NamedTuple):
 
 @pytest.fixture(scope="session")
 def subject() -> Callable[..., Subject]:
-    """Builds the layer of a config and moves every parameter away from its start."""
+    """Builds the layer of a config and moves every parameter off its initial value."""
 
     def build(config: Any, *, width: int = WIDTH, time: int = TIME) -> Subject:
         layer = config.build(width, nnx.Rngs(0), layer_index=0, depth=2)
         rng = np.random.default_rng(1)
         state = jax.tree.map(
-            # In numpy: JAX would compile a sum for every shape.
+            # Use numpy: JAX would compile a sum for every shape.
             lambda a: jnp.asarray(
                 np.asarray(a) + 0.2 * rng.standard_normal(a.shape).astype(np.float32)
             ),

@@ -1,4 +1,4 @@
-"""The four methods through which others hold a matrix memory."""
+"""Methods of `AssociativeMemory` that mixtures use."""
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +68,7 @@ def test_the_state_begins_empty_whatever_the_length(built):
 
 
 def test_a_layer_that_accepts_a_prefix_says_what_it_writes():
-    said = "accepts a prefix and does not say what that writes; define prefix_inputs"
+    said = "accepts a prefix but has no prefix_inputs; define prefix_inputs"
     with pytest.raises(TypeError, match=f"Silent {said}"):
 
         class Silent(Mamba2):

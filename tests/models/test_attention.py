@@ -43,7 +43,7 @@ def _loop(plain, config, params, x):
             logits = [query @ place("key", s, group) for s in range(t + 1)]
             values = streams["value"][: t + 1, group]
             if config.persistent_tokens:
-                # Their scores know no place: the query is not rotated.
+                # Persistent scores have no position: the query is not rotated.
                 persistent = params["persistent_key"][:, group]
                 logits += list(persistent @ streams["query"][t, h])
                 values = np.concatenate([values, params["persistent_value"][:, group]])
@@ -156,7 +156,7 @@ def test_a_document_that_does_not_fit_is_refused(built):
 
 @pytest.mark.parametrize("slots, number", [(0, 0), (8, 2), (11, 5)])
 def test_what_a_state_has_no_room_for_is_not_put_out(built, run, slots, number):
-    """Six tokens are read; then five follow, and `number` of them fit."""
+    """Read six tokens, then five more, of which `number` fit."""
     layer, _, x = built
     _, state = run(x[:, :6], layer.init_state(2, slots), None)
     y, _ = run(x[:, 6:], state, None)
@@ -178,7 +178,7 @@ def test_what_a_state_has_no_room_for_is_not_put_out(built, run, slots, number):
         ({"rotary_factor": 0.0}, "rotary_factor is 0.0; give a number above 0"),
         ({"rotary_original_length": 0}, "rotary_original_length is 0; give a number"),
         ({"norm_epsilon": -1.0}, "norm_epsilon is -1.0; give a number above 0"),
-        ({"zero_centred_norm": True}, "zero_centred_norm is True and there is no norm"),
+        ({"zero_centred_norm": True}, "zero_centred_norm is True but there is no norm"),
         ({"key_value_heads": 0}, "key_value_heads is 0; give a number above 0"),
         ({"key_value_heads": 3}, "key_value_heads 3 does not divide num_heads 4"),
     ],
@@ -190,7 +190,7 @@ def test_senseless_configs_are_refused(options, message):
 
 def test_odd_heads_are_refused_with_positions_alone():
     config = AttentionConfig(num_heads=2, head_size=3)
-    with pytest.raises(ValueError, match="head_size is 3, which is odd; rotary"):
+    with pytest.raises(ValueError, match="head_size is 3, which is odd; make it"):
         config.build(8, nnx.Rngs(0), layer_index=0, depth=1)
 
 

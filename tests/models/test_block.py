@@ -1,4 +1,4 @@
-"""The residual block and the stack: one scan a group is a loop over its blocks."""
+"""The residual block, and the stack: the scan of a group equals a loop over blocks."""
 
 import dataclasses
 
@@ -29,7 +29,7 @@ WIDTH = 8
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TalkativeConfig(LinearAttentionConfig):
-    """Linear attention that says how large its values are, and counts its calls."""
+    """Linear attention that reports the size of its values, and counts its calls."""
 
     def build(self, width, rngs, *, layer_index, depth):
         layer = Talkative(self, width, rngs, depth)
@@ -67,7 +67,7 @@ def _input(batch=2, time=5):
 
 
 def _unrolled(stack, x):
-    """The blocks one after the other in Python, each cut out of its group."""
+    """Run the blocks in a Python loop, each extracted from its group."""
     total, means, calls = 0.0, [], []
     for group in stack.groups:
         graphdef, arrays = nnx.split(group)
@@ -131,7 +131,7 @@ SMALL = (Group(layers=(TALKATIVE,), repeats=2),)
 
 @pytest.fixture(scope="module")
 def kept():
-    """Values and gradients of a small stack that keeps everything."""
+    """Return values and gradients of a small stack without rematerialisation."""
     return _value_and_gradients(_stack(SMALL, mlp_width=12), _scanned)
 
 
@@ -182,7 +182,7 @@ def test_blocks_draw_numbers_of_their_own():
     found = np.concatenate(
         [metrics[f"groups/{i}/blocks/0/mixer/drawn"] for i in (0, 1)]
     )
-    numbers = [0, 2, 4, 5, 6]  # attention stands between the first two
+    numbers = [0, 2, 4, 5, 6]  # attention is between the first two
     keys = [jax.random.fold_in(key, number) for number in numbers]
     np.testing.assert_array_equal(found, [jax.random.uniform(key) for key in keys])
 
@@ -271,7 +271,7 @@ def test_a_stack_grows_as_its_fastest_layer_and_checks_all():
 
 def test_a_stack_has_room_for_what_each_of_its_layers_has():
     stack = _stack(HYBRID)
-    # The ring of three turns over, the cache of four is full, and the rest has room.
+    # The ring of three wraps around, the cache of four is full, the rest have room.
     state = stack.init_state(2, 4)
     assert stack.capacity(state) == 4
     assert stack.capacity(stack.init_state(2, 0)) == 0
@@ -319,7 +319,7 @@ def test_each_block_of_a_group_may_have_an_mlp_of_its_own_width():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mlp_widths": (1, 2)}, "mlp_widths has 2 numbers and the group 1 layers; g"),
+        ({"mlp_widths": (1, 2)}, "has 2 numbers and the group has 1 layers; give one"),
         ({"mlp_widths": (-1,)}, r"mlp_widths is \(-1,\); give 0 \(none\) or more for"),
     ],
 )
@@ -356,7 +356,7 @@ def test_senseless_stacks_are_refused(options, message):
 
 def test_a_misspelt_policy_is_refused():
     config = StackConfig(pattern=PATTERN)
-    # Type checks in the tests see it first; users have none.
+    # The tests' type checks would catch it first; users have none.
     object.__setattr__(config, "remat", "dotz")
     message = "remat 'dotz' is not a policy; choose one of none, full, dots, dots_with"
     with pytest.raises(ValueError, match=message):
@@ -369,7 +369,7 @@ def test_depth_counts_every_block():
 
 def test_groups_are_of_layers():
     group = Group(layers=PATTERN[0].layers)
-    # Type checks in the tests see it first; users have none.
+    # The tests' type checks would catch it first; users have none.
     object.__setattr__(group, "layers", (*group.layers, 1))
     message = rf"pattern.layers\[{len(group.layers) - 1}\] is 1; give a layer config"
     with pytest.raises(ValueError, match=message):

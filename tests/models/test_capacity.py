@@ -1,4 +1,4 @@
-"""Room in a state: of several parts, in words, and where values can be read."""
+"""Capacities: the smallest of several, messages, and whether values are readable."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Gates with one value a channel."""
+"""Gates with one value per channel."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""Comba against its equation, and against gated_delta_net where the two meet."""
+"""Comba against its equation, and against gated_delta_net where both are equal."""
 
 import jax.numpy as jnp
 import numpy as np

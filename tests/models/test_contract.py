@@ -1,4 +1,4 @@
-"""Every registered layer obeys every law."""
+"""Run every shared test (law) on every registered layer."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""FLOPs by hand."""
+"""Counted FLOPs against counts by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +65,7 @@ def test_a_loop_of_unknown_length_counts_once():
         return jax.lax.fori_loop(0, count, lambda _, y: y @ x, x)
 
     count = jax.ShapeDtypeStruct((), jnp.int32)
-    # The loop's own counter and condition are a few more.
+    # The loop's counter and condition add a few.
     assert 54 <= count_flops(loop, count, _array(3, 3)) <= 54 + 4
 
 
@@ -106,7 +106,7 @@ def _step_flops(layer, batch):
             0,
             2,
         ),
-        # A read of the error as well.
+        # Also one read for the error.
         (DeltaNetConfig(num_heads=HEADS), WIDTH * HEADS, 3),
     ],
     ids=["linear attention", "delta net"],
@@ -117,13 +117,13 @@ def test_a_step_of_a_language_model(layer, gates, uses):
     memory = uses * HEADS * size**2
     products = 2 * batch * (REPEATS * (maps + memory) + VOCAB * WIDTH)
     count = _step_flops(layer, batch)
-    # Norms, convolutions, activations and residuals: some tens of numbers a channel.
+    # Norms, convolutions, activations and residuals: tens of operations per channel.
     small = batch * REPEATS * 40 * (WIDTH + MLP)
     assert products * 0.95 < count < products + small
 
 
 def test_a_loop_over_tiles_counts_as_many_as_there_are():
-    """Also where their order, and how many are read, is not known before it runs."""
+    """Tiles count also if their order and number are known only at run time."""
 
     def read(cache, query, order, tiles):
         def body(carry):

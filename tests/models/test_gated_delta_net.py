@@ -14,7 +14,7 @@ from memzoo.testing import check_layer
 
 
 def _streams(plain, config, params, x, names):
-    """Projected, convolved and activated, as tokens by heads by sizes."""
+    """Return projected, convolved and activated x, as tokens by heads by sizes."""
     streams = {}
     for name in names:
         stream = x @ params[f"{name}/kernel"]
@@ -84,7 +84,7 @@ def test_layer_is_the_published_loop(subject, assert_loop, plain, options):
 
 
 def test_the_norm_has_the_epsilon_of_the_config(subject, assert_loop, plain):
-    """Reads of small inputs are as small as an epsilon."""
+    """Reads of small inputs are as small as the epsilon."""
     config = GatedDeltaNetConfig(num_heads=2, chunk_size=4, norm_epsilon=1e-6)
     small = subject(config)
     small = small._replace(x=0.03 * small.x)
@@ -116,7 +116,7 @@ def test_a_prefix_is_written_first(subject, plain, options, packed):
 def test_a_layer_without_the_option_refuses_a_prefix(subject):
     layer, _, x = subject(GatedDeltaNetConfig(num_heads=2))
     prefix = jnp.ones(x.shape[:2], bool)
-    with pytest.raises(ValueError, match="GatedDeltaNet reads causally and refuses"):
+    with pytest.raises(ValueError, match="GatedDeltaNet does not accept a prefix"):
         layer(x, layer.init_state(2, 0), SequenceInfo(prefix=prefix))
 
 

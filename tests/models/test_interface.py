@@ -1,4 +1,4 @@
-"""The interface every layer shares: masks, positions, padding, sizes."""
+"""The interface of all layers: masks, positions, padding and sizes."""
 
 import functools
 from typing import NamedTuple
@@ -28,7 +28,7 @@ class SumState(NamedTuple):
 
 
 class RunningSum(MemoryLayer[SumState]):
-    """Puts out the sum of the document so far; keeps the layout it was given."""
+    """Outputs the sum of the document so far, and stores the layout it receives."""
 
     def init_state(self, batch_size, max_length):
         total = jnp.zeros((batch_size, 3))
@@ -58,7 +58,7 @@ class Prefixed(RunningSum):
 
 
 class Limited(RunningSum):
-    """Holds documents of as many tokens, or is made for one call (0)."""
+    """Holds documents of up to this many tokens, or serves one call (0)."""
 
     def __init__(self, room):
         self.room = room
@@ -92,7 +92,7 @@ def test_real_tokens_stand_first_in_order(x):
         wanted = np.zeros((7, 3), np.float32)
         wanted[: len(real)] = x[row, real]
         np.testing.assert_array_equal(packed[row], wanted)
-        # Document starts on padding are not seen.
+        # Document starts on padding are ignored.
         starts = np.zeros(7, bool)
         starts[: len(real)] = STARTS[row, real]
         np.testing.assert_array_equal(layout.reset[row], starts)
@@ -143,7 +143,7 @@ def test_step_resets_and_skips_rows(x):
 def test_a_prefix_is_refused_by_who_reads_causally_and_by_step(x):
     prefix = jnp.ones((3, 7), bool)
     layer = RunningSum()
-    with pytest.raises(ValueError, match="RunningSum reads causally and refuses"):
+    with pytest.raises(ValueError, match="RunningSum does not accept a prefix"):
         layer(x, layer.init_state(3, 0), SequenceInfo(prefix=prefix))
     accepting = Prefixed()
     accepting(x, accepting.init_state(3, 0), SequenceInfo(prefix=prefix))
@@ -159,7 +159,7 @@ def test_layers_refuse_nothing_unless_they_say_so():
     layer.check_capacity(layer.init_state(1, 0), 10**9, "layer")
 
 
-# Rows at place 0, 2 and 5; the documents of `STARTS`; the padding of `MASKS`.
+# Rows at position 0, 2 and 5; the documents of `STARTS`; the padding of `MASKS`.
 CARRIED = np.array([0, 2, 5])
 INFOS = {
     "plain": SequenceInfo(),
@@ -169,7 +169,7 @@ INFOS = {
 
 
 def _fits(room, info):
-    """Whether the state has room for each token, counted one by one."""
+    """Return whether each token fits into the state, counted one by one."""
     fits = np.ones((3, 7), bool)
     for row in range(3):
         place, carried = CARRIED[row], CARRIED[row] > 0
@@ -231,7 +231,7 @@ def test_a_step_takes_a_token_while_there_is_room(x):
     np.testing.assert_array_equal(y[0], x[0, 0])
     with pytest.raises(ValueError, match="Limited: the document would reach 10 tokens"):
         layer.step(x[:, 0], start)
-    # A new document has room again, and padding takes none.
+    # A new document has room again, and padding needs none.
     info = TokenInfo(jnp.array([False, True, False]), jnp.array([True, True, False]))
     for run in (step, lambda layer, *a: layer.step(*a)):
         y, after = run(layer, x[:, 0], start, info)
@@ -293,11 +293,11 @@ def test_the_state_of_an_abstract_layer_is_known():
 def test_rows_and_axes_that_do_not_fit_the_state_are_refused():
     layer = AttentionConfig(num_heads=2).build(16, nnx.Rngs(0), layer_index=0, depth=1)
     state, x = layer.init_state(2, 8), jnp.ones((1, 4, 16))
-    said = "Attention: the batch of x is 1 and that of the state 2; make the state"
+    said = "Attention: the batch size of x is 1, of the state 2; make the state"
     for run in (lambda: layer(x, state), lambda: layer.step(x[:, 0], state)):
         with pytest.raises(ValueError, match=said):
             run()
-    # Signatures are checked in tests, so the method is called by itself.
+    # The tests check signatures, so call the method directly.
     for axes in ("b d", "b t d c"):
         said = rf"x has shape \(1, 4, 16\); give it the axes `{axes}`"
         with pytest.raises(ValueError, match=said):

@@ -14,7 +14,7 @@ from memzoo.models.key_value_cache import (
 
 
 def _held(slots, position):
-    """What each slot holds after `position` tokens, by writing them one by one."""
+    """Return each slot's token after `position` tokens, written one by one."""
     held = [-1] * slots
     for place in range(position):
         held[place % slots] = place
@@ -61,7 +61,7 @@ def test_a_call_writes_what_its_tokens_would(slots, lengths):
 
 def test_a_document_that_began_in_the_call_writes_its_own_tokens():
     before = init_cache(1, 4, 2, 3, 3)
-    # Places 3 and 4, then a document of three tokens.
+    # Positions 3 and 4, then a document of three tokens.
     cache = extend_cache(before, _tokens(1, 5), _tokens(1, 5), jnp.array([3]), Layout())
     np.testing.assert_array_equal(cache.key[0, :, 0, 0], [3, 4, 5, 0])
 

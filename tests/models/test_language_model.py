@@ -47,7 +47,7 @@ def _config(pattern, **options):
 
 def _model(pattern, **options):
     model = _config(pattern, **options).build(nnx.Rngs(0))
-    # Larger embeddings, so that logits tell tokens apart.
+    # Larger embeddings make the logits of tokens differ.
     model.embedding[...] = 30 * model.embedding[...]
     return model
 
@@ -224,7 +224,7 @@ def test_the_head_is_tied_or_its_own(tied):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CostlyConfig(DeltaNetConfig):
-    """A delta net whose every layer costs 0.25 and reports it."""
+    """A delta net in which every layer adds a loss of 0.25 and reports it."""
 
     def build(self, width, rngs, *, layer_index, depth):
         del layer_index
@@ -273,7 +273,7 @@ def test_senseless_configs_are_refused(options, message):
 
 def test_an_unknown_type_is_refused():
     config = _config(PATTERNS["recurrent"])
-    # Type checks in the tests see it first; users have none.
+    # The tests' type checks would catch it first; users have none.
     object.__setattr__(config, "dtype", "float16")
     with pytest.raises(ValueError, match="'float16' is not known; choose float32 or"):
         config.__post_init__()
@@ -314,12 +314,12 @@ def test_a_model_is_made_of_names_and_goes_on_exactly():
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
-        ({"vocab_size": 3, "width": 8}, "LanguageModel needs layers, or a config"),
+        ({"vocab_size": 3, "width": 8}, "layers is missing; give it or a config"),
         (
             {"vocab_size": 3, "width": 8, "layers": ["retnet"], "depth": 3},
-            "LanguageModel has no 'depth'; it takes layers, dtype, ",
+            "no field 'depth'; choose one of layers, dtype, ",
         ),
-        ({"config": SMALL, "width": 8}, "width is given beside a config; use data"),
+        ({"config": SMALL, "width": 8}, "width is given with a config; use data"),
         ({"config": SMALL, "rngs": None}, "needs rngs; give rngs=nnx.Rngs"),
     ],
 )

@@ -56,9 +56,7 @@ def test_numbers_that_are_not_positive_are_refused(value):
 
 def test_odd_numbers_are_refused_with_their_reason():
     check_even("size", 4, "pairs turn")
-    with pytest.raises(
-        ValueError, match="size is 3, which is odd; pairs turn, so make it even"
-    ):
+    with pytest.raises(ValueError, match="size is 3, which is odd; make it even"):
         check_even("size", 3, "pairs turn")
 
 

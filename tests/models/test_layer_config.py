@@ -1,4 +1,4 @@
-"""Facts of a layer that its config class holds."""
+"""Facts of a layer that are stored in its config class."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ def test_every_registered_config_says_its_family_paper_and_small_sizes(kind):
 
 
 def test_a_config_without_a_family_is_refused_when_it_is_defined():
-    with pytest.raises(TypeError, match=r"Nameless names no family; .* delta rule"):
+    with pytest.raises(TypeError, match=r"Nameless has no family; .* delta rule"):
 
         @dataclass(frozen=True)
         class Nameless(RegisteredConfig):

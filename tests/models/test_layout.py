@@ -1,4 +1,4 @@
-"""Places, documents and prefixes of a layout."""
+"""Positions, documents and prefixes of a layout."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -49,7 +49,7 @@ def test_a_prefix_is_what_a_document_begins_with_marked_without_a_gap():
     layout = Layout(reset=reset, prefix=jnp.array(prefix, bool))
     np.testing.assert_array_equal(
         layout.prefix_tokens(position, 7),
-        # The third row's first document was begun before.
+        # The third row's first document began in an earlier call.
         [[1, 1, 0, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 1, 1], [0] * 7],
     )
     whole = layout._replace(reset=None).prefix_tokens(position, 7)

@@ -66,7 +66,7 @@ VARIANTS = [
     "options", VARIANTS, ids=lambda o: "-".join(map(str, o.values()))
 )
 def test_layer_is_the_published_loop(subject, assert_loop, plain, options):
-    # The convolution is in one variant of two, so that both ways are seen.
+    # One variant has the convolution, so that both paths are tested.
     taps = 4 if options["normaliser"] else 0
     config = LinearAttentionConfig(
         num_heads=2, chunk_size=4, convolution_size=taps, **options
@@ -101,7 +101,7 @@ def test_one_tap_is_refused():
 
 def test_an_unknown_feature_map_is_refused():
     config = LinearAttentionConfig()
-    # Type checks in the tests see it first; users have none.
+    # The tests' type checks would catch it first; users have none.
     object.__setattr__(config, "feature_map", "exp")
     message = "feature_map is 'exp'; choose one of identity, elu_plus_one, relu, tay"
     with pytest.raises(ValueError, match=message):
@@ -109,7 +109,7 @@ def test_an_unknown_feature_map_is_refused():
 
 
 def test_a_normaliser_that_can_be_zero_is_refused():
-    with pytest.raises(ValueError, match="feature_map 'identity' can be negative"):
+    with pytest.raises(ValueError, match="feature_map is 'identity', whose normal"):
         LinearAttentionConfig(feature_map="identity")
 
 

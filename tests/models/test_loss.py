@@ -77,7 +77,7 @@ def test_what_stands_at_masked_targets_does_not_matter(chunk):
 
 
 def _largest(jaxpr):
-    """Numbers in the largest array that the program makes, its loops included."""
+    """Return the size of the program's largest array, loops included."""
     sizes = [out.aval.size for equation in jaxpr.eqns for out in equation.outvars]
     for equation in jaxpr.eqns:
         for value in equation.params.values():

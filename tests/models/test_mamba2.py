@@ -94,7 +94,7 @@ def test_parameters_by_formula(subject):
 
 
 def test_a_time_step_is_clamped_on_both_sides(subject, plain):
-    """The loop above is of a layer whose steps reach both limits."""
+    """Check that steps in the loop above reach both limits."""
     _, params, x = subject(Mamba2Config(head_size=4, state_size=5, bias=True))
     time = plain.softplus(
         np.asarray(x, np.float64) @ params["time/kernel"] + params["time_bias"]
@@ -125,8 +125,8 @@ def test_decays_start_as_published():
         ({"state_size": -1}, "state_size is -1; give a number above 0"),
         ({"num_groups": 0}, "num_groups is 0; give a number above 0"),
         ({"fastest_decay": 0.0}, "fastest_decay is 0.0; give a number above 0"),
-        ({"shortest_time": -1.0}, "shortest_time is -1.0 and longest_time None; give"),
-        ({"shortest_time": 0.1, "longest_time": 0.1}, "and longest_time 0.1; give 0"),
+        ({"shortest_time": -1.0}, "shortest_time is -1.0 and longest_time is None; g"),
+        ({"shortest_time": 0.1, "longest_time": 0.1}, "longest_time is 0.1; give 0"),
         ({"norm_epsilon": 0.0}, "norm_epsilon is 0.0; give a number above 0"),
     ],
 )

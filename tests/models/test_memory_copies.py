@@ -1,4 +1,4 @@
-"""Copies of a memory: their own maps stacked, everything else once."""
+"""Copies of a memory: per-memory maps are stacked, all else is shared."""
 
 from functools import partial
 
@@ -65,7 +65,7 @@ def test_inputs_of_copies_are_those_of_each(config):
     assert {"key", "value"} < names
     assert not names & {"query", "read_out", "log_a", "skip"}
 
-    # Apart from their own maps all are the first.
+    # All are equal to the first, except their per-memory maps.
     alone = [one_copy(layers[0], own_maps(layer)) for layer in layers]
     for layer, mine in zip(alone, separate, strict=True):
         for path, a in _paths(layer).items():

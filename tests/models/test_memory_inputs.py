@@ -1,4 +1,4 @@
-"""Inputs of a memory: queries that can be exchanged, and the mask of real tokens."""
+"""Inputs of a memory: replaceable queries, and the mask of real tokens."""
 
 import jax.numpy as jnp
 import numpy as np

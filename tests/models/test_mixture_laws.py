@@ -1,4 +1,4 @@
-"""Mixtures of every kind of memory, and every option, obey the laws."""
+"""Run the laws on mixtures of every kind of memory with every option."""
 
 import dataclasses
 
@@ -68,7 +68,7 @@ def test_variants_obey_the_laws(options):
 
 @pytest.mark.parametrize("taps", [0, pytest.param(4, marks=pytest.mark.slow)])
 def test_gradients_of_the_forms_are_equal(taps):
-    """Of every parameter; without convolutions projections are taken in slots."""
+    """Compare every parameter's gradient; without convolutions, slots are projected."""
     memory = dataclasses.replace(GATED, convolution_size=taps)
     x = jax.random.normal(jax.random.key(0), (2, 19, WIDTH))
     weight = jax.random.normal(jax.random.key(1), x.shape)

@@ -1,4 +1,4 @@
-"""Noise of a mixture's router: drawn in training, by the key of the call."""
+"""Noise of a mixture's router: drawn in training with the key of the call."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ GATED = GatedDeltaNetConfig(num_heads=2, value_ratio=1, chunk_size=4)
 
 
 def _undecided(noise, num_memories=4):
-    """A mixture whose router prefers nothing: ties go to the first memories."""
+    """Return a mixture with a neutral router: ties go to the first memories."""
     config = MixtureOfMemoriesConfig(
         memory=GATED, num_memories=num_memories, top_k=1, router_noise=noise
     )
@@ -58,7 +58,7 @@ def test_without_noise_a_key_changes_nothing():
 
 
 def test_noise_has_the_standard_deviation_that_was_asked_for():
-    """A memory that the router prefers by d has Phi(d / (noise sqrt(2))) of two."""
+    """A memory preferred by d gets Phi(d / (noise sqrt(2))) of the tokens of two."""
     layer = _undecided(2.0, num_memories=2)
     layer.router.kernel.set_value(jnp.zeros((WIDTH, 2)).at[0, 0].set(1.0))
     x = jnp.ones((4, 500, WIDTH))

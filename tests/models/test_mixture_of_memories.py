@@ -1,4 +1,4 @@
-"""The layer against the paper's equations, and what only a mixture has."""
+"""The layer against the paper's equations, and properties of mixtures alone."""
 
 import dataclasses
 
@@ -38,7 +38,7 @@ MEMORIES = {
 
 
 def _run(layer, x, state, info=None):
-    """A call of a copy, jitted, since a layer keeps what it reports."""
+    """Call a copy in jit, because a layer stores what it reports."""
     graphdef, arrays = nnx.split(layer)
 
     @jax.jit
@@ -49,7 +49,7 @@ def _run(layer, x, state, info=None):
 
 
 def _loop(plain, config, params, x):
-    """The paper's equations on gated delta nets, token by token, in numpy."""
+    """Compute the paper's equations on gated delta nets in numpy, token by token."""
     heads, count = config.memory.num_heads, config.num_memories
     copies = [*range(count), "shared"] if config.shared_memory else [*range(count)]
 
@@ -157,7 +157,7 @@ def test_one_memory_alone_is_the_plain_layer(subject, name, single):
     ],
 )
 def test_forms_are_one_map_over_every_rule(subject, name):
-    """Packed documents and padding too."""
+    """Include packed documents and padding."""
     config = MixtureOfMemoriesConfig(memory=MEMORIES[name])
     layer, _, x = subject(config, time=21)
     rng = np.random.default_rng(0)
@@ -186,7 +186,7 @@ def test_forms_are_one_map_over_every_rule(subject, name):
 
 
 def _steered(layer, memory):
-    """The layer, with a router that sends everything to `memory` and the next one."""
+    """Return the layer with all tokens routed to `memory` and the next one."""
     kernel = np.zeros(layer.router.kernel.shape, np.float32)
     kernel[0, memory], kernel[0, memory + 1] = 9, 8
     layer.router.kernel[...] = jnp.asarray(kernel)
@@ -228,9 +228,9 @@ def test_a_document_start_empties_also_memories_that_nobody_chooses(subject):
 
 @pytest.mark.parametrize("name", ["gated_delta_net", "mamba2"])
 def test_nothing_leaks_across_memories_rows_or_time(subject, name):
-    """What is written to one memory is seen by those who read it, and by no other.
+    """A write to one memory is visible only to tokens that read that memory.
 
-    Convolutions see all neighbours by design, so there are none here.
+    Convolutions see all neighbours by design, so this test has none.
     """
     memory = dataclasses.replace(MEMORIES[name], convolution_size=0)
     config = MixtureOfMemoriesConfig(memory=memory, top_k=1, shared_memory=False)
@@ -243,7 +243,7 @@ def test_nothing_leaks_across_memories_rows_or_time(subject, name):
     np.testing.assert_array_equal(layer.routing(x).chosen[..., 0], turns)
     state = layer.init_state(2, 0)
     before, _ = _run(layer, x, state)
-    # A token of memory 1 changes, but not its choice.
+    # Change a token of memory 1, but not its routing.
     after, _ = _run(layer, x.at[0, 4, 5:].add(1.0), state)
     differs = np.any(np.asarray(after != before), axis=2)
     wanted = np.zeros((2, 12), bool)
@@ -252,7 +252,7 @@ def test_nothing_leaks_across_memories_rows_or_time(subject, name):
 
 
 def test_convolutions_run_over_all_tokens_in_their_order(subject):
-    """A token sees its neighbours, whichever memory they were sent to."""
+    """A token sees its neighbours, whichever memory they are routed to."""
     layer, _, x = subject(MixtureOfMemoriesConfig(memory=GATED, top_k=1), time=5)
     kernel = np.zeros(layer.router.kernel.shape, np.float32)
     kernel[:4, :4] = 30 * np.eye(4)
@@ -354,7 +354,7 @@ def test_senseless_configs_are_refused(options, message):
 
 def test_an_unknown_form_is_refused():
     config = MixtureOfMemoriesConfig()
-    # Type checks in the tests see it first; users have none.
+    # The tests' type checks would catch it first; users have none.
     object.__setattr__(config, "form", "sparse")
     with pytest.raises(ValueError, match="form is 'sparse'; choose one of auto, pac"):
         config.__post_init__()
@@ -373,7 +373,7 @@ def _with_memory(memory):
             {"persistent_tokens": 1},
             "TitansLMM, which has persistent tokens",
         ),
-        ({"persistent_tokens": 0}, "form is 'packed', which is for matrix memories"),
+        ({"persistent_tokens": 0}, "form is 'packed', which needs a matrix memory"),
     ],
 )
 def test_what_a_network_cannot_do_is_refused(options, message):
@@ -388,7 +388,7 @@ def test_what_a_network_cannot_do_is_refused(options, message):
     [
         (GatedDeltaNetConfig(prefix=True), "GatedDeltaNet, .*; set prefix to False$"),
         (PrefixLinearAttentionConfig(num_heads=2), ".*ion, .*; choose another layer$"),
-        (AttentionConfig(num_heads=2), "Attention, which is no Associa"),
+        (AttentionConfig(num_heads=2), "Attention, not an Associative"),
         (
             TTTLinearConfig(num_heads=2),
             "TTT, which takes steps that depend",

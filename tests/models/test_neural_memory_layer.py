@@ -1,4 +1,4 @@
-"""What layers with a network for a memory share."""
+"""Behaviour shared by layers whose memory is a network."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ def build(**fields):
 
 
 def test_rows_keep_the_norms_of_a_new_memory():
-    """In both forms: the row norms are those of the learned first weights."""
+    """Check in both forms that row norms equal those of the learned initial weights."""
     layer = build(keep_row_norms=True, max_learning_rate=1.0, chunk_size=4)
     x = jax.random.normal(jax.random.key(0), (1, 6, 8))
     start = layer.init_state(1, 8)
@@ -65,7 +65,7 @@ def test_weights_alone_can_be_read():
 
 
 def surprises(layer, x, layout=Layout()):  # noqa: B008
-    """What the layer reports of each token, and what it puts out."""
+    """Return the surprise that the layer reports for each token, and its output."""
     state = layer.init_state(x.shape[0], 16)
 
     @nnx.jit
@@ -96,7 +96,7 @@ def surprises(layer, x, layout=Layout()):  # noqa: B008
 def test_surprise_is_the_loss_of_the_memory_before_the_write(config):
     layer = reporting_surprise(config.build(8, nnx.Rngs(0), layer_index=0, depth=2))
     x = jax.random.normal(jax.random.key(0), (2, 7, 8))
-    # Of two rows one is a prefix of 3 tokens, where the layer accepts one.
+    # If the layer accepts a prefix, one of two rows has a prefix of 3 tokens.
     prefix = jnp.array([[True] * 3 + [False] * 4, [False] * 7])
     layout = Layout(prefix=prefix if layer.accepts_prefix else None)
     _, said = surprises(layer, x, layout)
@@ -141,7 +141,7 @@ def test_nothing_is_reported_unless_asked():
 
 
 def test_layers_that_hold_a_memory_pass_surprise_on():
-    """MAC's memory begins inside a scan, at any place of a segment."""
+    """MAC's memory begins inside a scan, anywhere in a segment."""
     memory = TitansLMMConfig(
         num_heads=1, memory_depth=1, update_every=2, persistent_tokens=0
     )

@@ -1,4 +1,4 @@
-"""Lists of layers as groups of a stack."""
+"""Lists of layers become groups of a stack."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Prefixes in a matrix memory: what is written where."""
+"""Insertion of prefixes for a matrix memory."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +10,7 @@ from memzoo.models.prefix import insert_prefixes
 
 
 def _numbered(first, time):
-    """Inputs whose key says which token they are of."""
+    """Return inputs whose key is the index of their token."""
     number = first + jnp.arange(time, dtype=jnp.float32)
     return jnp.broadcast_to(number[None, :, None, None], (2, time, 1, 1))
 

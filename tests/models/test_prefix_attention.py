@@ -13,7 +13,7 @@ from memzoo.testing import check_layer
 
 
 def _loop(plain, config, params, x, length):
-    """Token t reads s <= t, and inside the prefix all of it."""
+    """Token t reads s <= t; inside the prefix it reads the whole prefix."""
     streams = [
         (x @ params[f"{name}/kernel"]).reshape(len(x), config.num_heads, -1)
         for name in ("query", "key", "value")

@@ -26,7 +26,7 @@ def _kernel(name, query, key):
 
 
 def _loop(plain, config, params, x, length):
-    """y_i: sums over j <= i and over the prefix, each with keys of its own."""
+    """y_i: sums over j <= i and over the prefix, each with separate keys."""
     streams = {}
     for name in ("query", "key", "value", "encoder/key",
                  "encoder/value"):  # fmt: skip
@@ -110,7 +110,7 @@ def test_both_taylor_sizes_are_one_function(subject):
 
 
 def test_padding_adds_nothing_to_the_normaliser(subject):
-    """The feature 1 of a padded token must not count: masks follow the feature map."""
+    """The feature 1 of padding must not count: masks follow the feature map."""
     layer, _, x = subject(PrefixLinearAttentionConfig(num_heads=2, feature_size=3))
     run = jax.jit(lambda x, s, info: layer(x, s, info)[0])
     time = x.shape[1]
@@ -122,7 +122,7 @@ def test_padding_adds_nothing_to_the_normaliser(subject):
 
 
 def test_gradients_of_every_input_through_both_ways(subject):
-    """Packed documents (inserted prefixes) against one document (first memory)."""
+    """Packed documents (inserted prefixes) against one document (initial memory)."""
     layer, _, x = subject(
         PrefixLinearAttentionConfig(num_heads=2, feature_size=3, chunk_size=4)
     )
@@ -171,7 +171,7 @@ def test_senseless_configs_are_refused(options, message):
 
 def test_an_unknown_feature_map_is_refused():
     config = PrefixLinearAttentionConfig()
-    # Type checks in the tests see it first; users have none.
+    # The tests' type checks would catch it first; users have none.
     object.__setattr__(config, "feature_map", "exp")
     message = "feature_map is 'exp'; choose one of taylor, taylor_full, elu_plus_one"
     with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""The pieces that every layer is built from."""
+"""Building blocks of layers."""
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ def test_projections_follow_the_type_of_their_input(dtype):
 
 
 def test_the_stream_does_not_grow_with_depth():
-    # Two maps a block, each adding a variance of gain^2.
+    # Two maps per block, each adding a variance of gain^2.
     assert 2 * 6 * output_gain(6) ** 2 == pytest.approx(1)
 
 

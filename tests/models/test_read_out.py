@@ -13,7 +13,7 @@ INNER = HEADS * SIZE
 
 
 def _numbers(module, name):
-    """Draw a parameter anew and return it."""
+    """Redraw a parameter and return it."""
     param = getattr(module, name)
     array = np.random.default_rng(len(name)).standard_normal(param.shape)
     param[...] = array.astype(np.float32)

@@ -83,7 +83,7 @@ def test_senseless_configs_are_refused(options, message):
 
 def test_odd_heads_are_refused():
     config = RetNetConfig(num_heads=2, head_size=3)
-    with pytest.raises(ValueError, match="head_size is 3, which is odd; rotary"):
+    with pytest.raises(ValueError, match="head_size is 3, which is odd; make it"):
         config.build(8, nnx.Rngs(0), layer_index=0, depth=1)
 
 

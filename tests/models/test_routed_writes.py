@@ -1,4 +1,4 @@
-"""Every form against tokens regrouped by memory in plain Python, in float64."""
+"""Every form against regrouping tokens by memory in plain Python, in float64."""
 
 import functools
 import itertools
@@ -44,7 +44,7 @@ FORMS = {
 
 
 def _inputs(rule, time, own):
-    """Inputs of float64, a memory each where `own`; keys of length 1."""
+    """Return float64 inputs, per memory if `own`; keys have length 1."""
     rng = np.random.default_rng(0)
     copies = (MEMORIES,) if own else ()
 
@@ -63,7 +63,7 @@ def _inputs(rule, time, own):
 
 
 def _routing(kind, time):
-    """By random logits, all to the last two memories, or by equal logits."""
+    """Route by random logits, to the last two memories only, or by equal logits."""
     logits = np.random.default_rng(1).standard_normal((BATCH, time, MEMORIES))
     if kind == "all to two":
         logits = logits * 0.1 + np.array([-50, -50, 9, 10])
@@ -83,9 +83,9 @@ def _reset(kind, time):
 
 
 def _queues(there, reset):
-    """Of every memory of every row: its tokens, which are real, where it starts anew.
+    """Return each memory's tokens in each row, which are real, and its resets.
 
-    And whether a document starts after the last of them.
+    Also return whether a document starts after its last token.
     """
     time = there.shape[1]
     queue, real = np.zeros((2, BATCH, MEMORIES, time), int)
@@ -105,7 +105,7 @@ def _queues(there, reset):
 
 
 def _regrouped(rule, inputs, memories, routing, there, reset):
-    """The same by the recurrence, over each memory's own tokens alone."""
+    """Compute the same by the recurrence, over each memory's tokens alone."""
     queue, real, starts, ended = _queues(np.asarray(there), reset)
     b, m, _ = np.ogrid[:BATCH, :MEMORIES, :1]
     own = inputs.tokens.key.ndim == 5
@@ -131,7 +131,7 @@ def _regrouped(rule, inputs, memories, routing, there, reset):
 
 
 class Case(NamedTuple):
-    """What the forms are compared on; real tokens are fewer by `cut` in one row."""
+    """A case on which forms are compared; one row has `cut` fewer real tokens."""
 
     rule: str
     time: int
@@ -142,7 +142,7 @@ class Case(NamedTuple):
 
 
 class Given(NamedTuple):
-    """Arrays of a case."""
+    """Return the arrays of a case."""
 
     inputs: MemoryInputs
     memories: jax.Array
@@ -166,7 +166,7 @@ class Given(NamedTuple):
 
 
 def _values_and_gradients(given, run):
-    """Of `run(inputs, memories, routing)`, by what can be differentiated."""
+    """Return the gradients of `run(inputs, memories, routing)`."""
     mask = given.valid[..., None, None]
     rng = np.random.default_rng(3)
 
@@ -191,7 +191,7 @@ def _values_and_gradients(given, run):
 
 @functools.cache
 def _wanted(case):
-    """By regrouping; once for all forms."""
+    """Return the values by regrouping, computed once for all forms."""
     given = Given.of(case)
     return _values_and_gradients(
         given,
@@ -216,7 +216,7 @@ def _compare(form, case):
 
 
 def grid(quick, *axes):
-    """Every combination; those that are not quick in the slow set."""
+    """Return every combination; all but the quick ones are marked slow."""
     for case in itertools.product(*axes):
         yield pytest.param(*case, marks=() if case in quick else pytest.mark.slow)
 
@@ -280,7 +280,7 @@ def test_a_token_is_a_sequence_of_one(x64, rule, own):
 
 @pytest.mark.parametrize("form", ["packed", "padded"])
 def test_later_tokens_move_no_bit_of_earlier_outputs(jit_as_users, form):
-    """They send the slots of other memories elsewhere; nothing else may change."""
+    """Later tokens move the slots of other memories; nothing else may change."""
     time, copies = 37, Copies(LAYERS["delta"], True)
     inputs = jax.tree.map(lambda a: a.astype(jnp.float32), _inputs("delta", time, True))
     memories = jnp.ones((BATCH, MEMORIES, HEADS, KEY, VALUE), jnp.float32)
@@ -294,7 +294,7 @@ def test_later_tokens_move_no_bit_of_earlier_outputs(jit_as_users, form):
 
     before = run(inputs, jnp.asarray(logits, jnp.float32))
     for at in (1, 4, 9, 30):
-        # From here on all go to the first two memories, whose segments grow.
+        # From here all go to the first two memories, whose segments grow.
         other = np.array(logits)
         other[:, at:, :2] += 50
         tokens = inputs.tokens._replace(

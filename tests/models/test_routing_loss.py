@@ -1,4 +1,4 @@
-"""The losses of a router from sums, also of batches in slices."""
+"""Losses of a router from sums, for whole and for sliced batches."""
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,6 @@ def test_no_token_is_no_loss():
 
 
 def test_equal_losses_are_one_static_value():
-    """Layers of one config compile to one program."""
+    """Layers with the same config compile to one program."""
     same = RoutingLoss(balance_scale=0.5, z_scale=0.25, depth=2)
     assert same == LOSS and hash(same) == hash(LOSS)

@@ -1,4 +1,4 @@
-"""Attention over a window: what is in sight, and the ring that holds it."""
+"""Attention over a window: visible keys, and the ring that holds them."""
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +57,7 @@ def test_the_ring_turns_over(built, run):
         outputs.append(y)
     np.testing.assert_allclose(jnp.stack(outputs, axis=1), whole, atol=2e-5)
     np.testing.assert_allclose(state.cache.value, final.cache.value, atol=1e-6)
-    # Slot s holds the latest token whose place is s modulo the window.
+    # Slot s holds the latest token with position s modulo the window.
     value = x @ layer.value.kernel[...]
     for place in range(x.shape[1] - WINDOW, x.shape[1]):
         held = state.cache.value[:, place % WINDOW].reshape(2, -1)
@@ -86,7 +86,7 @@ def persistent(subject):
 
 @pytest.mark.parametrize("place", [1, 10**6, 10**7, 10**8, 10**9, 2**31 - 12])
 def test_a_full_window_reads_the_same_at_every_place(persistent, place):
-    """The window's keys, and the persistent ones, which have no place."""
+    """The window's keys, and the persistent ones, which have no position."""
     layer, _, x = persistent
     run = jax.jit(lambda x, state: layer(x, state)[0])
     start = layer.init_state(2, 100)

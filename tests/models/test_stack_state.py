@@ -1,4 +1,4 @@
-"""The state of a stack: a pytree of tuples, and a look inside by name."""
+"""The state of a stack: a pytree of tuples, indexed by name."""
 
 import jax
 import numpy as np
@@ -34,12 +34,12 @@ def test_a_layer_is_found_by_its_name(model):
         assert type(found) is type(held)
         assert found.memory.shape == held.memory.shape[1:]
         np.testing.assert_array_equal(found.memory, held.memory[repeat])
-    # Layers of one group differ, so the right one was taken.
+    # The layers of a group differ, so this checks the right one.
     assert np.any(state["layers.1"].memory != state["layers.2"].memory)
 
 
 def test_an_unknown_name_is_refused(model):
-    with pytest.raises(InputError, match=r"no 'layers.4'; its layers are layers.0 to"):
+    with pytest.raises(InputError, match=r"no 'layers.4'; choose a layer from lay"):
         model.init_state(1, 0)["layers.4"]
 
 

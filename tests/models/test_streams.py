@@ -18,7 +18,7 @@ from memzoo.models.streams import (
 
 
 def _moved(module):
-    """Move every parameter away from its start."""
+    """Move every parameter off its initial value."""
     rng = np.random.default_rng(1)
     state = jax.tree.map(
         lambda a: a + jnp.asarray(rng.standard_normal(a.shape), a.dtype),

@@ -1,4 +1,4 @@
-"""The long-term memory as a layer: its gates, its first memory, its warnings."""
+"""The long-term memory as a layer: gates, initial memory and warnings."""
 
 import dataclasses
 from functools import partial
@@ -83,7 +83,7 @@ def test_a_new_memory_has_read_the_persistent_tokens():
 
 
 def test_the_state_is_weights_momentum_and_anchor():
-    """2 x 16 x 8 x 2 numbers a head, thrice, and three tails of three tokens."""
+    """Three times 2 x 16 x 8 x 2 numbers per head, and three tails of three tokens."""
     bytes_ = state_bytes(build(), 1000)
     assert bytes_ == 4 * (3 * 2 * (8 * 16 + 16 * 8) + 3 * 3 * 16)
     alone = state_bytes(build(update_every=1, momentum=False), 1000)
@@ -134,7 +134,7 @@ def test_what_cannot_work_is_refused(fields, said):
 
 
 def read_behind(layer, x, length):
-    """Token after token: what the encoder makes of `length` tokens, then all of x."""
+    """Write the encoded first `length` tokens one by one, then all of x."""
     inputs = inputs_of(layer, x)
     keys, values = layer.encoder(x, Layout())
     unit = keys / jnp.sqrt(jnp.sum(keys**2, axis=-1, keepdims=True) + 1e-6)
@@ -177,7 +177,7 @@ def test_a_prefix_is_read_as_tokens_before_the_first(packed):
 
 def test_without_the_option_a_prefix_is_refused():
     layer, x = build(), jnp.ones((1, 4, 16))
-    with pytest.raises(ValueError, match="TitansLMM reads causally and refuses a pref"):
+    with pytest.raises(ValueError, match="TitansLMM does not accept a prefix; drop"):
         layer(x, layer.init_state(1, 0), SequenceInfo(prefix=jnp.ones((1, 4), bool)))
 
 

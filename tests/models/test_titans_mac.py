@@ -1,4 +1,4 @@
-"""Memory as context: the equations by hand, and what the printed ones leak."""
+"""Memory as context: equations by hand, and the leaks of the printed ones."""
 
 import jax
 import jax.numpy as jnp
@@ -42,8 +42,8 @@ def softmax(x):
 def by_hand(layer, x, *, printed=False):
     """Equations 21 to 25, one token after the other; x of one row, t d.
 
-    Printed: every h of the segment is seen, and the memory is read once it holds the
-    whole segment.
+    As printed, every h of the segment is visible, and the memory is read after it holds
+    the whole segment.
     """
     kernel = {
         name: np.asarray(getattr(layer, name).kernel[...])
@@ -112,13 +112,13 @@ def test_the_printed_equations_read_the_future_and_ours_do_not():
     start = layer.init_state(1, 0)
     ours = [np.asarray(run(jnp.asarray(a), start)[0])[0, :-1] for a in (x, other)]
     np.testing.assert_array_equal(*ours)
-    # Not jitted op by op: only that it leaks is asked.
+    # Not jitted op by op: the test asks only whether it leaks.
     printed = [by_hand(layer, a[0], printed=True)[:-1] for a in (x, other)]
     assert np.abs(printed[0] - printed[1]).max() > 1e-3
 
 
 def test_learned_queries_are_seen_by_the_whole_segment():
-    """What the memory held before a segment reaches its first token."""
+    """The memory from before a segment reaches the segment's first token."""
     layer = build(memory_tokens=2, persistent_tokens=0)
     assert layer.retrieval is None
     x = jax.random.normal(jax.random.key(0), (1, TIME, WIDTH))
@@ -152,11 +152,14 @@ def test_the_usual_memory_has_no_persistent_tokens():
         ({"segment_size": 0}, "segment_size is 0; give a number above 0"),
         ({"memory_tokens": 0}, "memory_tokens is 0; give a number above 0"),
         ({"persistent_tokens": -1}, "persistent_tokens is -1; give 0"),
-        ({"memory": TitansLMMConfig(prefix=True)}, "memory.prefix is True; titans_mac"),
+        (
+            {"memory": TitansLMMConfig(prefix=True)},
+            "memory.prefix is True, but titans_mac",
+        ),
         (
             {"memory": TitansLMMConfig(update_every=9), "segment_size": 8},
-            "memory.update_every is 9 and segment_size 8; a window of writes may not "
-            "span segments: lower update_every to 8, or raise segment_size to 9",
+            "memory.update_every is 9, more than segment_size 8; lower update_every "
+            "to 8, or raise segment_size to 9",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Memory as a gate: the parts, and how they are put together."""
+"""Memory as a gate: the parts and their combination."""
 
 import dataclasses
 

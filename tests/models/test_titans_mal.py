@@ -1,4 +1,4 @@
-"""Memory as a layer: what the attention reads is what the memory put out."""
+"""Memory as a layer: attention reads the memory's output."""
 
 import jax
 import numpy as np

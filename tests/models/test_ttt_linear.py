@@ -1,4 +1,4 @@
-"""TTT as its authors' code computes it, written again in numpy."""
+"""TTT against its authors' code, rewritten in numpy."""
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +48,7 @@ def convolved(x, module):
 
 
 def by_hand(layer, x, base):
-    """One row, t d; the primal form: weights after every token."""
+    """Compute one row, t d, in the primal form: weights after every token."""
     kernel = lambda name: np.asarray(getattr(layer, name).kernel[...])  # noqa: E731
     query = x @ kernel("query")
     q, k = (

@@ -15,7 +15,7 @@ BATCH, HEADS, KEY, VALUE = 2, 2, 6, 5
 
 
 def keys_of_kind(kind: str, rng: np.random.Generator, time: int) -> np.ndarray:
-    """Keys of length 1: independent, close to one direction, or all the same."""
+    """Return keys of length 1: independent, close to one direction, or all equal."""
     spread = {"independent": 1.0, "correlated": 0.05, "repeated": 0.0}[kind]
     common = rng.standard_normal((BATCH, 1, HEADS, KEY)) * (kind != "independent")
     keys = common + spread * rng.standard_normal((BATCH, time, HEADS, KEY))
@@ -25,7 +25,7 @@ def keys_of_kind(kind: str, rng: np.random.Generator, time: int) -> np.ndarray:
 def log_decay_of_kind(
     kind: str, rng: np.random.Generator, time: int, channels: tuple[int, ...]
 ) -> np.ndarray | None:
-    """Mild, strong (a factor of e^-20 at every step), mixed or no decay."""
+    """Return mild, strong (a factor of e^-20 at every step), mixed or no decay."""
     noise = rng.uniform(size=(BATCH, time, HEADS, *channels))
     mild = -0.3 * noise
     decays = {
@@ -39,7 +39,7 @@ def log_decay_of_kind(
 
 
 def reset_of_kind(kind: str, time: int) -> np.ndarray | None:
-    """Document starts at the places that the kind tells, other rows differ."""
+    """Return document starts at the indices of the kind; rows differ."""
     if kind == "none":
         return None
     places = {
@@ -105,7 +105,7 @@ def make_case() -> Callable[..., dict[str, Any]]:
     def make_case(
         network, rule, time, *, seed=0, momentum=True, forget=True, keys="any"
     ):
-        """Inputs, gates and a memory that has been in use, float64."""
+        """Return inputs, gates and a memory with earlier writes, in float64."""
         rng = np.random.default_rng(seed)
 
         def normal(*shape):

@@ -1,6 +1,6 @@
 """Attention against the softmax written out in loops, and its forms against each other.
 
-What the blockwise form alone must keep (memory, skipping) is in its own file.
+Properties of the blockwise form alone (memory, skipping) have a separate file.
 """
 
 import functools
@@ -33,7 +33,7 @@ def rows(*numbers):
 
 
 def cached_places():
-    """Two persistent keys, 20 places of a cache of which each row filled some."""
+    """Two persistent keys, and a cache of 20 slots that each row fills in part."""
     filled = np.array([[12], [9]])
     place = np.broadcast_to(np.arange(20), (2, 20))
     segment = np.where(place < filled + 5, 0, -1)
@@ -46,7 +46,7 @@ def cached_places():
 
 
 def packed_places(time):
-    """Documents that start at different places in each row, and one hidden key."""
+    """Documents that start at different indices in each row, and one hidden key."""
     start = np.zeros((2, time), int)
     start[0, [3, 11]] = 1
     start[1, [1, 2, 19]] = 1
@@ -95,7 +95,7 @@ CASES = {
 
 
 def by_loops(q, k, v, *, scale=None, window=None, **places):
-    """Softmax over the keys that each query sees, one query and head at a time."""
+    """Compute softmax over the keys each query sees, one query and head at a time."""
     q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
     batch, time, heads, size = q.shape
     source, groups = k.shape[1:3]
@@ -128,7 +128,7 @@ def by_loops(q, k, v, *, scale=None, window=None, **places):
 
 
 def with_gradients(implementation, **options):
-    """Jitted (q, k, v, o_bar) -> o and the gradients of q, k and v."""
+    """Return a jitted (q, k, v, o_bar) -> o and the gradients of q, k and v."""
     run = functools.partial(
         attention, implementation=implementation, block_size=BLOCK, **options
     )
@@ -166,7 +166,7 @@ def test_blockwise_is_the_reference_with_all_gradients(case, x64):
 
 
 def test_a_prefix_is_a_mask_that_is_open_inside_it(x64):
-    """The mask drawn by hand: a square for each prefix on a triangle a document."""
+    """The mask by hand: a square per prefix on a triangle per document."""
     q, k, v, _ = draw(2, 21, 21, 2)
     seen = np.tile(np.tril(np.ones((21, 21), bool)), (2, 1, 1))
     seen[0, 9:, :9] = False
@@ -236,7 +236,7 @@ def test_logits_of_ten_thousand_stay_finite(implementation):
     o, *gradients = with_gradients(implementation, scale=1e4)(q, k, v, o_bar)
     for x in (o, *gradients):
         assert np.all(np.isfinite(x))
-    # The softmax has become a choice of one key.
+    # The softmax selects a single key.
     np.testing.assert_allclose(o, by_loops(q, k, v, scale=1e4), rtol=0.05, atol=0.05)
 
 
@@ -321,8 +321,8 @@ def test_cudnn_is_close_to_the_reference(window):
     [
         ({"window": 0}, "window is 0; give at least 1"),
         ({"block_size": 0}, "block_size is 0; give at least 1"),
-        ({"query_position": rows(0, 1, 2)}, "key_position together, or neither"),
-        ({"key_position": rows(0, 1, 2)}, "key_position together, or neither"),
+        ({"query_position": rows(0, 1, 2)}, "is given; give both or neither"),
+        ({"key_position": rows(0, 1, 2)}, "is given; give both or neither"),
     ],
 )
 def test_refused_options(options, message):
@@ -333,7 +333,7 @@ def test_refused_options(options, message):
 
 def test_refused_shapes():
     q, k, v, _ = draw(2, 3, 3, 3, dtype=jnp.float32)
-    with pytest.raises(ValueError, match="4 heads do not share 3 key groups"):
+    with pytest.raises(ValueError, match="4 heads are not a multiple of 3 key"):
         attention(q, k, v)
     q, k, v, _ = draw(2, 3, 5, 2, dtype=jnp.float32)
     with pytest.raises(ValueError, match="3 queries and 5 keys have no common order"):
@@ -342,7 +342,7 @@ def test_refused_shapes():
 
 def test_a_misspelt_implementation_is_refused():
     q, k, v, _ = draw(2, 3, 3, 2, dtype=jnp.float32)
-    # The runtime type check of the tests would be first to refuse.
+    # The tests' type checks would catch it first.
     plain = getattr(attention, "__wrapped__", attention)
     with pytest.raises(ValueError, match="'blokwise'; choose auto, blockwise"):
         plain(q, k, v, implementation="blokwise")

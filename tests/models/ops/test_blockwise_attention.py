@@ -1,4 +1,4 @@
-"""What the blockwise form alone must keep: small arrays, one result for all tiles."""
+"""Properties of the blockwise form: small arrays, and one result for all tile sizes."""
 
 import functools
 import math
@@ -17,7 +17,7 @@ BLOCK = 32
 
 
 def sizes(jaxpr):
-    """Elements of every array of a program, loops and calls looked into."""
+    """Return the sizes of all arrays of a program, including loops and calls."""
     for equation in jaxpr.eqns:
         for variable in equation.outvars:
             yield math.prod(variable.aval.shape)

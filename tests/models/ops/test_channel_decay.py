@@ -1,4 +1,4 @@
-"""Decayed reads, keys and scores against their definition, number by number."""
+"""Decayed reads, keys and scores against their definition, element by element."""
 
 from functools import partial
 
@@ -20,7 +20,7 @@ def _inputs(size, channels, decay=1.0):
 
 
 def _by_definition(read, key, log_decay, segment):
-    """Sums of the log decays between, one pair and one channel at a time."""
+    """Return the sums of the log decays between, one pair and channel at a time."""
     size = key.shape[-2]
     log_decay = np.broadcast_to(log_decay, key.shape)
     scores = np.zeros((*SHAPE, size, size))

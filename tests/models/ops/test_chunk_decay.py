@@ -58,7 +58,7 @@ def test_a_strong_decay_costs_the_decays_after_it_no_digits(strong):
     found = run(log_decay, None)
     expected = _by_hand(np.float64(log_decay), np.zeros((1, 32), bool))
     for name, wanted in expected.items():
-        # exp turns the error of a sum of up to 16 into a relative one, of about 2e-6.
+        # exp turns the error of a sum of up to 16 into a relative error of about 2e-6.
         np.testing.assert_allclose(
             getattr(found, name), wanted, rtol=2e-6, atol=1e-30, err_msg=name
         )
@@ -70,7 +70,7 @@ def test_each_sum_adds_its_own_segment_alone():
     for i, j in np.ndindex(5, 5):
         wanted = np.sum(np.float64(x[j + 1 : i + 1]))
         np.testing.assert_allclose(found[i, j], wanted, rtol=2e-7)
-    # x[2] enters the sums from a token before it to itself or later alone.
+    # x[2] enters only the sums from a token before it to itself or later.
     cotangent = np.full((5, 5), 1e8, np.float32)
     cotangent[2:, :2] = 0.1
     np.testing.assert_allclose(pull(cotangent)[0][2], 0.6, rtol=1e-6)
@@ -84,12 +84,12 @@ def test_gradients_stay_finite_and_right_under_strong_decay():
         return jnp.sum(decay.within)
 
     gradient = jax.jit(jax.grad(total))(log_decay)[0, 0]
-    # Decays from the tokens at 1 and 2 to those at 2 and 3, and what -20 leaves.
+    # Decays from tokens 1 and 2 to tokens 2 and 3, and the remainder after -20.
     close = [np.exp(-0.5) + np.exp(-0.75), np.exp(-0.75) + np.exp(-0.25)]
     np.testing.assert_allclose(gradient[2::4], [close[0]] * 8, rtol=1e-6)
     np.testing.assert_allclose(gradient[3::4], [close[1]] * 8, rtol=1e-6)
     np.testing.assert_array_equal(gradient[1::4], np.zeros(8))
-    # A difference of larger sums would leave 1e-7 here.
+    # A difference of larger sums would be wrong by 1e-7 here.
     left = np.exp(-20) * (1 + np.exp(-0.25) + np.exp(-0.75))
     np.testing.assert_allclose(gradient[4::4], [left] * 7, rtol=1e-5)
 

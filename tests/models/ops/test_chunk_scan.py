@@ -18,7 +18,7 @@ from memzoo.models.ops.chunk_scan import (
 
 
 def _running_sum(memory, tokens, segment):
-    """A memory that adds up its tokens from the last document start."""
+    """Sum the tokens from the last document start into the memory."""
     if segment is None:
         total = memory[:, None] + jnp.cumsum(tokens, axis=1)
         return total[:, -1], total, ()
@@ -68,7 +68,7 @@ def test_gradients_pass_through_the_scan():
 
 @pytest.mark.parametrize("resets", [True, False])
 def test_a_given_gradient_is_used_and_equals_autodiff(resets):
-    """The body saves nothing of use, so that the check is of memory and cotangents."""
+    """The body saves nothing useful: this checks memory and cotangents."""
 
     def forward(memory, tokens, segment):
         return *_running_sum(memory, tokens, segment)[:2], jnp.zeros(())
@@ -126,7 +126,7 @@ def test_unknown_form_is_refused():
 
 
 def test_chunks_of_several_memories(x64):
-    """Each row's chunks name memories; the others are left as they are."""
+    """Each chunk uses the memory with its index; the others are unchanged."""
     rng = np.random.default_rng(0)
     tokens = jnp.asarray(rng.standard_normal((2, 11)))
     start = jnp.asarray(rng.standard_normal((2, 3)))

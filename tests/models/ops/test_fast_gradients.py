@@ -1,4 +1,4 @@
-"""Values, gradients and gradients of gradients beside the plain formulas."""
+"""Values, gradients and second gradients against the plain formulas."""
 
 from functools import partial
 

@@ -66,5 +66,5 @@ def test_a_policy_that_keeps_products_keeps_this_one():
     made = jax.make_jaxpr(jax.grad(kept, argnums=(1, 2)))(
         jnp.ones((2, 8, 16)), jnp.ones((16, 32)), jnp.ones((32, 16))
     )
-    # Two forward, two for each of the gradients; none is made again.
+    # Two products forward and two for each gradient; none is recomputed.
     assert str(made).count("dot_general") == 6

@@ -58,8 +58,8 @@ def test_a_record_holds_what_enters_every_matrix(x64):
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"depth": 0}, "depth is 0; a memory has 1 matrix or more"),
-        ({"residual": True, "value_size": 4}, "residual needs values as large as keys"),
+        ({"depth": 0}, "depth is 0; give 1 or more"),
+        ({"residual": True, "value_size": 4}, "value size 4 differs from key size"),
     ],
 )
 def test_what_cannot_be_a_memory_is_refused(fields, said):

@@ -1,4 +1,4 @@
-"""The chunkwise form against the recurrent one, and that one against other people's."""
+"""The chunkwise form against the recurrent one, and that against published code."""
 
 from functools import partial
 
@@ -29,13 +29,13 @@ NETWORKS = {
     "swiglu": MemoryNetwork(kind="swiglu", norm="slow", **SIZES),
 }
 
-# One program each, in place of many small ones.
+# One program each, instead of many small ones.
 chunkwise = jax.jit(neural_memory_chunkwise, static_argnames=("network", "rule"))
 recurrent = jax.jit(neural_memory_recurrent, static_argnames=("network", "rule"))
 
 
 def in_use(case, network, rule):
-    """A memory in the middle of a window, with an anchor of its own."""
+    """Return a memory in the middle of a window, with a separate anchor."""
     tokens = jax.tree.map(lambda x: x[:, :3], tokens_of(case))
     return recurrent(
         tokens, case["initial"], network=network, rule=rule, slow=case["slow"]
@@ -48,7 +48,7 @@ def tokens_of(case):
 
 @partial(jax.jit, static_argnums=(0, 1))
 def run(op, options, case, memory, masks):
-    """Values, and the gradient of a mixture of them for every input."""
+    """Return values, and the gradient of a weighted sum of them for every input."""
     weights = jnp.cos(jnp.arange(case["v"].size)).reshape(case["v"].shape)
     if masks["valid"] is not None:
         weights = jnp.where(masks["valid"][..., None, None], weights, 0)
@@ -96,7 +96,7 @@ def assert_equal_forms(network, rule, case, memory, masks=None, **options):
 
 
 def pairs(quick):
-    """All networks and windows; those that are not quick in the slow set."""
+    """Return all networks and windows; all but the quick ones are marked slow."""
     for network in NETWORKS:
         for every in (1, 4, 16, 64):
             marks = () if (network, every) in quick else pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Gradients as factors are the gradients."""
+"""Gradients from factors against automatic differentiation."""
 
 from functools import partial
 
@@ -75,7 +75,7 @@ def test_a_chunk_of_no_tokens_is_refused():
     ("chunk_size", "schedule"), [(None, "titans"), (2, "titans"), (None, "window")]
 )
 def test_a_memory_that_is_not_carried_reads_the_same(x64, chunk_size, schedule):
-    """Nor does it need an anchor where documents begin."""
+    """Document starts do not need an anchor either."""
     network = MemoryNetwork(depth=2, **SIZES)
     rule = WriteRule(update_every=4, schedule=schedule)
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Long rows of equal keys, gates at their ends, bfloat16: finite, gradients too."""
+"""Long rows of equal keys, extreme gates, bfloat16: values and gradients are finite."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ NETWORK = MemoryNetwork(depth=2, key_size=SIZE, value_size=SIZE, hidden_size=5)
 
 
 def row_of_equal_keys(time):
-    """Queries, keys and values in bfloat16, and weights in float32."""
+    """Return queries, keys and values in bfloat16, and weights in float32."""
     rng = np.random.default_rng(0)
     q, key, v = rng.standard_normal((3, BATCH, time, HEADS, SIZE))
     key = np.broadcast_to(key[:, :1], key.shape)

@@ -1,4 +1,4 @@
-"""Places against a count by hand."""
+"""Positions against a count by hand."""
 
 import jax
 import jax.numpy as jnp

@@ -1,6 +1,6 @@
-"""Laws of every recurrence: its chunkwise form is its token-by-token form.
+"""Laws of every recurrence: the chunkwise form equals the token-by-token form.
 
-A new operation is one row of RECURRENCES. Its own test file anchors its `step`.
+Add a new operation as a row of RECURRENCES, and test its `step` in a separate file.
 """
 
 from functools import partial
@@ -23,7 +23,7 @@ BATCH, HEADS, KEY, VALUE = 2, 2, 6, 5
 
 
 class Row(NamedTuple):
-    """An operation, the sizes of its memory, and a log decay's axes after the heads."""
+    """An operation, its memory's sizes, and the axes of log decays after the heads."""
 
     rule: Recurrence
     memory: tuple[int, ...] = (KEY, VALUE)
@@ -59,7 +59,7 @@ def make(make_tokens):
 
 @partial(jax.jit, static_argnums=0)
 def _pulled(run, tokens, memory, reset):
-    """Values, and the cotangents of a mixture of them."""
+    """Return values, and the cotangents of a weighted sum of them."""
     values, pull = jax.vjp(partial(run, reset=reset), tokens, memory)
     rng = np.random.default_rng(1)
     given = (jnp.asarray(rng.standard_normal(x.shape), x.dtype) for x in values)
@@ -286,7 +286,7 @@ WHICH = np.array([[0, 2, 2, 0, 3], [3, 3, 3, 3, 3]])
 
 
 def _one_at_a_time(name, tokens, memories, reset):
-    """Every chunk by the reference, with the memory that it names."""
+    """Run every chunk by the reference, with the memory of its index."""
     rule, outputs, after = RECURRENCES[name].rule, [], []
     for row, names in enumerate(WHICH):
         held, read = list(memories[row]), []

@@ -1,8 +1,8 @@
 """Digits of every recurrence after a strong decay, in float32 and in float64.
 
-The bounds are shares of an array's largest entry: some sixteen and fifty roundings, for
-the sums over tokens round too. A decay that loses digits is off by 2e-5 and more where
-a log decay is -80.
+The bounds are relative to an array's largest entry: about sixteen and fifty roundings,
+because sums over tokens round too. A decay that loses digits is wrong by 2e-5 or more
+at a log decay of -80.
 """
 
 from functools import partial
@@ -47,7 +47,7 @@ class Fast(NamedTuple):
 
 
 class WriteAlone(NamedTuple):
-    """The memory after a sequence that nobody reads, or that of the reference."""
+    """Return the memory after a sequence without outputs, or the reference's memory."""
 
     rule: Recurrence
     fast: bool
@@ -82,7 +82,7 @@ def assert_digits(reference, fast, tokens, memory):
             given = (narrow._replace(log_decay=decay), start, cotangents)
             expected = _pulled(reference, *jax.tree.map(np.float64, given))
             found = _pulled(fast, *given)
-            # A decay is a rate times a number of the token: the rate's gradient.
+            # The gradient of a rate: a decay is the rate times a number per token.
             rate = np.where(np.isfinite(decay), decay, 0)
             rates = [
                 np.sum(rate * np.asarray(gradient.log_decay), axis=1)
@@ -98,7 +98,7 @@ def assert_digits(reference, fast, tokens, memory):
                     got,
                     wanted,
                     rtol=0,
-                    # Below 1e-30 counts as zero: exp magnifies a sum's rounding.
+                    # Values below 1e-30 count as zero: exp magnifies a sum's rounding.
                     atol=bound * np.max(np.abs(wanted)) + 1e-30,
                     err_msg=f"{dtype.__name__}, {strong}, array {number}",
                 )

@@ -44,7 +44,7 @@ def test_position_zero_changes_nothing():
 
 def test_bfloat16_is_rotated_in_float32():
     x = draw(1, 4, 2, 8).astype(jnp.bfloat16)
-    # 1001 is no bfloat16: angles of that type would be off by radians.
+    # bfloat16 cannot hold 1001: angles in it would be wrong by radians.
     position = jnp.asarray([[1, 1001, 4003, 8005]])
     given = rotary(x, position)
     assert given.dtype == jnp.bfloat16
@@ -57,12 +57,12 @@ def test_an_odd_key_size_is_refused():
         rotary(jnp.zeros((1, 1, 1, 3)), jnp.zeros((1, 1), jnp.int32))
 
 
-# Every place that is accepted, and the largest that an int32 can hold.
+# Typical positions, and the largest that an int32 can hold.
 PLACES = [0, 1, 1000, 10**6, 10**7 + 1, 10**8 + 7, 10**9 - 1, 2**31 - 1]
 
 
 def exact(position, size, base):
-    """Cosine and sine of every angle, from rational numbers of 60 digits."""
+    """Return cosine and sine of every angle, from rational numbers of 60 digits."""
     with decimal.localcontext(decimal.Context(prec=60)):
         turn = 2 * decimal.Decimal(
             "3.14159265358979323846264338327950288419716939937510582097494"
@@ -125,13 +125,13 @@ def _angles(size, place, base, scaling):
 
 
 def test_positions_are_interpolated(x64):
-    """Every place counts as one that is `factor` times nearer (arXiv 2306.15595)."""
+    """Every position is divided by `factor` (arXiv 2306.15595)."""
     given = _angles(8, 12, 100.0, RotaryScaling(4.0))
     np.testing.assert_allclose(given, _angles(8, 3, 100.0, None), rtol=1e-12)
 
 
 def test_slow_rotations_alone_are_slowed_as_in_llama(x64):
-    """The published function, which divides by wavelengths, in its three cases."""
+    """Compute the published function, which divides by wavelengths (three cases)."""
     size, base, factor, length, low, high = 32, 100.0, 8.0, 64, 1.0, 4.0
     plain = base ** (-np.arange(0, size, 2) / size)
     wanted, cases = [], set()

@@ -1,4 +1,4 @@
-"""Slots against a stable sort in plain Python, and the gradients of moving."""
+"""Slots against a stable sort in plain Python, and the gradients of `move`."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ BATCH, TIME, MEMORIES, TOP = 2, 13, 4, 2
 
 
 def _chosen(kind, time=TIME, memories=MEMORIES, top=TOP):
-    """Choices of different memories: at random, all the same, or in turn."""
+    """Return distinct memories per token: at random, all equal, or in turn."""
     rng = np.random.default_rng(0)
     if kind == "same":
         order = np.broadcast_to(np.arange(memories)[::-1], (BATCH, time, memories))
@@ -37,7 +37,7 @@ def _chosen(kind, time=TIME, memories=MEMORIES, top=TOP):
 
 
 def _queues(chosen, valid):
-    """Tokens of every memory of every row, in their order."""
+    """Return the tokens of every memory of every row, in order."""
     return [
         [
             [t for t in range(chosen.shape[1]) if valid[b, t] and m in chosen[b, t]]
@@ -87,7 +87,7 @@ def test_slots_are_a_stable_sort_by_memory(kind, padded, size):
 
 @pytest.mark.parametrize("size", [1, 3, 8])
 def test_the_number_of_chunks_suffices_and_is_not_too_large(size):
-    """The worst routing needs it: every memory with a chunk that holds one token."""
+    """The worst routing needs all chunks: every memory has a chunk with one token."""
     top = 1
     counts = [1, 1, 1, TIME - 3]
     chosen = jnp.repeat(jnp.arange(4), jnp.array(counts), total_repeat_length=TIME)
@@ -132,7 +132,7 @@ def test_document_starts_as_each_memory_sees_them(kind, size):
 
 
 def _plain_move(x, source):
-    """By a gather that autodiff knows."""
+    """Compute the same by a gather with autodiff."""
     moved = jnp.take_along_axis(x, jnp.maximum(source, 0)[..., None], axis=1)
     return jnp.where((source >= 0)[..., None], moved, 0)
 

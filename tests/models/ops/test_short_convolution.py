@@ -10,7 +10,7 @@ from memzoo.models.ops.short_convolution import (
     short_convolution_step,
 )
 
-# One program each, in place of many small ones.
+# One program each, instead of many small ones.
 convolve, step = jax.jit(short_convolution), jax.jit(short_convolution_step)
 
 
@@ -32,7 +32,7 @@ def test_convolution_equals_numpy(x64, taps):
     whole = np.concatenate([inputs["tail"], inputs["x"]], axis=1)
     for row in range(2):
         for channel in range(3):
-            # numpy flips the filter, so that its first entry meets the newest token.
+            # numpy flips the filter, so its first entry multiplies the newest token.
             taps_first = np.asarray(inputs["kernel"])[::-1, channel]
             wanted = np.convolve(whole[row, :, channel], taps_first, "valid")
             wanted = wanted + inputs["bias"][channel]
@@ -131,5 +131,5 @@ def test_types_of_input_and_tail_are_kept():
 
 def test_a_tail_of_the_wrong_length_is_refused():
     inputs = _inputs()
-    with pytest.raises(ValueError, match="tail holds 2 tokens; a kernel of 4 rows"):
+    with pytest.raises(ValueError, match="tail has 2 tokens; for a kernel of 4 rows"):
         convolve(**{**inputs, "tail": inputs["tail"][:, 1:]})

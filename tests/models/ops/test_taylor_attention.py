@@ -17,7 +17,7 @@ def make(make_tokens):
 
 
 def test_it_is_quadratic_attention_by_the_kernel(x64, make):
-    """Anchored to 1 + s + s^2 / 2, with no feature map at all."""
+    """Compare with 1 + s + s^2 / 2, without a feature map."""
     (q, k, v), memory = make(37)
     o, _ = TAYLOR_ATTENTION.chunkwise(
         TaylorTokens(q, k, v), jnp.zeros_like(memory), chunk_size=16, form="scan"
@@ -54,8 +54,8 @@ def test_long_writes_are_summed_chunk_by_chunk(x64, make):
 
 
 def test_the_memory_must_be_given():
-    """Its features are no axis of the tokens."""
+    """The axis of features is not an axis of the tokens."""
     tokens = TaylorTokens(*(jnp.ones((1, 3, 2, 4)) for _ in range(3)))
-    said = "its axis f is not one of the tokens'; give a memory with the axes `b h f v`"
+    said = "axis f is not an axis of the tokens; give a memory with the axes `b h f v`"
     with pytest.raises(ValueError, match=said):
         TAYLOR_ATTENTION.recurrent(tokens)

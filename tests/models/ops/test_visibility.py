@@ -1,4 +1,4 @@
-"""Skipping blocks of keys: nothing visible is left out, and little else is visited."""
+"""Skipping of key blocks: no visible key is skipped, and few others are visited."""
 
 import jax
 import numpy as np
@@ -42,7 +42,7 @@ def test_empty_slots_of_a_cache_are_not_visited():
     places = in_order(4, 64, first=7)
     filled = np.where(np.arange(64) < 11, 0, -1)[None]
     assert visited(places._replace(key_segment=filled), 4, 8, None) == [[0, 1]]
-    # Slots that will be filled later are empty by their position too.
+    # Slots to be filled later are hidden by their position too.
     assert visited(places, 4, 8, None) == [[0, 1]]
 
 

@@ -1,4 +1,4 @@
-"""Windows are what a plain loop over documents makes them."""
+"""Windows against a plain loop over documents."""
 
 from functools import partial
 
@@ -11,7 +11,7 @@ from memzoo.models.ops.windows import window_scan
 
 
 def body(carry, tokens, part):
-    """Sums what a window holds so far, and counts windows and documents."""
+    """Sum the window so far, and count windows and documents."""
     total, windows = carry
     if part.fresh is not None:
         windows = jnp.where(part.fresh, 0, windows)
@@ -73,7 +73,7 @@ def test_every_start_and_length(update_every, chunk_size):
 
 @pytest.mark.parametrize(("chunk_size", "moves"), [(2, False), (3, True), (16, False)])
 def test_rows_that_begin_with_a_window_need_no_moves(chunk_size, moves):
-    """What stands behind a row's end is not seen: it is not a number here."""
+    """Padding after a row's end is ignored: here it is NaN."""
     x = np.random.default_rng(0).standard_normal((2, 23)).astype(np.float32)
     count, length = [4, 0], [23, 13]
     beyond = np.arange(23)[None] >= np.asarray(length)[:, None]
@@ -91,7 +91,7 @@ def test_rows_that_begin_with_a_window_need_no_moves(chunk_size, moves):
 
 @pytest.mark.parametrize("every", [1, 3, 11])
 def test_documents_of_any_length(every):
-    """One token each needs as many windows as tokens: more than one scan holds."""
+    """Documents of one token need one window per token: more than one scan holds."""
     x = np.random.default_rng(0).standard_normal((2, 40)).astype(np.float32)
     reset = np.zeros((2, 40), bool)
     reset[0, ::every] = True
@@ -105,7 +105,7 @@ def test_documents_of_any_length(every):
 
 
 def test_every_number_of_windows():
-    """A scan holds 10 windows here: 11, 21 and 31 need another scan for one window."""
+    """A scan holds 10 windows here: 11, 21 and 31 need one more scan for one window."""
     x = np.random.default_rng(0).standard_normal((2, 41)).astype(np.float32)
     run = jax.jit(partial(window_scan, body, update_every=8, chunk_size=8))
     carry = (jnp.zeros(2), jnp.zeros(2, jnp.int32))

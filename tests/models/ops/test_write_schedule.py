@@ -1,4 +1,4 @@
-"""The coefficients, against the recurrences that they solve."""
+"""The coefficients against the recurrences that they solve."""
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +76,7 @@ def test_a_window_scales_all_its_steps(x64):
 
 
 def test_the_window_schedule_needs_its_scale():
-    with pytest.raises(ValueError, match=r"needs Gates\.step_scale; give it one"):
+    with pytest.raises(ValueError, match=r"Gates\.step_scale is missing; give it"):
         window_schedule(Gates(jnp.ones((1, 1, 2))), jnp.ones((1, 2), bool))
 
 

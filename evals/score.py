@@ -25,7 +25,7 @@ class Model(Protocol):
 
     def init_state(self, batch_size: int, max_length: int) -> Any: ...
 
-    def __call__(
+    def hidden(
         self,
         tokens: Int[Array, "b t"],
         state: Any,

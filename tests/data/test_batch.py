@@ -14,7 +14,7 @@ from memzoo.models.language_model import LanguageModel
 
 
 def test_the_fields_are_arguments_of_the_loss_or_of_the_sequence():
-    loss = set(inspect.signature(LanguageModel.loss).parameters)
+    loss = set(inspect.signature(LanguageModel.loss_sums).parameters)
     for_transforms = {"context"}
     assert set(Batch._fields) - for_transforms <= loss | set(SequenceInfo._fields)
 

@@ -15,7 +15,7 @@ class Bigram(nnx.Module):
     def init_state(self, batch_size, max_length):
         return ()
 
-    def __call__(self, tokens, state, info=None):
+    def hidden(self, tokens, state, info=None):
         return self.table[...][tokens], state
 
     def logits(self, hidden):

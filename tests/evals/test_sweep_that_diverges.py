@@ -44,8 +44,8 @@ def test_a_model_that_diverges_on_long_rows_finds_nothing_there(needles, bigram)
     class Short(type(bigram(32))):
         """Is not finite beyond 40 tokens."""
 
-        def __call__(self, tokens, state, info=None):
-            hidden, state = super().__call__(tokens, state, info)
+        def hidden(self, tokens, state, info=None):
+            hidden, state = super().hidden(tokens, state, info)
             return hidden + (np.nan if tokens.shape[1] > 40 else 0.0), state
 
     experiment = needles.experiment(needles.jobs()[0])

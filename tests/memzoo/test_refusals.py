@@ -41,7 +41,7 @@ REFUSED = [
     ("bench --peers ''", 2, "--peers is empty; give a path, or "),
     ("bench --markdown ''", 2, "--markdown is empty; give a path, or "),
     ("bench --python '' --prepare", 2, "--python is empty; give a path, or "),
-    ("bench --layers ''", 2, "layers is an empty list; give at least one item, or l"),
+    ("bench --rows ''", 2, "rows is an empty list; give at least one item, or l"),
     ("check", 2, "check takes one Python file, which defines layer configs; "),
     ("check a.py b.py", 2, "check takes one Python file"),
     ("check no.py", 2, "no.py is no Python file; give one that exists"),

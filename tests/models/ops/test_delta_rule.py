@@ -88,5 +88,5 @@ def test_a_new_memory_has_the_axes_of_the_tokens(x64, make, dtype):
 def test_every_chunk_needs_a_memory(make):
     tokens, memory = make(18)
     which = jnp.zeros((2, 3), jnp.int32)
-    with pytest.raises(ValueError, match="18 tokens in chunks of 9 are 2"):
+    with pytest.raises(ValueError, match="for 18 tokens in chunks of 9 give 2"):
         DELTA_RULE.chunkwise(tokens, memory[:, None], which=which, chunk_size=9)

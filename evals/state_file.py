@@ -191,7 +191,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     # Files of older versions have no checksum.
     if about.pop("checksum", ...) not in (..., _checksum(about, arrays)):
         raise CheckpointError(
-            f"{path} is damaged: its content does not fit its checksum; {_AGAIN}"
+            f"{path} is damaged: its content does not match its checksum; {_AGAIN}"
         )
     return about, arrays
 

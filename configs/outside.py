@@ -88,7 +88,7 @@ def _loaded_dataclass(name: str, where: str) -> Any:
     module, _, attributes = name.partition(":")
     if module not in sys.modules:
         raise InputError(
-            f"{where} is of type {name}, which is not part of memzoo; loading it runs "
+            f"{where} is of type {name}, which is not part of memzoo: loading it runs "
             f"the code of the module {module}; add --trust if you trust that code "
             "(Python: import the module first)"
         )

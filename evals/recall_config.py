@@ -114,8 +114,8 @@ class RecallConfig:
     def read_again_text(self) -> str:
         """Return which part of a sequence is repeated, in words."""
         if self.repeat_question:
-            return "repeating the question too"
-        return "repeating only the context"
+            return "question included"
+        return "context only"
 
     def jobs(self) -> list["Job"]:
         """Return all trainings, seeds last, so that a sweep covers everything once

@@ -76,7 +76,7 @@ def summary(streamed: Streamed) -> Sequence[str]:
             f"{byte_text(size)} after {tokens:,}"
             for tokens, size in _few(list(streamed.resident.items()))
         )
-        lines.append(f"resident memory after tokens read: {held}")
+        lines.append(f"resident memory by tokens read: {held}")
     else:
         lines.append("resident memory: not reported by this system")
     return lines

@@ -98,7 +98,11 @@ def test_sorts():
     [
         ("optimizer", None, "optimizer is None; it must be OptimizerConfig"),
         ("model", None, "model is None; it must be LanguageModelConfig"),
-        ("mesh", MeshConfig, "mesh is the class MeshConfig (without brackets behind "),
+        (
+            "mesh",
+            MeshConfig,
+            "mesh is the class MeshConfig (without parentheses after ",
+        ),
         ("mesh", {"data": 1}, "mesh is {'data': 1}; it must be MeshConfig"),
         ("mesh.data", "2", "mesh.data is '2'; it must be int or None"),
         ("optimizer.beta1", "0.9", "optimizer.beta1 is '0.9'; it must be float"),
@@ -151,7 +155,7 @@ def test_sorts():
         ("task.share", "half", "task.share is 'half'; it must be float or None"),
         ("task.task.seed", "3", "task.task.seed is '3'; it must be int"),
         ("task.task.sizes.1.1", 1.0, "task.task.sizes.1.1 is 1.0; it must be int"),
-        ("task.task.sizes.0", (2, 3, 4), "sizes.0 is (2, 3, 4); it must hold 2"),
+        ("task.task.sizes.0", (2, 3, 4), "sizes.0 is (2, 3, 4); give a tuple of 2"),
         (
             "task.task.sizes",
             [(2, 3)],
@@ -188,7 +192,7 @@ def test_several_kinds_of_value_are_all_named():
         ("number", np.float64(2.0), None),
         ("sizes", [1], "sizes is [1]; it must be dict"),
         ("pair", (3, 4), "pair.1 is 4; it must be str"),
-        ("pair", (3, "x", 1), "pair is (3, 'x', 1); it must hold 2"),
+        ("pair", (3, "x", 1), "pair is (3, 'x', 1); give a tuple of 2"),
         ("choice", True, "choice is True; it must be one of 1, 'a'"),
         ("number", True, "number is True; it must be float"),
         ("number", 1j, "number is 1j; it must be float"),

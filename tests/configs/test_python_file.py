@@ -28,10 +28,18 @@ def test_load_python_twice_is_one_module(tmp_path):
 @pytest.mark.parametrize(
     ("name", "body", "said"),
     [
-        ("json.py", "", "would hide the module 'json' that is loaded already; rename"),
-        ("bad_one.py", "x = 1\n1 / 0", r"bad_one.py, line 2, does not import: ZeroDiv"),
-        ("bad_two.py", "x =", r"bad_two.py does not import: SyntaxError"),
-        ("none.txt", "", "none.txt is no Python file; give one that exists"),
+        (
+            "json.py",
+            "",
+            "would hide the module 'json', which is already loaded; rename",
+        ),
+        (
+            "bad_one.py",
+            "x = 1\n1 / 0",
+            r"bad_one.py, line 2, cannot be imported: ZeroDiv",
+        ),
+        ("bad_two.py", "x =", r"bad_two.py cannot be imported: SyntaxError"),
+        ("none.txt", "", "none.txt is not a Python file; give one that exists"),
     ],
 )
 def test_what_is_no_module_is_refused(tmp_path, name, body, said):

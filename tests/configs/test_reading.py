@@ -15,8 +15,8 @@ from memzoo.configs.reading import (
 )
 
 UNREADABLE = {
-    errno.EACCES: "mend its permissions",
-    errno.EPERM: "mend its permissions",
+    errno.EACCES: "fix its permissions",
+    errno.EPERM: "fix its permissions",
     errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
     errno.ENFILE: "raise the limit of open files (`ulimit -n`)",
     errno.ENOMEM: "free some memory and start the command again",
@@ -89,7 +89,7 @@ def test_a_cause_counts_and_names_its_file():
     except KeyError as error:
         failed = unreadable(error, "/run/10")
     assert str(failed) == (
-        "cannot read /run/10/params/d/6884: Permission denied; mend its permissions"
+        "cannot read /run/10/params/d/6884: Permission denied; fix its permissions"
     )
     assert unreadable(ValueError(MISSING), "/run/10") is None
 

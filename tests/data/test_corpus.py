@@ -212,11 +212,11 @@ def test_a_share_of_0_is_left_empty():
 @pytest.mark.parametrize(
     ("shares", "message"),
     [
-        ((float("nan"), 0.05), "validation is nan and test 0.05; they are shares"),
-        ((0.05, float("nan")), "test nan; they are shares of the files, from 0"),
-        ((float("inf"), 0.0), "they are shares of the files"),
-        ((-0.1, 0.5), "they are shares of the files"),
-        ((0.5, 0.5), "which together stay below 1: training keeps some"),
+        ((float("nan"), 0.05), "validation is nan and test 0.05; give shares"),
+        ((0.05, float("nan")), "test nan; give shares from 0"),
+        ((float("inf"), 0.0), "give shares from 0 on"),
+        ((-0.1, 0.5), "give shares from 0 on"),
+        ((0.5, 0.5), "sum to less than 1: training needs the rest"),
     ],
 )
 def test_shares_are_shares(shares, message):

@@ -203,10 +203,10 @@ def test_a_repeated_context_can_be_a_prefix():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"task": PrefixConfig()}, "task reads a prefix already; set its fields"),
+        ({"task": PrefixConfig()}, "task is a prefix task already; set its fields"),
         ({"share": 1.0}, "share is 1.0; give a number between 0 and 1"),
-        ({"task": TextConfig()}, "task text does not say what its context is; set sh"),
-        ({"mask_share": 1.0}, r"mask_share is 1.0; it must lie in \[0, 1\)"),
+        ({"task": TextConfig()}, "task text does not define its context; set sh"),
+        ({"mask_share": 1.0}, r"mask_share is 1.0; give a number in \[0, 1\)"),
         (
             {"mask_rows": 1.0},
             "mask_rows is 1.0; give a number between 0 and 1, or None",

@@ -173,10 +173,13 @@ def test_a_task_is_repeated_once_over():
     [
         ({"times": 0}, "times is 0; give 1 or more"),
         ({"task": RepeatConfig()}, "task is repeated already; set its times instead"),
-        ({"task": TextConfig()}, "task text asks nothing about a context; choose a"),
+        (
+            {"task": TextConfig()},
+            "task text has no questions about a context; choose a",
+        ),
         (
             {"task": Silent(), "question": False},
-            "task silent does not say how long its context is; set question to True",
+            "task silent does not define its context; set question to True",
         ),
     ],
 )

@@ -134,9 +134,9 @@ def test_fingerprint_holds_every_field():
     ("fields", "message"),
     [
         ({"sizes": ()}, "sizes is empty; give at least one pair"),
-        ({"sizes": ((0, 4),)}, r"sizes holds \(0, 4\); .* both must be 1 or more"),
+        ({"sizes": ((0, 4),)}, r"sizes holds \(0, 4\); .* give 1 or more for both"),
         ({"sizes": ((9, 8),), "vocab_size": 20}, r"sizes holds \(9, 8\); .* 16 or le"),
-        ({"vocab_size": 4}, r"vocab_size is 4; it must lie in \[5, 2\^31\]"),
+        ({"vocab_size": 4}, r"vocab_size is 4; give a number in \[5, 2\^31\]"),
     ],
 )
 def test_what_does_not_fit_is_refused(fields, message):

@@ -162,11 +162,11 @@ def test_a_layer_from_outside_is_compared_like_any_other(tmp_path, monkeypatch):
     assert not found.reads_prefix(16, 2)
     for name, said in (
         ("outside_layer:Missing", "has no Missing"),
-        ("outside_layer:Nothing", "is no config"),
+        ("outside_layer:Nothing", "is not a config"),
         ("outside_layer:MineConfig-whole", "layer .* is not known"),
         ("no_such_module:MineConfig", "cannot be imported"),
-        ("no_such_file.py:MineConfig", "no_such_file.py is no Python file"),
-        ("memzoo.data.mqar:MqarConfig", "is no layer; name the config of one"),
+        ("no_such_file.py:MineConfig", "no_such_file.py is not a Python file"),
+        ("memzoo.data.mqar:MqarConfig", "is not a layer; name the config of one"),
     ):
         with pytest.raises(MemzooError, match=said):
             compared_layer(name)

@@ -71,7 +71,7 @@ def test_no_flip_in_an_outcome_gives_other_numbers(small, capfd):
         go(small, loop)
         said = capfd.readouterr().err
         # A flip that changes white space alone is none.
-        again = "is trained again, from where its checkpoints stand" in said
+        again = "is trained again, from its newest checkpoint" in said
         assert again == (loop.trained == [str(path.parent)])
         assert again or said == ""
         assert (small.directory / "results.json").read_bytes() == wanted
@@ -119,7 +119,8 @@ def test_a_damaged_record_is_written_anew(small, capfd):
     # Every training says itself what it is of.
     path.unlink()
     with pytest.raises(
-        MemzooError, match=r"seed-0 is of a sweep with steps = 20, and this one says 30"
+        MemzooError,
+        match=r"seed-0 is of a sweep with steps = 20, and this command has 30",
     ):
         go(dataclasses.replace(small, steps=30), Loop())
     assert not path.exists()

@@ -151,7 +151,7 @@ class QuietRows(Mqar):
 
 def test_rows_that_ask_for_nothing_are_no_diverged_model(bigram):
     config = Quiet(vocab_size=64, length=16, num_pairs=2, first=6)
-    message = "first 6 rows of the validation split ask for nothing; read more rows"
+    message = "first 6 rows of the validation split have no targets; read more rows"
     with pytest.raises(DataError, match=message):
         evaluate(bigram(64), config, examples=6, batch_size=4)
     with pytest.raises(DataError, match=message):

@@ -78,8 +78,11 @@ def test_help_shows_the_flags_of_the_task(capsys, monkeypatch):
         (["--task", "needle", "--num-pairs", "4"], "unknown option --num-pairs"),
         (["--task", "needle", "--length", "5"], "length is 5; with value_length 7 it"),
         (["--num-pairs", "99"], "num_pairs is 99; with num_passes 1 and length 64"),
-        (["--task", "memzoo.models.retnet:RetNetConfig"], ".*:RetNetConfig is no task"),
-        (["--task", "a.py:X"], "a.py is no Python file; give one that exists"),
+        (
+            ["--task", "memzoo.models.retnet:RetNetConfig"],
+            ".*:RetNetConfig is not a task",
+        ),
+        (["--task", "a.py:X"], "a.py is not a Python file; give one that exists"),
         (["--task"], "--task needs a value; "),
     ],
 )
@@ -97,7 +100,7 @@ def test_a_task_from_outside_has_defaults_and_names_of_its_own(tmp_path):
     (tmp_path / "outside_tasks.py").write_text(text)
     for name, said in (
         ("Bare", "outside_tasks:Bare cannot be made without arguments .*'size'.; give"),
-        ("Same", "task .*:Same' has a field 'width', which is an option of every"),
+        ("Same", "task .*:Same' has a field 'width', which is already an option"),
     ):
         with pytest.raises(MemzooError, match=said):
             read("--task", f"{tmp_path}/outside_tasks.py:{name}")

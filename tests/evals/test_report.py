@@ -125,7 +125,7 @@ class Structure(HTMLParser):
 GOLDEN = """\
 h1: Recall
 h2: Accuracy
-b: How much can be held?
+b: How many pairs fit?
 b: What does it cost?
 h2: Every number
 h3: 16 pairs, 64 tokens, width 64, chance 0.062

@@ -92,11 +92,13 @@ def test_what_is_no_state_is_refused(model, read, tmp_path):
         load_state(path, model)
     with pytest.raises(MemzooError, match="Is a directory; give a file"):
         load_state(tmp_path, model)
-    with pytest.raises(MemzooError, match="/dev/null is no file; give one that --save"):
+    with pytest.raises(
+        MemzooError, match="/dev/null is not a file; give one that --save"
+    ):
         load_state(Path("/dev/null"), model)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(
-        MemzooError, match="pipe is no file; give one that --save-state"
+        MemzooError, match="pipe is not a file; give one that --save-state"
     ):
         load_state(tmp_path / "pipe", model)
     line = r"state.npz is not a state that `memzoo eval --stream --save-state` writes; "

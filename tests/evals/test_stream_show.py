@@ -50,13 +50,13 @@ def test_an_unknown_end_is_not_guessed():
 def test_the_summary_names_speed_and_memory():
     found = streamed()
     assert list(summary(found)) == [
-        "30,000 tokens in 16 s: 2,000 tokens a second, once it was compiled",
+        "30,000 tokens in 16 s: 2,000 tokens per second after compilation",
         "resident memory by tokens read: 1 MiB after 1,000, 4 MiB after 16,000, "
         "4 MiB after 30,000",
     ]
     found = streamed(resident={}, seconds=7200.0)
     assert "in 2.0 h" in summary(found)[0]
-    assert summary(found)[1] == "resident memory: not told by this system"
+    assert summary(found)[1] == "resident memory: not reported by this system"
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_settings_are_equal_in_any_order():
 
 
 def test_a_metric_that_nobody_measured_is_refused():
-    with pytest.raises(ValueError, match="no row has the metric 'speed'"):
+    with pytest.raises(ValueError, match="metric is 'speed', and no row has it"):
         summarise([row()], "speed")
 
 

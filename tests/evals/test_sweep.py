@@ -163,7 +163,9 @@ def test_variants_of_a_layer_are_rows_of_their_own(small):
     )
     assert linear["state_bytes"] < whole["state_bytes"]
     page = (small.directory / "report.html").read_text()
-    assert "titans_lmm-no_convolution" in page and "differ from it in one" in page
+    assert (
+        "titans_lmm-no_convolution" in page and "each other variant changes one" in page
+    )
 
 
 def test_a_sweep_that_was_stopped_goes_on_where_it_was(small):
@@ -313,7 +315,9 @@ def test_a_model_that_read_once_reads_again(small, bigram):
     # Readings after training are in no table but those of their own.
     assert sum(each.startswith("4 pairs") for each in titles) == 1
     page = finished.page.read_text()
-    assert "After training they are read 2, 3 times too, question and all" in page
+    assert (
+        "After training, the models read them 2, 3 times too, question included" in page
+    )
 
 
 @pytest.mark.parametrize("fields", [{"read_again": (2,)}, {"head_size": 4}])
@@ -347,7 +351,7 @@ def test_another_sweep_in_the_folder_is_refused(small):
     go(small, Loop())
     other = dataclasses.replace(small, steps=30)
     with pytest.raises(
-        MemzooError, match=r"steps = 20, and this one says 30; give the"
+        MemzooError, match=r"steps = 20, and this command has 30; give the"
     ):
         go(other, Loop())
 

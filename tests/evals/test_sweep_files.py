@@ -80,9 +80,9 @@ def test_an_outcome_comes_back(small, said):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"place": "delta_net/x/y"}, "it is that of delta_net/x/y"),
+        ({"place": "delta_net/x/y"}, "it belongs to delta_net/x/y"),
         ({"schema": 2}, "it has schema 2, not 3"),
-        ({"rows": []}, "it holds no list of results"),
+        ({"rows": []}, "it is not a list of results"),
         ({"rows": [{"metric": "loss"}]}, "row 0 has no layer"),
     ],
 )
@@ -99,7 +99,7 @@ def test_another_record_is_no_outcome(small, said, change, message):
         files.outcome(place)
     # Nor is the record of the sweep.
     path.write_bytes((small.directory / "sweep.json").read_bytes())
-    with pytest.raises(DamagedError, match="it is that of None"):
+    with pytest.raises(DamagedError, match="it belongs to None"):
         files.outcome(place)
     assert files.missing() == small.jobs()[:1] and len(said) == 1
 
@@ -123,9 +123,9 @@ def test_other_layers_that_are_damaged_are_left_out(small, said):
     first = dataclasses.replace(small, layers=("attention",))
     found = SweepFiles(first, said.append).outcomes()
     assert list(found) == [first.jobs()[0].place]
-    assert said == [f"{path} is left out: it is no JSON object"]
+    assert said == [f"{path} is left out: it is not a JSON object"]
     with pytest.raises(
-        CheckpointError, match=r"delta_net.* is damaged or gone .*again"
+        CheckpointError, match=r"delta_net.* is damaged or missing .*again"
     ):
         SweepFiles(small, said.append).outcomes()
 

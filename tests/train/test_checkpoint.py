@@ -152,10 +152,10 @@ def pose_as_another(directory, step):
 
 
 DAMAGE = {
-    flip_a_bit: "array embedding does not fit its digest",
+    flip_a_bit: "array embedding does not match its digest",
     truncate: "",
     lose_the_manifest: "it has no manifest",
-    change_the_place: "the place in the data does not fit its checksum",
+    change_the_place: "the position in the data does not match its checksum",
     empty: "it has no manifest",
     pose_as_another: "its manifest is that of step 1",
 }
@@ -237,7 +237,7 @@ def test_a_directory_that_cannot_be_read_is_not_empty(directory, save, monkeypat
         raise PermissionError(errno.EACCES, "", str(path))
 
     monkeypatch.setattr(Path, "iterdir", denied)
-    with pytest.raises(ReadError, match="checkpoints: Permission denied; mend its pe"):
+    with pytest.raises(ReadError, match="checkpoints: Permission denied; fix its pe"):
         saved_steps(directory)
 
 

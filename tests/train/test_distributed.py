@@ -57,14 +57,17 @@ FORM = "; give HOST:PORT,INDEX,COUNT or auto"
         ("AUTO", FORM),
         ("host:1,0,nan", FORM),
         ("host:1,0.0,1", FORM),
-        ("nohost,0,1", "'nohost' is no HOST:PORT; give the host of process 0 and a po"),
-        ("localhost:,0,1", "'localhost:' is no HOST:PORT"),
-        (":1234,0,1", "':1234' is no HOST:PORT"),
-        ("localhost:0,0,1", "'localhost:0' is no HOST:PORT"),
-        ("localhost:65536,0,1", "'localhost:65536' is no HOST:PORT"),
-        ("localhost:-1,0,1", "'localhost:-1' is no HOST:PORT"),
-        ("http://localhost:12,0,1", "'http://localhost:12' is no HOST:PORT"),
-        ("::1:1234,0,1", "'::1:1234' is no HOST:PORT"),
+        (
+            "nohost,0,1",
+            "'nohost' is not HOST:PORT; give the host of process 0 and a po",
+        ),
+        ("localhost:,0,1", "'localhost:' is not HOST:PORT"),
+        (":1234,0,1", "':1234' is not HOST:PORT"),
+        ("localhost:0,0,1", "'localhost:0' is not HOST:PORT"),
+        ("localhost:65536,0,1", "'localhost:65536' is not HOST:PORT"),
+        ("localhost:-1,0,1", "'localhost:-1' is not HOST:PORT"),
+        ("http://localhost:12,0,1", "'http://localhost:12' is not HOST:PORT"),
+        ("::1:1234,0,1", "'::1:1234' is not HOST:PORT"),
         ("localhost:1234,-1,2", "INDEX is -1 and COUNT 2: number the processes from 0"),
         ("localhost:1234,2,2", "INDEX is 2 and COUNT 2: number the processes from 0"),
         ("localhost:1234,0,0", "INDEX is 0 and COUNT 0: number the processes from 0"),
@@ -125,7 +128,7 @@ def test_a_process_that_stays_alone_says_so(run_python, index):
     done = run_python(ALONE, f"localhost:{port},{index},2")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        f"memzoo: after 1 s not all processes have met at localhost:{port} (process "
-        f"{index} of 2 is here); start all of them, and see that they can reach that "
+        f"memzoo: after 1 s not all processes met at localhost:{port} (process "
+        f"{index} of 2 is here); start all of them, and check that they can reach that "
         "address"
     )

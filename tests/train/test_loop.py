@@ -137,7 +137,7 @@ def test_a_damaged_checkpoint_is_made_again(
     quick_train(small(), tmp_path / "run")
     shown = capsys.readouterr().err
     assert "checkpoint 20 is damaged and is skipped: " in shown
-    assert "going on from step 10" in shown
+    assert "continuing from step 10" in shown
     assert content(tmp_path / "run") == content(unbroken)
 
 
@@ -193,7 +193,7 @@ def test_another_model_and_changed_data_are_refused(unbroken, small, quick_train
     config = small()
     before = (unbroken / "config.json").read_bytes()
     model = dataclasses.replace(config.model, width=16)
-    with pytest.raises(MemzooError, match=r"model.width = 8 and the config now says"):
+    with pytest.raises(MemzooError, match=r"model.width = 8 and the config now has"):
         quick_train(small(model=model), unbroken)
     task = dataclasses.replace(config.task, seed=5)
     with pytest.raises(CheckpointError, match="data has changed: seed was 0 and is 5"):
@@ -204,7 +204,7 @@ def test_another_model_and_changed_data_are_refused(unbroken, small, quick_train
 def test_devices_that_do_not_fit_are_refused(small, tmp_path, quick_train):
     with pytest.raises(ValueError, match="needs 16 devices"):
         quick_train(small(mesh=MeshConfig(data=16)), tmp_path / "run")
-    with pytest.raises(ValueError, match="8 rows cannot be shared out"):
+    with pytest.raises(ValueError, match="8 rows cannot be divided"):
         quick_train(small(mesh=MeshConfig(data=3)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

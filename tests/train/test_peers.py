@@ -195,7 +195,7 @@ def test_a_stranger_is_no_process_of_the_training():
     here, there = socket.socketpair()
     with here, there:
         there.sendall(b'{"process": 1, "host": "a", "token": 7}\n')
-        with pytest.raises(ConnectionError, match="no process of this training"):
+        with pytest.raises(ConnectionError, match="not a process of this training"):
             peers._greet(peers._Peer(here), {"token": 8})
 
 

@@ -33,5 +33,5 @@ def test_rows_lie_on_the_data_axes(small):
 
 def test_a_batch_that_the_mesh_cannot_share_out_is_refused(small):
     mesh = make_mesh(MeshConfig(data=8))
-    with pytest.raises(ValueError, match="4 rows cannot be shared out over"):
+    with pytest.raises(ValueError, match="4 rows cannot be divided over"):
         make_program(small(gradient_accumulation=2), mesh)

@@ -247,7 +247,7 @@ def test_a_config_that_is_not_the_checkpoints(run_dir, path, new, field, checksu
     changed(run_dir, path, new, checksum=checksum)
     with pytest.raises(CheckpointError, match=field) as caught:
         load_run(run_dir)
-    assert "config.json does not fit the checkpoint: " in str(caught.value)
+    assert "config.json does not match the checkpoint: " in str(caught.value)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
@@ -305,9 +305,7 @@ def test_a_class_outside_memzoo_needs_trust(run_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(runs.sys, "path", [*runs.sys.path, str(tmp_path)])
     (tmp_path / "ends_it.py").write_text("raise SystemExit(0)")
     changed(run_dir, (*IN_LAYER, "type"), "ends_it:X", checksum=True)
-    with pytest.raises(
-        CheckpointError, match=r"ends_it:X, which memzoo does .* --trust"
-    ):
+    with pytest.raises(CheckpointError, match=r"ends_it:X, which is not .* --trust"):
         load_run(run_dir)
     with pytest.raises(CheckpointError, match=r"imported \(SystemExit: 0\); run in"):
         load_run(run_dir, trust=True)
@@ -331,4 +329,4 @@ def test_what_may_not_be_read_is_not_damaged(saved, run_python):
     assert len(lines) == 2 + len(paths)
     for line, path in zip(lines[2:], paths, strict=True):
         assert line.startswith(f"1 cannot read {path}")
-        assert line.endswith(": Permission denied; mend its permissions")
+        assert line.endswith(": Permission denied; fix its permissions")

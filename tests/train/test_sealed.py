@@ -60,11 +60,11 @@ def test_a_file_that_was_cut_off_is_damaged(tmp_path, share):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ([], "it is no JSON object"),
-        (None, "it is no JSON object"),
+        ([], "it is not a JSON object"),
+        (None, "it is not a JSON object"),
         ({}, "it has no checksum"),
-        ({"checksum": None}, "it does not fit its checksum"),
-        ({"a": 1, "checksum": "00"}, "it does not fit its checksum"),
+        ({"checksum": None}, "it does not match its checksum"),
+        ({"a": 1, "checksum": "00"}, "it does not match its checksum"),
     ],
 )
 def test_what_is_no_record_is_damaged(value, message):
@@ -74,7 +74,7 @@ def test_what_is_no_record_is_damaged(value, message):
 
 def test_an_older_record_is_taken_where_it_may_be_one():
     assert unseal({"a": 1}, required=False) == {"a": 1}
-    with pytest.raises(DamagedError, match="does not fit its checksum"):
+    with pytest.raises(DamagedError, match="does not match its checksum"):
         unseal(seal({"a": 1}) | {"a": 2}, required=False)
 
 

@@ -52,7 +52,7 @@ def test_several_processes_use_all_devices(monkeypatch):
 def test_a_batch_that_cannot_be_shared_out_is_refused():
     mesh = make_mesh(MeshConfig(data=2, fsdp=2))
     check_batch(mesh, 16, 4)
-    with pytest.raises(ValueError, match=r"= 6 rows cannot be shared out over .* = 4"):
+    with pytest.raises(ValueError, match=r"= 6 rows cannot be divided over .* = 4"):
         check_batch(mesh, 12, 2)
 
 

@@ -27,7 +27,7 @@ TASK = MqarConfig(vocab_size=32, length=16, num_pairs=4)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MineConfig:
-    """A layer of the user's own; one annotation cannot be resolved."""
+    """A user's layer; one annotation cannot be resolved."""
 
     inner: Any = None
     sizes: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -39,7 +39,7 @@ class MineConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AnyConfig:
-    """Annotations of every kind; no layer, and no task."""
+    """Annotations of every kind; neither a layer nor a task."""
 
     inner: Any = None
     sizes: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -50,7 +50,7 @@ class AnyConfig:
 
 
 def changed(config: Any, path: str, value: Any) -> Any:
-    """A copy with another value at a path, which no constructor has seen."""
+    """Return a copy with another value at a path, set without a constructor."""
     name, dot, rest = path.partition(".")
     if isinstance(config, tuple):
         index = int(name)
@@ -123,7 +123,7 @@ def test_sorts():
         (
             "model.pattern.0.layers.0",
             AttentionConfig,
-            "model.pattern.0.layers.0 is the class AttentionConfig (without brackets",
+            "model.pattern.0.layers.0 is the class AttentionConfig (without paren",
         ),
         (
             "model.pattern.0.layers.0.num_heads",

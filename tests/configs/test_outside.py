@@ -1,4 +1,4 @@
-"""Classes outside memzoo: whose code is run, and when."""
+"""Classes outside memzoo: whose code runs, and when."""
 
 import sys
 
@@ -32,7 +32,7 @@ other = 3
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """The current folder, whose modules are forgotten after a test."""
+    """Change to a folder whose modules are unloaded after the test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     before = set(sys.modules)

@@ -1,4 +1,4 @@
-"""Python files of the user as modules."""
+"""Users' Python files as modules."""
 
 import sys
 
@@ -10,7 +10,7 @@ from memzoo.errors import MemzooError
 
 @pytest.fixture(autouse=True)
 def modules(monkeypatch):
-    """Modules and their folders are forgotten after a test."""
+    """Unload modules and forget their folders after a test."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
     yield

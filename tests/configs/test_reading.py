@@ -1,4 +1,4 @@
-"""Errors of reading: those that tell what is there, and those that do not."""
+"""Read errors: those that tell what a path is, and those that do not."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ UNREADABLE = {
 }
 TELLING = [errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL]
 
-# As TensorStore says it, with what Orbax raises on top.
+# TensorStore's message, with what Orbax adds to it.
 DENIED = (
     'PERMISSION_DENIED: Error reading shard entry {0, 0}/{1, 1} in "embedding/c/0/0" '
     'in OCDBT database at local file "/run/10/params/": Failed to open: '

@@ -23,7 +23,7 @@ config = dataclasses.replace(PRESETS["mqar-attention"](), name="mine", steps=7)
 
 @pytest.fixture(autouse=True)
 def modules(monkeypatch):
-    """Modules and places of modules are forgotten after a test."""
+    """Unload modules and forget their folders after a test."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
     yield
@@ -202,9 +202,9 @@ def test_a_class_outside_needs_trust(write, monkeypatch, tmp_path):
     content["config"]["task"]["type"] = "own_task:Task"
     path = write("config.json", json.dumps(content))
     line = refusal(path)
-    assert line.startswith(f"{path}: config.task is of type own_task:Task, which mem")
+    assert line.startswith(f"{path}: config.task is of type own_task:Task, which is ")
     assert "add --trust if you trust that code" in line
-    # Trusted, it is imported: from the current folder, last of all.
+    # With trust it is imported; the current folder is searched last.
     with pytest.raises(MemzooError, match=r"cannot be imported \(SystemExit: 0\)"):
         resolve(str(path), trust=True)
     assert sys.path[-1] == ""
@@ -243,7 +243,7 @@ WRONG = {
 
 
 def test_values_of_the_wrong_type_are_named(tmp_path):
-    """In a process of its own: in tests every constructor checks its arguments."""
+    """Runs in a new process: in tests every constructor checks its arguments."""
     for number, body in enumerate(WRONG):
         (tmp_path / f"wrong{number}.py").write_text(CONFIG.format(body))
     program = (

@@ -91,7 +91,7 @@ def test_more_files_move_no_file_to_another_split():
 def test_no_more_is_read_than_allowed(texts: Path):
     whole = corpus.folder(texts, "**/*.txt")
     small = corpus.folder(texts, "**/*.txt", max_bytes=1_000)
-    # Many files are shorter than what the first that did not fit had left.
+    # Many files are shorter than the rest left by the first file that did not fit.
     assert 990 < small.content["bytes"] <= 1_000
     there = iter(documents(whole.splits["train"]))
     train = documents(small.splits["train"])
@@ -116,7 +116,7 @@ def test_lines_of_one_file_are_split_as_documents(tmp_path: Path):
     assert sum(sizes) == library.content["files"] == 200 and min(sizes) > 20
     found = [text for split in SPLITS for text in documents(library.splits[split])]
     assert sorted(found) == sorted(f"{n} ä".encode() for n in range(200))
-    # Lines that are added move no other.
+    # Added lines move no others.
     (tmp_path / "all.jsonl").write_text(text + '{"text": "new"}', encoding="utf-8")
     more = corpus.folder(tmp_path, "*.jsonl", validation=0.2, test=0.2)
     for split in SPLITS:

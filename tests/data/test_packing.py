@@ -1,4 +1,4 @@
-"""Packing against a greedy loop; every token once; documents kept apart."""
+"""Packing against a greedy loop; every token once; documents kept separate."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ CASES = [
 
 
 def greedy_rows(lengths: list, row_length: int, max_documents: int) -> list:
-    """Rows of (document, offset) pairs, token by token."""
+    """Return rows of (document, offset) pairs, token by token."""
     rows, row, held = [], [], 0
     for document, length in enumerate(lengths):
         if held == max_documents:

@@ -110,7 +110,8 @@ def test_an_example_is_the_same_in_any_batch(config):
 
 
 def test_golden_bytes():
-    """The same on every platform. If they must change, raise `data_version`."""
+    """The bytes are the same on every platform. If they must change, raise
+    `data_version`."""
     found = [digest(c.build("train").examples(np.arange(100))) for c in CONFIGS]
     assert found == GOLDEN
 

@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets, with TensorFlow absent."""
+"""Data sets of TensorFlow Datasets, without TensorFlow."""
 
 import os
 import shutil
@@ -42,7 +42,7 @@ def texts(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def data_dir(texts: Path, tmp_path_factory) -> str:
-    """A data set that a process without TensorFlow has built and read."""
+    """Return a data set that a process without TensorFlow has built and read."""
     folder = str(tmp_path_factory.mktemp("built"))
     command = [sys.executable, "-c", BUILD, str(texts), folder]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -262,7 +262,7 @@ def test_a_data_set_runs_no_code_of_its_own(
     monkeypatch.syspath_prepend(tmp_path)
     config = TfdsConfig(name="text_folder", data_dir=str(tmp_path / "sets"))
     for read in (config.content, lambda: config.build("train")):
-        with pytest.raises(DataError, match=r"names the class 'own_feature.Text', and"):
+        with pytest.raises(DataError, match=r"names the class 'own_feature.Text', w"):
             read()
     path.write_text("{")
     with pytest.raises(DataError, match=r"features.json is not JSON .*; prepare the"):

@@ -1,4 +1,4 @@
-"""`memzoo eval`, on a run whose loading is a stand-in."""
+"""`memzoo eval`, on a run whose loading is faked."""
 
 import dataclasses
 import io
@@ -28,7 +28,7 @@ SMALL = RecallConfig(
 
 @pytest.fixture
 def loads(bigram, monkeypatch):
-    """Which checkpoints were asked for; step 20 is the newest."""
+    """Record which checkpoints were requested; step 20 is the newest."""
     asked = []
 
     def load_run(run_dir, step=None, *, report=None, trust=False):

@@ -84,11 +84,11 @@ def test_a_mixture_stands_beside_one_memory_of_its_rule():
     assert plain == mixture.memory
     assert wide.head_size == size
     assert wide.value_ratio == mixture.num_memories + 1
-    # One number more in keys and values would be too much.
+    # One number more in keys and values would exceed the bytes.
     larger = dataclasses.replace(large, head_size=large.head_size + 1)
     assert _bytes(large) <= _bytes(mixture) < _bytes(larger)
     said = ablation_text("mixture_of_memories")
-    assert "has memory.head_size 16, balance_scale 0.001; the others" in said
+    assert "has memory.head_size 16, balance_scale 0.001; each other" in said
     assert said.endswith("plain_large (gated_delta_net with head_size 38).")
 
 
@@ -135,7 +135,7 @@ def test_a_head_may_be_smaller_than_the_width():
         for name in ("delta_net", "titans_lmm", "retnet", "mamba2", "ttt_linear")
     }
     mamba2 = small.pop("mamba2")
-    # Its heads share their keys.
+    # Mamba-2's heads share their keys.
     assert (mamba2.state_size, mamba2.head_size) == (16, 64)
     assert {layer.head_size for layer in small.values()} == {16}
     assert layer_by_name("mixture_of_memories", 64, 1, 16).memory.head_size == 16

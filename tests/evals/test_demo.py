@@ -1,4 +1,4 @@
-"""The demo, its sweep trained in earnest and very small."""
+"""The demo, with a real but very small sweep."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ TEXT_ROWS = [BITS, RIGHT, BITS | {"setting": CONTEXT}, RIGHT | {"setting": CONTE
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """A sweep of one training of four steps, by the real loop."""
+    """A sweep of one training of four steps, with the real loop."""
     config = RecallConfig(
         task=MqarRecall(num_pairs=(2, 4), mixture=True, length=16, vocab_size=32),
         layers=("linear_attention",),
@@ -96,7 +96,7 @@ def test_the_command_gives_what_the_sweep_gave(tiny, run_dir):
 
 
 def test_what_is_damaged_is_trained_again_to_the_same_numbers(tiny, tmp_path, capfd):
-    """From its checkpoint, and from step 0 where an evaluation before it is lost."""
+    """From its checkpoint, or from step 0 if an evaluation before it is lost."""
     config = dataclasses.replace(tiny, output=tmp_path)
     shutil.copytree(tiny.directory, config.directory)
     place = config.directory / config.jobs()[0].place

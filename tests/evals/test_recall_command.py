@@ -1,4 +1,4 @@
-"""`memzoo recall`: the task that `--task` names, its flags, and the tables."""
+"""`memzoo recall`: the task of `--task`, its flags, and the tables."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 
 @pytest.fixture(autouse=True)
 def modules(monkeypatch):
-    """Modules and their folders are forgotten after a test."""
+    """Unload modules and forget their folders after a test."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
     yield
@@ -76,7 +76,10 @@ def test_help_shows_the_flags_of_the_task(capsys, monkeypatch):
     [
         (["--task", "needel"], "task is 'needel'; did you mean needle?"),
         (["--task", "needle", "--num-pairs", "4"], "unknown option --num-pairs"),
-        (["--task", "needle", "--length", "5"], "length is 5; with value_length 7 it"),
+        (
+            ["--task", "needle", "--length", "5"],
+            "length is 5; with value_length 7 give",
+        ),
         (["--num-pairs", "99"], "num_pairs is 99; with num_passes 1 and length 64"),
         (
             ["--task", "memzoo.models.retnet:RetNetConfig"],
@@ -124,7 +127,7 @@ def test_the_tables_of_the_page_are_printed_or_its_rows(monkeypatch, capsys):
 
 
 def test_a_task_and_a_layer_of_the_user_are_compared(tmp_path, capsys):
-    """Each in one file: trained, read after training, tabulated and drawn."""
+    """Each is one file; they are trained, read after training, tabulated and drawn."""
     arguments = [
         *("--task", f"{EXAMPLES}/my_task.py:MyRecall", "--hops", "1", "--nodes", "4"),
         *("--read-nodes", "6", "--layers", f"{EXAMPLES}/my_layer.py:MyLayerConfig"),

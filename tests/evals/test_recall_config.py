@@ -1,4 +1,4 @@
-"""What a sweep trains."""
+"""Trainings of a sweep."""
 
 import dataclasses
 
@@ -163,7 +163,7 @@ def test_axes_are_no_part_of_what_a_sweep_means():
         ),
         (
             {"layers": ("retnet",), "ablate": "titans_lmm"},
-            r"ablate is 'titans_lmm' and layers is \('retnet',\); give one of the two",
+            r"ablate is 'titans_lmm' and layers is \('retnet',\); leave one of them",
         ),
         (
             {"layers": ("titans_lmm-x",)},
@@ -178,7 +178,7 @@ def test_axes_are_no_part_of_what_a_sweep_means():
         ({"read_again": (2, 2)}, "read_again is .*; it names something twice"),
         (
             {"read_again": (2,), "repeat_context": (1, 2)},
-            r"read_again is \(2,\) and repeat_context is \(1, 2\); give one of the two",
+            r"read_again is \(2,\) and repeat_context is \(1, 2\); leave one of them",
         ),
         (
             {"head_size": 8, "layers": ("mixture_of_memories-plain",)},

@@ -1,4 +1,4 @@
-"""How a sweep was made, in sentences."""
+"""Sentences on how a sweep was made."""
 
 import dataclasses
 

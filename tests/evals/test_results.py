@@ -141,7 +141,7 @@ def test_a_file_that_may_not_be_read_is_not_to_be_deleted(tmp_path, monkeypatch)
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(type(tmp_path), "read_bytes", denied)
-    with pytest.raises(ReadError, match=r"results.json: Permission denied; mend its"):
+    with pytest.raises(ReadError, match=r"results.json: Permission denied; fix its"):
         read_results(tmp_path / "results.json")
 
 

@@ -1,4 +1,4 @@
-"""A document in pieces is the document."""
+"""Reading a document in pieces equals reading it whole."""
 
 import math
 
@@ -48,7 +48,7 @@ def titans():
 
 
 def test_pieces_are_the_whole(titans):
-    """Cost, hits, surprise and final state are those of one call."""
+    """Cost, hits, surprise and final state equal those of one call."""
     reader = reporting_surprise(titans)
     state = reader.init_state(1, 64)
 
@@ -147,7 +147,7 @@ def test_a_loss_that_is_no_number_ends_it():
     model = build(TITANS, tie_embeddings=False)
     model.embedding[...] = model.embedding[...].at[5].set(jnp.nan)
     tokens = np.array([1] * 7 + [5, 2, 2])
-    # The window that begins with the ninth token is computed together.
+    # The window that begins with the ninth token is computed at once.
     with pytest.raises(NonFiniteError, match="not finite from token 9 of the document"):
         stream(model, [tokens], begin(model, 1, 0), piece=16)
 

@@ -1,4 +1,4 @@
-"""`memzoo eval RUN --stream`, on a run whose loading is a stand-in."""
+"""`memzoo eval RUN --stream`, on a run whose loading is faked."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def config_of(folder, layer, task=None):
 
 @pytest.fixture
 def run_with(tmp_path, monkeypatch):
-    """The folder of a run with a layer, beside two files."""
+    """Return the folder of a run with a layer, and two files beside it."""
     (tmp_path / "a.txt").write_bytes(TEXT[:25])
     (tmp_path / "b.txt").write_bytes(TEXT[25:])
 
@@ -92,7 +92,7 @@ def test_a_document_is_measured_and_written(run_with, capsys):
 
 
 def test_the_state_is_saved_and_goes_on(run_with, capsys):
-    """Two files end to end are the first, saved, and then the second."""
+    """Two files end to end equal the first, saved, and then the second."""
     run = run_with()
     state = run.parent / "state.npz"
     streamed(run, "a.txt", "b.txt")
@@ -143,7 +143,7 @@ def test_layers_without_a_neural_memory_have_no_surprise(run_with, capsys):
 
 def test_a_run_that_reads_no_bytes_is_refused(run_with):
     run = run_with(task=MqarConfig(vocab_size=128))
-    with pytest.raises(MemzooError, match="mqar is not over bytes"):
+    with pytest.raises(MemzooError, match="is mqar, which is not over bytes"):
         streamed(run, "a.txt")
 
 

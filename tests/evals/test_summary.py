@@ -1,4 +1,4 @@
-"""Which learning rate did best, and what its seeds reached."""
+"""Choice of the learning rate, and results of its seeds."""
 
 import pytest
 
@@ -17,7 +17,7 @@ from memzoo.evals.summary import (
 
 
 def runs(**by_rate):
-    """`rate_3=[...]` is a list of (value, steps) over seeds at learning rate 3."""
+    """Build rows: `rate_3=[...]` is a list of (value, steps) over seeds at rate 3."""
     return [
         Run(learning_rate=float(name[5:]), seed=i, value=value, steps=steps)
         for name, seeds in by_rate.items()

@@ -1,4 +1,4 @@
-"""A sweep, with a training loop that only keeps count."""
+"""A sweep, with a training loop that only counts."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ from memzoo.train.writing import SaveError
 
 
 class Loop:
-    """Writes what the training loop would; accuracy 0.25 + 10 * learning rate."""
+    """Write what the training loop would; accuracy 0.25 + 10 * learning rate."""
 
     def __init__(self, stop=None, diverge=None, late=None):
         self.trained, self.stop, self.diverge = [], stop, diverge
@@ -76,7 +76,7 @@ def small(tmp_path):
 
 
 def changed(config, **fields):
-    """The sweep with other fields of its task."""
+    """Return the sweep with other fields of its task."""
     return dataclasses.replace(config, task=dataclasses.replace(config.task, **fields))
 
 
@@ -233,7 +233,7 @@ def needles(small):
 
 
 class Loaded:
-    """Loads a model that knows nothing, and keeps count."""
+    """Load a model that knows nothing, and count the calls."""
 
     def __init__(self, config, model):
         self.config, self.model, self.asked = config, model, []
@@ -312,7 +312,7 @@ def test_a_model_that_read_once_reads_again(small, bigram):
     assert times == [1, 2, 3] * len(config.jobs())
     titles = [t.title for each in finished.findings.sections for t in each.tables]
     assert sum("trained on reading once, read 3 times" in each for each in titles) == 2
-    # Readings after training are in no table but those of their own.
+    # Readings after training are only in their own tables.
     assert sum(each.startswith("4 pairs") for each in titles) == 1
     page = finished.page.read_text()
     assert (

@@ -1,4 +1,4 @@
-"""The files by which a sweep goes on."""
+"""Files from which a sweep continues."""
 
 import dataclasses
 import json
@@ -97,7 +97,7 @@ def test_another_record_is_no_outcome(small, said, change, message):
     path.write_text(json.dumps(record | change))
     with pytest.raises(DamagedError, match="it has no checksum"):
         files.outcome(place)
-    # Nor is the record of the sweep.
+    # The sweep's record is not an outcome either.
     path.write_bytes((small.directory / "sweep.json").read_bytes())
     with pytest.raises(DamagedError, match="it belongs to None"):
         files.outcome(place)
@@ -152,7 +152,7 @@ def test_what_cannot_be_read_is_not_trained_again(small, said, file):
 
 @pytest.fixture
 def checkpoints(monkeypatch):
-    """Steps of checkpoints that every run has; those below 0 are damaged."""
+    """Steps of the checkpoints of every run; those below 0 are damaged."""
     steps = [20, -30]
 
     def manifest(directory, step):
@@ -175,7 +175,7 @@ def test_a_training_begins_anew_where_evaluations_are_lost(
     place = config.directory / job.place
     place.mkdir(parents=True)
     text = "".join(json.dumps(seal({"step": step})) + "\n" for step in kept)
-    # What was being written when the process ended is measured again anyway.
+    # A line that was being written when the process ended is measured again anyway.
     (place / "evaluations.jsonl").write_text(text + '{"step": 30, "ac')
     begun(config, said)
     assert (place / "evaluations.jsonl").exists() == (not lost)

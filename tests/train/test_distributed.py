@@ -1,4 +1,4 @@
-"""Joining other processes, as asked."""
+"""Joining other processes, on request."""
 
 import socket
 
@@ -11,7 +11,7 @@ from memzoo.train.distributed import join_processes
 
 @pytest.fixture
 def joined(monkeypatch):
-    """What jax.distributed was called with."""
+    """Record the calls of jax.distributed."""
     calls = []
     monkeypatch.setattr(
         distributed.jax.distributed, "initialize", lambda *a: calls.append(a)

@@ -1,4 +1,4 @@
-"""The loop: whatever interrupts it, it ends as if nothing had."""
+"""The loop: interruptions do not change its result."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from memzoo.errors import CheckpointError, MemzooError
 from memzoo.train.checkpoint import saved_steps
 from memzoo.train.runs import load_run
 
-# Trains the small experiment in a new process; what happens to it is the argument.
+# Trains the small experiment in a new process; the argument says how it is interrupted.
 SCRIPT = """
 import os, signal, sys, threading
 import jax
@@ -210,7 +210,7 @@ def test_devices_that_do_not_fit_are_refused(small, tmp_path, quick_train):
 
 
 def bytes_config(small, folder, **fields):
-    """The small experiment on the text files of a folder."""
+    """Return the small experiment on the text files of a folder."""
     task = FolderConfig(path=str(folder), length=16, **fields)
     model = dataclasses.replace(small().model, vocab_size=task.vocab_size)
     return small(task=task, model=model, steps=2, log_every=1)
@@ -239,7 +239,7 @@ def test_a_share_of_0_is_no_evaluation(small, tmp_path, quick_train, record):
 
 
 def test_any_failure_is_recorded(small, tmp_path, quick_train, record):
-    """A bug of ours too: config.json does not say `running` for ever."""
+    """Our own bugs too: config.json must not say `running` forever."""
 
     def fails(line):
         raise ZeroDivisionError("a bug")

@@ -1,4 +1,4 @@
-"""What a manifest guards, refusal by refusal."""
+"""The manifest's checks, refusal by refusal."""
 
 import dataclasses
 

@@ -14,7 +14,7 @@ from memzoo.train.sharding import make_mesh
 
 
 def test_nothing_is_allocated_for_a_large_model(small):
-    """Specs only: 2^24 x 2^14 parameters would not fit anywhere."""
+    """Only specs are built: 2^24 x 2^14 parameters would not fit anywhere."""
     config = small()
     model = dataclasses.replace(config.model, vocab_size=2**24, width=2**14)
     program = make_program(small(model=model), make_mesh(config.mesh))

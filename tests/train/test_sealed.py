@@ -1,4 +1,4 @@
-"""Records, and what happens to them on a disk."""
+"""Records, and damage to them on disk."""
 
 import json
 
@@ -28,7 +28,7 @@ def test_a_record_comes_back(tmp_path):
 
 
 def flips(data):
-    """The bytes with one bit changed, each time another one."""
+    """Yield the bytes with one bit changed, another one each time."""
     for place in range(0, 8 * len(data), 7):
         changed = bytearray(data)
         changed[place // 8] ^= 1 << place % 8

@@ -1,4 +1,4 @@
-"""The mesh, and where parameters, moments and batches lie."""
+"""The mesh, and the shardings of parameters, moments and batches."""
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +81,7 @@ def test_maps_of_memories_lie_on_the_axis_of_experts():
     # Memories that the axis does not divide are whole on every device.
     spec = parameter_sharding(mesh, own, (3, 5, 8, 4)).spec
     assert spec == PartitionSpec(None, None, "fsdp", "tensor")
-    # A layer that holds one memory has no axis of copies.
+    # A layer with one memory has no axis of copies.
     spec = parameter_sharding(mesh, own, (3, 8, 4)).spec
     assert spec == PartitionSpec(None, "fsdp", "tensor")
 

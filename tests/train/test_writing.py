@@ -1,4 +1,4 @@
-"""Files are whole or not there, and failures are one line."""
+"""Files are written whole or not at all, and failures are one line."""
 
 import errno
 import os

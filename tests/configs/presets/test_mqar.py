@@ -1,4 +1,4 @@
-"""The recall presets: as they were, buildable, and alike where they are compared."""
+"""The recall presets: unchanged, buildable, and comparable."""
 
 import dataclasses
 import json
@@ -62,7 +62,9 @@ def test_every_layer_has_a_preset():
 
 @pytest.mark.parametrize("heads", [1, 4])
 def test_comparable_layers_have_memories_of_one_size(heads):
-    """width x width / heads numbers a block, with three convolutions of 4 taps."""
+    """Each block has width x width / heads numbers, and three convolutions of 4
+    taps.
+    """
     sizes = {}
     for name in ("delta_net", "gated_delta_net", "retnet"):
         layer = comparable_layer(name, 64, heads)
@@ -112,7 +114,7 @@ def test_layers_inside_a_layer_are_comparable_too(name):
     assert (memory.num_heads, memory.convolution_size) == (2, 4)
     assert (memory.memory_depth, memory.output_gate) == (1, False)
     assert memory.persistent_tokens == type(layer)().memory.persistent_tokens
-    # Attention reads the memory that it writes in one of them alone.
+    # Only titans_mac's attention reads the memory that it writes.
     assert memory.clip == {"titans_mac": 1.0}.get(name)
     if name != "titans_mac":
         attention = layer.attention

@@ -36,7 +36,9 @@ def row(value, first, second, *, layer=LAYER, times=1, seed=0, rate=0.1, test=Tr
 
 
 def rows_of(layer, small_first, large_first, **kind):
-    """Trained on (2, 4) and (4, 2), read there and on (2, 8) and (8, 2)."""
+    """Return rows trained on (2, 4) and (4, 2), read on those and on (2, 8) and (8,
+    2).
+    """
     return [
         row(1.0, 2, 4, layer=layer, test=False, **kind),
         row(0.5, 4, 2, layer=layer, test=False, **kind),

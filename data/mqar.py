@@ -168,7 +168,7 @@ class MqarConfig:
         return Mqar(self, split)
 
     def content(self) -> dict[str, int | str]:
-        """Return nothing: every byte follows from the config."""
+        """Return an empty dict: every byte follows from the config."""
         return {}
 
 

@@ -133,7 +133,7 @@ class NeedleConfig:
         return Needle(self, split)
 
     def content(self) -> dict[str, int | str]:
-        """Return nothing: every byte follows from the config."""
+        """Return an empty dict: every byte follows from the config."""
         return {}
 
 

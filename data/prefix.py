@@ -215,7 +215,7 @@ class Prefixed:
         return _with_masks(batch, masked, config.mask_token)
 
     def setting(self, index: int) -> Setting:
-        """Setting that row `index` is measured under."""
+        """Return the setting of row `index`."""
         return self._task.setting(index)
 
 

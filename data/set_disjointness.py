@@ -98,7 +98,7 @@ class SetDisjointnessConfig:
         return SetDisjointness(self, split)
 
     def content(self) -> dict[str, int | str]:
-        """Return nothing: every byte follows from the config."""
+        """Return an empty dict: every byte follows from the config."""
         return {}
 
 

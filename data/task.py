@@ -59,7 +59,7 @@ class Config(Protocol):
 
     Attributes:
         task_name: name in `TASKS`.
-        data_version: raised when the same config gives different bytes.
+        data_version: increased when the same config gives different bytes.
         vocab_size: all tokens are below it.
         length: tokens per row.
         chance: accuracy without any memory; `None` if undefined.

@@ -148,7 +148,7 @@ class RecallTask:
     def probes(
         self, experiment: ExperimentConfig, config: "RecallConfig"
     ) -> Sequence[Probe]:
-        """Return further measurements of the trained model of an experiment."""
+        """Return probes that measure the trained model of an experiment further."""
         return ()
 
     def described(self, config: "RecallConfig") -> Described:

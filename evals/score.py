@@ -21,7 +21,7 @@ _TARGETS_AT_ONCE = 16_384
 
 @runtime_checkable
 class Model(Protocol):
-    """Language model, an `nnx.Module`, as the measures use it."""
+    """Language model (an `nnx.Module`) that the measures accept."""
 
     def init_state(self, batch_size: int, max_length: int) -> Any: ...
 

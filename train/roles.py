@@ -13,7 +13,7 @@ Axis = Literal["embed", "heads", "mlp", "vocab", "memories"] | None
 
 # Parameters under this path have the layers of a group as their first axis.
 _STACK = "stack/groups/"
-# Under this path, the separate maps of a mixture's memories have the memories first.
+# Under this path, a mixture's separate maps have the memories as their first axis.
 _COPIES = "/memory/"
 
 

@@ -174,8 +174,7 @@ def _load_model(
 
 
 def _saved(run_dir: Path, step: int | None, status: object) -> list[int]:
-    """Return the steps of the run's checkpoints, newest first; check for the asked
-    step.
+    """Return the steps of the run's checkpoints, newest first.
 
     Raises:
         CheckpointError: the step is missing, or there is no checkpoint.

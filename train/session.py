@@ -34,7 +34,7 @@ Evaluate = Callable[..., Evaluation]
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a run ended.
+    """End of a run.
 
     Attributes:
         step: steps done.

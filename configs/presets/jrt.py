@@ -1,9 +1,9 @@
 """Just read twice (arXiv 2407.05483): the published stacks, and a small one over bytes.
 
-Each cycle has a gated short convolution, prefix linear attention, a window of attention
-and gated short convolutions. The published models read 2,048 tokens of the Pile, 1,024
-of them a prefix; here they read bytes with the published vocabulary. Of the published
-273 Taylor features, 153 remain, which compute the same function.
+One gated short convolution comes first, then cycles of prefix linear attention, a
+window of attention and gated short convolutions. The published models read 2,048 tokens
+of the Pile, 1,024 of them a prefix; here they read bytes with the published vocabulary.
+Of the published 273 Taylor features, 153 remain, which compute the same function.
 """
 
 from ...data.prefix import PrefixConfig

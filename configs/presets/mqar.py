@@ -79,7 +79,7 @@ def _comparable(layer: Any, width: int, num_heads: int, head_size: int | None) -
 
 
 def with_window(layer: Any, window: int) -> Any:
-    """Return the layer with its attention limited to `window` tokens, if it is limited.
+    """Return the layer with windows of `window` tokens, if its attention has windows.
 
     A segment of tokens that see each other is a window too. The memory's windows of
     writes are at most as long.

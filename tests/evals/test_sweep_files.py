@@ -145,7 +145,7 @@ def test_what_cannot_be_read_is_not_trained_again(small, said, file):
     place = place / small.jobs()[0].place if file == "outcome.json" else place
     (place / file).unlink()
     (place / file).mkdir()
-    with pytest.raises(ReadError, match=rf"cannot read .*{file}: Is a directory; mend"):
+    with pytest.raises(ReadError, match=rf"cannot read .*{file}: Is a directory; fix"):
         SweepFiles(small, said.append).missing()
     assert said == []
 

@@ -71,8 +71,8 @@ FORM = "; give HOST:PORT,INDEX,COUNT or auto"
         ("localhost:1234,-1,2", "INDEX is -1 and COUNT 2: number the processes from 0"),
         ("localhost:1234,2,2", "INDEX is 2 and COUNT 2: number the processes from 0"),
         ("localhost:1234,0,0", "INDEX is 0 and COUNT 0: number the processes from 0"),
-        ("no.such.host.invalid:1234,0,1", "the host of no.such.host.invalid:1234 is n"),
-        ("a" * 70 + ":1234,0,1", "is not known"),
+        ("no.such.host.invalid:1234,0,1", "the host of no.such.host.invalid:1234 is u"),
+        ("a" * 70 + ":1234,0,1", "is unknown"),
     ],
 )
 def test_what_cannot_be_read_is_refused(joined, value, message):

@@ -34,8 +34,8 @@ class NeedleConfig:
     """One key with a value of several tokens, hidden in noise; then the key again.
 
     The noise repeats a phrase of 24 tokens. The needle, `KEY k VAL v1 .. v7`, stands
-    somewhere in the noise; the question, `KEY k VAL`, follows it. The targets are the
-    tokens of the value, each predicted from the true tokens before it:
+    somewhere in it, and the question, `KEY k VAL`, after it. The targets are the tokens
+    of the value, each predicted from the true tokens before it:
 
         tokens    noise  KEY k VAL v1 .. v7  noise  KEY k VAL v1 .. v6
         targets                                           v1  v2 .. v7

@@ -221,7 +221,7 @@ def _float32(name: str, value: float | None) -> None:
 
 def _count(name: str, value: int, least: int, bits: int = 31) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name} is {value!r}; give an integer, {least} or more")
+        raise InputError(f"{name} is {value!r}; give a whole number, {least} or more")
     if value >= 2**bits:
         raise InputError(f"{name} is {value}; give a number below 2^{bits}")
 

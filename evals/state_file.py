@@ -233,7 +233,7 @@ def _check_about(path: Path, about: Mapping[str, Any]) -> None:
     for name, (least, most) in (_NUMBERS | step).items():
         value = about.get(name)
         if type(value) is not int or not least <= value <= most:
-            raise _wrong(path, name, value, f"an integer from {least} to {most}")
+            raise _wrong(path, name, value, f"a whole number from {least} to {most}")
     for name in ("layer", "run", "parameters"):
         value = about.get(name, "")
         if not isinstance(value, str) or not value.isprintable() or len(value) > 1000:

@@ -35,7 +35,7 @@ COUNTS = (
 @pytest.mark.parametrize("name", COUNTS)
 @pytest.mark.parametrize("value", [0, -1, True])
 def test_counts_are_whole_and_positive(name, value):
-    message = rf"^{name} is {value!r}; give an integer, 1 or more$"
+    message = rf"^{name} is {value!r}; give a whole number, 1 or more$"
     with pytest.raises(ValueError, match=message):
         experiment(**{name: value})
 
@@ -126,7 +126,7 @@ def test_optimizer_numbers_are_the_same_in_float32(name, value):
 
 
 def test_the_rest_of_an_optimizer():
-    with pytest.raises(ValueError, match=r"warmup_steps is -1; give an integer, 0"):
+    with pytest.raises(ValueError, match=r"warmup_steps is -1; give a whole number, 0"):
         OptimizerConfig(warmup_steps=-1)
     with pytest.raises(ValueError, match=r"warmup_steps is 10+; give .* below 2\^31"):
         OptimizerConfig(warmup_steps=10**40)
@@ -143,7 +143,7 @@ def test_the_rest_of_an_optimizer():
 @pytest.mark.parametrize("name", ["data", "fsdp", "tensor", "expert"])
 @pytest.mark.parametrize("value", [0, -2])
 def test_mesh_axes_have_devices(name, value):
-    with pytest.raises(ValueError, match=rf"^{name} is {value}; give an integer"):
+    with pytest.raises(ValueError, match=rf"^{name} is {value}; give a whole"):
         MeshConfig(**{name: value})
 
 

@@ -101,7 +101,7 @@ REFUSED = [
     (("steps",), True, "^config.steps is True; it must be int$"),
     (("steps",), 1.5, "^config.steps is 1.5; it must be int$"),
     (("steps",), None, "^config.steps is None; it must be int$"),
-    (("steps",), 0, "^config: steps is 0; give an integer, 1 or more$"),
+    (("steps",), 0, "^config: steps is 0; give a whole number, 1 or more$"),
     (("name",), 3, "^config.name is 3; it must be str$"),
     (("optimizer",), [], r"^config.optimizer is \[\]; it must be an object$"),
     (("optimizer", "beta1"), "x", "^config.optimizer.beta1 is 'x'; it must be float$"),

@@ -159,7 +159,7 @@ def test_fields_are_of_their_types_and_in_range(model, read, tmp_path, name, val
     path = tmp_path / "state.npz"
     save_state(path, read.carried)
     rewritten(path, {name: value})
-    line = f"is damaged: {name} is .* and must be an? "
+    line = f"is damaged: {name} is .* and must be a "
     assert refusal(path, model, CheckpointError, line) == 4
 
 

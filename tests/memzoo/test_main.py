@@ -118,7 +118,7 @@ def test_a_wrong_type_in_a_python_file(tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("memzoo: wrong.py, line ")
     assert done.stderr.endswith(
-        "InputError: steps is 'many'; give an integer, 1 or more\n"
+        "InputError: steps is 'many'; give a whole number, 1 or more\n"
     )
     assert not (tmp_path / "runs").exists()
 

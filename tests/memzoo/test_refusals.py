@@ -59,7 +59,7 @@ REFUSED = [
         2,
         "--steps is 'abc'; it must be a whole numb",
     ),
-    ("train mqar-attention --steps 0", 2, "steps is 0; give an integer, 1 or more"),
+    ("train mqar-attention --steps 0", 2, "steps is 0; give a whole number, 1 or more"),
     ("train mqar-attention --seed 4294967296", 2, "seed is 4294967296; give a number"),
     (
         f"train mqar-attention {LAYER}.num-heads 7",

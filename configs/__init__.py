@@ -1,1 +1,1 @@
-"""The schema of an experiment, its presets, and how they are written down."""
+"""Schema of an experiment, its presets, and its JSON form."""

@@ -10,7 +10,7 @@ def split_list(text: str) -> list[str]:
 
     Raises:
         InputError: the list or one of its items is empty; the message begins with "is",
-            to be read after the name of the option.
+            to follow the name of the option.
     """
     items = re.split(r"\s*,\s*|\s+", text.strip())
     there = [item for item in items if item]

@@ -1,4 +1,4 @@
-"""The schema of an experiment: one frozen dataclass from model to mesh."""
+"""Schema of an experiment: one frozen dataclass from model to mesh."""
 
 import math
 import unicodedata
@@ -14,11 +14,13 @@ from .field_types import check_types
 
 Schedule = Literal["constant", "cosine", "linear", "wsd"]
 
-# The range of float32, whose smaller numbers are taken for 0.
+# Range of normal float32 numbers; smaller ones are treated as 0.
 _TINY, _LARGE = 1.2e-38, 3.4e38
 
 LONGEST_NAME = 200
-"""Bytes of a run's name: file systems take 255, and temporary names are longer."""
+"""Most bytes of a run's name: file systems allow 255, and temporary names are
+longer.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,21 +30,22 @@ class OptimizerConfig:
     learning_rate: float = 3e-3
     """Peak learning rate."""
     schedule: Schedule = "cosine"
-    """After the warm-up: constant, half a cosine, a line, or warm-up-stable-decay."""
+    """Shape after the warm-up: constant, half a cosine, linear, or
+    warm-up-stable-decay."""
     warmup_steps: int = 20
     """Optimizer steps of linear warm-up from 0."""
     decay_fraction: float = 0.2
-    """wsd only: share of the steps, at the end, that decays."""
+    """wsd only: share of the steps, at the end, in which the learning rate decays."""
     final_fraction: float = 0.0
     """Learning rate at the last step, as a share of the peak."""
     beta1: float = 0.9
-    """Decay of the mean of the gradients; below 1."""
+    """Decay of the gradients' running mean; below 1."""
     beta2: float = 0.95
-    """Decay of the mean of their squares; below 1."""
+    """Decay of the squared gradients' running mean; below 1."""
     epsilon: float = 1e-8
     weight_decay: float = 0.1
     clip_norm: float | None = 1.0
-    """Gradients are scaled to at most this global norm; None does not clip."""
+    """Clip gradients to this global norm; None does not clip."""
 
     def __post_init__(self) -> None:
         _positive("learning_rate", self.learning_rate)
@@ -66,16 +69,16 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-    """Devices along the named axes of the one mesh."""
+    """Devices along the named axes of the mesh."""
 
     data: int | None = None
-    """Copies of the model; None: all devices that the other axes leave."""
+    """Copies of the model; None: as many as the other axes allow."""
     fsdp: int = 1
     """Shards of the parameters, gathered when used; also splits the batch."""
     tensor: int = 1
     """Shards of heads, MLP width and vocabulary."""
     expert: int = 1
-    """Shards of the maps that each memory of a mixture has of its own, gathered when
+    """Shards of the maps that each memory of a mixture has separately, gathered when
     used; also splits the batch."""
 
     def __post_init__(self) -> None:
@@ -87,7 +90,7 @@ class MeshConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentConfig:
-    """Everything that decides what a training run computes."""
+    """Everything that determines what a training run computes."""
 
     name: str
     """Preset name, kebab-case; also the default name of the run."""
@@ -98,28 +101,29 @@ class ExperimentConfig:
     steps: int = 1000
     """Optimizer steps."""
     batch_size: int = 64
-    """Rows of a global batch, accumulated ones included."""
+    """Rows of a global batch, including all accumulated slices."""
     gradient_accumulation: int = 1
-    """Slices a batch is computed in, one after the other; results do not change, but
-    for what router_noise draws. Slices of a mixture are read forward once more."""
+    """Number of slices of a batch, computed one after the other. Results do not change,
+    except for the draws of router_noise. Slices of a mixture take one more forward
+    pass."""
     seed: int = 0
-    """Of the parameters; the task has a seed of its own."""
+    """Seed of the parameters; the task has its own seed."""
     start_from: str | None = None
-    """Folder of a run of the same model, whose newest parameters training starts from;
-    None: random ones."""
+    """Folder of a run of the same model; training starts from its newest parameters.
+    None: random parameters."""
     log_every: int = 10
     """Optimizer steps between lines of metrics.jsonl."""
     checkpoint_every: int = 200
     """Optimizer steps between checkpoints; the last step is always saved."""
     keep_checkpoints: int = 2
-    """Newest checkpoints that are kept."""
+    """Number of newest checkpoints to keep."""
     evaluate_every: int = 0
-    """Optimizer steps between evaluations; 0: at the end only. A task without a
+    """Optimizer steps between evaluations; 0: only at the end. A task without a
     validation split is never evaluated."""
     evaluation_examples: int = 512
     """Rows of the validation split that an evaluation reads."""
     stop_at_accuracy: float | None = None
-    """End the run once an evaluation's accuracy reaches this."""
+    """Accuracy of an evaluation that ends the run."""
     data_workers: int = 0
     """Processes that make batches; 0: a thread of this process."""
 
@@ -140,35 +144,35 @@ class ExperimentConfig:
         _count("seed", self.seed, 0, bits=32)
         if self.batch_size % self.gradient_accumulation:
             raise InputError(
-                f"batch_size {self.batch_size} is not a multiple of "
-                f"gradient_accumulation {self.gradient_accumulation}; change either"
+                f"batch_size is {self.batch_size}; give a multiple of "
+                f"gradient_accumulation, {self.gradient_accumulation}, or change that"
             )
         if self.stop_at_accuracy is not None:
             _share("stop_at_accuracy", self.stop_at_accuracy)
             if not self.evaluate_every:
                 raise InputError(
-                    f"stop_at_accuracy {self.stop_at_accuracy} is never looked at: "
-                    "evaluate_every is 0; set it to some number of steps"
+                    f"stop_at_accuracy is {self.stop_at_accuracy} and evaluate_every "
+                    "is 0; set evaluate_every to a number of steps"
                 )
         check_types(self)
         evaluates = has_split(self.task, "validation")
         if self.stop_at_accuracy is not None and not evaluates:
             raise InputError(
-                f"stop_at_accuracy {self.stop_at_accuracy} is never looked at: the "
-                "task has no validation split; give it a share"
+                f"stop_at_accuracy is {self.stop_at_accuracy} and the task has no "
+                "validation split; give it a share"
             )
         if self.task.vocab_size > self.model.vocab_size:
             raise InputError(
-                f"model.vocab_size {self.model.vocab_size} is smaller than the "
-                f"task's {self.task.vocab_size}; set it to at least that"
+                f"model.vocab_size is {self.model.vocab_size}; give the task's "
+                f"{self.task.vocab_size} or more"
             )
 
 
 def check_name(name: object) -> None:
-    """The name of a run or sweep, which is a folder's, is plain.
+    """Refuse a name of a run or sweep that is not a plain folder name.
 
     Raises:
-        InputError: it is empty, a path, an option, unprintable or too long.
+        InputError: the name is empty, a path, an option, unprintable or too long.
     """
     remedy = "give a plain folder name, such as my-run"
     if name == "":
@@ -201,13 +205,13 @@ def _share(name: str, value: float) -> None:
 
 
 def _decay(name: str, value: float) -> None:
-    """Refuse a beta of 1, also after rounding: the bias correction divides by 0."""
+    """Refuse a beta that rounds to 1: the bias correction would divide by 0."""
     if not _is_number(value) or not 0 <= value <= 0.9999999:
         raise InputError(f"{name} is {value!r}; give a number from 0 to 0.9999999")
 
 
 def _float32(name: str, value: float | None) -> None:
-    """Refuse what becomes 0 or infinite where the optimizer computes."""
+    """Refuse a number that becomes 0 or infinite in the optimizer's float32."""
     if value and not _TINY <= value <= _LARGE:
         raise InputError(
             f"{name} is {value!r}, which float32 cannot hold; give a number from "
@@ -223,5 +227,7 @@ def _count(name: str, value: int, least: int, bits: int = 31) -> None:
 
 
 def _is_number(value: object) -> bool:
-    """Also where a file of one's own assigns something else."""
+    """Return whether the value is a finite number; a user's file may assign
+    anything.
+    """
     return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))

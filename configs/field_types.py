@@ -1,4 +1,4 @@
-"""Types of the fields of configs, checked over the whole tree."""
+"""Type checks of the fields of configs, over the whole tree."""
 
 import dataclasses
 import functools
@@ -13,7 +13,7 @@ _LONGEST = 80
 
 
 def check_types(config: Any) -> None:
-    """Refuse a config with a field of the wrong type, also in configs inside it.
+    """Refuse a config with a field of the wrong type, also in nested configs.
 
     Flags and JSON are parsed to the right types; a Python file can assign anything.
 
@@ -25,17 +25,19 @@ def check_types(config: Any) -> None:
 
 
 def wrong_field(config: Any) -> str | None:
-    """First field of the wrong type in a dataclass and those inside it.
+    """Return the first field of the wrong type in a dataclass or a nested one.
 
     Returns:
-        One line with the field's path, its value and the expected type; `None` where
-        every field has its type.
+        One line with the field's path, its value and the expected type; `None` if every
+            field has its type.
     """
     return _wrong_field(config, "")
 
 
 def sort_of(kind: Any) -> Literal["layer", "task"] | None:
-    """`layer` or `task`, whose places other classes can take; `None` for the rest."""
+    """Return `layer` or `task` for types that outside classes can replace, else
+    `None`.
+    """
     if hasattr(kind, "task_name"):
         return "task"
     build = getattr(kind, "build", None)
@@ -48,7 +50,7 @@ def sort_of(kind: Any) -> Literal["layer", "task"] | None:
 def _wrong_field(config: Any, prefix: str) -> str | None:
     hints = _hints(type(config))
     for field in dataclasses.fields(config):
-        # A class of the user's own may annotate what cannot be resolved.
+        # A user's class may have annotations that cannot be resolved.
         if field.name in hints and hasattr(config, field.name):
             value, where = getattr(config, field.name), prefix + field.name
             if problem := _wrong(value, hints[field.name], where):
@@ -58,7 +60,9 @@ def _wrong_field(config: Any, prefix: str) -> str | None:
 
 @functools.cache
 def _hints(kind: type) -> dict[str, Any]:
-    """Types of a dataclass's fields; none where its annotations name unknown things."""
+    """Return the types of a dataclass's fields; empty if an annotation is
+    unresolvable.
+    """
     try:
         return typing.get_type_hints(kind)
     except (NameError, AttributeError, TypeError):
@@ -66,7 +70,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _wrong(value: Any, expected: Any, where: str) -> str | None:
-    """Reason why a value is not of a type; `None` where it is."""
+    """Return why a value is not of a type; `None` if it is."""
     kinds = _members(expected)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if any(_takes(kind, value) for kind in kinds):
@@ -79,7 +83,7 @@ def _wrong(value: Any, expected: Any, where: str) -> str | None:
         ]
         if None in problems or tuple in kinds or Any in kinds:
             return None
-        # One kind of tuple alone: its item is at fault, not the whole.
+        # With only one kind of tuple, blame the item instead of the whole tuple.
         if len(problems) == 1 and problems[0]:
             return problems[0]
     elif any(_is(value, kind) for kind in kinds):
@@ -88,10 +92,9 @@ def _wrong(value: Any, expected: Any, where: str) -> str | None:
 
 
 def _members(expected: Any) -> tuple[Any, ...]:
-    """The types of a union, or the only one.
+    """Return the members of a union, or the type itself.
 
-    `Any` beside layers or tasks stands for those of the user's own, which `_takes`
-    accepts.
+    `Any` next to layers or tasks stands for users' classes, which `_takes` accepts.
     """
     origin = typing.get_origin(expected)
     if origin not in (typing.Union, types.UnionType):
@@ -103,10 +106,10 @@ def _members(expected: Any) -> tuple[Any, ...]:
 
 
 def _takes(kind: Any, value: Any) -> bool:
-    """True where a field of type `kind` takes the config `value`."""
+    """Return whether a field of type `kind` accepts the config `value`."""
     if kind is Any:
         return True
-    # A protocol asks for a method of some name alone.
+    # A protocol only requires a method of some name.
     named = isinstance(kind, type) and not getattr(kind, "_is_protocol", False)
     if named and isinstance(value, kind):
         return True
@@ -115,11 +118,11 @@ def _takes(kind: Any, value: Any) -> bool:
 
 
 def _wrong_item(value: tuple, items: tuple[Any, ...], where: str) -> str | None:
-    """Reason why a tuple does not hold items of these types; `None` where it does."""
+    """Return why a tuple does not hold items of these types; `None` if it does."""
     if items[-1] is Ellipsis:
         items = (items[0],) * len(value)
     if len(items) != len(value):
-        return f"{where} is {_shown(value)}; it must hold {len(items)}"
+        return f"{where} is {_shown(value)}; give a tuple of {len(items)}"
     for index, (each, item) in enumerate(zip(value, items, strict=True)):
         if problem := _wrong(each, item, f"{where}.{index}"):
             return problem
@@ -127,7 +130,7 @@ def _wrong_item(value: tuple, items: tuple[Any, ...], where: str) -> str | None:
 
 
 def _is(value: Any, kind: Any) -> bool:
-    """True where a value that is neither a config nor a tuple is of a type."""
+    """Return whether a value that is neither a config nor a tuple is of a type."""
     if kind is Any or isinstance(kind, typing.TypeVar):
         return True
     if kind is None or kind is type(None):
@@ -148,15 +151,15 @@ def _is(value: Any, kind: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A value in one line, shortened."""
+    """Return a value in one line, shortened."""
     if isinstance(value, type):
-        return f"the class {value.__name__} (without brackets behind it)"
+        return f"the class {value.__name__} (without parentheses after it)"
     text = " ".join(repr(value).split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
 def _in_words(kinds: tuple[Any, ...]) -> str:
-    """Types as a reader would say them."""
+    """Return types in words."""
     words: list[str] = []
     for kind in kinds:
         sort = sort_of(kind)

@@ -1,7 +1,7 @@
 """Classes outside memzoo that a config.json or a user names, as `module:Class`.
 
-To import a module is to run its code. A config.json may come from anyone, so nothing is
-imported for it unless the user says so; a module that is loaded already runs no more.
+Importing a module runs its code. A config.json may come from anyone, so memzoo imports
+nothing for it unless the user asks; a module that is already loaded runs nothing new.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ def import_outside(value: Any, where: str) -> None:
     """Import the modules of all classes that a JSON value names.
 
     Raises:
-        InputError: one cannot be imported; the message names its place.
+        InputError: a module cannot be imported; the message names its place.
     """
     for place, name in _outside_names(value, where):
         module = name.partition(":")[0]
@@ -30,20 +30,20 @@ def import_outside(value: Any, where: str) -> None:
             importlib.import_module(module)
         except KeyboardInterrupt:
             raise
-        # A module may raise anything, `SystemExit` too, which would end the command as
-        # if it had done its work.
+        # A module may raise anything, even `SystemExit`, which would end the command as
+        # if it had succeeded.
         except BaseException as error:
             said = " ".join(f"{type(error).__name__}: {error}".split())
             raise InputError(
                 f"{place} is of type {name}, which cannot be imported ({said}); run in "
-                "the folder that holds the module, or put that on PYTHONPATH"
+                "the folder that holds the module, or add that folder to PYTHONPATH"
             ) from error
 
 
 def import_typed(text: str, where: str) -> tuple[str, Any]:
-    """Import the dataclass that a user has typed, and return its name with it.
+    """Import the dataclass that a user has typed; return its name and the class.
 
-    Whoever types a file or a module on the command line trusts it.
+    A file or module typed on the command line is trusted.
 
     Args:
         text: `module:Class`, or `path/to/file.py:Class`.
@@ -53,8 +53,8 @@ def import_typed(text: str, where: str) -> tuple[str, Any]:
         The name `module:Class`, as config.json stores it, and the class.
 
     Raises:
-        MemzooError: there is no such file or module, it does not import, or it has no
-            such dataclass.
+        MemzooError: the file or module is missing, cannot be imported, or has no such
+            dataclass.
     """
     module, _, name = text.rpartition(":")
     if module.endswith(".py"):
@@ -62,7 +62,7 @@ def import_typed(text: str, where: str) -> tuple[str, Any]:
     text = f"{module}:{name}"
     if not is_outside(text):
         raise InputError(
-            f"{where} is {text!r}, which names no class; give file.py:Class or "
+            f"{where} is {text!r}, which is not a class; give file.py:Class or "
             "module:Class"
         )
     import_outside({"type": text}, where)
@@ -73,12 +73,12 @@ def outside_class(name: str, where: str) -> Any:
     """Return the config class `module:Class` of a module that is loaded.
 
     Raises:
-        InputError: its module is not loaded, lacks it, or it is no config.
+        InputError: the module is not loaded or lacks the class, or it is not a config.
     """
     kind = _loaded_dataclass(name, where)
     if not hasattr(kind, "build"):
         raise InputError(
-            f"{where} is of type {name}, which is no config; name a dataclass with "
+            f"{where} is of type {name}, which is not a config; name a dataclass with "
             "`build`"
         )
     return kind
@@ -88,7 +88,7 @@ def _loaded_dataclass(name: str, where: str) -> Any:
     module, _, attributes = name.partition(":")
     if module not in sys.modules:
         raise InputError(
-            f"{where} is of type {name}, which memzoo does not have: to load it runs "
+            f"{where} is of type {name}, which is not part of memzoo: loading it runs "
             f"the code of the module {module}; add --trust if you trust that code "
             "(Python: import the module first)"
         )
@@ -99,11 +99,11 @@ def _loaded_dataclass(name: str, where: str) -> Any:
     if kind is None:
         raise InputError(
             f"{where} is of type {name}, and the module {module} has no {attributes}; "
-            "use the version of it that the run was made with"
+            "use the module's version that the run was made with"
         )
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         raise InputError(
-            f"{where} is of type {name}, which is no config; name a dataclass with "
+            f"{where} is of type {name}, which is not a config; name a dataclass with "
             "`build`"
         )
     return kind
@@ -121,7 +121,7 @@ def names_outside(value: Any) -> bool:
 
 
 def _outside_names(value: Any, where: str) -> Iterator[tuple[str, str]]:
-    """Yield the place and the name of every type that is outside."""
+    """Yield the place and the name of every type outside memzoo."""
     if isinstance(value, dict):
         name = value.get("type")
         if isinstance(name, str) and is_outside(name):
@@ -129,6 +129,6 @@ def _outside_names(value: Any, where: str) -> Iterator[tuple[str, str]]:
     items = value.items() if isinstance(value, dict) else ()
     items = enumerate(value) if isinstance(value, list) else items
     for key, item in items:
-        # Keys that are no names could break the line of a message.
+        # Quote keys that are not names: they could break the line of a message.
         inner = key if str(key).isalnum() or str(key).isidentifier() else repr(key)
         yield from _outside_names(item, f"{where}.{inner}")

@@ -1,4 +1,4 @@
-"""Python files of the user, imported as modules."""
+"""Users' Python files, imported as modules."""
 
 import importlib.util
 import sys
@@ -16,11 +16,10 @@ def load_python(path: Path) -> ModuleType:
     """Import a file as a module named after it, so that its classes can be found.
 
     Raises:
-        MemzooError: there is no such file, its name is taken, or it raises when it is
-            imported.
+        MemzooError: the file is missing, its name is taken, or importing it raises.
     """
     if path.suffix != ".py" or not path.is_file():
-        raise MemzooError(f"{path} is no Python file; give one that exists")
+        raise MemzooError(f"{path} is not a Python file; give one that exists")
     name = path.stem
     folder = str(path.resolve().parent)
     # config.json stores classes of this file as `module:Class`.
@@ -31,7 +30,7 @@ def load_python(path: Path) -> ModuleType:
         known = getattr(sys.modules[name], "__file__", None)
         if known is None or Path(known).resolve() != path.resolve():
             raise MemzooError(
-                f"{path} would hide the module {name!r} that is loaded already; "
+                f"{path} would hide the module {name!r}, which is already loaded; "
                 "rename the file"
             )
         return sys.modules[name]
@@ -47,22 +46,22 @@ def load_python(path: Path) -> ModuleType:
     except BaseException as error:  # a user's file may raise anything
         del sys.modules[name]
         raise MemzooError(
-            f"{line_of(path, error)} does not import: {reason(error)}"
+            f"{line_of(path, error)} cannot be imported: {reason(error)}"
         ) from error
     return module
 
 
 def find_modules_here() -> None:
-    """Let modules be imported from the current folder: after all others.
+    """Allow imports from the current folder, after all other folders.
 
-    Only code that the user trusts may come from there.
+    Call it only to import code that the user trusts.
     """
     if "" not in sys.path:
         sys.path.append("")
 
 
 def line_of(path: Path, error: BaseException) -> str:
-    """Return the file, and the line of it that the error comes from."""
+    """Return the file, with the line that raised the error."""
     if isinstance(error, SyntaxError):
         return str(path)  # its message names the line
     frames = traceback.extract_tb(error.__traceback__)
@@ -73,7 +72,7 @@ def line_of(path: Path, error: BaseException) -> str:
 def reason(error: BaseException) -> str:
     """Return the error in one line.
 
-    A config may fail on a value before its type is looked at: then the type is named.
+    A config may fail on a value before its type is checked; then name the type.
     """
     if not isinstance(error, ValueError):
         for frame, _ in traceback.walk_tb(error.__traceback__):

@@ -1,4 +1,4 @@
-"""Reading files: what cannot be read is not called missing or damaged."""
+"""Reading of files: an unreadable file is not reported as missing or damaged."""
 
 import errno
 import os
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from memzoo.errors import MemzooError
 
-# Answers of the system that tell what lies at a path. All others (no permission, too
-# many open files, a disk that fails) tell nothing about it.
+# System errors that tell what a path is. All others (no permission, too many open
+# files, a failing disk) say nothing about it.
 _TELLING = frozenset(
     {
         errno.ENOENT,
@@ -23,7 +23,7 @@ _TELLING = frozenset(
 )
 
 _REMEDIES = {
-    "mend its permissions": (errno.EACCES, errno.EPERM),
+    "fix its permissions": (errno.EACCES, errno.EPERM),
     "raise the limit of open files (`ulimit -n`)": (errno.EMFILE, errno.ENFILE),
     "free some memory and start the command again": (errno.ENOMEM,),
 }
@@ -35,17 +35,16 @@ _NO_THREAD = "can't start new thread"
 
 
 class ReadError(MemzooError):
-    """A file or folder is there and cannot be read."""
+    """Error for a file or folder that exists and cannot be read."""
 
     exit_code = 1
 
 
 @contextmanager
 def readable(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn errors of the system, raised while reading `path`, into ReadError.
+    """Turn system errors, raised while reading `path`, into ReadError.
 
-    Errors that tell what lies there stay what they are: there is no such file, or it is
-    a folder.
+    Errors that tell what the path is stay unchanged: no such file, or a folder.
     """
     try:
         yield
@@ -57,7 +56,7 @@ def readable(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def check_readable(folder: Path) -> None:
-    """Read all files of a folder once, to see whether that is possible.
+    """Read all files of a folder once, to check that this is possible.
 
     Raises:
         ReadError: names the first file or folder that cannot be read.
@@ -77,11 +76,11 @@ def check_readable(folder: Path) -> None:
 
 
 def unreadable(error: BaseException, path: str | os.PathLike[str]) -> ReadError | None:
-    """Give the error to raise where `path` may be intact; `None` where it is not.
+    """Return the ReadError to raise if `path` may be intact; `None` if it is not.
 
     Args:
         error: what reading it raised; its causes count too.
-        path: named in the message where the error names no file.
+        path: named in the message if the error names no file.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -98,7 +97,8 @@ def unreadable(error: BaseException, path: str | os.PathLike[str]) -> ReadError 
 
 
 def error_number(error: BaseException) -> int | None:
-    """Return the system's number of an error; a library in C++ has it in its words."""
+    """Return the system's number of an error; for C++ libraries, parse it from the
+    text."""
     if isinstance(error, MemoryError):
         return errno.ENOMEM
     if isinstance(error, OSError) and error.errno is not None:
@@ -114,12 +114,13 @@ def error_number(error: BaseException) -> int | None:
 
 
 def tells_what_is_there(number: int | None) -> bool:
-    """Whether an error of this number means a missing path, or one of another kind."""
+    """Return whether an error of this number means a missing path, or another kind of
+    path."""
     return number in _TELLING
 
 
 def remedy(number: int | None) -> str:
-    """Return the advice for an error of reading of this number."""
+    """Return the remedy for a read error of this number."""
     for text, numbers in _REMEDIES.items():
         if number in numbers:
             return text
@@ -128,7 +129,7 @@ def remedy(number: int | None) -> str:
 
 @contextmanager
 def _passing_over() -> Iterator[None]:
-    """Pass over errors that tell what lies there: they are not looked for."""
+    """Ignore errors that tell what the path is; the caller does not look for them."""
     try:
         yield
     except OSError as error:

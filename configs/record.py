@@ -1,4 +1,4 @@
-"""Read the config.json of a run, and notice a change of it by its checksum."""
+"""config.json of a run: reading, and a checksum that detects changes."""
 
 import hashlib
 import json
@@ -12,16 +12,16 @@ from .serialise import SCHEMA
 
 
 def checksum(value: Any) -> str:
-    """SHA-256 of a JSON value, whatever the order of its keys."""
+    """Return the SHA-256 of a JSON value, independent of the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def load_record(path: Path, failure: type[MemzooError] = MemzooError) -> dict[str, Any]:
-    """Return what the config.json at `path` holds; its config is not decoded.
+    """Return the content of the config.json at `path`, with its config not decoded.
 
     Raises:
-        failure: it is no JSON object, of another schema, or lacks the config.
+        failure: it is not a JSON object, has another schema, or lacks the config.
         OSError: it cannot be read.
     """
     try:
@@ -31,7 +31,7 @@ def load_record(path: Path, failure: type[MemzooError] = MemzooError) -> dict[st
             f"{path} is not JSON ({error}); restore it or start a new run"
         ) from error
     if not isinstance(record, dict):
-        raise failure(f"{path} holds no JSON object; give a run's config.json")
+        raise failure(f"{path} is not a JSON object; give a run's config.json")
     if record.get("schema") != SCHEMA:
         raise failure(
             f"{path} has schema {record.get('schema')!r} and this memzoo reads "
@@ -46,9 +46,9 @@ def load_record(path: Path, failure: type[MemzooError] = MemzooError) -> dict[st
 
 
 def fits_checksum(record: Mapping[str, Any]) -> bool:
-    """Return whether the config is the one that was written.
+    """Return whether the config matches its checksum.
 
-    Records of older versions, and those that people wrote, have no checksum.
+    Records of older versions, and hand-written ones, have no checksum.
     """
     return record.get("checksum", ...) in (..., checksum(record["config"]))
 
@@ -56,13 +56,13 @@ def fits_checksum(record: Mapping[str, Any]) -> bool:
 def check_unchanged(
     path: Path, record: Mapping[str, Any], failure: type[MemzooError] = MemzooError
 ) -> None:
-    """Refuse a config that does not fit its checksum.
+    """Refuse a config that does not match its checksum.
 
     Raises:
-        failure: it does not.
+        failure: it does not match.
     """
     if not fits_checksum(record):
         raise failure(
-            f"{path} has changed since memzoo wrote it: its config does not fit its "
-            "checksum; restore it, or remove its line 'checksum' to take it as it is"
+            f"{path} has changed since memzoo wrote it: its config does not match its "
+            "checksum; restore it, or remove its line 'checksum' to accept the change"
         )

@@ -1,4 +1,4 @@
-"""From CONFIG on the command line to an experiment."""
+"""Resolution of CONFIG on the command line to an experiment."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from .serialise import from_json, near
 
 
 def resolve(argument: str, *, trust: bool = False) -> ExperimentConfig:
-    """The experiment that CONFIG names.
+    """Return the experiment that CONFIG names.
 
     Args:
-        argument: a preset; a Python file with an `ExperimentConfig` called `config`;
-            a run's config.json, or the run's folder.
+        argument: a preset; a Python file with an `ExperimentConfig` called `config`; a
+            run's config.json, or the run's folder.
         trust: import the modules of classes outside memzoo that a config.json names.
 
     Raises:
@@ -36,18 +36,18 @@ def resolve(argument: str, *, trust: bool = False) -> ExperimentConfig:
     if not hint.endswith("?"):
         hint += "; `memzoo list` shows the presets"
     raise MemzooError(
-        f"{argument!r} is no preset, Python file, run or config.json{hint}"
+        f"{argument!r} is not a preset, Python file, run or config.json{hint}"
     )
 
 
 def read_config_json(path: Path, *, trust: bool = False) -> ExperimentConfig:
-    """The experiment in a run's config.json.
+    """Return the experiment in a run's config.json.
 
     Args:
         trust: import the modules of classes outside memzoo that it names.
 
     Raises:
-        MemzooError: the file is missing, cut off, changed, or holds no valid
+        MemzooError: the file is missing, truncated or changed, or holds no valid
             experiment, or one that needs trust.
     """
     try:
@@ -59,7 +59,7 @@ def read_config_json(path: Path, *, trust: bool = False) -> ExperimentConfig:
         ) from error
     except OSError as error:
         raise MemzooError(
-            f"{path} is no file ({error.strerror}); give a run's config.json"
+            f"{path} is not a file ({error.strerror}); give a run's config.json"
         ) from error
     check_unchanged(path, record)
     try:
@@ -81,7 +81,7 @@ def _from_python(path: Path) -> ExperimentConfig:
             ) from error
     if not isinstance(config, ExperimentConfig):
         raise MemzooError(
-            f"{path} has no ExperimentConfig called `config`; assign one, as "
+            f"{path} has no ExperimentConfig called `config`; add one: "
             "`config = ExperimentConfig(name=..., model=..., task=...)`"
         )
     return config

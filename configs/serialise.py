@@ -1,4 +1,4 @@
-"""Experiments as JSON and back; the form is versioned by `"schema"`."""
+"""Experiments as JSON and back; `"schema"` is the version of the format."""
 
 import dataclasses
 import difflib
@@ -18,20 +18,20 @@ SCHEMA = 1
 
 
 def to_json(config: ExperimentConfig) -> dict[str, Any]:
-    """The experiment as a JSON object.
+    """Return the experiment as a JSON object.
 
     Raises:
-        InputError: a layer of one's own could not be found again by its name.
+        InputError: a user's layer could not be found again by its name.
     """
     return _encode(config)
 
 
 def from_json(value: Any, *, trust: bool = False) -> ExperimentConfig:
-    """The experiment that `to_json` wrote.
+    """Return the experiment that `to_json` wrote.
 
     Args:
         trust: import the modules of classes outside memzoo that it names, which runs
-            their code. Otherwise such a class is found where its module is loaded.
+            their code. Without it, such a class is found only if its module is loaded.
 
     Raises:
         InputError: a field is unknown, missing, of the wrong type or refused by its
@@ -49,7 +49,8 @@ def from_json(value: Any, *, trust: bool = False) -> ExperimentConfig:
 
 
 def type_name(config: Any) -> str:
-    """Registry name of a layer's or task's config; `module:Class` for one outside.
+    """Return the registry name of a layer's or task's config; `module:Class` if
+    outside.
 
     Raises:
         InputError: the class is defined inside a function.
@@ -134,7 +135,7 @@ def _decode_union(value: Any, members: tuple[Any, ...], where: str) -> Any:
 
 
 def _decode_typed(value: dict[str, Any], kinds: list[Any], where: str) -> Any:
-    """An object that says which class it is."""
+    """Decode an object that names its class."""
     known = [name for name, kind in {**LAYERS, **TASKS}.items() if kind in kinds]
     listed = ", ".join(sorted(known))
     if "type" not in value:
@@ -152,10 +153,10 @@ def _decode_typed(value: dict[str, Any], kinds: list[Any], where: str) -> Any:
 
 
 def resolve_type(name: Any, where: str) -> Any:
-    """The config class of a registered layer or task, or of `module:Class`.
+    """Return the config class of a registered layer or task, or of `module:Class`.
 
     Raises:
-        InputError: nothing that is loaded has this name, or it is no config.
+        InputError: nothing loaded has this name, or it is not a config.
     """
     known = {**LAYERS, **TASKS}
     if not isinstance(name, str):
@@ -168,7 +169,7 @@ def resolve_type(name: Any, where: str) -> Any:
 
 
 def near(name: str, known: Any) -> str:
-    """`; did you mean ...?`, or the whole list where nothing is near."""
+    """Return `; did you mean ...?`, or the whole list if no name is similar."""
     close = difflib.get_close_matches(name, list(known), n=3)
     if close:
         return f"; did you mean {' or '.join(close)}?"

@@ -1,4 +1,4 @@
-"""A layer with other fields, also in the layers that it holds."""
+"""Layers with changed fields, also in their inner layers."""
 
 import ast
 import dataclasses
@@ -13,11 +13,11 @@ from .serialise import near
 
 
 def with_fields(layer: Any, fields: Mapping[str, Any]) -> Any:
-    """The layer's config with these fields changed.
+    """Return the layer's config with these fields changed.
 
     Args:
         layer: config of a layer.
-        fields: a field of a layer inside the layer is named with a dot:
+        fields: new values by name; a dot names a field of an inner layer:
             `memory.head_size`.
 
     Raises:
@@ -36,11 +36,11 @@ def with_fields(layer: Any, fields: Mapping[str, Any]) -> Any:
 
 
 def layer_from_text(text: str) -> LayerConfig:
-    """Return a layer by its name, with fields after strokes.
+    """Return a layer by its name, with fields after slashes.
 
-    `mixture_of_memories/num_memories=8/memory.value_ratio=1`. A value that is no Python
-    literal is a string. A layer from outside is `my_layer.py:MyLayerConfig` or
-    `my_layer:MyLayerConfig`; its path may hold strokes too.
+    `mixture_of_memories/num_memories=8/memory.value_ratio=1`. A value that is not a
+    Python literal is a string. A layer from outside is `my_layer.py:MyLayerConfig` or
+    `my_layer:MyLayerConfig`; its path may contain slashes too.
 
     Raises:
         InputError: there is no such layer, or it has no such field.
@@ -50,12 +50,12 @@ def layer_from_text(text: str) -> LayerConfig:
     name = f"{outer}{colon}{name}"
     kind = import_typed(name, "layer")[1] if colon else LAYERS.get(name)
     if kind is None:
-        raise InputError(f"no layer is named {name!r}{near(name, LAYERS)}")
+        raise InputError(f"layer is {name!r}{near(name, LAYERS)}")
     fields: dict[str, Any] = {}
     for word in words:
         field, sign, value = word.partition("=")
         if not sign:
-            raise InputError(f"{word!r} in {text!r} is no field; give field=value")
+            raise InputError(f"{word!r} in {text!r} is not a field; give field=value")
         try:
             fields[field] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

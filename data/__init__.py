@@ -9,7 +9,7 @@ from .task import Config as TaskConfig
 from .text import FolderConfig, TextConfig
 from .tfds import TfdsConfig
 
-# The registry: one row a task, by its name.
+# The registry: one entry per task, by name.
 TASKS: dict[str, type[TaskConfig]] = {
     "mqar": MqarConfig,
     "needle": NeedleConfig,

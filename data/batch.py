@@ -1,4 +1,4 @@
-"""What a task hands to the model: one `Batch`."""
+"""`Batch`, the input and targets that a task gives a model."""
 
 from typing import NamedTuple
 
@@ -7,22 +7,23 @@ from jaxtyping import Bool, Float32, Int32
 
 
 class Batch(NamedTuple):
-    """Rows of tokens and what the model must put out for them.
+    """Rows of tokens and their targets.
 
-    `targets[i]` is what the model must put out at the position's own index: labels are
-    already shifted, and nobody shifts them again.
+    `targets[i]` is the required output at the same position: labels are already shifted
+    and must not be shifted again.
 
     Attributes:
-        tokens: what the model reads.
-        targets: what it must put out, at the positions where something is asked.
-        target_positions: the index in `tokens` of every target. `None`: there are as
-            many targets as tokens, and target `i` belongs to position `i`.
-        target_weights: weight of every target in loss and accuracy; 0 is ignored.
-        reset: a document begins here. `None`: at no place but the row's first.
-        valid: a real token, not padding. `None`: all of them.
-        prefix: read non-causally; a document begins with it. `None`: nothing is.
-        context: tokens at the row's front that are given before anything is asked; the
-            rest asks. `None`: the task makes no such division.
+        tokens: input of the model.
+        targets: required outputs at the positions of `target_positions`.
+        target_positions: index in `tokens` of every target. `None`: there are as many
+            targets as tokens, and target `i` belongs to position `i`.
+        target_weights: weight of every target in loss and accuracy; 0 means ignored.
+        reset: whether a document begins here. `None`: only at the row's first token.
+        valid: whether the token is real, not padding. `None`: all are real.
+        prefix: whether the token is read non-causally; a document begins with its
+            prefix. `None`: no token is.
+        context: number of tokens at the row's front that come before all questions.
+            `None`: the task does not divide its rows.
     """
 
     tokens: Int32[np.ndarray, "b t"]

@@ -28,11 +28,11 @@ _NOT_LIBRARY = frozenset(
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents end to end.
+    """Documents joined end to end.
 
     Attributes:
-        text: their bytes.
-        starts: where each document begins in `text`; then the size of `text`.
+        text: bytes of the documents.
+        starts: offset of each document in `text`, then the size of `text`.
     """
 
     text: UInt8[np.ndarray, "n"]
@@ -40,7 +40,7 @@ class Corpus:
 
     @classmethod
     def of(cls, documents: Iterable[bytes]) -> "Corpus":
-        """These documents, without the empty ones."""
+        """Return a corpus of these documents, without the empty ones."""
         kept = [document for document in documents if document]
         starts = np.zeros(len(kept) + 1, np.int64)
         np.cumsum([len(document) for document in kept], out=starts[1:])
@@ -48,25 +48,25 @@ class Corpus:
 
     @property
     def lengths(self) -> Int64[np.ndarray, "d"]:
-        """Tokens of each document: `BEGIN` and its bytes."""
+        """Return the tokens of each document: `BEGIN` and its bytes."""
         return np.diff(self.starts) + 1
 
     def tokens(
         self, document: Int[np.ndarray, "b t"], offset: Int[np.ndarray, "b t"]
     ) -> Int32[np.ndarray, "b t"]:
-        """The token at an offset of a document."""
+        """Return the token at an offset of a document."""
         byte = self.text[np.maximum(self.starts[document] + offset - 1, 0)]
         return np.where(offset == 0, np.int32(BEGIN), byte.astype(np.int32))
 
 
 @dataclass(frozen=True)
 class Library:
-    """The splits of one source, and what was read.
+    """Splits of one source, with statistics of what was read.
 
     Attributes:
         splits: a corpus for each split.
-        content: number of files, of bytes, and a digest of names and bytes; `cut`
-            where the splits are parts of documents.
+        content: number of files and bytes, and a digest of names and bytes; also
+            `cut` if the splits are parts of documents.
     """
 
     splits: Mapping[Split, Corpus]
@@ -74,9 +74,9 @@ class Library:
 
 
 def digest(documents: Iterable[tuple[str, bytes]]) -> dict[str, int | str]:
-    """Number, bytes and SHA-256 of named documents, in their order.
+    """Return number, bytes and SHA-256 of named documents, in order.
 
-    A name may hold bytes that are no UTF-8, as the system's file names do.
+    A name may hold bytes that are not UTF-8, as file names can.
     """
     sha, files, size = hashlib.sha256(), 0, 0
     for name, text in documents:
@@ -88,7 +88,7 @@ def digest(documents: Iterable[tuple[str, bytes]]) -> dict[str, int | str]:
 
 
 def split_of(name: str, validation: float, test: float) -> Split:
-    """The split of a document, by its name: adding some moves no other."""
+    """Return the split of a document, by its name: new documents move no others."""
     head = hashlib.sha256(os.fsencode(name)).digest()[:6]
     place = int.from_bytes(head, "big") / 2**48
     if place < validation:
@@ -97,26 +97,27 @@ def split_of(name: str, validation: float, test: float) -> Split:
 
 
 def check_shares(validation: float, test: float) -> None:
-    """Refuse shares that are no numbers from 0 on, or that leave nothing to training.
+    """Refuse shares that are negative or NaN, or that leave nothing for training.
 
     Raises:
         InputError: names both.
     """
-    # Not by `min`, which passes over a NaN.
+    # `min` would not catch a NaN.
     if not (validation >= 0 and test >= 0 and validation + test < 1):
         raise InputError(
-            f"validation is {validation} and test {test}; they are shares of the "
-            "files, from 0 on, which together stay below 1: training keeps some"
+            f"validation is {validation} and test {test}; give shares from 0 on that "
+            "sum to less than 1: training needs the rest"
         )
 
 
 def split_documents(
     documents: Sequence[tuple[str, bytes]], validation: float, test: float
 ) -> tuple[dict[Split, list[bytes]], bool]:
-    """Texts of every split, by name where names give training and validation some.
+    """Return the texts of every split, chosen by name if that serves train and
+    validation.
 
-    Few documents may leave one of the two without any. Then each document is cut: its
-    first bytes are for training, the next for validation, the last for the test split.
+    With few documents, one of the two may get none. Then every document is cut: its
+    first bytes go to training, the next to validation, the last to test.
 
     Args:
         documents: names and texts.
@@ -142,9 +143,10 @@ def split_documents(
 
 
 def standard_library(max_bytes: int | None = None) -> Library:
-    """The sources of Python's own standard library: 90 % train, 5 % and 5 %.
+    """Return the sources of Python's standard library: 90 % train, 5 % validation, 5 %
+    test.
 
-    Without tests, site-packages and files written when Python was built.
+    Excludes tests, site-packages and files written when Python was built.
 
     Raises:
         DataError: this Python has no sources.
@@ -173,31 +175,31 @@ def folder(
     max_bytes: int | None = None,
     text_field: str = "text",
 ) -> Library:
-    """The documents in the files below a folder that match a glob pattern.
+    """Return the documents in the files below a folder that match a glob pattern.
 
-    Links are followed, and a file is read once, however many lead to it.
+    Links are followed. A file is read once, however many links lead to it.
 
     Args:
         path: the folder.
-        pattern: such as `**/*.txt`.
-        validation: share of the files that the validation split gets, by name.
-        test: share of the test split.
-        max_bytes: read no more than this, choosing files by name; `None`: all.
-        text_field: field that holds the text, in files with a JSON object a line.
+        pattern: glob pattern, such as `**/*.txt`.
+        validation: share of the files in the validation split, chosen by name.
+        test: share of the files in the test split.
+        max_bytes: most bytes to read, choosing files by name; `None`: all.
+        text_field: field that holds the text, in files with one JSON object per line.
 
     Raises:
-        DataError: there is no such folder, no such file in it, or a line without text.
+        DataError: the folder or a matching file is missing, or a line has no text.
     """
     found = files(path, pattern)
     return _library(found, validation, test, max_bytes, text_field)
 
 
 def files(path: str | Path, pattern: str) -> list[tuple[str, Path]]:
-    """Name and place of the files below a folder that match a glob pattern.
+    """Return name and path of the files below a folder that match a glob pattern.
 
     Raises:
-        DataError: there is no such folder, or no such file in it; the pattern leads
-            out of it, or a folder in it cannot be read.
+        DataError: the folder or a matching file is missing, the pattern leads out of
+            the folder, or a folder in it cannot be read.
     """
     root = Path(os.path.expanduser(path))
     if root.is_file():
@@ -224,13 +226,15 @@ def _library(
     max_bytes: int | None,
     text_field: str = "text",
 ) -> Library:
-    """The files in an order by name, as many as fit into `max_bytes`."""
+    """Read the files in an order set by their names, as many as fit into
+    `max_bytes`.
+    """
     stamped = tuple(File.at(*file) for file in sorted(files, key=_order))
     return _read(stamped, validation, test, max_bytes, text_field)
 
 
 def _order(file: tuple[str, Path]) -> bytes:
-    """A sort key, independent of what decides the file's split."""
+    """Return a sort key that is independent of the file's split."""
     return hashlib.sha256(os.fsencode(file[0])).digest()[6:]
 
 
@@ -242,7 +246,9 @@ def _read(
     max_bytes: int | None,
     text_field: str,
 ) -> Library:
-    """The files' documents; read again when size or time of a file has changed."""
+    """Read the files' documents; the cache misses when a file's size or time
+    changes.
+    """
     documents = list(read(files, text_field, max_bytes))
     parts, cut = split_documents(documents, validation, test)
     splits: dict[Split, Corpus] = {s: Corpus.of(part) for s, part in parts.items()}

@@ -1,9 +1,9 @@
-"""A counter-based generator: every draw is a pure function of integers.
+"""Counter-based random generator: every draw is a pure function of integers.
 
-Value number `c` of a key is SplitMix64's output `c` for the seed `key` (Steele, Lea
-and Flood, "Fast splittable pseudorandom number generators", 2014); a key is made from a
-seed and a path of numbers by the same mixing. Only 64-bit integer arithmetic is used,
-so the bytes are the same on every platform, whatever the order of asking.
+Value number `c` of a key is SplitMix64's output `c` for the seed `key` (Steele, Lea and
+Flood, "Fast splittable pseudorandom number generators", 2014). The same mixing makes a
+key from a seed and a path of numbers. Only 64-bit integer arithmetic is used, so the
+bytes are the same on every platform and in any order of calls.
 """
 
 import functools
@@ -22,7 +22,8 @@ _FRACTION_BITS = 25
 
 
 def mix(x: UInt64[np.ndarray, "..."]) -> UInt64[np.ndarray, "..."]:
-    """SplitMix64's finaliser: a bijection; every bit depends on every bit."""
+    """Apply SplitMix64's finaliser, a bijection in which every bit depends on every
+    bit."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
@@ -31,14 +32,14 @@ def mix(x: UInt64[np.ndarray, "..."]) -> UInt64[np.ndarray, "..."]:
 def key(
     seed: int, *path: int, index: Int[np.ndarray, "b"] | None = None
 ) -> UInt64[np.ndarray, "b"]:
-    """One key for each index, from a seed and a path of numbers that names a stream.
+    """Return one key per index, from a seed and a path of numbers that names a stream.
 
     Args:
         seed: any integer; taken modulo 2^64.
-        path: numbers that tell streams apart: split, purpose, epoch.
+        path: numbers that distinguish streams: split, purpose, epoch.
         index: numbers of the examples, not negative. `None`: one key, of index 0.
     """
-    # Mixing each number before it enters keeps (seed 0, path 1) off (seed 1, path 0).
+    # Mixing each number first keeps (seed 0, path 1) distinct from (seed 1, path 0).
     x = mix(_word(seed + _GAMMA))
     for number in path:
         x = mix(x ^ mix(_word(number + _PATH)))
@@ -50,7 +51,7 @@ def key(
 def bits(
     keys: UInt64[np.ndarray, "b"], count: int, start: int = 0
 ) -> UInt64[np.ndarray, "b {count}"]:
-    """Values number `start` to `start + count` of every key, uniform over 64 bits."""
+    """Return values `start` to `start + count` of every key, uniform over 64 bits."""
     counters = np.arange(start + 1, start + count + 1, dtype=np.uint64)
     return mix(keys[:, None] + counters * np.uint64(_GAMMA))
 
@@ -58,7 +59,8 @@ def bits(
 def bounded(
     words: UInt64[np.ndarray, "*shape"], size: int
 ) -> Int64[np.ndarray, "*shape"]:
-    """Integers in `[0, size)` from uniform words, as `floor(word * size / 2^64)`.
+    """Return integers in `[0, size)` from uniform words, as `floor(word * size /
+    2^64)`.
 
     No probability is off by more than 2^-64. `size` is at most 2^32.
     """
@@ -72,10 +74,10 @@ def bounded(
 def distinct(
     keys: UInt64[np.ndarray, "b"], count: int, size: int
 ) -> Int64[np.ndarray, "b {count}"]:
-    """`count` different integers in `[0, size)` for every key, in random order.
+    """Return `count` different integers in `[0, size)` for every key, in random order.
 
-    They are the first `count` different ones of an endless row of uniform draws, which
-    is drawing without replacement, draw by draw.
+    They are the first `count` different values of an endless sequence of uniform draws,
+    which equals drawing without replacement.
     """
     if not 0 <= count <= size:
         raise InputError(f"cannot draw {count} different integers from {size}")
@@ -97,17 +99,17 @@ def distinct(
 def permutation(
     keys: UInt64[np.ndarray, "1"], size: int
 ) -> Int64[np.ndarray, "{size}"]:
-    """The integers in `[0, size)`, shuffled."""
+    """Return the integers in `[0, size)`, shuffled."""
     return np.argsort(bits(keys, size)[0], kind="stable")
 
 
 def exponential(words: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
-    """Exponential variates as integers, in units of `ln 2 / 2^25`, below 2^31.
+    """Return exponential variates as integers, in units of `ln 2 / 2^25`, below 2^31.
 
-    `-log2` of the upper 53 bits, taken as a fraction of 2^53, by a table with linear
-    interpolation; off by less than 2^-23.
+    They are `-log2` of the upper 53 bits as a fraction of 2^53, from a table with
+    linear interpolation; the error is below 2^-23.
     """
-    # Integers below 2^53 are exact in float64, and so is the exponent of one.
+    # Integers below 2^53 and their exponents are exact in float64.
     x = (words >> np.uint64(11)) | np.uint64(1)
     exponent = np.frexp(x.astype(np.float64))[1].astype(np.uint64)
     mantissa = (x << (np.uint64(53) - exponent)) & np.uint64(2**52 - 1)
@@ -122,12 +124,12 @@ def exponential(words: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*sha
 
 
 def _word(number: int) -> UInt64[np.ndarray, "1"]:
-    """The number modulo 2^64."""
+    """Return the number modulo 2^64."""
     return np.array([number % 2**64], np.uint64)
 
 
 def _first_occurrence(values: Int64[np.ndarray, "b m"]) -> np.ndarray:
-    """True where a value stands in its row for the first time."""
+    """Return a mask of the values that occur in their row for the first time."""
     order = np.argsort(values, axis=1, kind="stable")
     ordered = np.take_along_axis(values, order, axis=1)
     new = np.ones(values.shape, bool)
@@ -139,7 +141,7 @@ def _first_occurrence(values: Int64[np.ndarray, "b m"]) -> np.ndarray:
 
 @functools.cache
 def _log2_table() -> UInt64[np.ndarray, "n"]:
-    """`log2(1 + i / 2048)` in units of 2^-25, rounded from exact decimals."""
+    """Return `log2(1 + i / 2048)` in units of 2^-25, rounded from exact decimals."""
     context = Context(prec=24)
     two = context.ln(Decimal(2))
     size = 2**_LOG_BITS

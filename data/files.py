@@ -11,18 +11,18 @@ from typing import NamedTuple
 
 from .task import DataError
 
-# A file with one of these endings holds a JSON object a line, each a document.
+# Files with these endings hold one JSON object per line, each a document.
 LINES = (".jsonl", ".ndjson")
 
 
 class File(NamedTuple):
-    """A file and what tells whether it has changed.
+    """A file, with the facts that show whether it has changed.
 
     Attributes:
-        name: its path below the folder.
-        path: where it is.
+        name: path below the folder.
+        path: full path.
         size: bytes.
-        time: nanoseconds of its last change.
+        time: time of the last change, in nanoseconds.
     """
 
     name: str
@@ -32,13 +32,13 @@ class File(NamedTuple):
 
     @classmethod
     def at(cls, name: str, path: Path) -> "File":
-        """The file as it is now."""
+        """Return the file in its present state."""
         stat = path.stat()
         return cls(name, str(path), stat.st_size, stat.st_mtime_ns)
 
     @property
     def has_lines(self) -> bool:
-        """True where every line is a document."""
+        """Return whether every line is a document."""
         return self.path.lower().endswith(LINES)
 
 
@@ -46,7 +46,7 @@ def check_pattern(pattern: str) -> None:
     """Refuse a glob pattern that leads out of the folder, or matches nothing.
 
     Raises:
-        DataError: it is empty, absolute, or has a part `..`.
+        DataError: the pattern is empty, absolute, or has a part `..`.
     """
     path = PurePosixPath(pattern)
     if not path.parts:
@@ -61,12 +61,12 @@ def check_pattern(pattern: str) -> None:
 
 
 def matching(root: Path, pattern: str) -> list[tuple[str, Path]]:
-    """Name and place of the files below a folder that match a glob pattern.
+    """Return name and path of the files below a folder that match a glob pattern.
 
-    `**` stands for any number of folders. Links are followed. A file that several
-    names lead to is found once, under a name without links where it has one: its text
-    would otherwise be in several splits. Links to nothing are passed over, and links to
-    a folder that holds this one, which would lead out of it.
+    `**` matches any number of folders. Links are followed. A file that several names
+    lead to is returned once, under a name without links if it has one; otherwise its
+    text could be in several splits. Broken links are skipped, and so are links to a
+    folder that contains `root`, which would lead out of it.
 
     Args:
         root: a folder.
@@ -82,20 +82,20 @@ def matching(root: Path, pattern: str) -> list[tuple[str, Path]]:
 def read(
     files: Sequence[File], text_field: str, max_bytes: int | None = None
 ) -> Iterator[tuple[str, bytes]]:
-    """Name and text of the documents in some files.
+    """Yield name and text of the documents in some files.
 
-    A file is one document, as it is. A file that ends in `.jsonl` or `.ndjson` has a
+    A file is one document, unchanged. A file that ends in `.jsonl` or `.ndjson` has a
     document in every line, named `file:line`.
 
     Args:
-        files: in the order of reading.
+        files: the files, in reading order.
         text_field: field of the JSON objects that holds the text.
-        max_bytes: bytes of all texts together. A file that is longer than what is left
-            of them is passed over; one with lines is read as far as they go. Where
-            nothing fits, the first document is cut. `None`: no bound.
+        max_bytes: bytes of all texts together. A file longer than the rest is skipped;
+            a file with lines is read until the rest is used up. If nothing fits, the
+            first document is cut. `None`: no limit.
 
     Raises:
-        DataError: a line is no JSON object with such a field; names file and line.
+        DataError: a line is not a JSON object with this field; names file and line.
     """
     left = max_bytes
     for file in files:
@@ -116,11 +116,11 @@ def read(
 def _documents(
     file: File, text_field: str, limit: int | None, cut: int | None = None
 ) -> Iterator[tuple[str, bytes]]:
-    """Name and text of a file's documents.
+    """Yield name and text of a file's documents.
 
     Args:
-        limit: bytes to read at most; of lines the whole ones are kept.
-        cut: bytes to keep of a document.
+        limit: most bytes to read; of a file with lines, only whole lines.
+        cut: most bytes to keep of a document.
     """
     with open(file.path, "rb") as stream:
         if not file.has_lines:
@@ -128,7 +128,7 @@ def _documents(
             yield file.name, stream.read(min(bounds, default=-1))
             return
         left = math.inf if limit is None else limit
-        # A line that is longer than what is left is not read whole.
+        # Do not read a line to its end if it is longer than the remaining limit.
         for number in itertools.count(1):
             line = stream.readline(-1 if limit is None else int(left) + 1)
             left -= len(line)
@@ -142,17 +142,17 @@ def _documents(
 
 
 def _text(line: bytes, text_field: str, where: str) -> bytes:
-    """The text in a line of JSON, as UTF-8."""
+    """Return the text in a line of JSON, as UTF-8."""
     try:
         found = json.loads(line.decode())
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{where} is not JSON ({error}); every line of {'/'.join(LINES)} must be "
-            "one JSON object"
+            f"{where} is not JSON ({error}); write one JSON object on every line of "
+            f"{'/'.join(LINES)} files"
         ) from error
     if not isinstance(found, dict):
         raise DataError(
-            f"{where} is no JSON object; write the text as "
+            f"{where} is not a JSON object; write the text as "
             f"{json.dumps({text_field: '...'})}"
         )
     if text_field not in found:
@@ -165,8 +165,8 @@ def _text(line: bytes, text_field: str, where: str) -> bytes:
     text = found[text_field]
     if not isinstance(text, str):
         raise DataError(
-            f"{where}: field {text_field!r} is no string; set text_field to the field "
-            "that holds the text"
+            f"{where}: field {text_field!r} is not a string; set text_field to the "
+            "field that holds the text"
         )
     return text.encode("utf-8", "surrogatepass")
 
@@ -175,10 +175,10 @@ class _Folder(NamedTuple):
     """A folder to search.
 
     Attributes:
-        name: its path below the root, with a slash at its end.
-        path: where it is.
-        states: how much of the pattern its name can stand for, in parts.
-        linked: a link leads to it.
+        name: path below the root, with a slash at its end.
+        path: full path.
+        states: numbers of pattern parts that its name can match.
+        linked: whether a link leads to it.
     """
 
     name: str
@@ -188,7 +188,7 @@ class _Folder(NamedTuple):
 
 
 class _Search:
-    """One search: folders first, then what links lead to."""
+    """One search: folders first, then the targets of links."""
 
     def __init__(self, root: Path, parts: tuple[str, ...]) -> None:
         self._root = str(root)
@@ -201,7 +201,7 @@ class _Search:
         self._found: list[tuple[str, Path]] = []
 
     def run(self) -> list[tuple[str, Path]]:
-        """Name and place of every file that matches."""
+        """Return name and path of every file that matches."""
         start = self._closed({0})
         self._folders.append(_Folder("", self._root, start, linked=False))
         while self._folders or self._linked_folders:
@@ -220,7 +220,7 @@ class _Search:
     def _visit(self, folder: _Folder) -> None:
         try:
             stat = os.stat(folder.path)
-            # Also the end of links that lead in a circle.
+            # Also stops at links that form a circle.
             place = (stat.st_dev, stat.st_ino, folder.states)
             if place in self._seen:
                 return
@@ -229,14 +229,14 @@ class _Search:
                 ordered = sorted(entries, key=lambda entry: entry.name, reverse=True)
         except OSError as error:
             raise DataError(
-                f"{folder.path} cannot be read ({error.strerror}); mend its "
+                f"{folder.path} cannot be read ({error.strerror}); fix its "
                 "permissions, or set a pattern that leaves it out"
             ) from error
         for entry in ordered:
             self._enter(folder, entry)
 
     def _enter(self, folder: _Folder, entry: os.DirEntry[str]) -> None:
-        """Keep a file that matches, and a folder where files below it can."""
+        """Keep a file that matches, and a folder if files below it can match."""
         states = self._after(folder.states, entry.name)
         name = folder.name + entry.name
         linked = folder.linked or entry.is_symlink()
@@ -256,12 +256,13 @@ class _Search:
             self._found.append((name, Path(entry.path)))
 
     def _is_above(self, path: str) -> bool:
-        """True where a folder is the root, or holds it."""
+        """Return whether the folder is the root or contains it."""
         place = os.path.realpath(path)
         return os.path.commonpath([place, self._real_root]) == place
 
     def _after(self, states: frozenset[int], name: str) -> frozenset[int]:
-        """Parts of the pattern that a path can stand for once `name` is added."""
+        """Return the numbers of pattern parts that a path can match after `name` is
+        added."""
         after: set[int] = set()
         for state in states - {len(self._parts)}:
             part = self._parts[state]
@@ -269,11 +270,11 @@ class _Search:
                 after.add(state)
             elif fnmatch.fnmatchcase(name, part):
                 after.add(state + 1)
-        # The last name is a file's: `**` at the end takes it too.
+        # The last name is a file's: a `**` at the end matches it too.
         return self._closed(after)
 
     def _closed(self, states: set[int]) -> frozenset[int]:
-        """Add the parts that follow a `**`, which can stand for nothing."""
+        """Add the states after each `**`, which can match no folder at all."""
         closed = set(states)
         for state in sorted(states):
             while state < len(self._parts) and self._parts[state] == "**":

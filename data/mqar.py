@@ -15,7 +15,7 @@ from . import counter
 from .batch import Batch
 from .task import ENDLESS, SPLITS, Setting, Split
 
-# Numbers of the streams; golden values in the tests hold them.
+# Numbers of the streams; golden values in the tests depend on them.
 _KEYS, _VALUES, _SLOTS, _FILLER, _ORDER, _ASKED = range(6)
 
 
@@ -23,36 +23,36 @@ _KEYS, _VALUES, _SLOTS, _FILLER, _ORDER, _ASKED = range(6)
 class MqarConfig:
     """Key-value pairs, then the keys again: the model recalls each key's value.
 
-    With 12 tokens, 2 pairs, length 16 and blank filler (`.`: nothing is asked there):
+    With 12 tokens, 2 pairs, length 16 and blank filler (`.` means no target):
 
         tokens    2  8  4  7  0  0  4  0  0  0  0  0  2  0  0  0
         targets   .  .  .  .  .  .  7  .  .  .  .  .  8  .  .  .
 
     Keys are drawn without replacement from `[1, vocab_size / 2)`, values without
-    replacement from `[vocab_size / 2, vocab_size)`; 0 is the blank. The block of pairs
-    is followed by slots of two tokens. Slot `i = 1, 2, ...` has the weight
-    `i^(power - 1)`; key after key draws its slot by these weights from those that are
-    left, and stands on the slot's first token. Its value is asked for on that very
-    token and is never written there. Only the queries are labelled.
+    replacement from `[vocab_size / 2, vocab_size)`; 0 is the blank. After the block of
+    pairs come slots of two tokens. Slot `i = 1, 2, ...` has the weight `i^(power - 1)`.
+    The keys draw their slots one by one, with these weights, from the slots that are
+    left. A key is the first token of its slot. Its value is the target at that token
+    and is never written there. Only the queries have targets.
 
     Attributes:
         vocab_size: number of tokens; even, and above `length`.
-        length: tokens a row; even.
-        num_pairs: pairs a row. A tuple mixes settings: row `i` has
-            `num_pairs[i % len(num_pairs)]` pairs, and missing targets weigh 0.
-        filler: what stands at the other places behind the pairs: token 0 or, drawn
-            uniformly, any token (which may be a key or a value of this very row).
-        power: 0.01 puts most queries soon after the pairs, 1 spreads them evenly. Where
+        length: tokens per row; even.
+        num_pairs: pairs per row. A tuple mixes settings: row `i` has `num_pairs[i %
+            len(num_pairs)]` pairs, and missing targets have weight 0.
+        filler: tokens at the other positions after the pairs: token 0, or any token,
+            drawn uniformly (which may be a key or a value of the same row).
+        power: 0.01 puts most queries soon after the pairs, 1 spreads them evenly. If
             there are as many queries as slots, as with the default 16 pairs in 64
-            tokens, every slot holds a query: `power` then decides their order alone.
-        seed: decides every draw. Splits draw from streams of their own; in a very
-            small vocabulary two of their rows may still be equal by chance.
-        num_passes: how often the block of pairs is written.
-        num_queries: pairs that are asked for, drawn from those of the row; `None`: all
-            of them. With fewer, a memory that knew what will be asked could leave the
-            rest out.
-        num_examples: rows of the training split, in another order in every epoch;
-            `None`: no row comes twice. The other splits never repeat a row.
+            tokens, every slot holds a query and `power` sets only their order.
+        seed: determines every draw. Each split draws from its own streams; in a very
+            small vocabulary, two splits may still share a row by chance.
+        num_passes: number of times the block of pairs is written.
+        num_queries: number of pairs asked for, drawn from those of the row; `None`:
+            all. With fewer, a memory that knew the queries could leave out the other
+            pairs.
+        num_examples: rows of the training split, reshuffled in every epoch; `None`: no
+            row repeats. The other splits never repeat a row.
 
     Differs from Zoology's generator in: the defaults (blank filler, a vocabulary of
     1024 and 16 pairs; Zoology: random filler, 8192 and 8); the filler is seeded too;
@@ -79,33 +79,33 @@ class MqarConfig:
     def __post_init__(self) -> None:
         if self.num_queries is not None and self.num_queries < 1:
             raise InputError(
-                f"num_queries is {self.num_queries}; give 1 or more, or None (every "
-                "pair is asked for)"
+                f"num_queries is {self.num_queries}; give 1 or more, or None to ask "
+                "for every pair"
             )
         if self.length < 4 or self.length % 2:
             pairs = max((1, *self.settings))
             least = 2 * (pairs * max(1, self.num_passes) + self.asked(pairs))
             raise InputError(
-                f"length is {self.length}; for these pairs it must be even, {least} "
-                "or more"
+                f"length is {self.length}; give an even number, {least} or more for "
+                "these pairs"
             )
         if self.vocab_size % 2 or self.vocab_size <= self.length:
             raise InputError(
-                f"vocab_size is {self.vocab_size}; it must be even and above "
+                f"vocab_size is {self.vocab_size}; give an even number above "
                 f"the length, {self.length}"
             )
         if self.vocab_size > 2**31:
-            raise InputError(f"vocab_size is {self.vocab_size}; tokens are int32")
+            raise InputError(f"vocab_size is {self.vocab_size}; give 2^31 or less")
         if self.filler not in ("blank", "random"):
             raise InputError(f"filler is {self.filler!r}; choose 'blank' or 'random'")
         if not 0 < self.power <= 2:
-            raise InputError(f"power is {self.power}; it must lie in (0, 2]")
+            raise InputError(f"power is {self.power}; give a number in (0, 2]")
         if self.num_passes < 1:
-            raise InputError(f"num_passes is {self.num_passes}; it must be 1 or more")
+            raise InputError(f"num_passes is {self.num_passes}; give 1 or more")
         if self.num_examples is not None and not 1 <= self.num_examples <= 2**32:
             raise InputError(
-                f"num_examples is {self.num_examples}; it must lie in [1, 2^32] or be "
-                "None (no row comes twice)"
+                f"num_examples is {self.num_examples}; give a number in [1, 2^32], or "
+                "None to repeat no row"
             )
         if not self.settings:
             raise InputError("num_pairs is empty; give at least one number of pairs")
@@ -113,37 +113,37 @@ class MqarConfig:
             self._check_pairs(pairs)
 
     def _check_pairs(self, pairs: int) -> None:
-        """They fit into a row, with what is asked."""
+        """Check that the pairs and their queries fit into a row."""
         slots, passes, queries = self.length // 2, self.num_passes, self.num_queries
         said = f"with num_passes {passes}"
         least, most = 1, slots // (passes + 1)
         if queries is not None:
             if queries > most:
                 raise InputError(
-                    f"num_queries is {queries}; {said} and length {self.length} it "
-                    f"must lie in [1, {most}] or be None (every pair is asked for)"
+                    f"num_queries is {queries}; {said} and length {self.length} give "
+                    f"a number in [1, {most}], or None to ask for every pair"
                 )
             said += f", num_queries {queries}"
             least, most = queries, (slots - queries) // passes
         if not least <= pairs <= most:
             raise InputError(
-                f"num_pairs is {pairs}; {said} and length {self.length} it must lie "
+                f"num_pairs is {pairs}; {said} and length {self.length} give a number "
                 f"in [{least}, {most}]"
             )
 
     def asked(self, pairs: int) -> int:
-        """Number of queries in a row with so many pairs."""
+        """Return the number of queries in a row with this many pairs."""
         return pairs if self.num_queries is None else self.num_queries
 
     @property
     def settings(self) -> tuple[int, ...]:
-        """`num_pairs` as a tuple."""
+        """Return `num_pairs` as a tuple."""
         pairs = self.num_pairs
         return pairs if isinstance(pairs, tuple) else (pairs,)
 
     @property
     def chance(self) -> float:
-        """Accuracy of naming any of the row's values: 1 / pairs."""
+        """Return the accuracy of guessing any of the row's values: 1 / pairs."""
         return sum(1 / pairs for pairs in self.settings) / len(self.settings)
 
     def chance_of(self, setting: Mapping[str, Any]) -> float:
@@ -152,23 +152,23 @@ class MqarConfig:
 
     @property
     def context_length(self) -> int:
-        """Most tokens of a row's block of pairs."""
+        """Return the most tokens in a row's block of pairs."""
         return 2 * max(self.settings) * self.num_passes
 
     @property
     def kinds(self) -> tuple[Setting, ...]:
-        """Settings that rows take in turn, before any shuffle."""
+        """Return the settings that rows alternate between, before any shuffle."""
         shared: Setting = {"length": self.length}
         if self.num_queries is not None:
             shared["num_queries"] = self.num_queries
         return tuple({"num_pairs": pairs, **shared} for pairs in self.settings)
 
     def build(self, split: Split) -> "Mqar":
-        """One split of the task."""
+        """Build one split of the task."""
         return Mqar(self, split)
 
     def content(self) -> dict[str, int | str]:
-        """Nothing: every byte is made from the config."""
+        """Return an empty dict: every byte follows from the config."""
         return {}
 
 
@@ -184,7 +184,7 @@ class Mqar:
         return self.config.num_examples or ENDLESS if self._finite else ENDLESS
 
     def examples(self, indices: Int[np.ndarray, "b"]) -> Batch:
-        """The rows with these numbers, with one target a query."""
+        """Return the rows with these numbers, with one target per query."""
         indices = indices.astype(np.int64)
         if self._finite:
             indices = self._shuffled(indices)
@@ -199,13 +199,13 @@ class Mqar:
         return _merge(parts, len(indices), self.config.length, most)
 
     def setting(self, index: int) -> Setting:
-        """Setting that row `index` is measured under, the epoch's shuffle included."""
+        """Return the setting of row `index`, after the epoch's shuffle."""
         if self._finite:
             index = int(self._shuffled(np.array([index], np.int64))[0])
         return self.config.kinds[index % len(self.config.kinds)]
 
     def _rows(self, indices: Int64[np.ndarray, "b"], pairs: int) -> Batch:
-        """Rows of one setting."""
+        """Return rows of one setting."""
         config, half = self.config, self.config.vocab_size // 2
         block = 2 * pairs * config.num_passes
         keys = 1 + counter.distinct(self._key(indices, _KEYS), pairs, half - 1)
@@ -238,7 +238,7 @@ class Mqar:
         return counter.key(self.config.seed, self._split, stream, index=indices)
 
     def _shuffled(self, indices: Int64[np.ndarray, "b"]) -> Int64[np.ndarray, "b"]:
-        """Numbers of the rows, in the order of their epoch."""
+        """Return the row numbers in the order of their epoch."""
         size = len(self)
         out = np.empty_like(indices)
         for epoch in np.unique(indices // size):
@@ -251,11 +251,12 @@ class Mqar:
 def slots_by_weight(
     keys: UInt64[np.ndarray, "b"], count: int, size: int, power: float
 ) -> Int64[np.ndarray, "b {count}"]:
-    """`count` different slots of `size`, drawn one after the other by their weights.
+    """Draw `count` different slots of `size`, one after the other, by their weights.
 
     Slot `i = 1 .. size` has the weight `i^(power - 1)`. Exponential variates divided by
-    the weights, in increasing order, are such draws (the exponential race). The weights
-    enter as 32-bit integers made from decimals, so the slots are integers' work alone.
+    the weights give these draws in increasing order (the exponential race). The weights
+    are 32-bit integers made from decimals, so only integer arithmetic decides the
+    slots.
     """
     variates = counter.exponential(counter.bits(keys, size))
     times = variates * _inverse_weights(size, power)
@@ -264,7 +265,9 @@ def slots_by_weight(
 
 @functools.lru_cache(maxsize=64)
 def _inverse_weights(size: int, power: float) -> UInt64[np.ndarray, "{size}"]:
-    """`i^(1 - power)` for `i = 1 .. size`, scaled so that the largest is 2^32."""
+    """Return `i^(1 - power)` for `i = 1 .. size`, scaled so that the largest is
+    2^32.
+    """
     context = Context(prec=28)
     exponent = context.subtract(Decimal(1), Decimal(repr(power)))
     raw = [
@@ -283,7 +286,8 @@ def _epoch_order(seed: int, epoch: int, size: int) -> Int64[np.ndarray, "{size}"
 def _merge(
     parts: list[tuple[np.ndarray, Batch]], rows: int, length: int, targets: int
 ) -> Batch:
-    """One batch from parts with fewer targets each; missing targets weigh 0."""
+    """Merge parts with fewer targets each into one batch; missing targets have weight
+    0."""
     tokens = np.zeros((rows, length), np.int32)
     values = np.zeros((rows, targets), np.int32)
     positions = np.zeros((rows, targets), np.int32)

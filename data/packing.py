@@ -1,4 +1,6 @@
-"""Documents packed into rows, by a plan that gives any row without those before it."""
+"""Packing of documents into rows; a plan gives any row directly, without earlier
+rows.
+"""
 
 import bisect
 from typing import NamedTuple
@@ -12,15 +14,16 @@ from . import counter
 
 
 class Plan(NamedTuple):
-    """One epoch: shuffled documents, end to end, cut into rows.
+    """One epoch: shuffled documents, joined end to end and cut into rows.
 
     Attributes:
         documents: numbers of the documents, in the order of the epoch.
-        starts: where each of them begins in the epoch's tokens; then their number.
-        row_starts: where each row begins in the epoch's tokens; then their number.
-        rows: the order in which the rows are handed out, so that the rows of one long
-            document do not come together.
-        row_length: tokens a row.
+        starts: offset of each document in the epoch's tokens, then the number of
+            tokens.
+        row_starts: offset of each row in the epoch's tokens, then the number of tokens.
+        rows: order in which the rows are returned, so that the rows of a long document
+            are spread out.
+        row_length: tokens per row.
     """
 
     documents: Int64[np.ndarray, "d"]
@@ -31,14 +34,14 @@ class Plan(NamedTuple):
 
 
 class Pieces(NamedTuple):
-    """What stands at every place of some rows.
+    """Content of every position of some rows.
 
     Attributes:
-        document: number of the document; 0 where nothing stands.
-        offset: index of the token in its document; 0 where nothing stands.
-        reset: a document, or the rest of one that a row's end has cut, begins here.
-        valid: a token stands here.
-        has_next: the token is not its document's last.
+        document: number of the document; 0 at an empty position.
+        offset: index of the token in its document; 0 at an empty position.
+        reset: whether a document, or the rest of one cut by a row's end, begins here.
+        valid: whether the position holds a token.
+        has_next: whether the document has another token after this one.
     """
 
     document: Int64[np.ndarray, "b t"]
@@ -55,24 +58,26 @@ def plan(
     seed: int,
     *path: int,
 ) -> Plan:
-    """Every token of every document has one place; no row has too many documents.
+    """Plan one position for every token, with at most `max_documents` documents in a
+    row.
 
-    A row is closed when it is full, or when it holds `max_documents` and the last of
-    them has ended; then its tail stays empty. A document that a row's end cuts goes on
-    in another row.
+    A row ends when it is full, or when it holds `max_documents` and the last of them
+    has ended; the rest of the row then stays empty. A document cut by a row's end
+    continues in another row.
 
     Args:
         lengths: tokens of each document, 1 or more.
-        row_length: tokens a row.
-        max_documents: most documents (or parts of documents) in a row; `None`: any.
+        row_length: tokens per row.
+        max_documents: most documents (or parts of documents) in a row; `None`: no
+            limit.
         seed, path: name the stream that shuffles: split, epoch.
     """
     if len(lengths) == 0 or lengths.min() < 1:
-        raise InputError("every document must have a token, and there must be one")
+        raise InputError("lengths is empty or holds 0; give 1 or more tokens each")
     if row_length < 1 or (max_documents is not None and max_documents < 1):
         raise InputError(
-            f"row_length is {row_length} and max_documents {max_documents}; both "
-            "must be 1 or more"
+            f"row_length is {row_length} and max_documents {max_documents}; give 1 or "
+            "more for both"
         )
     documents = counter.permutation(counter.key(seed, *path, 0), len(lengths))
     starts = np.zeros(len(lengths) + 1, np.int64)
@@ -84,7 +89,7 @@ def plan(
 
 
 def pieces(plan: Plan, rows: Int[np.ndarray, "b"]) -> Pieces:
-    """What stands in the rows with these numbers, in the order of handing out."""
+    """Return the content of the rows with these numbers, in the plan's order."""
     row = plan.rows[rows]
     place = plan.row_starts[row][:, None] + np.arange(plan.row_length)
     valid = place < plan.row_starts[row + 1][:, None]
@@ -105,10 +110,11 @@ def pieces(plan: Plan, rows: Int[np.ndarray, "b"]) -> Pieces:
 def _row_starts(
     starts: Int64[np.ndarray, "edges"], row_length: int, max_documents: int
 ) -> Int64[np.ndarray, "cuts"]:
-    """Where each row begins, and where the last one ends.
+    """Return the offset of each row, and the end of the last one.
 
-    A document is crowded if a row that begins in it can be closed by the bound. Where
-    none is ahead, rows follow each other at `row_length`; others are made one by one.
+    A document is crowded if a row that begins in it can be ended by `max_documents`. Up
+    to the next crowded document, rows follow each other at `row_length`; the others are
+    placed one by one.
     """
     total = int(starts[-1])
     first, last = starts[1 : len(starts) - max_documents], starts[max_documents:-1]

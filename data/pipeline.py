@@ -1,4 +1,4 @@
-"""The pipeline: a task's rows as global batches, through Grain."""
+"""Pipeline that makes a task's rows into global batches, through Grain."""
 
 import dataclasses
 import itertools
@@ -21,32 +21,34 @@ _ABSENT = "(absent)"
 
 
 class Pipeline(Iterator[Batch]):
-    """An iterator over the global batches of one split, or over this process's rows.
+    """Iterator over the global batches of one split, or over this process's rows of
+    them.
 
     Batch number `i` holds the rows `i * batch_size` to `(i + 1) * batch_size` of the
-    split; process `p` of `n` makes the p-th of `n` equal slices of them, and no more.
-    The state is the number of global batches taken and the fingerprint of the data: it
-    is the same for any number of processes and workers.
+    split. Process `p` of `n` makes only the p-th of `n` equal slices of them. The state
+    is the number of global batches taken and the fingerprint of the data; it does not
+    depend on the number of processes or workers.
 
     Args:
         config: the task.
-        split: which split of it.
+        split: split to read.
         batch_size: rows of a global batch.
-        num_rows: the rows to see, once each; rows that fill up the last batch have
+        num_rows: number of rows to read, once each; rows that pad the last batch have
             target weight 0. `None`: no end, epoch after epoch.
         process_index: number of this process.
         process_count: processes that share the batches.
         num_workers: Grain worker processes; 0 makes the batches in this process. A
             program that uses workers needs the `if __name__ == "__main__"` guard.
-        prefetch: batches made ahead by a thread (or by each worker); 0 for none.
+        prefetch: batches that a thread (or each worker) prepares ahead; 0 for none.
 
     Attributes:
-        num_batches: global batches from the beginning to the end; `None`: no end.
-        fingerprint: what decides the bytes of the batches; a flat JSON object.
+        num_batches: global batches from beginning to end; `None`: no end.
+        fingerprint: everything that determines the bytes of the batches; a flat JSON
+            object.
 
     Raises:
-        InputError: the batch cannot be shared out evenly, or a number is out of range.
-        DataError: the data is not there.
+        InputError: the batch cannot be divided evenly, or a number is out of range.
+        DataError: the data is missing.
     """
 
     def __init__(
@@ -84,7 +86,8 @@ class Pipeline(Iterator[Batch]):
         self._prefetch = prefetch
         self._position = 0
         self._running: list[grain.DatasetIterator] = []  # one, or none
-        # Also at exit, where Grain's own destructor would run too late and complain.
+        # Also runs at exit, where Grain's own destructor would run too late and
+        # complain.
         weakref.finalize(self, _end, self._running)
 
     def __next__(self) -> Batch:
@@ -94,17 +97,18 @@ class Pipeline(Iterator[Batch]):
             self._running.append(self._start())
         batch = next(self._running[0])
         if self._num_workers:
-            # Out of the memory shared with the worker, which does not outlive it.
+            # Copy out of the memory shared with the worker, which is freed with the
+            # worker.
             batch = Batch._make(None if a is None else np.array(a) for a in batch)
         self._position += 1
         return batch
 
     def get_state(self) -> dict[str, Any]:
-        """The place behind the last batch taken, as a small JSON object."""
+        """Return the position after the last batch taken, as a small JSON object."""
         return {"position": self._position, "fingerprint": dict(self.fingerprint)}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """The next batch is the one that came next when `state` was taken.
+        """Continue after the last batch that was taken when `state` was saved.
 
         Raises:
             DataError: `state` belongs to other data; names the first differing field.
@@ -114,7 +118,7 @@ class Pipeline(Iterator[Batch]):
         self._position = int(state["position"])
 
     def close(self) -> None:
-        """Worker processes and threads have ended; the next batch starts new ones."""
+        """End worker processes and threads; the next batch starts new ones."""
         _end(self._running)
 
     def __enter__(self) -> "Pipeline":
@@ -124,7 +128,7 @@ class Pipeline(Iterator[Batch]):
         self.close()
 
     def _start(self) -> grain.DatasetIterator:
-        """A Grain iterator from the present position on."""
+        """Return a Grain iterator from the present position."""
         dataset = self._dataset[self._position :]
         if self._num_workers:
             if not flags.FLAGS.is_parsed():  # Grain's workers read absl's flags
@@ -143,48 +147,48 @@ class Pipeline(Iterator[Batch]):
 
 
 def _built(config: Config, split: Split) -> Task:
-    """One split of the task, which has all that a task must have.
+    """Build one split of the task, and check that it has the required methods.
 
     Raises:
-        DataError: a task of the user's own lacks a method; or the data is not there.
+        DataError: a user's task lacks a method, or the data is missing.
     """
     task = config.build(split)
     for name in ("__len__", "examples", "setting"):
         if not hasattr(task, name):
             raise DataError(
                 f"{type(config).__name__}.build gives a {type(task).__name__}, which "
-                f"lacks {name}; add the method (memzoo.data.task.Task shows it)"
+                f"lacks {name}; add the method, as in memzoo.data.task.Task"
             )
     return task
 
 
 def refuse_changed_data(saved: dict[str, Any], present: dict[str, Any]) -> None:
-    """The two fingerprints are equal.
+    """Check that the two fingerprints are equal.
 
     Raises:
-        DataError: they are not; names the first field that differs, with both values.
+        DataError: they differ; names the first field that differs, with both values.
     """
     present = json.loads(json.dumps(present))
     for name in itertools.chain(present, saved):
         before, now = saved.get(name, _ABSENT), present.get(name, _ABSENT)
-        # A field that is younger than the run, and does nothing.
+        # Ignore a field that the run did not know and that is None now.
         younger = before is _ABSENT and now is None
         if before != now and not younger:
             raise DataError(
-                f"the data has changed: {name} was {before} and is {now}; go on with "
-                "the data of the run, or start a new run"
+                f"the data has changed: {name} was {before} and is {now}; use the "
+                "original data, or start a new run"
             )
 
 
 def _end(running: list[grain.DatasetIterator]) -> None:
-    """No iterator runs any more, and none is left to a later destructor."""
+    """Close all iterators and leave none to a later destructor."""
     while running:
         running.pop().close()
 
 
 @dataclasses.dataclass(frozen=True)
 class _BatchMaker:
-    """Global batch number -> this process's rows of it."""
+    """Callable from a global batch's number to this process's rows of it."""
 
     task: Task
     batch_size: int
@@ -210,21 +214,21 @@ def _check(
     num_workers: int,
     prefetch: int,
 ) -> None:
-    """The numbers fit together."""
+    """Check that the numbers fit together."""
     if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}; it must be 1 or more")
+        raise InputError(f"batch_size is {batch_size}; give 1 or more")
     if not 0 <= process_index < process_count:
         raise InputError(
-            f"process_index is {process_index}; with process_count {process_count} it "
-            f"must lie in [0, {process_count - 1}]"
+            f"process_index is {process_index}; with process_count {process_count} "
+            f"give a number in [0, {process_count - 1}]"
         )
     if batch_size % process_count:
         raise InputError(
-            f"batch_size is {batch_size}; it must be a multiple of the number of "
+            f"batch_size is {batch_size}; give a multiple of the number of "
             f"processes, {process_count}"
         )
     if num_workers < 0 or prefetch < 0:
         raise InputError(
             f"num_workers is {num_workers} and prefetch {prefetch}; "
-            "neither may be negative"
+            "give 0 or more for both"
         )

@@ -1,4 +1,4 @@
-"""The context of any task, read as a prefix; some of it masked in training."""
+"""Task wrapper that reads the context as a prefix and masks some of it in training."""
 
 import dataclasses
 import math
@@ -24,12 +24,12 @@ from .task import SPLITS, Config, Setting, Split, Task, chance_of, has_split, ki
 
 
 class Masking(NamedTuple):
-    """Loss of masked tokens beside that of next tokens.
+    """Loss of masked tokens, added to that of next tokens.
 
     Attributes:
-        token: stands where a token is masked.
-        weight: of the mean masked-token loss; the next-token loss weighs 1.
-        divide: divide by the sum of both weights.
+        token: token that replaces a masked one.
+        weight: weight of the mean masked-token loss; the next-token loss has weight 1.
+        divide: whether to divide by the sum of both weights.
     """
 
     token: int
@@ -37,19 +37,19 @@ class Masking(NamedTuple):
     divide: bool
 
 
-# Numbers of the streams; golden values in the tests hold them.
+# Numbers of the streams; golden values in the tests depend on them.
 _MASK, _MASKED_ROWS = range(2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrefixConfig:
-    """The rows of another task, whose context is read as a prefix (arXiv 2407.05483).
+    """Rows of another task, with the context read as a prefix (arXiv 2407.05483).
 
-    The prefix of a document is the context of its task or, in text, a share of its
-    tokens. In the training split every token of it but the last is masked with
-    probability `mask_share`: `mask_token` stands in its place and the token itself is
-    asked for there. Next tokens are asked for where they are not visible: at the last
-    token of a prefix and behind it.
+    The prefix of a document is its task's context or, in text, a share of its tokens.
+    In the training split, every prefix token but the last is masked with probability
+    `mask_share`: `mask_token` replaces it, and the token itself becomes the target
+    there. Next tokens are targets only if they are not visible: at the last token of a
+    prefix and after it.
 
     The loss of a batch, with means over its targets and w = `mask_weight`:
 
@@ -57,20 +57,20 @@ class PrefixConfig:
         paper:  (mean next-token loss + w * mean masked-token loss) / (1 + w)
 
     Attributes:
-        task: the task whose rows are read.
-        share: of every document's tokens in a row that is its prefix, rounded down.
-            None: the context of the task, which must say what it is.
-        mask_share: probability that a token of a prefix is masked; 0: none is, and
-            there is no masked-token loss.
-        mask_rows: share of the rows in which tokens are masked at all; None: every
-            row, as published. A small model that never read a prefix without masks
-            leans on them, and reads one without them badly (docs/log.md).
+        task: task whose rows are read.
+        share: share of every document's tokens in a row that is its prefix, rounded
+            down. None: the context of the task, which must define it.
+        mask_share: probability that a prefix token is masked; 0: no masks, and no
+            masked-token loss.
+        mask_rows: share of the rows that have masked tokens; None: all rows, as
+            published. A small model that never read a prefix without masks depends on
+            them, and reads one without masks badly (docs/log.md).
         mask_weight: w.
         loss: convention of the public code or of the paper.
-        seed: of the masks, which differ from epoch to epoch.
+        seed: seed of the masks, which differ in every epoch.
 
-    Differs from it in: prefixes of any length in place of 1,024 of 2,048 tokens; the
-    first token behind a prefix is asked for, at the prefix's last token, which is
+    Differs from it in: prefixes of any length instead of 1,024 of 2,048 tokens; the
+    first token after a prefix is a target, at the prefix's last token, which is
     therefore never masked.
     """
 
@@ -90,16 +90,18 @@ class PrefixConfig:
 
     def __post_init__(self) -> None:
         if isinstance(self.task, PrefixConfig):
-            raise InputError("task reads a prefix already; set its fields instead")
+            raise InputError("task is a prefix task already; set its fields instead")
         if self.share is not None and not 0 < self.share < 1:
             raise InputError(f"share is {self.share}; give a number between 0 and 1")
         if self.share is None and context_length(self.task) is None:
             raise InputError(
-                f"task {self.task.task_name} does not say what its context is; set "
+                f"task {self.task.task_name} does not define its context; set "
                 "share to the share of a document that is its prefix"
             )
         if not 0 <= self.mask_share < 1:
-            raise InputError(f"mask_share is {self.mask_share}; it must lie in [0, 1)")
+            raise InputError(
+                f"mask_share is {self.mask_share}; give a number in [0, 1)"
+            )
         if self.mask_rows is not None and not 0 < self.mask_rows < 1:
             raise InputError(
                 f"mask_rows is {self.mask_rows}; give a number between 0 and 1, or "
@@ -108,7 +110,7 @@ class PrefixConfig:
         if self.mask_rows is not None and self.mask_share == 0:
             raise InputError(
                 f"mask_rows is {self.mask_rows}, but mask_share is 0 and nothing is "
-                "masked; leave out one of the two"
+                "masked; leave one of them out"
             )
         if not (math.isfinite(self.mask_weight) and self.mask_weight >= 0):
             raise InputError(f"mask_weight is {self.mask_weight}; give 0 or more")
@@ -117,27 +119,27 @@ class PrefixConfig:
 
     @property
     def label(self) -> str:
-        """Name of what is measured."""
+        """Return the task's name in results."""
         return f"{task_label(self.task)} with prefix"
 
     @property
     def mask_token(self) -> int:
-        """Token that replaces a masked one: the first that the task does not use."""
+        """Return the mask token: the first token that the task does not use."""
         return self.task.vocab_size
 
     @property
     def vocab_size(self) -> int:
-        """Number of tokens, with one for the mask where there are masks."""
+        """Return the number of tokens, including the mask token if there are masks."""
         return self.task.vocab_size + (self.mask_share > 0)
 
     @property
     def length(self) -> int:
-        """Tokens a row."""
+        """Return the tokens per row."""
         return self.task.length
 
     @property
     def chance(self) -> float | None:
-        """Accuracy without any memory."""
+        """Return the accuracy without any memory."""
         return self.task.chance
 
     def chance_of(self, setting: Mapping[str, Any]) -> float | None:
@@ -146,14 +148,14 @@ class PrefixConfig:
 
     @property
     def masking(self) -> Masking | None:
-        """Loss of masked tokens; None where nothing is masked."""
+        """Return the loss of masked tokens; None without masks."""
         if self.mask_share == 0:
             return None
         return Masking(self.mask_token, self.mask_weight, self.loss == "paper")
 
     @property
     def kinds(self) -> tuple[Setting, ...]:
-        """Settings of the task."""
+        """Return the settings of the task."""
         return kinds_of(self.task)
 
     def has_split(self, split: Split) -> bool:
@@ -161,15 +163,15 @@ class PrefixConfig:
         return has_split(self.task, split)
 
     def repeated(self, times: int, question: bool) -> "PrefixConfig":
-        """The same, its task's rows read `times` times."""
+        """Return the same config, with its task's rows read `times` times."""
         task = repeat_context(self.task, times, question)
         return dataclasses.replace(self, task=task)
 
     def build(self, split: Split) -> "Prefixed":
-        """One split of the task.
+        """Build one split of the task.
 
         Raises:
-            DataError: the data is not there.
+            DataError: the data is missing.
         """
         return Prefixed(self, split)
 
@@ -179,7 +181,7 @@ class PrefixConfig:
 
 
 class Prefixed:
-    """One split of a task with prefixes; masks are in the training split alone."""
+    """One split of a task with prefixes; only the training split has masks."""
 
     def __init__(self, config: PrefixConfig, split: Split) -> None:
         self.config = config
@@ -191,7 +193,7 @@ class Prefixed:
         return len(self._task)
 
     def examples(self, indices: Int[np.ndarray, "b"]) -> Batch:
-        """The rows with these numbers, their prefixes marked."""
+        """Return the rows with these numbers, with their prefixes marked."""
         config, batch = self.config, self._task.examples(indices)
         begins = _begins(batch)
         if config.share is None:
@@ -199,7 +201,7 @@ class Prefixed:
         else:
             prefix = _shares(batch, begins, config.share)
         following = np.pad(prefix & ~begins, ((0, 0), (0, 1)))[:, 1:]
-        # Followed by a token of the same prefix, which is visible here.
+        # The next token is in the same prefix and therefore visible here.
         inside = prefix & following
         batch = _without_visible_targets(batch, inside)._replace(prefix=prefix)
         if not self._masks:
@@ -213,24 +215,24 @@ class Prefixed:
         return _with_masks(batch, masked, config.mask_token)
 
     def setting(self, index: int) -> Setting:
-        """Setting that row `index` is measured under."""
+        """Return the setting of row `index`."""
         return self._task.setting(index)
 
 
 def _below(share: float) -> np.uint64:
-    """Return the word that this share of all words is below."""
+    """Return the bound below which this share of all 64-bit words lies."""
     return np.uint64(int(share * 2**64))
 
 
 def _begins(batch: Batch) -> Bool[np.ndarray, "b t"]:
-    """Mask of the first token of every document."""
+    """Return a mask of the first token of every document."""
     real = np.ones(batch.tokens.shape, bool) if batch.valid is None else batch.valid
     first = real & (np.cumsum(real, axis=1) == 1)
     return first if batch.reset is None else first | (batch.reset & real)
 
 
 def _contexts(batch: Batch) -> Bool[np.ndarray, "b t"]:
-    """The context of every row."""
+    """Return a mask of the context of every row."""
     if batch.context is None:
         raise InputError("the rows have no context; set share")
     inside = np.arange(batch.tokens.shape[1]) < batch.context[:, None]
@@ -240,7 +242,7 @@ def _contexts(batch: Batch) -> Bool[np.ndarray, "b t"]:
 def _shares(
     batch: Batch, begins: Bool[np.ndarray, "b t"], share: float
 ) -> Bool[np.ndarray, "b t"]:
-    """A share of every document of every row."""
+    """Return a mask of the first share of every document."""
     rows, time = begins.shape
     real = np.ones(begins.shape, bool) if batch.valid is None else batch.valid
     count = np.cumsum(real, axis=1)
@@ -251,7 +253,7 @@ def _shares(
 
 
 def _without_visible_targets(batch: Batch, inside: Bool[np.ndarray, "b t"]) -> Batch:
-    """Nothing is asked for that is visible anyway."""
+    """Remove the targets that are visible in the prefix."""
     if batch.target_positions is not None:
         inside = np.take_along_axis(inside, batch.target_positions, axis=1)
     weights = np.where(inside, np.float32(0), batch.target_weights)
@@ -261,7 +263,7 @@ def _without_visible_targets(batch: Batch, inside: Bool[np.ndarray, "b t"]) -> B
 def _with_masks(
     batch: Batch, masked: Bool[np.ndarray, "b t"], mask_token: int
 ) -> Batch:
-    """Masked tokens are hidden and asked for; one target a token."""
+    """Replace masked tokens by the mask token and make them targets, one per token."""
     targets, weights = batch.targets, batch.target_weights
     if batch.target_positions is not None:
         rows, columns = np.nonzero(weights)

@@ -25,23 +25,23 @@ from .task import (
 
 @dataclass(frozen=True, kw_only=True)
 class RepeatConfig:
-    """The rows of another task, each read `times` times; the last reading answers.
+    """Rows of another task, each read `times` times; the last reading answers.
 
-    A row is a context C (`Batch.context` says how long it is) and a question Q:
-    everything from the first query on. With `question`, the whole row is repeated, as
-    published; without, its context alone:
+    A row is a context C (`Batch.context` is its length) and a question Q: everything
+    from the first query on. `question` repeats the whole row, as published; without it,
+    only the context is repeated:
 
         times=2, question=True      C Q C Q
         times=2, question=False     C C Q
 
-    Every target moves to the last reading, and earlier readings have none. In MQAR the
-    context is the block of pairs and the question all the rest, queries and filler.
+    All targets move to the last reading. In MQAR, the context is the block of pairs,
+    and the question is everything after it, queries and filler.
 
     Attributes:
-        task: the task whose rows are repeated; every row is one document.
-        times: readings; 1 leaves the rows as they are.
-        question: repeat the question too. Without it rows of unequal contexts are
-            padded at their ends.
+        task: task whose rows are repeated; every row must be one document.
+        times: number of readings; 1 leaves the rows as they are.
+        question: whether to repeat the question too. Without it, rows with different
+            contexts are padded at their ends.
     """
 
     task_name: ClassVar[str] = "repeat"
@@ -58,34 +58,36 @@ class RepeatConfig:
             raise InputError("task is repeated already; set its times instead")
         if self.task.chance is None:
             raise InputError(
-                f"task {self.task.task_name} asks nothing about a context; choose a "
-                "recall task, or times 1"
+                f"task {self.task.task_name} has no questions about a context; choose "
+                "a recall task, or times 1"
             )
         if not self.question and context_length(self.task) is None:
             raise InputError(
-                f"task {self.task.task_name} does not say how long its context is; "
-                "set question to True"
+                f"task {self.task.task_name} does not define its context; set question "
+                "to True"
             )
 
         if self.length > MOST_TOKENS:
             raise InputError(
                 f"times is {self.times}, which makes rows of {self.length} tokens; "
-                f"give fewer: {MOST_TOKENS} tokens are the most"
+                f"give fewer, for {MOST_TOKENS} tokens at most"
             )
 
     @property
     def label(self) -> str:
-        """Name of what is measured: readings are told by the setting."""
+        """Return the task's name in results; the setting holds the number of
+        readings.
+        """
         return task_label(self.task)
 
     @property
     def vocab_size(self) -> int:
-        """Number of tokens."""
+        """Return the number of tokens."""
         return self.task.vocab_size
 
     @property
     def length(self) -> int:
-        """Tokens of the longest row."""
+        """Return the tokens of the longest row."""
         repeated = self.task.length
         if not self.question:
             repeated = context_length(self.task) or 0
@@ -93,7 +95,7 @@ class RepeatConfig:
 
     @property
     def context_length(self) -> int | None:
-        """Most tokens before the last question."""
+        """Return the most tokens before the last question."""
         context = context_length(self.task)
         if context is None:
             return None
@@ -101,7 +103,7 @@ class RepeatConfig:
 
     @property
     def chance(self) -> float | None:
-        """Accuracy without any memory."""
+        """Return the accuracy without any memory."""
         return self.task.chance
 
     def chance_of(self, setting: Mapping[str, Any]) -> float | None:
@@ -110,23 +112,24 @@ class RepeatConfig:
 
     @property
     def kinds(self) -> tuple[Setting, ...]:
-        """Settings of the task, with the readings."""
+        """Return the settings of the task, with the number of readings."""
         return tuple(kind | self.readings for kind in kinds_of(self.task))
 
     @property
     def readings(self) -> Setting:
-        """Length and number of readings: the part of a setting that repeating adds."""
+        """Return length and number of readings: the part of a setting that repeating
+        adds."""
         return {"length": self.length, "repeat_context": self.times}
 
     def repeated(self, times: int, question: bool) -> Any:
-        """The task with other readings in place of these."""
+        """Return the task with these readings instead of its own."""
         return repeat_context(self.task, times, question)
 
     def build(self, split: Split) -> "Repeat":
-        """One split of the task.
+        """Build one split of the task.
 
         Raises:
-            DataError: the data is not there.
+            DataError: the data is missing.
         """
         return Repeat(self, self.task.build(split))
 
@@ -146,23 +149,23 @@ class Repeat:
         return len(self._task)
 
     def examples(self, indices: Int[np.ndarray, "b"]) -> Batch:
-        """The rows with these numbers, repeated."""
+        """Return the rows with these numbers, repeated."""
         config, batch = self.config, self._task.examples(indices)
         return repeat_rows(
             batch, times=config.times, question=config.question, length=config.length
         )
 
     def setting(self, index: int) -> Setting:
-        """Setting that row `index` is measured under."""
+        """Return the setting of row `index`."""
         return self._task.setting(index) | self.config.readings
 
 
 def repeat_rows(batch: Batch, *, times: int, question: bool, length: int) -> Batch:
-    """The rows of a batch, each read `times` times.
+    """Return the rows of a batch, each read `times` times.
 
     Args:
-        question: repeat whole rows; otherwise their contexts alone.
-        length: tokens of the rows returned.
+        question: whether to repeat whole rows; otherwise only their contexts.
+        length: tokens of the returned rows.
 
     Raises:
         InputError: a row holds several documents, or has no context to repeat.
@@ -202,7 +205,7 @@ def repeat_rows(batch: Batch, *, times: int, question: bool, length: int) -> Bat
 def _moved_targets(
     batch: Batch, source: np.ndarray, shift: np.ndarray, place: np.ndarray
 ) -> Batch:
-    """The targets, asked for in the last reading."""
+    """Move the targets to the last reading."""
     if batch.target_positions is not None:
         moved = (batch.target_positions + shift).astype(np.int32)
         return batch._replace(target_positions=moved)
@@ -215,7 +218,7 @@ def _moved_targets(
 
 
 def repeat_context(task: Any, times: int, question: bool = True) -> Any:
-    """`task`, its rows read `times` times; readings that it had do not count.
+    """Return `task` with its rows read `times` times, replacing earlier repetitions.
 
     Raises:
         InputError: the task cannot be repeated.
@@ -229,15 +232,17 @@ def repeat_context(task: Any, times: int, question: bool = True) -> Any:
 
 
 def context_length(task: object) -> int | None:
-    """Most tokens of a row's context; None where the task does not say."""
+    """Return the most tokens of a row's context; None if the task does not define
+    it.
+    """
     return getattr(task, "context_length", None)
 
 
 def task_label(task: object) -> str:
-    """Name of a task in results, the innermost one's where tasks hold tasks."""
+    """Return a task's name in results; for nested tasks, that of the innermost one."""
     return getattr(task, "label", getattr(task, "task_name", ""))
 
 
 def nested_fingerprint(task: Config) -> dict[str, int | str]:
-    """The fingerprint of a task inside another."""
+    """Return the fingerprint of a task inside another."""
     return {f"task.{name}": value for name, value in fingerprint(task).items()}

@@ -1,4 +1,4 @@
-"""Two sets with one token in common: which one is it? (JRT, arXiv 2407.05483)"""
+"""Two sets that share one token, which is the answer (JRT, arXiv 2407.05483)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,32 +16,32 @@ from .task import ENDLESS, SPLITS, Setting, Split
 BLANK, BEGIN, SEPARATOR, QUESTION = range(4)
 FIRST_TOKEN = 4
 
-# Numbers of the streams; golden values in the tests hold them.
+# Numbers of the streams; golden values in the tests depend on them.
 _TOKENS, _PLACES = range(2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetDisjointnessConfig:
-    """Two sets, one after the other; then the one token that both hold is asked for.
+    """Two sets, one after the other; then the target is the one token that both hold.
 
-    With sets of 2 and 4 tokens (`.`: nothing is asked there):
+    With sets of 2 and 4 tokens (`.` means no target):
 
         tokens    1  17  9  2  30  9  8  21  3
         targets   .   .  .  .   .  .  .   .  9
 
-    Tokens are drawn without replacement from `[4, vocab_size)`; a random one of the
-    first set then takes a random place of the second. A memory that reads once must
-    keep the whole first set, however much larger it is than the second; read twice, or
-    non-causally, the smaller one of both is enough.
+    Tokens are drawn without replacement from `[4, vocab_size)`. A random token of the
+    first set then replaces a random token of the second. A memory that reads once must
+    keep the whole first set, even if it is much larger than the second. Read twice, or
+    non-causally, the smaller of the two is enough.
 
     Attributes:
-        sizes: of the first and the second set. Several pairs are mixed: row `i` has
-            `sizes[i % len(sizes)]`; shorter rows are padded behind the question.
+        sizes: sizes of the first and the second set. Several pairs are mixed: row `i`
+            has `sizes[i % len(sizes)]`; shorter rows are padded after the question.
         vocab_size: number of tokens, four of them special.
-        seed: decides every draw. No row comes twice.
+        seed: determines every draw. No row repeats.
 
-    Differs from the published generator in: rows are endless and sizes are mixed in
-    one batch; the vocabulary's halves are not drawn first, which gives the same rows.
+    Differs from the published generator in: rows are endless and sizes are mixed in one
+    batch; the vocabulary's halves are not drawn first, which gives the same rows.
     """
 
     task_name: ClassVar[str] = "set_disjointness"
@@ -60,45 +60,45 @@ class SetDisjointnessConfig:
             raise InputError("sizes is empty; give at least one pair, such as (4, 16)")
         if not FIRST_TOKEN < self.vocab_size <= 2**31:
             raise InputError(
-                f"vocab_size is {self.vocab_size}; it must lie in [5, 2^31]"
+                f"vocab_size is {self.vocab_size}; give a number in [5, 2^31]"
             )
         for pair in self.sizes:
             most = self.vocab_size - FIRST_TOKEN
             if min(pair) < 1 or sum(pair) > most:
                 raise InputError(
-                    f"sizes holds {pair}; with vocab_size {self.vocab_size} both must "
-                    f"be 1 or more, and {most} or less together"
+                    f"sizes holds {pair}; with vocab_size {self.vocab_size} give "
+                    f"1 or more for both, and {most} or less together"
                 )
 
     @property
     def length(self) -> int:
-        """Tokens of the longest row."""
+        """Return the tokens of the longest row."""
         return self.context_length + 1
 
     @property
     def context_length(self) -> int:
-        """Most tokens of a row before the question."""
+        """Return the most tokens of a row before the question."""
         return 2 + max(sum(pair) for pair in self.sizes)
 
     @property
     def chance(self) -> float:
-        """Accuracy of naming any token of the smaller set."""
+        """Return the accuracy of guessing any token of the smaller set."""
         return sum(1 / min(pair) for pair in self.sizes) / len(self.sizes)
 
     @property
     def kinds(self) -> tuple[Setting, ...]:
-        """Settings that rows take in turn."""
+        """Return the settings that rows alternate between."""
         return tuple(
             {"first": first, "second": second, "length": first + second + 3}
             for first, second in self.sizes
         )
 
     def build(self, split: Split) -> "SetDisjointness":
-        """One split of the task."""
+        """Build one split of the task."""
         return SetDisjointness(self, split)
 
     def content(self) -> dict[str, int | str]:
-        """Nothing: every byte is made from the config."""
+        """Return an empty dict: every byte follows from the config."""
         return {}
 
 
@@ -113,7 +113,7 @@ class SetDisjointness:
         return ENDLESS
 
     def examples(self, indices: Int[np.ndarray, "b"]) -> Batch:
-        """The rows with these numbers, with one target each."""
+        """Return the rows with these numbers, with one target each."""
         config = self.config
         indices = indices.astype(np.int64)
         rows, length = len(indices), config.length
@@ -138,13 +138,13 @@ class SetDisjointness:
         )
 
     def setting(self, index: int) -> Setting:
-        """Setting that row `index` is measured under."""
+        """Return the setting of row `index`."""
         return self.config.kinds[index % len(self.config.kinds)]
 
     def _rows(
         self, indices: Int64[np.ndarray, "b"], first: int, second: int
     ) -> tuple[Int64[np.ndarray, "b t"], Int64[np.ndarray, "b"]]:
-        """Rows of one pair of sizes, and the tokens that their sets share."""
+        """Return rows of one pair of sizes, and the tokens that their sets share."""
         size = self.config.vocab_size - FIRST_TOKEN
         drawn = counter.distinct(self._key(indices, _TOKENS), first + second, size)
         sets = FIRST_TOKEN + drawn
@@ -165,7 +165,7 @@ class SetDisjointness:
 
 
 def solve(tokens: Int32[np.ndarray, "b t"]) -> Int32[np.ndarray, "b"]:
-    """Return what a perfect memory answers, from the tokens alone.
+    """Return the answers of a perfect memory, from the tokens alone.
 
     Raises:
         InputError: the sets of a row share no token, or several.

@@ -14,19 +14,19 @@ from .batch import Batch
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
-# The length of a task that never repeats an example.
+# Length of a task that never repeats an example.
 ENDLESS = 2**62
 
-# In a row or document: positions are counted in 32 bits.
+# Most tokens of a row or document: positions are 32-bit integers.
 MOST_TOKENS = 10**9
 
 
-# What rows are measured under, by name: numbers of pairs, lengths.
+# Setting of rows: values by name, such as number of pairs or length.
 Setting = dict[str, float]
 
 
 class DataError(InputError):
-    """Data that is missing or not what it was; one line, with the remedy."""
+    """Error for missing or changed data; one line, with the remedy."""
 
 
 @runtime_checkable
@@ -34,18 +34,19 @@ class Task(Protocol):
     """One split of a task."""
 
     def __len__(self) -> int:
-        """Rows of one epoch; `ENDLESS` where none is ever repeated."""
+        """Return the rows of one epoch; `ENDLESS` if no row repeats."""
         ...
 
     def examples(self, indices: Int[np.ndarray, "b"]) -> Batch:
-        """The rows with these numbers: the same bytes in any batch, order or process.
+        """Return the rows with these numbers: the same bytes in any batch, order or
+        process.
 
         Numbers from `len(self)` on belong to the next epochs.
         """
         ...
 
     def setting(self, index: int) -> Setting:
-        """Setting that row `index` of `examples` is measured under."""
+        """Return the setting of row `index` of `examples`."""
         ...
 
 
@@ -53,30 +54,30 @@ class Task(Protocol):
 class Config(Protocol):
     """Config of a task: a frozen keyword-only dataclass.
 
-    A field with `metadata={"changes_data": False}` (the place of a folder, say) stays
-    out of the fingerprint.
+    A field with `metadata={"changes_data": False}` (a folder's path, for example) is
+    not part of the fingerprint.
 
     Attributes:
-        task_name: as registered in `TASKS`.
-        data_version: raised when the same config begins to give other bytes.
-        vocab_size: tokens are below it.
-        length: tokens a row.
-        chance: accuracy without any memory; `None` where there is no such number.
+        task_name: name in `TASKS`.
+        data_version: increased when the same config gives different bytes.
+        vocab_size: all tokens are below it.
+        length: tokens per row.
+        chance: accuracy without any memory; `None` if undefined.
 
-    Optional members, each read by the function beside it:
+    Optional members, with the function that reads each:
 
-    - `kinds` (property): settings of the rows, where they are more than the length;
+    - `kinds` (property): settings of the rows, if they have more than a length;
       `kinds_of`.
-    - `setting_words` (class variable): how a setting reads, `{"num_pairs": "{} pairs"}`
-      for "4 pairs". Without one it reads "num_pairs 4".
+    - `setting_words` (class variable): words for a setting, `{"num_pairs": "{} pairs"}`
+      for "4 pairs". The default is "num_pairs 4".
     - `chance_of(setting)`: chance of the rows of one setting; `chance_of`.
     - `at_length(length)`: the task with rows of another length; `at_length`.
-    - `has_split(split)`: False where the task has no such split; `has_split`.
-    - `reads_prefix` (class variable): rows mark a prefix; `reads_prefix`.
+    - `has_split(split)`: False if the task lacks the split; `has_split`.
+    - `reads_prefix` (class variable): whether rows mark a prefix; `reads_prefix`.
     """
 
     if TYPE_CHECKING:
-        # Not for isinstance: tyro asks issubclass, which allows methods alone.
+        # Hidden from isinstance: tyro asks issubclass, which allows only methods.
         __dataclass_fields__: ClassVar[dict[str, Any]]
         task_name: ClassVar[str]
         data_version: ClassVar[int]
@@ -91,10 +92,10 @@ class Config(Protocol):
         def chance(self) -> float | None: ...
 
     def build(self, split: Split) -> Task:
-        """One split of the task.
+        """Build one split of the task.
 
         Raises:
-            DataError: the data is not there.
+            DataError: the data is missing.
         """
         ...
 
@@ -104,19 +105,19 @@ class Config(Protocol):
 
 
 def kinds_of(config: Config) -> tuple[Setting, ...]:
-    """Return the settings that the rows of a task take in turn; often a single one.
+    """Return the settings that the rows of a task alternate between; often only one.
 
-    A split may hand its rows out in another order: only the built task knows the
-    setting of a row (`Task.setting`).
+    A split may return its rows in another order: only the built task knows the setting
+    of a row (`Task.setting`).
     """
     kinds: tuple[Setting, ...] | None = getattr(config, "kinds", None)
     return ({"length": config.length},) if kinds is None else kinds
 
 
 def has_split(config: Config, split: Split) -> bool:
-    """Return whether the config wants data in this split; a share of 0 says no.
+    """Return whether the task has data in this split; a share of 0 means no.
 
-    A task that can do without a split has a method `has_split` that says so.
+    A task without some split says so in a method `has_split`.
     """
     own = getattr(config, "has_split", None)
     return True if own is None else own(split)
@@ -134,7 +135,7 @@ def reads_prefix(config: Config) -> bool:
 
 
 def change_innermost(config: Any, change: Callable[[Any], Any]) -> Any:
-    """Return the task with `change` applied to the innermost task that it holds."""
+    """Return the task with `change` applied to its innermost task."""
     held = getattr(config, "task", None)
     if not hasattr(held, "task_name"):
         return change(config)
@@ -142,7 +143,7 @@ def change_innermost(config: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def with_task_fields(config: Any, **fields: Any) -> Any:
-    """Return the task with other fields; of tasks that hold tasks, the innermost.
+    """Return the task with other fields; for nested tasks, in the innermost one.
 
     Raises:
         InputError: the task has no such field, or refuses the value.
@@ -161,7 +162,7 @@ def with_task_fields(config: Any, **fields: Any) -> Any:
 
 
 def at_length(config: Any, length: int) -> Any:
-    """Return the task with rows of another length, before they are repeated.
+    """Return the task with rows of another length, before any repetition.
 
     Raises:
         InputError: the task has no rows of this length.
@@ -175,12 +176,12 @@ def at_length(config: Any, length: int) -> Any:
 
 
 def fingerprint(config: Config) -> dict[str, Any]:
-    """Return everything that decides the bytes of the data, as a flat JSON object.
+    """Return everything that determines the bytes of the data, as a flat JSON object.
 
     Equal fingerprints give equal data.
 
     Raises:
-        DataError: the data is not there.
+        DataError: the data is missing.
     """
     fields = {
         field.name: _json(getattr(config, field.name))
@@ -192,5 +193,5 @@ def fingerprint(config: Config) -> dict[str, Any]:
 
 
 def _json(value: Any) -> Any:
-    """`value` as it comes back from a JSON file."""
+    """Return `value` as it would come back from a JSON file."""
     return [_json(v) for v in value] if isinstance(value, tuple) else value

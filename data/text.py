@@ -17,19 +17,19 @@ from .task import MOST_TOKENS, SPLITS, DataError, Setting, Split
 
 @dataclass(frozen=True, kw_only=True)
 class BytesConfig:
-    """What all tasks of packed bytes share.
+    """Base of all tasks of packed bytes.
 
-    Tokens are the documents' bytes, and 256 before the first of each. Documents are
-    packed by `packing.plan`: a row holds at most `max_documents`, each begins with a
-    reset, and every byte is predicted from the bytes before it in its document.
+    Tokens are the documents' bytes, with token 256 before each document. `packing.plan`
+    packs the documents: a row holds at most `max_documents`, each begins with a reset,
+    and every byte is predicted from the bytes before it in its document.
 
     Attributes:
-        length: tokens a row.
-        seed: decides the order of documents and rows.
+        length: tokens per row.
+        seed: determines the order of documents and rows.
         max_documents: most documents, or parts of documents, in a row.
-        max_bytes: read no more than this; `None`: all. The corpus is held in memory.
-            Of files those that do not fit are passed over, of data sets the record
-            that reaches the bound is cut; a first file that is too long is cut too.
+        max_bytes: most bytes to read; `None`: all. The corpus is held in memory. Files
+            that do not fit are skipped; in data sets, the record that reaches the limit
+            is cut. A first file that is too long is cut too.
     """
 
     length: int = 512
@@ -43,9 +43,7 @@ class BytesConfig:
         if self.length > MOST_TOKENS:
             raise InputError(f"length is {self.length}; give {MOST_TOKENS} or less")
         if self.max_documents < 1:
-            raise InputError(
-                f"max_documents is {self.max_documents}; it must be 1 or more"
-            )
+            raise InputError(f"max_documents is {self.max_documents}; give 1 or more")
         if self.max_bytes is not None and self.max_bytes < 1:
             raise InputError(
                 f"max_bytes is {self.max_bytes}; give 1 or more, or None for all"
@@ -53,18 +51,18 @@ class BytesConfig:
 
     @property
     def vocab_size(self) -> int:
-        """The bytes, and the token before a document."""
+        """Return the number of tokens: 256 bytes, and the token before a document."""
         return VOCAB_SIZE
 
     @property
     def chance(self) -> None:
-        """No such number: every byte is a target."""
+        """Return None: every byte is a target, so chance is undefined."""
         return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig(BytesConfig):
-    """The sources of Python's standard library, which is on every machine.
+    """Sources of Python's standard library, which is on every machine.
 
     Files are split by their names: 90 % for training, 5 % each for validation and test.
     """
@@ -73,11 +71,11 @@ class TextConfig(BytesConfig):
     data_version: ClassVar[int] = 1
 
     def build(self, split: Split) -> "PackedText":
-        """One split of the task."""
+        """Build one split of the task."""
         return PackedText(self, split, self._library().splits[split])
 
     def content(self) -> dict[str, int | str]:
-        """Number and bytes of the files, and their digest."""
+        """Return number and bytes of the files, and their digest."""
         return dict(self._library().content)
 
     def _library(self) -> Library:
@@ -86,21 +84,22 @@ class TextConfig(BytesConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class FolderConfig(BytesConfig):
-    """The text files of a folder.
+    """Text files of a folder.
 
-    A file is one document, as it is. A file that ends in `.jsonl` or `.ndjson` has a
+    A file is one document, unchanged. A file that ends in `.jsonl` or `.ndjson` has a
     JSON object in every line, each a document, and is split by its lines. Links are
-    followed, and a file is read once, however many lead to it.
+    followed. A file is read once, however many links lead to it.
 
     Attributes:
-        path: the folder. Its place does not count as data, its files do.
-        pattern: which files, as a glob pattern; `**` is any number of folders.
-        validation: share of the files in the validation split, chosen by name; 0: there
-            is none, and no evaluation. Where that leaves training or validation without
-            a file, as with a single one, every file is cut by these shares instead.
+        path: the folder. Its path is not part of the fingerprint, its files are.
+        pattern: glob pattern of the files; `**` is any number of folders.
+        validation: share of the files in the validation split, chosen by name; 0: no
+            validation split, and no evaluation. If that leaves training or validation
+            without a file, as with a single file, every file is cut by these shares
+            instead.
         test: share of the files in the test split.
-        text_field: field of the JSON objects that holds the text. The texts count as
-            data, the name of the field does not.
+        text_field: field of the JSON objects that holds the text. The texts are part of
+            the fingerprint, the field's name is not.
     """
 
     task_name: ClassVar[str] = "folder"
@@ -120,19 +119,19 @@ class FolderConfig(BytesConfig):
         corpus.check_shares(self.validation, self.test)
 
     def has_split(self, split: Split) -> bool:
-        """Whether the split's share is above 0."""
+        """Return whether the split's share is above 0."""
         return split == "train" or getattr(self, split) > 0
 
     def build(self, split: Split) -> "PackedText":
-        """One split of the task.
+        """Build one split of the task.
 
         Raises:
-            DataError: there is no such folder, or no file for this split.
+            DataError: the folder, or a file for this split, is missing.
         """
         return PackedText(self, split, self._library().splits[split])
 
     def content(self) -> dict[str, int | str]:
-        """Number and bytes of the files, and their digest."""
+        """Return number and bytes of the files, and their digest."""
         return dict(self._library().content)
 
     def _library(self) -> Library:
@@ -147,10 +146,10 @@ class FolderConfig(BytesConfig):
 
 
 class PackedText:
-    """One split of a corpus as packed rows; every epoch packs anew."""
+    """One split of a corpus as packed rows; every epoch is packed anew."""
 
     def __init__(self, config: BytesConfig, split: Split, corpus: Corpus) -> None:
-        """Raises DataError where the corpus has no document."""
+        """Raise DataError if the corpus has no document."""
         if len(corpus.starts) == 1:
             raise DataError(
                 f"the {split} split has no documents; give the task more text, give "
@@ -164,11 +163,12 @@ class PackedText:
         self._ends: list[int] = []  # of the epochs, counted in rows
 
     def __len__(self) -> int:
-        """Rows of the first epoch; the next ones have about as many."""
+        """Return the rows of the first epoch; later ones have about as many."""
         return len(self._plan(0).rows)
 
     def examples(self, indices: Int[np.ndarray, "b"]) -> Batch:
-        """The rows with these numbers; all tokens but a document's last have one."""
+        """Return the rows with these numbers; every token but a document's last has a
+        target."""
         indices = indices.astype(np.int64)
         while not self._ends or self._ends[-1] <= indices.max(initial=0):
             self._plan(len(self._ends))
@@ -186,11 +186,11 @@ class PackedText:
         return self._batch(packing.Pieces(*joined))
 
     def setting(self, index: int) -> Setting:
-        """Setting that row `index` is measured under: its length."""
+        """Return the setting of row `index`: its length."""
         return {"length": self.config.length}
 
     def _batch(self, found: packing.Pieces) -> Batch:
-        """Tokens and next tokens of these pieces."""
+        """Return tokens and next tokens of these pieces."""
         tokens = self.corpus.tokens(found.document, found.offset)
         following = self.corpus.tokens(found.document, found.offset + found.has_next)
         return Batch(
@@ -203,7 +203,7 @@ class PackedText:
         )
 
     def _plan(self, epoch: int) -> packing.Plan:
-        """The plan of an epoch; the last two are kept."""
+        """Return the plan of an epoch; the last two are cached."""
         if epoch not in self._plans:
             config = self.config
             made = packing.plan(
@@ -221,5 +221,5 @@ class PackedText:
         return self._plans[epoch]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Plans are made again in another process."""
+        """Drop the plans, which another process makes again."""
         return self.__dict__ | {"_plans": {}, "_ends": []}

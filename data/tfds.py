@@ -19,7 +19,7 @@ from .files import File, read
 from .task import SPLITS, DataError, Split
 from .text import BytesConfig, PackedText
 
-# The name of every data set that `build_folder_dataset` writes.
+# Name of every data set that `build_folder_dataset` writes.
 FOLDER_DATASET = "text_folder"
 _VERSION = "1.0.0"
 _INFO = "dataset_info.json"
@@ -27,24 +27,24 @@ _INFO = "dataset_info.json"
 
 @dataclass(frozen=True, kw_only=True)
 class TfdsConfig(BytesConfig):
-    """A text data set that TensorFlow Datasets has prepared, by its name.
+    """Text data set that TensorFlow Datasets has prepared, by its name.
 
-    It is read record by record, as array_record files; nothing is downloaded and
+    Records are read one by one from array_record files. Nothing is downloaded and
     TensorFlow is not needed.
 
     Attributes:
-        name: the data set, such as `wiki40b`, or `text_folder`; also in TFDS's longer
+        name: the data set, such as `wiki40b` or `text_folder`; also in TFDS's longer
             form, `name/config:1.0.0`.
-        config: its config; `None`: the one in `name`, or the only one.
-        version: its version, such as `1.0.0` or `1.*.*`; `None`: the one in `name`, or
-            the latest that is there.
-        data_dir: where data sets are. `None`: `$TFDS_DATA_DIR`, or
-            `~/tensorflow_datasets`. Its place does not count as data.
-        feature: the feature that holds the text.
-        train: the training split as TFDS writes it, such as `train[:90%]`,
-            `train+test` or `all`.
-        validation: the validation split.
-        test: the test split.
+        config: config of the data set; `None`: the one in `name`, or the only one.
+        version: version, such as `1.0.0` or `1.*.*`; `None`: the one in `name`, or the
+            latest one present.
+        data_dir: folder of data sets. `None`: `$TFDS_DATA_DIR`, or
+            `~/tensorflow_datasets`. It is not part of the fingerprint.
+        feature: feature that holds the text.
+        train: training split in TFDS's notation, such as `train[:90%]`, `train+test` or
+            `all`.
+        validation: validation split.
+        test: test split.
     """
 
     task_name: ClassVar[str] = "tfds"
@@ -65,17 +65,19 @@ class TfdsConfig(BytesConfig):
             raise InputError("name is empty; set it to a data set's name")
 
     def build(self, split: Split) -> PackedText:
-        """One split of the task.
+        """Build one split of the task.
 
         Raises:
-            DataError: no such data set, split or feature; or it is stored otherwise.
+            DataError: the data set, split or feature is missing, or the files have
+                another format.
         """
         return PackedText(self, split, Corpus.of(self._records(split)))
 
     def content(self) -> dict[str, int | str]:
-        """Number and bytes of the records of all splits, and their digest.
+        """Return number and bytes of the records of all splits, and their digest.
 
-        Of records, not of files: two builds of the same records differ in their files.
+        The digest is of records because two builds of the same records differ in their
+        files.
         """
         folder = _dataset_folder(self)
         there = _builder(str(folder)).info.splits
@@ -88,7 +90,7 @@ class TfdsConfig(BytesConfig):
         return corpus.digest(records)
 
     def split_name(self, split: Split) -> str:
-        """The split in the data set's own words."""
+        """Return the data set's name for the split."""
         return {"train": self.train, "validation": self.validation, "test": self.test}[
             split
         ]
@@ -112,24 +114,24 @@ def build_folder_dataset(
 ) -> Path:
     """Write a folder's text files as a TFDS data set `text_folder/<config>`.
 
-    One record a document, with the features `name` and `text`, split by the documents'
-    names. What a document is, `FolderConfig` says.
+    Each document is one record, with the features `name` and `text`. Documents are as
+    in `FolderConfig`, and are split by their names.
 
     Args:
         path: the folder.
-        data_dir: where data sets are.
+        data_dir: folder of data sets.
         config: name of the data set's config.
-        pattern: which files, as a glob pattern.
+        pattern: glob pattern of the files.
         validation: share of the documents in the validation split.
         test: share of the documents in the test split.
-        text_field: field that holds the text, in files with a JSON object a line.
+        text_field: field that holds the text, in files with one JSON object per line.
 
     Returns:
         The data set's folder.
 
     Raises:
-        DataError: there is no such folder or file in it, a line has no text, or the
-            data set is there.
+        DataError: the folder or a matching file is missing, a line has no text, or the
+            data set already exists.
     """
     import tensorflow_datasets as tfds
 
@@ -137,14 +139,16 @@ def build_folder_dataset(
     found = [File.at(*file) for file in corpus.files(path, pattern)]
 
     def documents() -> Iterator[tuple[Split, bytes, bytes]]:
-        """Split, name and text: read anew each time, so that no corpus is held."""
+        """Yield split, name and text; reads the files on every call, to hold no
+        corpus.
+        """
         for name, text in read(found, text_field):
             yield corpus.split_of(name, validation, test), os.fsencode(name), text
 
     splits = sorted({split for split, _, _ in documents()}, key=SPLITS.index)
 
     class TextFolder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        """The text files of a folder."""
+        """Text files of a folder."""
 
         name = FOLDER_DATASET
         BUILDER_CONFIGS: ClassVar = [
@@ -168,7 +172,7 @@ def build_folder_dataset(
     builder = TextFolder(config=config, data_dir=root, file_format="array_record")
     folder = Path(builder.data_dir)
     if folder.exists():
-        raise DataError(f"{folder} is there already; remove it, or name another config")
+        raise DataError(f"{folder} exists already; remove it, or name another config")
     tfds.disable_progress_bar()
     with contextlib.redirect_stdout(sys.stderr):  # standard output is the caller's
         builder.download_and_prepare()
@@ -176,12 +180,12 @@ def build_folder_dataset(
 
 
 def _dataset_folder(config: TfdsConfig) -> Path:
-    """The folder of one version of a data set.
+    """Return the folder of one version of a data set.
 
     Raises:
-        DataError: it is not there; names what is, or how to build it.
+        DataError: it is missing; lists what exists, or how to build it.
     """
-    # A variable that is set to nothing is not the current folder.
+    # An empty variable must not select the current folder.
     place = config.data_dir or os.environ.get("TFDS_DATA_DIR")
     root = Path(place or "~/tensorflow_datasets").expanduser()
     name, config_name, version = _parsed_name(config, root)
@@ -208,10 +212,10 @@ def _dataset_folder(config: TfdsConfig) -> Path:
 
 
 def _parsed_name(config: TfdsConfig, root: Path) -> tuple[str, str | None, str | None]:
-    """Name, config and version of a data set, from its name in TFDS's longer form too.
+    """Return name, config and version of a data set; reads TFDS's longer form too.
 
     Raises:
-        DataError: the name gives what a field gives otherwise, or further arguments.
+        DataError: the name contradicts a field, or has further arguments.
     """
     if config.name in _names(root):
         return config.name, config.config, config.version
@@ -226,7 +230,7 @@ def _parsed_name(config: TfdsConfig, root: Path) -> tuple[str, str | None, str |
     for field_name, value in given.items():
         if field_name not in ("config", "version"):
             raise DataError(
-                f"name is {config.name!r}; {field_name} is no part of a prepared data "
+                f"name is {config.name!r}; {field_name} is not part of a prepared data "
                 "set's name, write name/config:version"
             )
         if getattr(config, field_name) not in (None, value):
@@ -239,27 +243,28 @@ def _parsed_name(config: TfdsConfig, root: Path) -> tuple[str, str | None, str |
 
 
 def _names(folder: Path) -> list[str]:
-    """What in a folder holds versions of a data set, or configs with versions."""
+    """Return the names in a folder that hold versions of a data set, or configs with
+    them."""
     found = [*folder.glob(f"*/*/{_INFO}"), *folder.glob(f"*/*/*/{_INFO}")]
     return sorted({path.relative_to(folder).parts[0] for path in found})
 
 
 def _versions(folder: Path) -> list[str]:
-    """The versions in a folder, the latest last."""
+    """Return the versions in a folder, the latest last."""
     found = [path.parent.name for path in folder.glob(f"*/{_INFO}")]
     numbers = [name for name in found if name.replace(".", "").isdigit()]
     return sorted(numbers, key=lambda name: [int(part) for part in name.split(".")])
 
 
 def _require(name: str, there: list[str], what: str, remedy: str) -> None:
-    """`name` is among those that are there."""
+    """Raise DataError unless `name` is in `there`."""
     if name not in there:
         listing = ", ".join(sorted(there)) or "none"
         raise DataError(f"no {what} is called {name!r} (there: {listing}); {remedy}")
 
 
 def _builder(folder: str) -> Any:
-    """TensorFlow Datasets' reader of a data set's folder.
+    """Return TensorFlow Datasets' reader of a data set's folder.
 
     Raises:
         DataError: its features would run code of other modules.
@@ -272,10 +277,9 @@ def _builder(folder: str) -> Any:
 
 
 def _check_classes(path: Path) -> None:
-    """Raise DataError where a features.json names classes that are not TFDS's own.
+    """Raise DataError if a features.json names classes from outside TFDS.
 
-    TFDS imports the module of every class that it names, and the folder may come from
-    anyone.
+    TFDS imports the module of every named class, and the folder may come from anyone.
     """
     if not path.is_file():
         return
@@ -288,7 +292,7 @@ def _check_classes(path: Path) -> None:
     for name in _class_names(content):
         if not name.startswith("tensorflow_datasets."):
             raise DataError(
-                f"{path} names the class {name!r}, and to read it would run its code; "
+                f"{path} names the class {name!r}, whose code reading would run; "
                 "prepare the data set with features of TFDS alone"
             )
 
@@ -307,7 +311,7 @@ def _class_names(value: Any) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _damage_named(folder: str) -> Iterator[None]:
-    """Make one line of what TFDS raises where a data set's files are damaged.
+    """Turn TFDS's errors about damaged files into one line.
 
     Raises:
         DataError: names the folder.
@@ -320,23 +324,23 @@ def _damage_named(folder: str) -> Iterator[None]:
         reason = " ".join(str(error).split()).rstrip(".")
         raise DataError(
             f"{folder} cannot be read ({reason}); restore its files, or prepare the "
-            "data set anew"
+            "data set again"
         ) from error
 
 
 def _problem(splits: Any, name: str) -> str | None:
-    """Reason why no record can be read from a split; `None`: some can.
+    """Return why no record of a split can be read; `None` if some can.
 
     TFDS parses the split.
     """
     try:
         count = splits[name].num_examples
     except (ValueError, KeyError, NotImplementedError) as error:
-        # The last line is the reason; those above it repeat the split.
+        # The last line is the reason; the lines above repeat the split.
         reason = str(error).splitlines()[-1].rstrip(".")
         return (
-            f"is no split ({reason}); write it as TFDS does, such as 'train[:90%]' or "
-            "'train+test'"
+            f"is not a split ({reason}); write it as TFDS does, such as 'train[:90%]' "
+            "or 'train+test'"
         )
     return "holds no records; choose a larger part" if count < 1 else None
 
@@ -345,9 +349,9 @@ def _problem(splits: Any, name: str) -> str | None:
 def _read(
     folder: str, stamp: int, split: str, feature: str, max_bytes: int | None
 ) -> list[bytes]:
-    """The texts of a split, up to `max_bytes`; the last of them is cut there.
+    """Return the texts of a split, up to `max_bytes`; the last text is cut there.
 
-    `stamp` is the time of the data set: a new one is read again.
+    `stamp` is the data set's time, so that a new data set is read again.
     """
     builder = _builder(folder)
     info = builder.info
@@ -365,14 +369,14 @@ def _read(
 
 
 def _texts(source: Any, info: Any, feature: str, max_bytes: int | None) -> list[bytes]:
-    """The texts of records, up to `max_bytes`."""
+    """Return the texts of records, up to `max_bytes`."""
     texts: list[bytes] = []
     left = max_bytes
     for number in range(len(source)):
         text = source[number][feature]
         if not isinstance(text, bytes):
             raise DataError(
-                f"feature {feature!r} of {info.data_dir} is no text; set feature to "
+                f"feature {feature!r} of {info.data_dir} is not text; set feature to "
                 f"one of {', '.join(info.features)}"
             )
         texts.append(text[:left])

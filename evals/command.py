@@ -1,4 +1,4 @@
-"""`memzoo eval`: a checkpoint, loaded and measured."""
+"""`memzoo eval`: load a checkpoint and measure it."""
 
 import dataclasses
 import json
@@ -30,30 +30,32 @@ from .tuple_flags import Integers, Sizes
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    """Load a checkpoint and measure it on its own task, by setting."""
+    """Measure a checkpoint on its own task, one result per setting."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of a run."""
+    """Folder of the run."""
     checkpoint: int | None = None
-    """Step of the checkpoint; None: the newest that is intact."""
+    """Step of the checkpoint; None: the newest intact one."""
     trust: bool = False
     """Run the code of modules outside memzoo that the run's config.json names."""
     split: Split = "validation"
-    """Part of the data that is read; no part but train was trained on."""
+    """Split to read; the model was trained on train alone."""
     examples: int | None = None
-    """Rows that are read; None: as many as the run's own evaluations."""
+    """Rows to read; None: as many as the run's own evaluations."""
     batch_size: int | None = None
     """Rows computed at once; None: as in the run."""
     lengths: Integers = ()
-    """Read rows of these lengths instead of the run's own; needles at five depths."""
+    """Read rows of these lengths instead of the run's length; needles at five
+    depths.
+    """
     sizes: Sizes = ()
-    """set_disjointness: sets of these sizes instead of the run's own."""
+    """set_disjointness: read sets of these sizes instead of the run's."""
     repeat_context: int | None = None
-    """Times that every row is read before it is answered; None: as in the run."""
+    """Times each row is read before it is answered; None: as in the run."""
     repeat_question: bool = True
-    """Read the question again too, as published; otherwise the context alone."""
+    """Repeat the question too, as published; otherwise only the context."""
     json: bool = False
-    """Print the rows instead of a table."""
+    """Print the rows as JSON instead of a table."""
     streaming: Annotated[StreamOptions, tyro.conf.arg(name="")] = field(
         default_factory=StreamOptions
     )
@@ -67,8 +69,7 @@ class EvalConfig:
                 raise InputError(f"{name} is {value}; give a number below 2^31")
         if self.lengths and self.batch_size is not None:
             raise InputError(
-                f"batch_size is {self.batch_size}; with lengths it is chosen by them, "
-                "leave it out"
+                f"batch_size is {self.batch_size}; leave it out, lengths set it"
             )
         if self.checkpoint is not None and self.checkpoint < 0:
             raise InputError(f"checkpoint is {self.checkpoint}; give 0 or more")
@@ -82,20 +83,20 @@ class EvalConfig:
             ):
                 if getattr(self, name):
                     raise InputError(
-                        f"{name} is {getattr(self, name)}; a document is streamed as "
-                        "it is, leave it out"
+                        f"{name} is {getattr(self, name)}; leave it out, --stream "
+                        "does not use it"
                     )
 
 
 def run(config: EvalConfig) -> int:
-    """`memzoo eval`: measures, prints, writes the run's results.json; the exit code.
+    """Run `memzoo eval`: measure, print, write results.json; return the exit code.
 
-    Where results.json cannot be written, a line says so; the exit code is 0.
+    Print a warning if results.json cannot be written; the exit code is then still 0.
 
     Raises:
-        CheckpointError: there is no such run, or no intact checkpoint.
-        DataError: the data is not there.
-        MemzooError: a document that is to be streamed cannot be.
+        CheckpointError: the run or an intact checkpoint is missing.
+        DataError: the data is missing.
+        MemzooError: the document cannot be streamed.
     """
     console = Console(stderr=True, highlight=False)
 
@@ -115,15 +116,15 @@ def run(config: EvalConfig) -> int:
         if streamed is not None:
             _keep_stream(config.run, streamed, report)
     except (SaveError, ReadError) as error:
-        # A run of someone else's can be measured as well; what would mend a training
-        # helps nothing here.
+        # The run may be someone else's, so the remedy for a failed training does not
+        # apply.
         said = str(error).partition("; ")[0]
-        report(f"memzoo: warning: the results are not kept: {said}")
+        report(f"memzoo: warning: the results are not saved: {said}")
     return 0
 
 
 def _keep_stream(run: Path, streamed: StreamReport, report: Report | None) -> None:
-    """Page and timings of a document are in the run's folder."""
+    """Write the page and the timings of a document to the run's folder."""
     add_timings(run, streamed.timings, report=report)
     page = streamed.write_page(run)
     if report is not None:
@@ -133,9 +134,9 @@ def _keep_stream(run: Path, streamed: StreamReport, report: Report | None) -> No
 def evaluate_run(
     config: EvalConfig, *, report: Report | None = None
 ) -> list[ResultRow]:
-    """Rows of the checkpoint; results.json of the run holds them too.
+    """Measure a checkpoint, add its rows to results.json and return them.
 
-    Rows of other checkpoints and splits stay in results.json.
+    results.json keeps its rows of other checkpoints and splits.
     """
     rows, streamed = _measure_or_stream(config, report)
     _keep(config.run / RESULTS, rows, report)
@@ -188,11 +189,11 @@ def _measure(config: EvalConfig, report: Report | None) -> list[ResultRow]:
 def _keep(path: Path, rows: list[ResultRow], report: Report | None) -> None:
     """Add the rows to results.json, beside those of other checkpoints and splits.
 
-    A damaged file is moved aside, and the new one holds these rows alone.
+    Move a damaged file aside; the new file then holds only these rows.
 
     Raises:
-        SaveError: it cannot be written.
-        ReadError: it is there and cannot be read.
+        SaveError: results.json cannot be written.
+        ReadError: results.json exists and cannot be read.
     """
     new = {_place(row) for row in rows}
     kept: list[ResultRow] = []
@@ -207,15 +208,15 @@ def _keep(path: Path, rows: list[ResultRow], report: Report | None) -> None:
             path.replace(aside)
         if report is not None:
             report(
-                f"memzoo: warning: {path} was damaged: {error}; it is {aside.name} "
-                "now, and the rows of other checkpoints that it held are there"
+                f"memzoo: warning: {path} is damaged: {error}; it is now {aside.name}, "
+                "recover the rows of other checkpoints from there"
             )
     kept = [row for row in kept if _place(row) not in new]
     write_results(path, sorted(kept + rows, key=lambda row: row["checkpoint_step"]))
 
 
 def print_results(rows: Sequence[ResultRow], console: Console | None = None) -> None:
-    """Print one line for every setting, one column for every metric."""
+    """Print a table: one line per setting, one column per metric."""
     first = rows[0]
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     values = {(_setting_text(row), row["metric"]): row["value"] for row in rows}
@@ -242,7 +243,7 @@ def print_results(rows: Sequence[ResultRow], console: Console | None = None) -> 
 
 
 def _place(row: ResultRow) -> tuple[object, ...]:
-    """Key of a number among all those of a run."""
+    """Return the key of a row among all rows of a run."""
     setting = tuple(sorted(row["setting"].items()))
     return row["checkpoint_step"], row["metric"], setting
 

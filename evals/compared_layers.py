@@ -1,8 +1,8 @@
-"""Layers of a comparison by name: registered, from outside, or without a part.
+"""Layers of a comparison by name: registered, from outside, or with a part removed.
 
-`titans_lmm-no_momentum` is a layer of a sweep like any other. Some variants are what a
-layer is measured against: `mixture_of_memories-plain`; `gated_delta_net-prefix`, which
-reads a prefix; `prefix_linear_attention-causal`, the same layer and state without one.
+A sweep treats `titans_lmm-no_momentum` as one more layer. Some variants are baselines
+of a layer: `mixture_of_memories-plain`; `gated_delta_net-prefix`, which reads a prefix;
+`prefix_linear_attention-causal`, the same layer and state without a prefix.
 """
 
 import functools
@@ -27,15 +27,15 @@ WHOLE = "whole"
 
 @dataclass(frozen=True, kw_only=True)
 class Ablation:
-    """Parts that are taken away from a layer, one at a time.
+    """Variants of a layer, each with one part removed.
 
     Attributes:
-        whole: fields of the layer with all its parts, where it differs from the one
-            that recall compares with others.
+        whole: fields of the complete layer, where they differ from the layer that
+            recall compares with others.
         without: fields that each variant changes.
-        beside: a layer and its fields for each variant that is another layer.
+        beside: variants that are other layers: the layer's name and its fields.
 
-    A field of a layer inside the layer is named with a dot: `memory.head_size`.
+    A dot names a field of an inner layer: `memory.head_size`.
     """
 
     whole: Mapping[str, Any] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Ablation:
 
 
 ABLATIONS: dict[str, Ablation] = {
-    # Those of table 5 of arXiv 2501.00663, from a deep memory.
+    # The variants of table 5 of arXiv 2501.00663, with a deep memory.
     "titans_lmm": Ablation(
         whole={"memory_depth": 2, "memory_expansion": 2, "clip": 1.0},
         without={
@@ -55,7 +55,7 @@ ABLATIONS: dict[str, Ablation] = {
             "no_persistent_tokens": {"persistent_tokens": 0},
         },
     ),
-    # Choices that equations 21 to 25 and 29 to 31 leave open, or make otherwise.
+    # Choices that equations 21 to 25 and 29 to 31 leave open, or make differently.
     "titans_mac": Ablation(
         without={
             "no_residual": {"residual": False},
@@ -70,10 +70,11 @@ ABLATIONS: dict[str, Ablation] = {
             "plain_attention": {"attention.convolution_size": 0},
         },
     ),
-    # Those of tables 6 and 7 of arXiv 2502.13685, in memories so small that one of them
-    # does not hold 16 pairs; and one memory of the same rule: as large as one of them,
-    # as large as all of them by longer values (the paper's), and of as many bytes as
-    # their whole state by longer keys and values (which suits the rule better).
+    # The variants of tables 6 and 7 of arXiv 2502.13685. Each memory is so small that
+    # one of them cannot hold 16 pairs. Three single memories of the same rule: as large
+    # as one of them; as large as all of them, with longer values (as in the paper); and
+    # with as many bytes as their whole state, with longer keys and values (which suits
+    # the rule better).
     "mixture_of_memories": Ablation(
         whole={"memory.head_size": 16, "balance_scale": 1e-3},
         without={
@@ -92,10 +93,11 @@ ABLATIONS: dict[str, Ablation] = {
 
 
 def variants(layer: str) -> tuple[str, ...]:
-    """Return the names of a layer's ablation: the whole, each variant, its neighbours.
+    """Return the names of a layer's ablation: the whole, the variants, the other
+    layers.
 
     Raises:
-        InputError: there is no ablation of the layer.
+        InputError: the layer has no ablation.
     """
     if layer not in ABLATIONS:
         raise InputError(f"ablate is {layer!r}; no ablation{near(layer, ABLATIONS)}")
@@ -106,14 +108,14 @@ def variants(layer: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedLayer:
-    """A layer of a comparison, as a name on the command line gives it.
+    """Layer of a comparison, as the command line names it.
 
     Attributes:
-        name: of its rows and folders. A layer from outside is `module:Class`.
-        base: name of the layer that it is a variant of.
+        name: name in rows and folders. A layer from outside is `module:Class`.
+        base: name of the layer that this one is a variant of.
         kind: config class of `base`.
-        fields: what the variant changes in it.
-        causal: no prefix is read, although the layer accepts one.
+        fields: fields of `base` that the variant changes.
+        causal: whether the layer reads no prefix although it accepts one.
     """
 
     name: str
@@ -125,35 +127,35 @@ class ComparedLayer:
     def config(
         self, width: int, num_heads: int, head_size: int | None = None
     ) -> LayerConfig:
-        """Return the layer, of the size that recall compares."""
+        """Return the config of the layer, in the size that recall compares."""
         layer = comparable_layer(self.kind, width, num_heads, head_size)
         return with_fields(layer, self.fields)
 
     def reads_prefix(
         self, width: int, num_heads: int, head_size: int | None = None
     ) -> bool:
-        """Return whether the layer reads what is given non-causally."""
+        """Return whether the layer reads the given tokens non-causally."""
         layer = self.config(width, num_heads, head_size)
         return not self.causal and _accepts_prefix(layer, width)
 
     @property
     def folder(self) -> str:
-        """Name of its folder in that of the sweep."""
+        """Return the name of the layer's folder in the sweep's folder."""
         return self.name.replace(":", ".")
 
     @property
     def sets_head_size(self) -> bool:
-        """True where the variant sets the size of its heads."""
+        """Return whether the variant sets the head size."""
         return any(name.endswith("head_size") for name in self.fields)
 
 
 @functools.cache
 def compared_layer(text: str) -> ComparedLayer:
-    """Return the layer or variant of a name.
+    """Return the layer or variant with this name.
 
     Args:
-        text: a registered name, `module:Class` or `file.py:Class`. A variant follows
-            behind a dash: `titans_lmm-no_momentum`.
+        text: a registered name, `module:Class` or `file.py:Class`, and for a variant a
+            dash and its name: `titans_lmm-no_momentum`.
 
     Raises:
         MemzooError: there is no such layer or variant.
@@ -164,13 +166,13 @@ def compared_layer(text: str) -> ComparedLayer:
     if colon:
         base, kind = import_typed(f"{outer}:{base}", "layers")
         if sort_of(kind) != "layer":
-            raise InputError(f"layer {text!r} is no layer; name the config of one")
+            raise InputError(f"layer {text!r} is not a layer; name the config of one")
     if kind is not None and not dash:
         return ComparedLayer(name=base, base=base, kind=kind)
     found = {} if kind is None else _variants(base, kind)
     name = f"{base}{dash}{variant}"
     if name not in found:
-        # A misspelt variant is near the others; a misspelt layer is near the layers.
+        # Suggest variants for a misspelt variant, and layers for a misspelt layer.
         known = [other for other in found if other != base] or LAYERS
         raise InputError(f"layer {text!r} is not known{near(name, known)}")
     return found[name]
@@ -200,7 +202,7 @@ def _variants(base: str, kind: type[Any]) -> dict[str, ComparedLayer]:
 
 @functools.lru_cache(maxsize=256)
 def _accepts_prefix(layer: LayerConfig, width: int) -> bool:
-    """Return whether the layer accepts a prefix; nothing is allocated."""
+    """Return whether the layer accepts a prefix, without allocating it."""
     built = nnx.eval_shape(
         lambda: layer.build(width, nnx.Rngs(0), layer_index=0, depth=1)
     )
@@ -208,16 +210,16 @@ def _accepts_prefix(layer: LayerConfig, width: int) -> bool:
 
 
 def ablation_text(layer: str) -> str:
-    """Return what the variants of a layer are, in a sentence or two."""
+    """Return a description of a layer's variants, in one or two sentences."""
 
     def listed(fields: Mapping[str, Any]) -> str:
         return ", ".join(f"{name} {value}" for name, value in fields.items())
 
     ablation = ABLATIONS[layer]
     without = [f"{n} ({listed(fields)})" for n, fields in ablation.without.items()]
-    whole = listed(ablation.whole) or "its plain fields"
+    whole = listed(ablation.whole) or "its default fields"
     text = (
-        f"{layer}-{WHOLE} has {whole}; the others differ from it in one thing each: "
+        f"{layer}-{WHOLE} has {whole}; each other variant changes one thing: "
         f"{', '.join(without)}."
     )
     if not ablation.beside:
@@ -225,4 +227,4 @@ def ablation_text(layer: str) -> str:
     beside = [
         f"{n} ({base} with {listed(f)})" for n, (base, f) in ablation.beside.items()
     ]
-    return f"{text} Beside it: {', '.join(beside)}."
+    return f"{text} Other layers: {', '.join(beside)}."

@@ -1,4 +1,4 @@
-"""`memzoo demo`: train, compare, reload and evaluate, on one page in some minutes."""
+"""`memzoo demo`: train, compare, reload and evaluate, on one page in a few minutes."""
 
 import dataclasses
 import sys
@@ -37,20 +37,22 @@ TEXT = Path("text") / "gated_delta_net"
 class DemoConfig:
     """Pretrain three layers on recall and one on real text, reload and evaluate them.
 
-    Some minutes on two cores, and no network. Called again, it goes on where it was.
+    Takes a few minutes on two cores, without network. A second call continues the
+    first.
     """
 
     output: Path = Path("runs")
     """Folder of runs."""
     name: str = "demo"
-    """Folder of the demo in it."""
+    """Name of the demo's folder in the output folder."""
     recall_steps: int = 800
-    """Most optimizer steps of a layer on recall."""
+    """Most optimizer steps of each layer on recall."""
     text_steps: int = 240
     """Optimizer steps on text."""
 
     def recall(self) -> RecallConfig:
-        """The comparison: one model a layer, trained on 4, 8 and 16 pairs at once."""
+        """Return the comparison: one model per layer, trained on 4, 8 and 16 pairs at
+        once."""
         return RecallConfig(
             layers=("gated_delta_net", "linear_attention", "attention"),
             task=MqarRecall(num_pairs=(4, 8, 16), mixture=True),
@@ -63,7 +65,7 @@ class DemoConfig:
         )
 
     def text(self) -> ExperimentConfig:
-        """A small byte model of the Python standard library's sources."""
+        """Return a small byte model of the Python standard library's sources."""
         preset = PRESETS["text-gated-delta-net"]()
         (group,) = preset.model.pattern
         half = dataclasses.replace(group, repeats=2)
@@ -79,10 +81,10 @@ class DemoConfig:
 
 
 def run(config: DemoConfig) -> int:
-    """`memzoo demo`; the exit code.
+    """Run `memzoo demo` and return the exit code.
 
     Raises:
-        MemzooError: a reloaded model does not evaluate as it did in memory.
+        MemzooError: a reloaded model evaluates differently than in memory.
         SweepStopped: a training was asked to stop.
     """
     console = Console(highlight=False)
@@ -98,23 +100,23 @@ def run(config: DemoConfig) -> int:
     text_rows = train_text(experiment, directory / TEXT)
     print_tables(findings.sections)
     print_results(text_rows)
-    tell("[bold]3. Every checkpoint is loaded from disk and evaluated again[/bold]")
+    tell("[bold]3. Each checkpoint is loaded from disk and evaluated again[/bold]")
     places = [directory / job.place for job in comparison.jobs()] + [directory / TEXT]
     for place in places:
         count = check_reloaded(place)
-        tell(f"{place}: reloaded equals in memory, exactly, in all {count} numbers")
+        tell(f"{place}: all {count} numbers are exactly those of the model in memory")
     report = write_demo_report(comparison, experiment, text_rows, len(places))
     tell(f"\n[bold]{report}[/bold]")
     return 0
 
 
 def train_text(experiment: ExperimentConfig, directory: Path) -> list[ResultRow]:
-    """Rows of the model on text, trained as far as it was not."""
+    """Train the model on text, from where it stopped, and return its rows."""
     result: TrainResult = train(experiment, directory)
     if result.status == "preempted":
         raise sweep.SweepStopped(
             f"stopped on text, at step {result.step} of {experiment.steps}; start the "
-            "command again to go on",
+            "command again to continue",
             result.exit_code,
         )
     assert result.evaluation is not None
@@ -124,11 +126,11 @@ def train_text(experiment: ExperimentConfig, directory: Path) -> list[ResultRow]
 
 
 def check_reloaded(directory: Path) -> int:
-    """Numbers that were compared: the checkpoint evaluates as the model did in memory.
+    """Check that a checkpoint evaluates as the model did in memory; count the numbers.
 
     Raises:
-        MemzooError: it does not.
-        CheckpointError: what it was in memory is lost, or there is no checkpoint.
+        MemzooError: a number differs.
+        CheckpointError: the evaluation in memory is lost, or there is no checkpoint.
     """
     loaded = load_run(directory)
     lines = read_lines(directory / EVALUATIONS, report=say)
@@ -163,7 +165,7 @@ def write_demo_report(
     checked: int,
     command: Sequence[str] | None = None,
 ) -> Path:
-    """The page: recall, text, and how it was made."""
+    """Write the page: recall, text, and how it was made."""
     finding, sections = comparison.task.findings(sweep.collect(comparison))
     name = "Sources of Python's standard library, byte by byte"
     *before, remarks = sections
@@ -173,17 +175,17 @@ def write_demo_report(
         f"Text: {experiment.steps} steps of {experiment.batch_size} rows of "
         f"{experiment.task.length} bytes, width {experiment.model.width}, "
         f"{experiment.model.stack.depth} blocks; evaluated on other files than those "
-        "trained on.",
+        "it was trained on.",
         f"Each of the {checked} models was loaded from its checkpoint and evaluated "
         "again: every number is exactly the one in memory.",
-        "A demonstration with one seed and one learning rate: `memzoo recall` compares "
-        "layers over several of both.",
+        "This is a demonstration with one seed and one learning rate: `memzoo recall` "
+        "compares layers over several of both.",
     ]
     made = sweep.command_text(list(sys.argv if command is None else command))
     return write_page(
         comparison.directory / sweep.REPORT,
         title="Three memories, compared",
-        finding=f"{finding} On real text, gated_delta_net spends {bits:.2f} bits on a "
+        finding=f"{finding} On real text, gated_delta_net needs {bits:.2f} bits per "
         "byte.",
         sections=[
             *before,
@@ -195,7 +197,7 @@ def write_demo_report(
 
 
 def _numbers(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """Every number of an evaluation, by name."""
+    """Return every number of an evaluation by name."""
     numbers = {name: evaluation[name] for name in ("step", "accuracy", "loss")}
     for row in evaluation["rows"]:
         setting = ", ".join(f"{k} {v}" for k, v in row["setting"].items())

@@ -1,4 +1,4 @@
-"""A document of bytes, read as it is needed."""
+"""A document of bytes, read piece by piece."""
 
 import os
 import sys
@@ -17,11 +17,11 @@ _BYTES_AT_ONCE = 1 << 16
 
 
 class Document(NamedTuple):
-    """Bytes that follow each other.
+    """Bytes of a document in order.
 
     Attributes:
-        name: where they come from.
-        total: how many there are; None: not known.
+        name: where the bytes come from.
+        total: number of bytes; None: unknown.
         parts: the bytes, in arrays of any size; can be read once.
     """
 
@@ -30,7 +30,7 @@ class Document(NamedTuple):
     parts: Iterator[UInt8[np.ndarray, "_"]]
 
     def first(self, most: int | None) -> "Document":
-        """The same, cut off behind as many bytes."""
+        """Return the document cut off after `most` bytes."""
         if most is None:
             return self
         total = None if self.total is None else min(self.total, most)
@@ -38,15 +38,15 @@ class Document(NamedTuple):
 
 
 def of_files(files: Sequence[str]) -> Document:
-    """These files end to end; `-` is the standard input.
+    """Return these files joined end to end; `-` is the standard input.
 
     Raises:
-        OSError: one of them is not there.
+        OSError: a file is missing.
     """
     total: int | None = 0
     for name in files:
         if name == "-" or not os.path.isfile(name):
-            # A pipe or a device tells no size; what is not there is said here.
+            # A pipe or a device has no size; `os.stat` raises if the file is missing.
             total = None if name == "-" or os.stat(name) else total
         elif total is not None:
             total += os.path.getsize(name)
@@ -55,19 +55,19 @@ def of_files(files: Sequence[str]) -> Document:
 
 
 def of_task(task: Config, split: Split) -> Document:
-    """All documents of one split of the task end to end.
+    """Return all documents of one split of the task, joined end to end.
 
     Raises:
         MemzooError: the task holds no text.
-        DataError: the data is not there.
+        DataError: the data is missing.
     """
     check_bytes(task)
     corpus = getattr(task.build(split), "corpus", None)
     text = getattr(corpus, "text", None)
     if text is None:
         raise MemzooError(
-            f"the run's task {task.task_name} holds no text of its own that can "
-            "be read as one document; name a file: --stream FILE"
+            f"the run's task is {task.task_name}, which holds no text to stream; name "
+            "a file: --stream FILE"
         )
     slices = range(0, len(text), _BYTES_AT_ONCE)
     parts = (text[first : first + _BYTES_AT_ONCE] for first in slices)
@@ -75,11 +75,11 @@ def of_task(task: Config, split: Split) -> Document:
 
 
 def check_bytes(task: Config) -> None:
-    """Raise MemzooError where models of the task do not read bytes."""
+    """Raise MemzooError if models of the task do not read bytes."""
     if task.chance is not None or task.vocab_size < VOCAB_SIZE:
         raise MemzooError(
-            f"the run's task {task.task_name} is not over bytes, and documents are; "
-            "choose a run on text"
+            f"the run's task is {task.task_name}, which is not over bytes; choose a "
+            "run on text"
         )
 
 

@@ -14,7 +14,8 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from .summary import Cell
 
 SERIES = 8
-"""Colours that the page defines, from `--series-0` on; further series begin anew."""
+"""Number of colours that the page defines, from `--series-0` on; later series reuse
+them."""
 
 INK, MUTED, GRID, PAPER = "#010101", "#020202", "#030303", "#040404"
 _MARKERS = "osD^vPX*"
@@ -45,7 +46,7 @@ STYLE: dict[Any, Any] = {
 def line_and_seeds(
     axes: Axes, line: Sequence[Cell], where: Sequence[float], number: int
 ) -> None:
-    """The means of a layer's cells as a line, and a dot for every seed."""
+    """Draw the means of a layer's cells as a line, with a dot for every seed."""
     look = series(number)
     axes.plot(where, [cell.mean for cell in line], zorder=3, **look)
     for x, cell in zip(where, line, strict=True):
@@ -56,17 +57,18 @@ def line_and_seeds(
 def dots(
     axes: Axes, xs: Sequence[float], ys: Sequence[float], look: dict[str, Any]
 ) -> None:
-    """Small points in the look of a series."""
+    """Draw small points in the look of a series."""
     axes.plot(xs, ys, "o", ms=3.2, color=look["color"], alpha=0.55, mew=0, zorder=2)
 
 
 def layers_of(cells: Sequence[Cell]) -> list[str]:
-    """The layers of the cells, in order."""
+    """Return the layers of the cells, in order."""
     return list(dict.fromkeys(cell.layer for cell in cells))
 
 
 def series(number: int) -> dict[str, Any]:
-    """Colour and marker of a series; the stand-in colour becomes a CSS variable."""
+    """Return colour and marker of a series; `as_svg` turns the colour into a CSS
+    variable."""
     return {
         "color": f"#0505{number % SERIES:02x}",
         "marker": _MARKERS[number % len(_MARKERS)],
@@ -77,13 +79,13 @@ def series(number: int) -> dict[str, Any]:
 
 
 def chance_label(axes: Axes, x: float, y: float) -> None:
-    """The word beside the line of chance."""
+    """Write "chance" beside the chance line."""
     place: dict[str, Any] = {"xytext": (5, 4), "textcoords": "offset points"}
     axes.annotate("chance", (x, y), color=MUTED, **place)
 
 
 def accuracy_axis(axes: Axes, label: str = "accuracy (share of queries)") -> None:
-    """A vertical axis from nothing to all."""
+    """Set a vertical axis from 0 to 100 %."""
     axes.set_ylim(0, 1.04)
     axes.yaxis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))
     axes.yaxis.set_major_formatter("{x:.0%}")
@@ -91,7 +93,7 @@ def accuracy_axis(axes: Axes, label: str = "accuracy (share of queries)") -> Non
 
 
 def ticks(axes: Axes, places: Sequence[float], labels: Sequence[str]) -> None:
-    """Ticks on the horizontal axis at these places and no others."""
+    """Set the ticks of the horizontal axis to exactly these places."""
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(list(places), list(labels))
 
@@ -99,12 +101,12 @@ def ticks(axes: Axes, places: Sequence[float], labels: Sequence[str]) -> None:
 def draw_figure(
     draw: Any, name: str, title: str, *, width: float = _WIDTH, height: float = _HEIGHT
 ) -> str:
-    """The figure that `draw` makes of empty axes.
+    """Return the figure that `draw` makes on empty axes, as SVG.
 
     Args:
         draw: called with the axes.
-        name: in the figure's identifiers.
-        title: what it is called where it cannot be seen.
+        name: prefix of the figure's identifiers.
+        title: text for readers who cannot see the figure.
         width: inches.
         height: inches.
     """
@@ -115,7 +117,7 @@ def draw_figure(
 
 
 def as_svg(figure: Figure, name: str, title: str) -> str:
-    """The figure as an element of an HTML page, with nothing that points outside."""
+    """Return the figure as an HTML element that refers to nothing outside it."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})

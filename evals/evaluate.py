@@ -18,9 +18,9 @@ class Evaluation:
     """Numbers that a model reached on a task.
 
     Attributes:
-        accuracy: share of targets that are the most probable token.
-        loss: nats a target.
-        rows: the same by setting: objects with `setting`, `metric`, `value`, `count`.
+        accuracy: share of targets that the model found most probable.
+        loss: nats per target.
+        rows: results by setting: objects with `setting`, `metric`, `value`, `count`.
 
     Raises:
         NonFiniteError: a number is not finite.
@@ -39,10 +39,10 @@ class Evaluation:
             )
 
     def value(self, metric: str, **setting: object) -> float:
-        """The number of one setting.
+        """Return the value of a metric at one setting.
 
         Raises:
-            KeyError: there is no such row, or more than one.
+            KeyError: not exactly one row matches.
         """
         found = [
             row["value"]
@@ -65,19 +65,19 @@ def evaluate(
     """Measure a model on the first `examples` rows of a split.
 
     Equal parameters give equal numbers, bit for bit: a reloaded model evaluates as it
-    did in memory. A task that asks for something it said before (`chance` is known) is
-    measured by recall, one that goes on (`chance` is None) by bits per byte.
+    did in memory. Recall measures a task that asks for earlier tokens (`chance` is a
+    number); bits per byte measure a task that continues a text (`chance` is None).
 
     Args:
         model: a language model; it is not changed.
         task_config: the task.
-        split: which part of it.
-        examples: rows; no more than an epoch is read.
+        split: part of the task's data.
+        examples: number of rows; at most one epoch is read.
         batch_size: rows computed at once.
 
     Raises:
         InputError: a number is below 1.
-        DataError: the data is not there, or its rows ask for nothing.
+        DataError: the data is missing, or its rows have no targets.
         NonFiniteError: a number is not finite.
     """
     task = task_config.build(split)
@@ -99,11 +99,11 @@ def evaluate(
 def check_targets(
     task_config: Config, *, split: Split, examples: int, batch_size: int
 ) -> None:
-    """Refuse rows that `evaluate` could not measure; stops at the first target.
+    """Refuse rows that `evaluate` could not measure; stop at the first target.
 
     Raises:
         InputError: a number is below 1.
-        DataError: the data is not there, or its rows ask for nothing.
+        DataError: the data is missing, or its rows have no targets.
     """
     task = task_config.build(split)
     rows = _rows_read(task, examples)
@@ -115,7 +115,7 @@ def check_targets(
 
 
 def _rows_read(task: Task, examples: int) -> int:
-    """Rows that an evaluation reads: no more than an epoch has."""
+    """Return the number of rows that an evaluation reads: at most one epoch."""
     if examples < 1:
         raise InputError(f"examples is {examples}; give a number above 0")
     return min(examples, len(task))
@@ -123,7 +123,7 @@ def _rows_read(task: Task, examples: int) -> int:
 
 def _nothing_asked(rows: int, split: Split) -> DataError:
     return DataError(
-        f"the first {rows} rows of the {split} split ask for nothing; read more rows, "
+        f"the first {rows} rows of the {split} split have no targets; read more rows, "
         "or give the split more data"
     )
 

@@ -1,7 +1,7 @@
-"""Figures as inline SVG: they take their colours and font from the page around them.
+"""Figures as inline SVG, with the colours and font of the page around them.
 
-The SVG holds CSS variables in place of colours (`--ink`, `--grid`, `--series-0`
-and so on), so one figure serves a light and a dark page.
+The SVG uses CSS variables as colours (`--ink`, `--grid`, `--series-0` and so on), so
+one figure serves a light and a dark page.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ _NAME_HEIGHT = 0.058  # of a name beside a point, as a share of the axis
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Accuracy of one training as it went on."""
+    """Learning curve of one training."""
 
     learning_rate: float
     seed: int
@@ -54,18 +54,18 @@ def accuracy_by_setting(
     tick: Callable[[int], str] = str,
     trained: int | None = None,
 ) -> str:
-    """Draw mean accuracy against a number of the setting, a dot for every seed.
+    """Draw mean accuracy against a number of the setting, with a dot for every seed.
 
     Args:
-        cells: one a layer and number.
-        numbers: the series of every layer.
-        field: of the setting; powers of 2 are equally far apart.
-        name: of the figure, in its identifiers.
-        title: what it is called where it cannot be seen.
+        cells: one per layer and number.
+        numbers: series number of every layer.
+        field: name of that number; the axis is logarithmic, base 2.
+        name: prefix of the figure's identifiers.
+        title: text for readers who cannot see the figure.
         axis: label of the horizontal axis.
         label: label of the vertical axis.
-        tick: writes a number of the axis.
-        trained: number that models were trained on, marked by a line.
+        tick: formats a number of the horizontal axis.
+        trained: number that the models were trained on, marked by a line.
     """
 
     def draw(axes: Axes) -> None:
@@ -93,7 +93,8 @@ def accuracy_by_setting(
 
 
 def accuracy_by_state(cells: Sequence[Cell], numbers: Mapping[str, int]) -> str:
-    """Mean accuracy against bytes of state, a point for every seed, at one setting."""
+    """Draw mean accuracy against bytes of state at one setting, with a dot for every
+    seed."""
 
     def draw(axes: Axes) -> None:
         sizes = sorted({cell.state_bytes for cell in cells})
@@ -123,7 +124,7 @@ def accuracy_by_state(cells: Sequence[Cell], numbers: Mapping[str, int]) -> str:
 def learning_curves(
     cell: Cell, curves: Sequence[Curve], number: int, last_step: int
 ) -> str:
-    """Accuracy against steps of every training of a cell, the best one thick."""
+    """Draw accuracy against steps for every training of a cell, the best one thick."""
 
     def draw(axes: Axes) -> None:
         best = max(cell.best, key=lambda run: (run.value, -(run.steps or last_step)))
@@ -153,7 +154,7 @@ def learning_curves(
 
 
 def accuracy_by_learning_rate(cells: Sequence[Cell], numbers: Mapping[str, int]) -> str:
-    """Mean accuracy against the learning rate, a point for every seed."""
+    """Draw mean accuracy against the learning rate, with a dot for every seed."""
 
     def draw(axes: Axes) -> None:
         rates = sorted({run.learning_rate for cell in cells for run in cell.runs})
@@ -180,14 +181,14 @@ def by_context(
     label: str,
     share: bool,
 ) -> str:
-    """A measure against the length of the context, a line for every layer.
+    """Draw a measure against the length of the context, one line per layer.
 
     Args:
         lines: for every layer, (longest context of the group, value).
-        numbers: the series of every layer.
-        name: of the figure, in its identifiers.
-        label: of the vertical axis.
-        share: the measure lies between 0 and 1 and is drawn so.
+        numbers: series number of every layer.
+        name: prefix of the figure's identifiers.
+        label: label of the vertical axis.
+        share: whether the measure is a share, drawn on an axis from 0 to 1.
     """
 
     def draw(axes: Axes) -> None:
@@ -209,7 +210,7 @@ def by_context(
 def share_fields(
     axes: Axes, shares: Sequence[Sequence[float | None]], number: int
 ) -> None:
-    """Draw shares as squares, the fuller the larger, and as numbers of a hundred."""
+    """Draw shares as squares, darker for larger shares, with the percentage in each."""
     look = series(number)
     for y, row in enumerate(shares):
         for x, value in enumerate(row):
@@ -229,14 +230,16 @@ def share_fields(
 def _point_name(
     axes: Axes, cell: Cell, sizes: Sequence[int], taken: list[float]
 ) -> None:
-    """The layer's name beside its point, moved towards the middle off other text."""
+    """Write the layer's name beside its point, moved towards the middle off other
+    text.
+    """
     left = len(sizes) > 1 and cell.state_bytes**2 > sizes[0] * sizes[-1]
     y, away = cell.mean, -1 if cell.mean > 0.5 else 1
     while any(abs(y - other) < _NAME_HEIGHT for other in taken):
         y += away * _NAME_HEIGHT / 8
     taken.append(y)
     if abs(y - cell.mean) > _NAME_HEIGHT / 2:
-        # A line leads from the point to a name that stands apart from it.
+        # Connect a name that was moved away to its point.
         axes.plot([cell.state_bytes] * 2, [cell.mean, y], color=MUTED, lw=0.7, zorder=1)
     place: dict[str, Any] = {
         "xytext": (-8 if left else 8, 0),

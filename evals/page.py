@@ -1,4 +1,4 @@
-"""One self-contained page: everything in one file, nothing fetched, no script."""
+"""One self-contained page: a single file, no script, nothing to download."""
 
 import html
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from .table import Table, html_table
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of the page.
+    """Section of a page.
 
     Attributes:
-        title: its heading.
-        lead: a sentence on what to see here; plain text.
-        parts: HTML, and tables, which a terminal shows too.
+        title: heading.
+        lead: a sentence on what the section shows; plain text.
+        parts: HTML strings and tables; a terminal shows the tables too.
     """
 
     title: str
@@ -25,12 +25,12 @@ class Section:
 
     @property
     def tables(self) -> list[Table]:
-        """Tables of the section, in order."""
+        """Return the tables of the section, in order."""
         return [part for part in self.parts if isinstance(part, Table)]
 
     @property
     def body(self) -> str:
-        """All parts as HTML."""
+        """Return all parts as HTML."""
         return "".join(
             html_table(part) if isinstance(part, Table) else part for part in self.parts
         )
@@ -39,16 +39,16 @@ class Section:
 def write_page(
     path: Path, *, title: str, finding: str, sections: Sequence[Section]
 ) -> Path:
-    """Write the page to `path`, whole or not at all.
+    """Write the page to `path`, atomically.
 
     Args:
-        path: file to write; its folder is made.
+        path: file to write; its folder is created.
         title: plain text.
-        finding: what was found, in one or two sentences; plain text.
-        sections: parts of the page, in order.
+        finding: the result in one or two sentences; plain text.
+        sections: sections of the page, in order.
 
     Raises:
-        SaveError: it cannot be written.
+        SaveError: the file cannot be written.
     """
     parts = [_section(section) for section in sections]
     text = _PAGE.format(
@@ -64,18 +64,18 @@ def write_page(
 
 
 def figure(svg: str, title: str, caption: str) -> str:
-    """A figure under its title and a remark, both plain text."""
+    """Return a figure under its title and caption, both plain text."""
     head = f"<b>{html.escape(title)}</b> {html.escape(caption)}"
     return f"<figure><figcaption>{head}</figcaption>{svg}</figure>"
 
 
 def grid(parts: Sequence[str], kind: str = "wide") -> str:
-    """Figures side by side where there is room; `kind` is `wide` or `small`."""
+    """Return figures side by side if there is room; `kind` is `wide` or `small`."""
     return f'<div class="grid {kind}">{"".join(parts)}</div>'
 
 
 def notes(lines: Sequence[str]) -> str:
-    """A list of remarks in plain text."""
+    """Return a list of plain-text remarks."""
     return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>"
 
 
@@ -107,7 +107,8 @@ _PAGE = """<!doctype html>
 </html>
 """
 
-# The series differ in lightness as well as in hue, and every one has its own marker.
+# The series also differ in lightness and marker, so colour alone never tells them
+# apart.
 _STYLE = """
 :root {
   --sans: system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif;

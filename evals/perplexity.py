@@ -1,4 +1,4 @@
-"""Text: how many bits does a byte cost, and how does that fall as the context grows?"""
+"""Bits per byte of text, over all targets and by length of the context."""
 
 import math
 
@@ -9,18 +9,18 @@ from .score import Scores
 
 
 def perplexity(scores: Scores, *, length: int) -> list[Row]:
-    """Bits per byte and accuracy over all, and at each length of the context.
+    """Return bits per byte and accuracy over all targets and by length of the context.
 
-    The first row of a metric names no context and covers all of them. Contexts are
+    The first row of each metric covers all contexts and names none. Contexts are
     grouped by powers of two: 1 to 8, 9 to 16, 17 to 32, ... tokens read.
 
     Args:
         scores: every target of the rows that were read; each is one byte.
-        length: tokens a row; no context is longer.
+        length: tokens per row, the longest possible context.
 
     Returns:
         Rows with `setting`, `metric` (`bits_per_byte` or `accuracy`), `value` and
-        `count`, the number of targets behind the value.
+            `count`, the number of targets in the value.
     """
     asked = scores.weights > 0
     rows = _rows({"length": length}, scores, asked)
@@ -32,7 +32,9 @@ def perplexity(scores: Scores, *, length: int) -> list[Row]:
 
 
 def contexts(length: int) -> list[tuple[int, int]]:
-    """Groups of context lengths, both ends included: (1, 8), (9, 16), (17, 32), ..."""
+    """Return the groups of context lengths, inclusive: (1, 8), (9, 16), (17, 32),
+    ...
+    """
     groups, first, last = [], 1, 8
     while first <= length:
         groups.append((first, min(last, length)))

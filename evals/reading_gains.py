@@ -1,4 +1,4 @@
-"""Tables of what reading twice gains: accuracy by how often a sequence was read."""
+"""Tables of what reading twice gains: accuracy by number of readings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,34 +20,34 @@ from .summary import (
 from .table import LAYER, Name, Strip, Table, column
 
 _LEAD = (
-    "Accuracy of each layer by how often a sequence was read before it was answered, "
-    "each at its own best learning rate; the gain is the difference of the means. A "
-    "model that was trained on reading once is the same one however often it reads."
+    "Accuracy of each layer by how often it reads a sequence before it answers, at "
+    "its own best learning rate. The gain is the difference of the means. A model "
+    "trained on reading once is the same model in every row."
 )
-# What reading again changes in a setting.
+# Fields of a setting that reading again changes.
 _READING = ("length", "repeat_context")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """A layer on a setting, read once and more often."""
+    """Layer on one setting, read once and read several times."""
 
     once: Cell
     more: Cell
 
     @property
     def times(self) -> int:
-        """Readings of `more`."""
+        """Return the number of readings of `more`."""
         return self.more.of("repeat_context")
 
     @property
     def gain(self) -> float:
-        """Mean accuracy read `times` times, minus that read once."""
+        """Return the mean accuracy of `more` minus that of `once`."""
         return self.more.mean - self.once.mean
 
     @property
     def title(self) -> str:
-        """Setting and readings that the gains of a table share, in words."""
+        """Return the setting and readings that the gains of a table share, in words."""
         again = "trained on reading once, " if self.once.of("split") else ""
         chance = self.once.chance
         setting = setting_text(dict(_unread(self.once)))
@@ -59,10 +59,10 @@ class Gain:
 
 
 def gains(rows: Sequence[ResultRow]) -> list[Gain]:
-    """Return every layer that was read once and more often on the same setting.
+    """Return a gain for every layer that read the same setting once and several times.
 
-    Models that were trained on reading so often, and models that were trained on
-    reading once, are compared apart.
+    Models trained on reading several times, and models trained on reading once, form
+    separate gains.
 
     Args:
         rows: as in results.json.
@@ -86,7 +86,7 @@ def gains(rows: Sequence[ResultRow]) -> list[Gain]:
 
 
 def gain_tables(rows: Sequence[ResultRow]) -> list[Table]:
-    """Return a table for every setting and number of readings."""
+    """Return one table per setting and number of readings."""
     found = gains(rows)
     numbers = series_numbers([gain.once for gain in found])
     tables: dict[str, list[Gain]] = {}
@@ -96,7 +96,7 @@ def gain_tables(rows: Sequence[ResultRow]) -> list[Table]:
 
 
 def gain_sections(rows: Sequence[ResultRow]) -> list[Section]:
-    """Return the tables as a section; none where nothing was read more than once."""
+    """Return the tables as a section; no section if nothing was read more than once."""
     tables = gain_tables(rows)
     if not tables:
         return []

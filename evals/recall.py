@@ -1,4 +1,4 @@
-"""Recall: of what was asked, how much came back?"""
+"""Accuracy of recall by setting."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,15 +10,15 @@ Row = dict[str, object]
 
 
 def recall(scores: Scores, settings: Sequence[Mapping[str, float]]) -> list[Row]:
-    """Accuracy by setting: per query, and per sequence (every query of it right).
+    """Return accuracy by setting: per query, and per sequence (every query right).
 
     Args:
         scores: every target of the rows that were read.
-        settings: what each of the rows is measured under; equal ones together.
+        settings: setting of each row; rows with equal settings are measured together.
 
     Returns:
         Rows with `setting`, `metric` (`accuracy`, `sequence_accuracy` or `loss`),
-        `value`, and `count`, the number of queries or sequences behind the value.
+            `value`, and `count`, the number of queries or sequences in the value.
     """
     asked = scores.weights > 0
     groups: dict[tuple[tuple[str, float], ...], list[int]] = {}

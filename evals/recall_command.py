@@ -1,4 +1,4 @@
-"""`memzoo recall`: from `--task` and the flags of the task to tables."""
+"""`memzoo recall`: read `--task` and the task's flags, run the sweep, print tables."""
 
 import dataclasses
 import json
@@ -28,15 +28,15 @@ _DEFAULT = "mqar"
 class RecallOptions:
     """Train layers on recall, over learning rates and seeds, and compare them.
 
-    A sweep that was stopped goes on where it was. One that is called again with more
-    layers, pairs, widths, learning rates or seeds trains only what is missing.
+    A second call continues a sweep that was stopped. With more layers, pairs, widths,
+    learning rates or seeds, it trains only what is missing.
     """
 
     task: str = _DEFAULT
-    """Task that is recalled: mqar (key-value pairs), needle (one long value hidden in
-    noise, read far beyond the trained length), set_disjointness (the token that two
-    sets share, read in both orders), or a task from outside: my_task.py:MyTaskConfig.
-    Each task has further options: --task NAME --help."""
+    """Task to recall: mqar (key-value pairs), needle (one long value hidden in noise,
+    read far beyond the trained length), set_disjointness (the token that two sets
+    share, read in both orders), or a task from outside: my_task.py:MyTaskConfig. Each
+    task has further options: --task NAME --help."""
     config: Annotated[RecallConfig, tyro.conf.arg(name="")]
 
 
@@ -52,18 +52,18 @@ def options_of_task(arguments: Sequence[str]) -> RecallOptions:
     taken = fields & {each.name for each in dataclasses.fields(RecallConfig)}
     if taken - {"task"}:
         raise InputError(
-            f"task {name!r} has a field {min(taken)!r}, which is an option of every "
-            "comparison; give the field another name"
+            f"task {name!r} has a field {min(taken)!r}, which is already an option of "
+            "memzoo recall; rename the field"
         )
     return RecallOptions(task=name, config=RecallConfig(task=task))
 
 
 def recall_task(name: str) -> RecallTask:
-    """Return the task of a name, with its default settings.
+    """Return the task of this name, with its default settings.
 
     Args:
-        name: of a task of memzoo; `module:Class` or `file.py:Class`, a subclass of
-            `RecallTask` or the config of a task.
+        name: name of a task of memzoo, or `module:Class` or `file.py:Class`: a subclass
+            of `RecallTask` or the config of a task.
 
     Raises:
         MemzooError: there is no such task.
@@ -75,7 +75,7 @@ def recall_task(name: str) -> RecallTask:
     name, kind = import_typed(name, "task")
     whole = issubclass(kind, RecallTask)
     if not whole and sort_of(kind) != "task":
-        raise InputError(f"{name} is no task; name the config of one")
+        raise InputError(f"{name} is not a task; name the config of one")
     try:
         made: Any = kind()
     except TypeError as error:
@@ -87,10 +87,10 @@ def recall_task(name: str) -> RecallTask:
 
 
 def _task_name(arguments: Sequence[str]) -> str:
-    """The value of `--task`; the last one, as for every other flag."""
+    """Return the value of `--task`; the last one wins, as for every other flag."""
     name = _DEFAULT
     for word, following in zip(arguments, [*arguments[1:], "--"], strict=True):
-        # Without a value the default stands, until the flags are read and refused.
+        # Without a value, keep the default; parsing the flags refuses it later.
         if word == "--task" and not following.startswith("--"):
             name = following
         elif word.startswith("--task="):

@@ -21,10 +21,10 @@ from .tasks import RECALL_TASKS
 from .tasks.mqar import MqarRecall
 from .tuple_flags import Floats, Integers, Names, check_counts, check_tuple
 
-# A sweep may grow along these, and along the axes of its task.
+# A sweep can be extended along these, and along the axes of its task.
 AXES = ("layers", "repeat_context", "width", "learning_rates", "seeds")
 _NOT_MEANING = ("ablate", "name", "output", "json", "task")
-# The experiment refuses the others.
+# `ExperimentConfig` checks the other numbers.
 _COUNTS = ("width", "depth", "num_heads", "head_size", "repeat_context")
 
 
@@ -32,8 +32,8 @@ _COUNTS = ("width", "depth", "num_heads", "head_size", "repeat_context")
 class RecallConfig:
     """Train layers on recall, over learning rates and seeds, and compare them.
 
-    A sweep that was stopped goes on where it was. One that is called again with more
-    layers, pairs, widths, learning rates or seeds trains only what is missing.
+    A second call continues a sweep that was stopped. With more layers, pairs, widths,
+    learning rates or seeds, it trains only what is missing.
     """
 
     task: Annotated[RecallTask, tyro.conf.arg(name="")] = field(
@@ -43,38 +43,38 @@ class RecallConfig:
     """Registered names, as `memzoo list` shows them, or layers from outside:
     my_layer.py:MyLayerConfig."""
     ablate: str | None = None
-    """Compare a layer with itself without one of its parts at a time, in place of
+    """Compare a layer with variants that each lack one of its parts, instead of
     `layers`: titans_lmm, titans_mac, titans_mal, mixture_of_memories."""
     repeat_context: Integers = (1,)
-    """Times that a sequence is read before it is answered; several are compared."""
+    """Times a sequence is read before it is answered; several values are compared."""
     repeat_question: bool = True
-    """Read the question again too, as published; otherwise what is given alone."""
+    """Repeat the question too, as published; otherwise only the context."""
     prefix: bool = True
-    """Layers that accept a prefix read what is given non-causally."""
+    """Let layers that accept a prefix read the context non-causally."""
     width: Integers = (64,)
-    """Size of the residual stream; several give several sizes of state."""
+    """Size of the residual stream; several values give several state sizes."""
     depth: int = 2
-    """Blocks."""
+    """Number of blocks."""
     num_heads: int = 1
-    """Heads of every layer."""
+    """Number of heads of every layer."""
     head_size: int | None = None
-    """Numbers of a key, and of a value in a head; None: the width over the heads."""
+    """Size of a key, and of a value in a head; None: width / num_heads."""
     learning_rates: Floats = (3e-3, 1e-2)
-    """Peak learning rates; the one with the best mean over seeds is reported."""
+    """Peak learning rates; the page reports the one with the best mean over seeds."""
     seeds: Integers = (0, 1, 2)
     """Seeds of parameters and data."""
     steps: int = 1500
-    """Most optimizer steps of a training."""
+    """Most optimizer steps of each training."""
     batch_size: int = 64
-    """Sequences of a step."""
+    """Sequences per step."""
     evaluate_every: int = 100
     """Optimizer steps between evaluations."""
     evaluation_examples: int = 512
-    """Sequences in an evaluation."""
+    """Sequences per evaluation."""
     stop_at: float = 0.99
-    """Accuracy at which a training ends."""
+    """Accuracy at which a training ends early."""
     name: str = "recall"
-    """Folder of the sweep in the output folder."""
+    """Name of the sweep's folder in the output folder."""
     output: Path = Path("runs")
     """Folder of sweeps."""
     json: bool = False
@@ -84,8 +84,8 @@ class RecallConfig:
         check_counts(self, _COUNTS)
         if self.ablate is not None and self.layers != type(self).layers:
             raise InputError(
-                f"ablate is {self.ablate!r} and layers is {self.layers}; give one of "
-                "the two"
+                f"ablate is {self.ablate!r} and layers is {self.layers}; leave one of "
+                "them out"
             )
         for name in AXES:
             check_tuple(name, getattr(self, name))
@@ -93,8 +93,7 @@ class RecallConfig:
         for layer in self.compared if self.head_size is not None else ():
             if compared_layer(layer).sets_head_size:
                 raise InputError(
-                    f"head_size is {self.head_size}, and {layer} has one of its own; "
-                    "leave it out"
+                    f"head_size is {self.head_size}; leave it out, {layer} sets its own"
                 )
         check_name(self.name)
         for job in self.jobs():
@@ -102,24 +101,25 @@ class RecallConfig:
 
     @property
     def directory(self) -> Path:
-        """Folder of the sweep and its trainings."""
+        """Return the folder of the sweep and its trainings."""
         return self.output / self.name
 
     @property
     def compared(self) -> tuple[str, ...]:
-        """Names of the layers, or of the variants of the one that is ablated."""
+        """Return the names of the layers, or of the variants of the ablated layer."""
         layers = self.layers if self.ablate is None else variants(self.ablate)
         return tuple(compared_layer(layer).name for layer in layers)
 
     @property
     def read_again_text(self) -> str:
-        """Part of a sequence that is repeated, in words."""
+        """Return which part of a sequence is repeated, in words."""
         if self.repeat_question:
-            return "question and all"
-        return "the context alone again"
+            return "question included"
+        return "context only"
 
     def jobs(self) -> list["Job"]:
-        """Return every training, seeds last: a sweep is broad before it is deep."""
+        """Return all trainings, seeds last, so that a sweep covers everything once
+        first."""
         return [
             Job(
                 layer=layer,
@@ -138,7 +138,7 @@ class RecallConfig:
         ]
 
     def experiment(self, job: "Job") -> ExperimentConfig:
-        """Return what one training is, whole."""
+        """Return the full experiment of one training."""
         compared = compared_layer(job.layer)
         size = job.width, self.num_heads, self.head_size
         task: Any = job.training.task
@@ -170,9 +170,9 @@ class RecallConfig:
         )
 
     def settings(self, job: "Job") -> list[dict[str, Any]]:
-        """Return every setting that one training is measured under, and its readings.
+        """Return every setting that one training, with its readings, is measured under.
 
-        The settings of readings say that they are of the test split.
+        The settings of readings have the split `test`.
         """
         experiment = self.experiment(job)
         return [*kinds_of(experiment.task)] + [
@@ -195,7 +195,7 @@ class RecallConfig:
 
 
 def recall_task_name(task: RecallTask) -> str:
-    """Return the name by which `--task` gives the task."""
+    """Return the name of the task for `--task`."""
     if isinstance(task, PlainRecall):
         return type_name(task.task)
     for name, kind in RECALL_TASKS.items():
@@ -206,7 +206,7 @@ def recall_task_name(task: RecallTask) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One training of a sweep."""
+    """Training of a sweep."""
 
     layer: str
     training: Training
@@ -217,7 +217,7 @@ class Job:
 
     @property
     def label(self) -> str:
-        """Training in words."""
+        """Return a description of the training."""
         rows, times = self.training.label, self.repeat_context
         return (
             f"{self.layer}, {f'{rows}, ' if rows else ''}"
@@ -227,7 +227,7 @@ class Job:
 
     @property
     def place(self) -> Path:
-        """Folder of the run in that of the sweep."""
+        """Return the run's folder, relative to the sweep's folder."""
         rows = self.training.folder
         setting = f"{f'{rows}-' if rows else ''}width-{self.width}"
         if self.repeat_context > 1:
@@ -237,6 +237,7 @@ class Job:
 
 
 def _exactly(number: float) -> str:
-    """Six digits where they tell it exactly: different numbers never share a name."""
+    """Return six digits if they are exact, else all: different numbers never share a
+    name."""
     short = f"{number:g}"
     return short if float(short) == number else repr(number)

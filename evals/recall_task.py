@@ -1,7 +1,7 @@
 """A task of `memzoo recall`: what it trains, reads after training, and shows.
 
-Each task is one file in `evals/tasks`. One from outside is a subclass of `RecallTask`,
-or the config of a task alone, for which the defaults here do the rest.
+Each file in `evals/tasks` holds one task. A task from outside is a subclass of
+`RecallTask`, or only the config of a task, which then uses the defaults here.
 """
 
 import dataclasses
@@ -43,12 +43,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """Rows that a training sees.
+    """Training data of one training.
 
     Attributes:
-        task: config of the task; a sweep replaces its seed, where it has one.
-        folder: beginning of the name of the training's folder, such as `pairs-4`.
-        label: the same in words: "4 pairs".
+        task: config of the task; a sweep replaces its seed, if it has one.
+        folder: prefix of the name of the training's folder, such as `pairs-4`.
+        label: description of the data: "4 pairs".
     """
 
     task: Any
@@ -57,14 +57,14 @@ class Training:
 
 
 class Reading(NamedTuple):
-    """Test rows that a trained model is given, without further training."""
+    """Test rows that a trained model reads, without further training."""
 
     task: Any
     examples: int
 
 
 Probe = Callable[[LanguageModel], list[Row]]
-"""Returns rows about a trained model that are no accuracy."""
+"""Function that returns rows about a trained model that are not accuracies."""
 
 
 class Described(NamedTuple):
@@ -72,7 +72,7 @@ class Described(NamedTuple):
 
     Attributes:
         rows: what was trained on, to follow "2 blocks, 1 head(s), vocabulary 128, ".
-        sentences: what else there is to say.
+        sentences: further remarks.
     """
 
     rows: str
@@ -84,8 +84,8 @@ class Measured:
     """Numbers that a sweep has measured so far.
 
     Attributes:
-        rows: as in results.json; those of readings have a `split` in their setting.
-        curves: the course of every training, by layer and setting.
+        rows: as in results.json; rows of readings have a `split` in their setting.
+        curves: learning curves of all trainings, by layer and setting.
         steps: most steps of a training.
         goal: accuracy at which a training ends.
     """
@@ -97,19 +97,19 @@ class Measured:
 
     @property
     def trained(self) -> list[ResultRow]:
-        """Rows that were measured while models were trained."""
+        """Return the rows that were measured during training."""
         return trained_rows(self.rows)
 
 
 class Findings(NamedTuple):
-    """A page but for how it was made; a terminal shows its tables."""
+    """Content of a page except how it was made; a terminal shows its tables."""
 
     finding: str
     sections: list[Section]
 
 
 class RecallTask:
-    """Base class of frozen keyword-only dataclasses, one a task.
+    """Base class of recall tasks, which are frozen keyword-only dataclasses.
 
     Every field is a flag of `memzoo recall` and has a default. `trainings` is required.
     """
@@ -117,13 +117,13 @@ class RecallTask:
     title: ClassVar[str] = "Recall, compared"
     """Heading of the page."""
     axes: ClassVar[tuple[str, ...]] = ()
-    """Fields along which a sweep may grow, named as in the settings of the rows; the
-    others never change in it."""
+    """Fields along which a sweep can be extended, named as in the settings of the rows;
+    the other fields must stay the same within a sweep."""
     notes: ClassVar[tuple[str, ...]] = ()
     """Remarks at the end of the page."""
 
     def trainings(self) -> Sequence[Training]:
-        """Return the rows of every training that a layer gets.
+        """Return the trainings of each layer.
 
         Raises:
             InputError: the task has no such rows.
@@ -133,11 +133,11 @@ class RecallTask:
     def readings(
         self, experiment: ExperimentConfig, config: "RecallConfig"
     ) -> Sequence[Reading]:
-        """Return what the model of an experiment is given after training.
+        """Return what the trained model of an experiment reads after training.
 
         Args:
-            experiment: one training. Its task may hold that of `trainings`:
-                `change_innermost` and `with_task_fields` reach it.
+            experiment: one training. Its task may wrap that of `trainings`;
+                `change_innermost` and `with_task_fields` reach the inner one.
             config: the sweep.
 
         Raises:
@@ -148,11 +148,11 @@ class RecallTask:
     def probes(
         self, experiment: ExperimentConfig, config: "RecallConfig"
     ) -> Sequence[Probe]:
-        """Return what else is measured of the model of an experiment."""
+        """Return probes that measure the trained model of an experiment further."""
         return ()
 
     def described(self, config: "RecallConfig") -> Described:
-        """Return what the page says of the rows."""
+        """Return the page's description of the rows."""
         lengths = dict.fromkeys(each.task.length for each in self.trainings())
         return Described(f"sequences of {' and '.join(map(str, lengths))} tokens")
 
@@ -174,7 +174,7 @@ class RecallTask:
             *self.sections(measured, numbers),
             Section(
                 title="Every number",
-                lead="Each layer at its best learning rate; every dot is a seed, the "
+                lead="Each layer at its best learning rate. Every dot is a seed; the "
                 "tick marks chance.",
                 parts=accuracy_tables(cells, numbers, measured.goal),
             ),
@@ -186,13 +186,13 @@ class RecallTask:
         return Findings(self.finding(cells), sections)
 
     def figures(self, cells: Sequence[Cell], numbers: Mapping[str, int]) -> list[str]:
-        """Return figures that stand before the default ones, as HTML."""
+        """Return figures to show before the default ones, as HTML."""
         return []
 
     def sections(
         self, measured: Measured, numbers: Mapping[str, int]
     ) -> Sequence[Section]:
-        """Return sections that stand after the figures: accuracy on the readings."""
+        """Return sections to show after the figures: accuracy on the readings."""
         later = [row for row in measured.rows if is_later(row)]
         if not later:
             return []
@@ -202,7 +202,7 @@ class RecallTask:
             Section(
                 title="Read after training",
                 lead="Test rows that no model was trained on, each layer at the "
-                "learning rate that did best in training.",
+                "learning rate that was best in training.",
                 parts=accuracy_tables(cells, numbers),
             )
         ]
@@ -224,8 +224,8 @@ def layers_finding(what: str, cells: Sequence[Cell]) -> str:
     """Return every layer's mean at the hardest setting, in a sentence.
 
     Args:
-        what: the beginning; `{}` is replaced by the setting.
-        cells: of all settings.
+        what: beginning of the sentence; `{}` is replaced by the setting.
+        cells: cells of all settings.
     """
     top = sorted(widest(hardest(cells)), key=lambda cell: -cell.mean)
     said = ", ".join(f"{c.layer} {percent_text(c.mean)}" for c in top)
@@ -242,7 +242,7 @@ class PlainRecall(RecallTask):
     """Config of the task."""
 
     def trainings(self) -> Sequence[Training]:
-        """Return the one training that there is."""
+        """Return the single training."""
         return [Training(task=self.task)]
 
     def meaning(self) -> dict[str, Any]:

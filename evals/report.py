@@ -1,4 +1,4 @@
-"""Sections of a page that every comparison has, and how the page was made."""
+"""Sections that every comparison page has, including how the page was made."""
 
 import html
 import platform
@@ -17,18 +17,18 @@ CurveKey = tuple[str, Setting]
 
 
 def series_numbers(cells: Sequence[Cell]) -> dict[str, int]:
-    """Return one series for every layer, in order."""
+    """Return a series number for every layer, in order."""
     layers = dict.fromkeys(cell.layer for cell in cells)
     return {layer: i for i, layer in enumerate(layers)}
 
 
 def curve_key(layer: str, setting: Mapping[str, Any]) -> CurveKey:
-    """Return the place of the curves of a layer on a setting."""
+    """Return the key of the curves of a layer on a setting."""
     return layer, setting_key(setting)
 
 
 def legend(numbers: Mapping[str, int]) -> str:
-    """Return the looks of all series as HTML."""
+    """Return a legend of all series as HTML."""
     items = [
         f"<li>{swatch(number)}{html.escape(layer)}</li>"
         for layer, number in numbers.items()
@@ -37,11 +37,11 @@ def legend(numbers: Mapping[str, int]) -> str:
 
 
 def accuracy_lead(cells: Sequence[Cell]) -> str:
-    """Return what a line in the figures stands for."""
+    """Return an explanation of the lines in the figures."""
     if all(len(cell.runs) == 1 for cell in cells):
-        return "One seed and one learning rate: a first look, not yet a comparison."
+        return "One seed and one learning rate: a first look, not a comparison."
     return (
-        "Each layer at its best learning rate: lines are means over seeds, small dots "
+        "Each layer at its best learning rate. Lines are means over seeds; small dots "
         "are single seeds."
     )
 
@@ -49,13 +49,13 @@ def accuracy_lead(cells: Sequence[Cell]) -> str:
 def accuracy_tables(
     cells: Sequence[Cell], numbers: Mapping[str, int], goal: float | None = None
 ) -> list[Table]:
-    """Return one table for every setting, the last one first.
+    """Return one table for every setting, the last setting first.
 
     Args:
-        cells: of all settings.
-        numbers: the series of every layer.
-        goal: accuracy at which a training ended; None: the cells are of readings after
-            training, which reach no goal.
+        cells: cells of all settings.
+        numbers: series number of every layer.
+        goal: accuracy at which a training ended; None: the cells are readings after
+            training, which have no goal.
     """
     heads = [
         LAYER,
@@ -105,9 +105,9 @@ def accuracy_figures(
     """Return figures of accuracy against state and learning rate at one setting.
 
     Args:
-        cells: of all settings.
-        top: of the setting that is drawn.
-        numbers: the series of every layer.
+        cells: cells of all settings.
+        top: cells of the setting to draw.
+        numbers: series number of every layer.
     """
     where = top[0].text
     parts = [
@@ -134,12 +134,12 @@ def curve_sections(
     numbers: Mapping[str, int],
     steps: int,
 ) -> list[Section]:
-    """Return the course of every training, a figure a layer; nothing if unknown.
+    """Return the learning curves, one figure per layer; no section without curves.
 
     Args:
-        top: the cells whose trainings are drawn.
-        curves: the course of every training, by layer and setting.
-        numbers: the series of every layer.
+        top: cells whose trainings are drawn.
+        curves: learning curves of all trainings, by layer and setting.
+        numbers: series number of every layer.
         steps: most steps of a training.
     """
     cells = widest(top)
@@ -162,8 +162,8 @@ def curve_sections(
         return []
     lead = "" if several else f"{top[0].text.removeprefix('all, ')}. "
     lead += (
-        "Colour: the best learning rate, every seed thin and the best seed thick; "
-        "grey: the other learning rates; dotted: chance. A line that ends early has "
+        "Colour: the best learning rate, with the best seed thick and the others thin. "
+        "Grey: the other learning rates. Dotted: chance. A line that ends early "
         "reached the goal."
     )
     return [Section(title="Learning curves", lead=lead, parts=[grid(parts, "small")])]
@@ -172,7 +172,7 @@ def curve_sections(
 def made_section(
     command: str, versions: Mapping[str, str], details: Sequence[str] = ()
 ) -> Section:
-    """Return how the page was made, so that it can be made again."""
+    """Return how the page was made, so that readers can reproduce it."""
     listed = ", ".join(f"{name} {number}" for name, number in versions.items())
     return Section(
         title="How this was made",
@@ -181,7 +181,7 @@ def made_section(
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what the numbers depend on."""
+    """Return the versions of the packages that the numbers depend on."""
     numbers = {name: version(name) for name in ("memzoo", "jax", "flax", "optax")}
     return {"python": platform.python_version(), **numbers}
 
@@ -193,7 +193,8 @@ def count_cell(count: int) -> Both:
 
 
 def steps_cell(cell: Cell) -> Both:
-    """Return steps to the goal: a number, a range, `> steps` where a seed missed it."""
+    """Return the steps to the goal: a number, a range, or `> steps` if a seed missed
+    it."""
     missed = [run.trained for run in cell.best if run.steps is None]
     least = f"> {max(missed):,}" if missed else ""
     if not cell.reached:
@@ -205,7 +206,7 @@ def steps_cell(cell: Cell) -> Both:
 
 
 def range_cell(cell: Cell) -> Both:
-    """Return the lowest and the highest seed."""
+    """Return the range from the lowest to the highest seed."""
     if len(cell.values) == 1:
         return Both("one seed", "one seed")
     return _shortened(f"{min(cell.values):.3f} to {max(cell.values):.3f}")

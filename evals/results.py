@@ -1,4 +1,4 @@
-"""results.json: what was measured, one object a number."""
+"""results.json: the measured numbers, one JSON object each."""
 
 import functools
 import json
@@ -24,7 +24,7 @@ from .results_csv import csv_text
 from .score import Model
 
 RESULTS = "results.json"
-# Rows of at most this many tokens together are computed at once.
+# Batches of `measured_rows` hold at most this many tokens.
 TOKENS_AT_ONCE = 16_384
 
 ResultRow = dict[str, Any]
@@ -33,12 +33,12 @@ ResultRow = dict[str, Any]
 def result_rows(
     config: ExperimentConfig, measured: Iterable[Mapping[str, Any]], step: int
 ) -> list[ResultRow]:
-    """Rows of results.json from the rows of an evaluation.
+    """Return rows of results.json from the rows of an evaluation.
 
     Args:
         config: the experiment that was evaluated.
         measured: objects with `setting`, `metric` and `value`.
-        step: of the checkpoint, or of the model in memory.
+        step: step of the checkpoint, or of the model in memory.
     """
     parameters, state = sizes(config)
     return [
@@ -68,21 +68,21 @@ def measured_rows(
     step: int,
     batch_size: int | None = None,
 ) -> list[ResultRow]:
-    """Return rows of results.json of a model, measured on the rows of a task.
+    """Measure a model on the rows of a task and return rows of results.json.
 
-    The settings name the split, unless it is that of evaluations in training.
+    The settings name the split unless it is validation, which trainings evaluate on.
 
     Args:
         model: a language model; it is not changed.
-        config: the experiment that trained it, with the task that is read.
+        config: the experiment that trained the model, with the task to read.
         split: part of the data.
-        examples: rows.
-        step: of the checkpoint.
-        batch_size: rows computed at once; None: few where they are long.
+        examples: number of rows.
+        step: step of the checkpoint.
+        batch_size: rows computed at once; None: fewer for longer rows.
 
     Raises:
-        NonFiniteError: the model has no finite loss.
-        DataError: the data is not there.
+        NonFiniteError: the model's loss is not finite.
+        DataError: the data is missing.
     """
     length = config.task.length
     if batch_size is None:
@@ -100,14 +100,14 @@ def measured_rows(
 
 
 def layer_name(config: ExperimentConfig) -> str:
-    """Registered names of the pattern's layers, joined by `+`."""
+    """Return the registered names of the pattern's layers, joined by `+`."""
     layers = [layer for group in config.model.pattern for layer in group.layers]
     return "+".join(dict.fromkeys(type_name(layer) for layer in layers))
 
 
 @functools.lru_cache(maxsize=256)
 def sizes(config: ExperimentConfig) -> tuple[int, int]:
-    """Parameters, and bytes of state of one sequence as long as the task's rows.
+    """Return the number of parameters and the state's bytes for one row of the task.
 
     Nothing is allocated.
     """
@@ -118,10 +118,10 @@ def sizes(config: ExperimentConfig) -> tuple[int, int]:
 
 
 def write_results(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the rows to `path`, and as a .csv beside it: at no moment half of them.
+    """Write the rows to `path` and to a .csv file beside it, each file atomically.
 
     Raises:
-        SaveError: they cannot be written.
+        SaveError: the rows cannot be written.
     """
     with explained(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,12 +131,12 @@ def write_results(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_results(path: Path) -> list[ResultRow]:
-    """The rows at `path`.
+    """Return the rows at `path`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        DamagedError: it holds no rows, or something else.
-        ReadError: it cannot be read.
+        DamagedError: the file holds no rows, or something else.
+        ReadError: the file cannot be read.
     """
     rows = read_json(path)
     check_rows(rows)
@@ -159,12 +159,12 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
 
 
 def check_rows(rows: Any) -> None:
-    """Raise DamagedError where this is no list of rows, or an empty one."""
+    """Raise DamagedError unless `rows` is a non-empty list of rows."""
     if not isinstance(rows, list) or not rows:
-        raise DamagedError("it holds no list of results")
+        raise DamagedError("it is not a list of results")
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
-            raise DamagedError(f"row {number} is no JSON object")
+            raise DamagedError(f"row {number} is not a JSON object")
         for name, kind in _FIELDS.items():
             if name not in row:
                 raise DamagedError(f"row {number} has no {name}")
@@ -173,7 +173,7 @@ def check_rows(rows: Any) -> None:
 
 
 def _chance(config: ExperimentConfig, row: Mapping[str, Any]) -> float | None:
-    """Accuracy without any memory on the rows of this setting."""
+    """Return the accuracy that guessing reaches on the rows of this setting."""
     if row["metric"] != "accuracy":
         return None
     return chance_of(config.task, row["setting"])

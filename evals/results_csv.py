@@ -1,4 +1,4 @@
-"""Rows of results as a flat table, for spreadsheets and data frames."""
+"""Results as a flat table, for spreadsheets and data frames."""
 
 import csv
 import io
@@ -7,9 +7,10 @@ from typing import Any
 
 
 def flat_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return rows whose settings are columns, in the order of results.json.
+    """Return the rows with one column per field of the settings, in order of
+    results.json.
 
-    All rows have all columns. A setting that a row does not have is None there.
+    All rows have all columns. A field that a row's setting lacks is None.
     """
     settings = dict.fromkeys(name for row in rows for name in row["setting"])
     return [
@@ -27,7 +28,7 @@ def flat_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the rows as comma-separated values, with a line of names first."""
+    """Return the rows as comma-separated values, with a header line."""
     flat = flat_rows(rows)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(flat[0]) if flat else [], lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Where a mixture of memories sends the tokens of recall."""
+"""Routing of recall's tokens in a mixture of memories."""
 
 import functools
 from collections.abc import Iterable
@@ -20,15 +20,15 @@ from ..models.mixture_of_memories import MixtureOfMemories, MixtureOfMemoriesCon
 from .recall import Row
 
 KINDS = ("key", "value", "query", "filler")
-"""What a token of recall is: of a pair, a key that is asked for, or nothing."""
+"""Kinds of tokens: key or value of a pair, a key that is asked for, or filler."""
 
-# Metrics of the rows, with `block` in their settings.
+# Metrics of the rows, which have `block` in their settings.
 ROUTED, ENTROPY = "routed", "routing_entropy"
 ANSWERED, CHANCE = "answered_by_writer", "answered_by_chance"
 
 
 class _Sums(NamedTuple):
-    """Over the tokens of a batch."""
+    """Sums over the tokens of a batch."""
 
     chosen: Int[np.ndarray, "kinds m"]
     entropy: float
@@ -40,7 +40,7 @@ class _Sums(NamedTuple):
 
 
 def has_mixture(pattern: Iterable[Group]) -> bool:
-    """Whether a block of the pattern is a mixture of memories."""
+    """Return whether a block of the pattern is a mixture of memories."""
     return any(
         isinstance(layer, MixtureOfMemoriesConfig)
         for group in pattern
@@ -51,23 +51,23 @@ def has_mixture(pattern: Iterable[Group]) -> bool:
 def routing_rows(
     model: LanguageModel, task: MqarConfig, *, examples: int, batch_size: int
 ) -> list[Row]:
-    """How the blocks of a model that are mixtures route the validation rows.
+    """Measure how a model's mixtures route the validation rows.
 
-    For every such block, `block` in the setting, counted from 0:
+    For every mixture, with its index in the stack as `block` in the setting:
 
-    - `routed`: with `kind` and `memory` in the setting, the share of the choices of
-      the tokens of this kind that fell on this memory. A token makes top_k choices, so
-      that shares of a kind sum to 1; `kind` "all" is the load.
+    - `routed`: with `kind` and `memory` in the setting, the share of the choices of the
+      tokens of this kind that chose this memory. A token makes top_k choices; the
+      shares of a kind sum to 1. `kind` "all" is the load.
     - `routing_entropy`: mean entropy of the router's probabilities, nats.
-    - `answered_by_writer`: of what a query reads, the share of the weight that lies on
-      memories which the token of its value wrote.
-    - `answered_by_chance`: what that would be of another row's value; top_k /
-      num_memories where all memories are used equally, 1 where only top_k are.
+    - `answered_by_writer`: share of a query's read weight on memories that the token of
+      its value wrote.
+    - `answered_by_chance`: the same share for another row's value; top_k / num_memories
+      if all memories are used equally, 1 if only top_k are used.
 
     Args:
         model: a language model; it is not changed.
         task: recall with one number of pairs.
-        examples: rows.
+        examples: number of rows.
         batch_size: rows computed at once.
     """
     (setting,) = task.kinds
@@ -106,7 +106,7 @@ def _row(setting: dict[str, Any], metric: str, value: Any, count: int) -> Row:
 
 
 def _sums(model: LanguageModel, batch: Batch, task: MqarConfig) -> dict[int, _Sums]:
-    """Of every mixture, by its place in the stack."""
+    """Return the sums of every mixture, by its index in the stack."""
     graphdef, parameters = nnx.split(model)
     routings = _routings(graphdef, parameters, jnp.asarray(batch.tokens))
     kinds = kinds_of(batch)
@@ -138,7 +138,8 @@ def _sums(model: LanguageModel, batch: Batch, task: MqarConfig) -> dict[int, _Su
 def _routings(
     graphdef: Any, parameters: Any, tokens: Int[Array, "b t"]
 ) -> dict[int, tuple[Int[Array, "b t top"], Float[Array, "b t top"], Array]]:
-    """What every mixture chooses, block by block, by its place in the stack."""
+    """Return the choices of every mixture, computed block by block, by index in the
+    stack."""
     model = nnx.merge(graphdef, parameters)
     x = jnp.take(model.embedding[...], tokens, axis=0)
     x = x.astype(jnp.dtype(model.config.dtype))
@@ -160,7 +161,7 @@ def _routings(
 
 
 def kinds_of(batch: Batch) -> Bool[np.ndarray, "kinds b t"]:
-    """Which tokens of recall are of each of `KINDS`."""
+    """Return a mask of the tokens for each of `KINDS`."""
     assert batch.context is not None and batch.target_positions is not None
     place = np.arange(batch.tokens.shape[1])[None, :]
     pairs = place < batch.context[:, None]
@@ -171,7 +172,7 @@ def kinds_of(batch: Batch) -> Bool[np.ndarray, "kinds b t"]:
 
 
 def written_places(batch: Batch, task: MqarConfig) -> Int[np.ndarray, "b n"]:
-    """Where in the last block of pairs the value of every query stands."""
+    """Return the position of every query's value in the last block of pairs."""
     assert batch.target_positions is not None
     (pairs,) = task.settings
     last = 2 * pairs * (task.num_passes - 1)

@@ -1,4 +1,4 @@
-"""The section of a page about where mixtures send their tokens."""
+"""Page section about where mixtures send their tokens."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,23 +11,23 @@ from .routing import ANSWERED, CHANCE, ENTROPY, KINDS, ROUTED
 from .summary import Cell, ResultRow, hardest, summarise, widest
 
 _NOTES = (
-    "A field is the share of the choices of all tokens of a kind that fell on a "
-    "memory; a row sums to 100. A memory has no meaning of its own, so one training is "
-    "shown, that of the first seed, and not a mean over seeds.",
-    "Answered by the writer: how much of the weight of what a query reads lies on "
-    "memories that the token of its value wrote. By chance: the same if queries and "
-    "values were routed as they are, but without regard to each other.",
+    "A square shows the share of the choices of all tokens of a kind that chose a "
+    "memory; a row sums to 100. Memories are interchangeable, so the figure shows the "
+    "training with the first seed instead of a mean over seeds.",
+    "Answered by the writer: share of a query's read weight on memories that the token "
+    "of its value wrote. By chance: the same share if queries and values were routed "
+    "independently of each other.",
 )
 
 
 def routing_sections(
     rows: Sequence[ResultRow], numbers: Mapping[str, int]
 ) -> list[Section]:
-    """Which memory answers, a figure a block; nothing where there is no mixture.
+    """Return which memory answers, one figure per block; no section without a mixture.
 
     Args:
         rows: as in results.json.
-        numbers: the series of every layer.
+        numbers: series number of every layer.
     """
     if not any(row["metric"] == ROUTED for row in rows):
         return []
@@ -40,14 +40,14 @@ def routing_sections(
     return [
         Section(
             title="Which memory answers?",
-            lead=f"Memories that tokens are sent to, {cells[0].text}.",
+            lead=f"Memories that tokens choose, {cells[0].text}.",
             parts=[grid(parts), notes(_NOTES)],
         )
     ]
 
 
 def _of_layer(cell: Cell, rows: Sequence[ResultRow], number: int) -> list[str]:
-    """A figure for every mixture of the layer's first training."""
+    """Return a figure for every mixture of the layer's training with the first seed."""
     seed = cell.best[0].seed
     setting = dict(cell.setting)
     own = [
@@ -77,7 +77,7 @@ def _figure(rows: Sequence[ResultRow], title: str, number: int) -> str:
     }
     (entropy,) = (row["value"] for row in rows if row["metric"] == ENTROPY)
     (answered,) = (row["value"] for row in rows if row["metric"] == ANSWERED)
-    # Not in results of before it was counted.
+    # Older results lack this metric.
     chance = [row["value"] for row in rows if row["metric"] == CHANCE]
     caption = (
         f"Entropy of the routing {entropy:.2f} nats; {answered:.0%} answered by the "
@@ -93,13 +93,13 @@ def routing_map(
     title: str,
     number: int,
 ) -> str:
-    """Draw a square for every kind of token and memory, the fuller the more tokens.
+    """Draw a square for every kind of token and memory, darker for larger shares.
 
     Args:
         values: a share for every (kind, memory).
-        kinds: of tokens, from above.
-        title: whose values they are.
-        number: of its series.
+        kinds: kinds of tokens, from top to bottom.
+        title: layer and block of the values.
+        number: number of its series.
     """
     memories = sorted({memory for _, memory in values})
     shares = [[values.get((kind, memory)) for memory in memories] for kind in kinds]
@@ -111,5 +111,5 @@ def routing_map(
         axes.set_xlabel("memory")
 
     name = "routing" + "".join(letter for letter in title if letter.isalnum())
-    said = f"Memories that tokens are sent to, {title}"
+    said = f"Memories that tokens choose, {title}"
     return draw_figure(draw, name, said, width=3.2, height=2.3)

@@ -1,4 +1,4 @@
-"""One pass of a model over a task: what it gave to every target."""
+"""Scores of all targets of a task, from one pass of a model over it."""
 
 import functools
 from collections.abc import Iterable
@@ -15,13 +15,13 @@ from memzoo.errors import InputError
 from ..data.batch import Batch
 from ..models.interface import SequenceInfo
 
-# Logits of at most this many targets exist at once.
+# Bounds how many targets have their logits in memory at once.
 _TARGETS_AT_ONCE = 16_384
 
 
 @runtime_checkable
 class Model(Protocol):
-    """What the measures ask of a model; an `nnx.Module` that is a language model."""
+    """Language model (an `nnx.Module`) that the measures accept."""
 
     def init_state(self, batch_size: int, max_length: int) -> Any: ...
 
@@ -36,13 +36,14 @@ class Model(Protocol):
 
 
 class Scores(NamedTuple):
-    """Every target of a number of rows.
+    """Scores of every target of a number of rows.
 
     Attributes:
         nats: negative log-probability of the target.
-        correct: the most probable token is the target.
-        weights: weight of the target; 0 is no target.
-        context: tokens of the document read when it is asked, this one included.
+        correct: whether the target is the most probable token.
+        weights: weight of the target; 0 means no target.
+        context: tokens of the document read when the target is predicted, counting the
+            current one.
     """
 
     nats: Float32[np.ndarray, "b n"]
@@ -51,26 +52,26 @@ class Scores(NamedTuple):
     context: Int32[np.ndarray, "b n"]
 
     def mean(self, values: np.ndarray) -> float:
-        """Weighted mean of one number a target, summed in float64.
+        """Return the weighted mean of one number per target, summed in float64.
 
-        It is not finite where a number that counts is not.
+        The mean is not finite if a value with nonzero weight is not finite.
         """
         weights = self.weights.astype(np.float64)
-        # What counts for nothing may be anything.
+        # Values with weight 0 may be NaN or infinite.
         values = np.where(weights == 0, 0, values)
         with np.errstate(invalid="ignore"):
             return float(np.sum(values * weights) / np.sum(weights))
 
 
 def score(model: Model, batches: Iterable[Batch]) -> Scores:
-    """Every target of the batches, scored in order.
+    """Score every target of the batches, in order.
 
-    Batches of one shape are compiled once, also for other models of that architecture.
+    Batches of one shape compile once, also for other models of the same architecture.
     Equal parameters give equal numbers, bit for bit, on one machine.
 
     Args:
         model: a language model; it is not changed.
-        batches: rows, all with the same number of targets.
+        batches: batches of rows, all with the same number of targets.
 
     Raises:
         InputError: there is no batch.
@@ -112,9 +113,10 @@ def _score(
 def score_targets(
     model: Model, hidden: Float[Array, "b n d"], targets: Int[Array, "b n"]
 ) -> tuple[Float32[Array, "b n"], Bool[Array, "b n"]]:
-    """Negative log-probability of every target, and whether it is the most probable.
+    """Return each target's negative log-probability and whether it is the most
+    probable.
 
-    Some columns are scored at a time: all logits at once need not fit.
+    Scores a few columns at a time, because all logits at once may not fit.
     """
     rows, columns = targets.shape
     width = max(1, min(columns, _TARGETS_AT_ONCE // rows))
@@ -143,7 +145,7 @@ def score_targets(
 
 
 def _context(batch: Batch) -> Int32[np.ndarray, "b n"]:
-    """Place of every target in its document, counted from 1."""
+    """Return the position of every target in its document, counted from 1."""
     rows, time = batch.tokens.shape
     index = np.arange(time, dtype=np.int32)
     place = np.broadcast_to(index, (rows, time))

@@ -1,4 +1,4 @@
-"""A document's state on disk: one .npz file, an array for every path of the state."""
+"""A document's state on disk: an .npz file with one array per leaf of the state."""
 
 import errno
 import hashlib
@@ -24,10 +24,10 @@ from ..train.digest import digests
 from ..train.writing import explained
 from .stream import MOST_TOKENS, Carried, allocated
 
-# The entry that holds what is no array, as JSON.
+# Entry that holds everything except the arrays, as JSON.
 ABOUT = "about"
 SCHEMA = 1
-# Whole numbers in it, with the least and the most that they can be.
+# Integers in the record, with their minimum and maximum.
 _NUMBERS = {
     "token": (0, 2**31 - 1),
     "read": (0, MOST_TOKENS),
@@ -37,19 +37,19 @@ _AGAIN = "save the state again"
 
 
 def save_state(path: Path, carried: Carried, **about: Any) -> None:
-    """The state is at `path`, whole or not at all.
+    """Save the state to `path`, atomically.
 
-    `numpy.load` opens it: entries are named as `groups/0/blocks/0/memory/...`, and
-    their first axis is the repeats of the group, the second the batch of one.
+    `numpy.load` opens the file. Entries are named `groups/0/blocks/0/memory/...`; their
+    first axis is the repeats of the group, the second the batch of one.
 
     Args:
-        path: file to write, replaced if it is there.
-        carried: what is saved.
-        about: of the model, for people: JSON values.
+        path: file to write; an existing file is replaced.
+        carried: the document so far.
+        about: facts about the model for people, as JSON values.
 
     Raises:
         NonFiniteError: the state is not finite; nothing is written.
-        SaveError: it cannot be written.
+        SaveError: the file cannot be written.
     """
     arrays = {name: np.asarray(leaf) for name, leaf in named(carried.state).items()}
     _check_finite(path, arrays)
@@ -71,14 +71,14 @@ def save_state(path: Path, carried: Carried, **about: Any) -> None:
 
 
 def parameters_digest(model: LanguageModel) -> str:
-    """Return a digest of the parameters, which a state belongs to."""
+    """Return a digest of the parameters that a state belongs to."""
     flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
     arrays = {"/".join(map(str, path)): leaf[...] for path, leaf in flat}
     return checksum(digests(arrays))
 
 
 def check_place(path: Path) -> None:
-    """Raise SaveError where `path` cannot be written, before the state is computed."""
+    """Raise SaveError if `path` cannot be written, before the state is computed."""
     with explained(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -89,15 +89,15 @@ def check_place(path: Path) -> None:
 def load_state(
     path: Path, model: LanguageModel, vocab_size: int | None = None
 ) -> tuple[Carried, dict[str, Any]]:
-    """The state at `path`, and what was said about its model.
+    """Load the state at `path`; return it with the saved facts about its model.
 
-    Nothing in the file is run: it holds arrays and JSON, and is read without pickle.
+    Loading runs no code from the file: it holds arrays and JSON, read without pickle.
 
     Args:
-        vocab_size: tokens that there are; `None`: the model's, which may be padded.
+        vocab_size: number of tokens; `None`: the model's number, which may be padded.
 
     Raises:
-        MemzooError: it is no such file, or does not fit the model.
+        MemzooError: the file is not a state, or does not fit the model.
         CheckpointError: the file is damaged.
         NonFiniteError: the state is not finite.
     """
@@ -141,7 +141,7 @@ def load_state(
 
 
 def named(state: Any) -> dict[str, Any]:
-    """The leaves of a stack's state by path, in the tree's order."""
+    """Return the leaves of a stack's state by path, in the tree's order."""
     names = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         group, block, *rest = (_word(key) for key in path)
@@ -150,7 +150,7 @@ def named(state: Any) -> dict[str, Any]:
 
 
 def _content(path: Path) -> bytes:
-    """The bytes of a file; a pipe or a device may have no end."""
+    """Return the bytes of a file; refuse pipes and devices, which may never end."""
     try:
         if stat.S_ISREG(path.stat().st_mode) or path.is_dir():
             return path.read_bytes()
@@ -159,7 +159,7 @@ def _content(path: Path) -> bytes:
             f"cannot read {path}: {error.strerror or error}; give a file that "
             "--save-state wrote"
         ) from error
-    raise MemzooError(f"{path} is no file; give one that --save-state wrote")
+    raise MemzooError(f"{path} is not a file; give one that --save-state wrote")
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -176,7 +176,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         about = json.loads(str(arrays.pop(ABOUT))) if ABOUT in arrays else None
     except MemoryError:
         raise
-    # For bytes that are not theirs, zipfile and numpy raise some ten kinds of errors.
+    # For invalid bytes, zipfile and numpy raise some ten kinds of errors.
     except Exception as error:
         said = " ".join(str(error).split())[:160] or type(error).__name__
         raise CheckpointError(f"{path} is damaged ({said}); {_AGAIN}") from error
@@ -191,15 +191,15 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     # Files of older versions have no checksum.
     if about.pop("checksum", ...) not in (..., _checksum(about, arrays)):
         raise CheckpointError(
-            f"{path} is damaged: its content does not fit its checksum; {_AGAIN}"
+            f"{path} is damaged: its content does not match its checksum; {_AGAIN}"
         )
     return about, arrays
 
 
 def _arrays(content: bytes) -> dict[str, np.ndarray]:
-    """The arrays of an archive that `numpy.savez` wrote, by name.
+    """Return the arrays of an archive that `numpy.savez` wrote, by name.
 
-    Memory stays within that of the file, whatever sizes it tells of.
+    Memory use is bounded by the file's size, whatever sizes its headers claim.
     """
     arrays = {}
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -214,7 +214,9 @@ def _arrays(content: bytes) -> dict[str, np.ndarray]:
 
 
 def _array(content: bytes) -> np.ndarray:
-    """The array of an .npy file; `numpy.load` would allocate what its header says."""
+    """Return the array of an .npy file; `numpy.load` would allocate the header's
+    size.
+    """
     file = io.BytesIO(content)
     if np.lib.format.read_magic(file) != (1, 0):
         raise InputError("an array is of another version")
@@ -226,7 +228,7 @@ def _array(content: bytes) -> np.ndarray:
 
 
 def _check_about(path: Path, about: Mapping[str, Any]) -> None:
-    """Raise CheckpointError where a field is not of its type or out of its range."""
+    """Raise CheckpointError if a field has the wrong type or is out of range."""
     step = {"checkpoint_step": (0, 2**63)} if "checkpoint_step" in about else {}
     for name, (least, most) in (_NUMBERS | step).items():
         value = about.get(name)
@@ -246,18 +248,18 @@ def _wrong(path: Path, name: str, value: Any, right: str) -> CheckpointError:
 
 
 def _check_finite(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Raise NonFiniteError where an array is not finite."""
+    """Raise NonFiniteError if an array is not finite."""
     for name, array in arrays.items():
         if not np.issubdtype(array.dtype, np.integer) and not np.isfinite(array).all():
             raise NonFiniteError(
                 f"{path}: {name} of the state is not finite, the memory has diverged; "
-                "read less of the document, or lower the inner learning rate that "
-                "`memzoo describe` warns of"
+                "read less of the document, or lower the inner learning rate as "
+                "`memzoo describe` advises"
             )
 
 
 def _checksum(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of everything that the file holds."""
+    """Return the SHA-256 of everything in the file."""
     digest = hashlib.sha256(checksum(about).encode())
     for name in sorted(arrays):
         array = arrays[name]
@@ -268,7 +270,7 @@ def _checksum(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str
 
 
 def _typed(array: np.ndarray, dtype: Any) -> np.ndarray:
-    """Return the array in its type: .npy files hold bfloat16 as two untyped bytes."""
+    """Return the array in its type: .npy files store bfloat16 as two untyped bytes."""
     if (array.dtype.kind, array.dtype.itemsize) == ("V", dtype.itemsize):
         return array.view(dtype)
     return array

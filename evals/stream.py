@@ -1,4 +1,4 @@
-"""One document of any length, read in pieces: memory does not grow with it."""
+"""Streaming of one document of any length, in pieces and in constant memory."""
 
 import functools
 import itertools
@@ -25,18 +25,19 @@ from ..models.neural_memory_layer import reporting_surprise
 from .recall import Row
 from .score import score_targets
 
-# Resident memory is compared from here on: the first pieces compile and allocate.
+# Compare resident memory from this many tokens on; the first pieces compile and
+# allocate.
 SETTLED = 10_000
 
 
 class Carried(NamedTuple):
-    """A document so far, between two pieces of it.
+    """Document so far, between two pieces.
 
     Attributes:
-        state: of the whole model, after all tokens but the last.
-        token: the last one, which is read with what follows it.
-        read: tokens that were read.
-        capacity: tokens that a state which grows was allocated for.
+        state: state of the whole model, after all tokens but the last.
+        token: the last token, which is read with the next piece.
+        read: number of tokens read.
+        capacity: number of tokens that a growing state was allocated for.
     """
 
     state: Any
@@ -46,7 +47,7 @@ class Carried(NamedTuple):
 
 
 def begin(model: LanguageModel, first: int, capacity: int) -> Carried:
-    """A document of which nothing but the first token is known."""
+    """Return a document of which only the first token is known."""
     graphdef, arrays = nnx.split(model)
 
     @jax.jit
@@ -57,33 +58,34 @@ def begin(model: LanguageModel, first: int, capacity: int) -> Carried:
 
 
 def allocated(model: LanguageModel, capacity: int) -> int:
-    """The `max_length` of a state: for one that does not grow it costs nothing."""
+    """Return the `max_length` of a state; a constant-size state takes the maximum for
+    free."""
     return capacity if model.stack.state_growth == "linear" else MOST_TOKENS
 
 
 def check_room(model: LanguageModel, carried: Carried, tokens: int) -> None:
-    """Raise MemzooError where as many tokens more do not fit."""
+    """Raise MemzooError if this many more tokens do not fit."""
     longest = carried.read + tokens
     if longest > MOST_TOKENS:
         raise MemzooError(
-            f"the document reaches {longest:,} tokens; no more than {MOST_TOKENS:,} "
-            "can be counted: set --tokens"
+            f"the document has {longest:,} tokens; set --tokens to {MOST_TOKENS:,} or "
+            "less"
         )
     try:
         model.check_capacity(carried.state, tokens)
     except InputError as error:
         raise MemzooError(
-            f"the state of this model grows with the document, and {longest} tokens do "
-            f"not fit into one for {carried.capacity}; give --capacity {longest} (in "
+            f"the state of this model grows with the document; {longest} tokens do not "
+            f"fit, it has room for {carried.capacity}; give --capacity {longest} (in "
             f"Python: max_length={longest}), fewer tokens, or a model whose layers "
             "have a constant state"
         ) from error
 
 
 class Curve:
-    """Means of a number over windows of a document, of which there are never many.
+    """Means of a number over windows of a document, in bounded memory.
 
-    Windows begin with one token each and are joined in pairs once there are too many.
+    Windows start at one token. When there are too many, neighbours are merged.
     """
 
     def __init__(self, most: int = 256) -> None:
@@ -92,7 +94,7 @@ class Curve:
         self._count = 0
 
     def add(self, values: Float32[np.ndarray, "n"]) -> None:
-        """The next values of the document."""
+        """Add the next values of the document."""
         most = len(self._sums)
         end = self._count + len(values)
         while end > most * self.window:
@@ -105,7 +107,7 @@ class Curve:
 
     @property
     def means(self) -> list[float]:
-        """One number a window; the last one may be short."""
+        """Return one mean per window; the last window may be shorter."""
         first = np.arange(0, self._count, self.window)
         sizes = np.minimum(self._count - first, self.window)
         return (self._sums[: len(first)] / sizes).tolist()
@@ -113,7 +115,7 @@ class Curve:
 
 @dataclass
 class Tally:
-    """What the targets of a document cost, by the context that they are asked in.
+    """Costs of a document's targets, grouped by length of the context.
 
     Contexts are grouped as in `perplexity.contexts`: 1 to 8, 9 to 16, 17 to 32, ...
     """
@@ -122,10 +124,10 @@ class Tally:
     sums: dict[str, np.ndarray] = field(default_factory=dict)
 
     def add(self, first: int, values: dict[str, np.ndarray]) -> None:
-        """Values of tokens that follow each other, from context `first` on."""
+        """Add the values of consecutive tokens; the first one has context `first`."""
         length = len(next(iter(values.values())))
         context = np.arange(first, first + length)
-        # The exponent of n is its number of binary digits, exactly.
+        # frexp's exponent of n is exactly its number of binary digits.
         group = np.maximum(np.frexp(context - 1)[1] - 3, 0)
         self.counts += np.bincount(group, minlength=64)
         for name, each in values.items():
@@ -133,10 +135,10 @@ class Tally:
             total += np.bincount(group, each.astype(np.float64), minlength=64)
 
     def rows(self, setting: dict[str, Any], read: int) -> list[Row]:
-        """Means over all and by context, as `perplexity` gives them.
+        """Return means over all targets and by context, in the format of `perplexity`.
 
         Args:
-            setting: part of every row's.
+            setting: fields of every row's setting.
             read: longest context.
         """
         rows = self._rows(setting, slice(None))
@@ -161,18 +163,18 @@ class Tally:
 
 @dataclass(frozen=True, kw_only=True)
 class Streamed:
-    """A document that was read.
+    """Result of reading a document, or a part of it.
 
     Attributes:
-        carried: what the next part of it goes on from.
-        tally: what its targets cost.
-        length: targets: the tokens of this part of it.
-        surprise: of its tokens; None: no layer reports any.
-        seconds: of all pieces.
-        first_seconds: of the first piece, which compiles.
+        carried: where the next part continues.
+        tally: costs of the targets.
+        length: number of targets: the tokens of this part.
+        surprise: surprise of its tokens; None: no layer reports it.
+        seconds: time of all pieces.
+        first_seconds: time of the first piece, which compiles.
         first_length: tokens of the first piece.
-        resident: bytes of resident memory by tokens of this part; empty where the
-            system does not tell.
+        resident: bytes of resident memory by tokens of this part; empty if the system
+            does not report it.
     """
 
     carried: Carried
@@ -186,7 +188,7 @@ class Streamed:
 
     @property
     def tokens_per_second(self) -> float:
-        """Without the first piece, where there are more."""
+        """Return the speed, without the first piece if there are more."""
         rest = self.length - self.first_length
         if not rest:
             return self.length / self.seconds
@@ -203,22 +205,22 @@ def stream(
     total: int | None = None,
     report: Callable[[int], None] | None = None,
 ) -> Streamed:
-    """Read a document, and predict every token of it from all before.
+    """Read a document and predict each of its tokens from all tokens before.
 
-    One program reads every piece; the last one is filled up with padding.
+    One program reads every piece; the last piece is padded.
 
     Args:
-        model: it is not changed.
+        model: the model; it is not changed.
         parts: the tokens that follow `carried.token`, in arrays of any size.
-        carried: what comes before.
+        carried: the document so far.
         piece: tokens read at a time.
-        surprise: ask neural memories for it.
-        total: tokens of all parts, where it is known.
-        report: called with the number of tokens so far, after every piece.
+        surprise: whether to ask neural memories for their surprise.
+        total: number of tokens in all parts, if known.
+        report: called after every piece with the number of tokens so far.
 
     Raises:
         MemzooError: there are no tokens, or they do not fit into the state.
-        NonFiniteError: a target's loss is no number.
+        NonFiniteError: a target's loss is not finite.
     """
     if total is not None:
         check_room(model, carried, total)
@@ -264,14 +266,14 @@ def read_pieces(
     surprise: bool,
     check: bool = True,
 ) -> Iterator[tuple[dict[str, np.ndarray], Carried]]:
-    """Read a document in pieces: numbers of each piece's tokens, and what follows it.
+    """Read a document in pieces; yield each piece's values and the document so far.
 
     Args:
-        check: refuse a piece that does not fit into the state.
+        check: whether to refuse a piece that does not fit into the state.
 
     Raises:
         MemzooError: a piece does not fit into the state.
-        NonFiniteError: a target's loss is no number.
+        NonFiniteError: a target's loss is not finite.
     """
     reader = reporting_surprise(model) if surprise else model
     graphdef, arrays = nnx.split(reader)
@@ -290,17 +292,17 @@ def read_pieces(
 
 
 def _values(numbers: "_Read", count: int, before: Carried) -> dict[str, Any]:
-    """What is told of every token of a piece.
+    """Return the values of every token of a piece.
 
     Raises:
-        NonFiniteError: a target's loss is no number.
+        NonFiniteError: a target's loss is not finite.
     """
     nats = numbers.nats[0, :count]
     if not np.all(np.isfinite(nats)):
         at = before.read + int(np.argmin(np.isfinite(nats))) + 1
         raise NonFiniteError(
-            f"the loss is no number from token {at} of the document on; the memory "
-            "diverges: `memzoo describe` says for which inner learning rates"
+            f"the loss is not finite from token {at} of the document on; lower the "
+            "inner learning rate as `memzoo describe` advises"
         )
     values = {
         "bits_per_byte": nats / math.log(2),
@@ -312,7 +314,7 @@ def _values(numbers: "_Read", count: int, before: Carried) -> dict[str, Any]:
 
 
 class _Read(NamedTuple):
-    """What a piece gave."""
+    """Results of reading a piece."""
 
     nats: Float32[Array, "1 t"]
     correct: Bool[Array, "1 t"]
@@ -349,7 +351,7 @@ def _read_piece(
 def _pieces(
     parts: Iterable[Integer[np.ndarray, "_"]], piece: int
 ) -> Iterator[Int32[np.ndarray, "_"]]:
-    """The same tokens in arrays of one size; the last one may be shorter."""
+    """Yield the same tokens in arrays of one size; the last may be shorter."""
     held: list[np.ndarray] = []
     for part in itertools.chain(parts, [None]):
         size = sum(map(len, held))
@@ -374,7 +376,9 @@ def _padded(tokens: np.ndarray, piece: int) -> Int32[np.ndarray, "1 t"]:
 def _note_memory(
     resident: dict[int, int], length: int, *, always: bool = False
 ) -> None:
-    """Resident memory at the first piece, once settled, and at every doubling."""
+    """Record resident memory at the first piece, once settled, and at every
+    doubling.
+    """
     last = max(resident, default=0)
     due = length >= 2 * last or last < SETTLED <= length
     if (always or due) and (found := resident_bytes()) is not None:
@@ -382,7 +386,7 @@ def _note_memory(
 
 
 def resident_bytes() -> int | None:
-    """Memory of this process that is in use; None where the system does not tell."""
+    """Return this process's resident memory; None if the system does not report it."""
     if not sys.platform.startswith("linux"):
         return None
     for line in Path("/proc/self/status").read_text().splitlines():

@@ -1,4 +1,4 @@
-"""`memzoo eval RUN --stream`: a whole document, with the memory carried through it."""
+"""`memzoo eval RUN --stream`: read a whole document and carry the memory through it."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -26,22 +26,22 @@ class StreamOptions:
     """Read one document of any length, in constant memory."""
 
     stream: tuple[str, ...] | None = None
-    """Read these files (- is the standard input) end to end as one document; with none
-    named, the run's own text of --split."""
+    """Read these files (- is the standard input), joined end to end, as one document;
+    without names, read the run's own text of --split."""
     piece: int = 1024
-    """Bytes that are read at a time: speed and memory only."""
+    """Bytes read at a time; affects only speed and memory."""
     tokens: int | None = None
-    """Stop behind this many bytes of the document; None: at its end."""
+    """Stop after this many bytes of the document; None: at its end."""
     capacity: int | None = None
-    """Bytes that a state which grows with the document is allocated for; None: the
-    run's length. States of constant size need none."""
+    """Bytes of the document that a growing state has room for; None: the run's length.
+    States of constant size ignore it."""
     load_state: Path | None = None
-    """Go on from a document's state that --save-state wrote."""
+    """Continue from a document's state that --save-state wrote."""
     save_state: Path | None = None
-    """Write the state behind the document: an .npz file, which memzoo generate
-    --load-state goes on from too."""
+    """Write the state after the document to an .npz file, for --load-state here or in
+    memzoo generate."""
     surprise: bool = True
-    """Ask neural memories what they did not foresee; costs a second pass over them."""
+    """Report the surprise of neural memories; costs a second pass over them."""
 
     def __post_init__(self) -> None:
         for name in ("piece", "tokens", "capacity"):
@@ -57,19 +57,19 @@ class StreamOptions:
             )
         if self.load_state is not None and self.capacity is not None:
             raise InputError(
-                f"capacity is {self.capacity}; a loaded state has its own, leave it out"
+                f"capacity is {self.capacity}; leave it out, --load-state sets it"
             )
         if self.stream is None:
             for field in dataclasses.fields(self):
                 if getattr(self, field.name) != field.default:
                     raise InputError(
-                        f"{field.name} is of streaming; add --stream, or leave it out"
+                        f"{field.name} needs --stream; add --stream, or leave it out"
                     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamReport:
-    """A document that was read, as results.json, timings.json and people want it."""
+    """Results of reading a document, for results.json, timings.json and people."""
 
     streamed: Streamed
     measured: list[Row]
@@ -80,10 +80,10 @@ class StreamReport:
     document: str
 
     def write_page(self, run: Path) -> Path:
-        """The page is in the run's folder.
+        """Write the page to the run's folder and return its path.
 
         Raises:
-            SaveError: it cannot be written.
+            SaveError: the page cannot be written.
         """
         return write_stream_page(
             run / PAGE,
@@ -98,14 +98,14 @@ class StreamReport:
 def stream_run(
     run: Path, loaded: LoadedRun, options: StreamOptions, split: Split
 ) -> StreamReport:
-    """The document, read by the run's model; its state is saved where that was asked.
+    """Read the document with the run's model; save the state if the options ask for it.
 
     Raises:
         MemzooError: the document does not fit, is empty, or the run reads no bytes.
         NonFiniteError: a loss or the state is not finite.
         SaveError: the state cannot be written.
-        DataError: the data is not there.
-        OSError: a file is not there.
+        DataError: the data is missing.
+        OSError: a file is missing.
     """
     experiment, model = loaded.config, loaded.model
     check_bytes(experiment.task)
@@ -135,7 +135,7 @@ def stream_run(
             checkpoint_step=loaded.step,
             parameters=parameters_digest(loaded.model),
         )
-        said.append(f"the state behind the document is in {options.save_state}")
+        said.append(f"the state after the document is in {options.save_state}")
     if streamed.surprise is None:
         said.append(_no_surprise(options.surprise, layer))
     setting: dict[str, Any] = {"document": document.name, "length": streamed.length}
@@ -154,7 +154,7 @@ def stream_run(
 
 
 def _start(loaded: LoadedRun, options: StreamOptions, said: list[str]) -> Carried:
-    """The beginning of a document, or what a file holds of one."""
+    """Return the beginning of a document, or the state that a file holds."""
     model: LanguageModel = loaded.model
     if options.load_state is None:
         return begin(model, BEGIN, options.capacity or loaded.config.task.length)
@@ -162,7 +162,7 @@ def _start(loaded: LoadedRun, options: StreamOptions, said: list[str]) -> Carrie
         options.load_state, model, loaded.config.task.vocab_size
     )
     said.append(
-        f"went on from {options.load_state}, behind {carried.read:,} bytes that step "
+        f"continued from {options.load_state}, after {carried.read:,} bytes that step "
         f"{about.get('checkpoint_step')} of {about.get('run')} had read"
     )
     return carried
@@ -179,14 +179,14 @@ def _document(loaded: LoadedRun, options: StreamOptions, split: Split) -> Docume
 
 def _no_surprise(asked: bool, layer: str) -> str:
     if not asked:
-        return "surprise: not asked for"
+        return "surprise: not requested"
     return f"surprise: none, no layer of {layer} is a neural memory that reports it"
 
 
 def _timings(
     streamed: Streamed, document: Document, options: StreamOptions, step: int
 ) -> dict[str, Any]:
-    """What a second reading would not repeat."""
+    """Return the numbers that a second reading would not reproduce."""
     return {
         "command": "eval --stream",
         "document": document.name,

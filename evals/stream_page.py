@@ -1,4 +1,4 @@
-"""The page of a document that was streamed: what bytes cost, and what surprised."""
+"""Page of a streamed document: bits per byte by context, and surprise."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,22 +24,22 @@ def write_stream_page(
     document: str,
     said: Sequence[str],
 ) -> Path:
-    """The page is at `path`.
+    """Write the page to `path`.
 
     Args:
-        rows: of the tally: over all, then by context.
-        layer: of the model, by name.
-        document: where it comes from.
+        rows: rows of the tally: over all, then by context.
+        layer: name of the model's layer.
+        document: source of the document.
         said: remarks on this reading.
 
     Raises:
-        SaveError: it cannot be written.
+        SaveError: the page cannot be written.
     """
     overall = {str(r["metric"]): r["value"] for r in rows if _covers_all(r)}
     cost = [r for r in rows if r["metric"] == "bits_per_byte" and not _covers_all(r)]
     finding = (
         f"{layer} read {streamed.length:,} bytes of {document} in one go, at "
-        f"{overall['bits_per_byte']:.3f} bits a byte."
+        f"{overall['bits_per_byte']:.3f} bits per byte."
     )
     return write_page(
         path,
@@ -54,7 +54,7 @@ def write_stream_page(
 
 
 def cost_by_context(rows: Sequence[Row]) -> str:
-    """Bits a byte against the context, which doubles from point to point."""
+    """Draw bits per byte against the context, which doubles from point to point."""
 
     def draw(axes: Axes) -> None:
         ends = [_ends(row)[1] for row in rows]
@@ -63,13 +63,15 @@ def cost_by_context(rows: Sequence[Row]) -> str:
         shown = ends[:: 1 + len(ends) // 7]
         ticks(axes, shown, [short_count(end) for end in shown])
         axes.set_xlabel("bytes read, up to (log scale)")
-        axes.set_ylabel("bits a byte")
+        axes.set_ylabel("bits per byte")
 
-    return draw_figure(draw, "cost", "Bits a byte against the context")
+    return draw_figure(draw, "cost", "Bits per byte against the context")
 
 
 def surprise_curve(curve: Curve, read_before: int) -> str:
-    """Surprise a token, as means over windows, against the place in the document."""
+    """Draw surprise per token, in means over windows, against position in the
+    document.
+    """
 
     def draw(axes: Axes) -> None:
         means = curve.means
@@ -79,10 +81,10 @@ def surprise_curve(curve: Curve, read_before: int) -> str:
         axes.set_ylim(0, 1.06 * (max(means) or 1))
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.set_xlabel("place in the document (bytes)")
-        axes.set_ylabel("surprise a token")
+        axes.set_xlabel("position in the document (bytes)")
+        axes.set_ylabel("surprise per token")
 
-    return draw_figure(draw, "surprise", "Surprise against the place")
+    return draw_figure(draw, "surprise", "Surprise against the position")
 
 
 def _cost_section(rows: Sequence[Row]) -> Section:
@@ -94,9 +96,9 @@ def _cost_section(rows: Sequence[Row]) -> Section:
     drawn = figure(
         cost_by_context(rows),
         "Does a longer context help?",
-        "Bits a byte, by the number of bytes of the document that were read.",
+        "Bits per byte by number of bytes of the document read so far.",
     )
-    heads = ("bytes read", "bits a byte", "bytes predicted")
+    heads = ("bytes read", "bits per byte", "bytes predicted")
     table = Table(columns=[column(head) for head in heads], rows=lines)
     return Section(title="What a byte costs", parts=[grid([drawn]), table])
 
@@ -106,8 +108,8 @@ def _surprise_section(streamed: Streamed, mean: object) -> Section:
     curve = streamed.surprise
     if curve is None:
         lead = (
-            "No layer of this model reported surprise: it has no neural memory that is "
-            "written by gradient steps, or was not asked."
+            "No layer of this model reported surprise: the model has no neural memory "
+            "written by gradient steps, or surprise was not requested."
         )
         return Section(title=title, lead=lead)
     drawn = figure(
@@ -116,7 +118,7 @@ def _surprise_section(streamed: Streamed, mean: object) -> Section:
         f"Means over windows of {curve.window:,} tokens; over all {mean:.4g}.",
     )
     lead = (
-        "The loss of the memory at every token before it is written, "
+        "The loss of the memory at every token before the memory is updated, "
         "||M(k) - v||^2, averaged over heads and layers."
     )
     return Section(title=title, lead=lead, parts=[grid([drawn])])
@@ -129,14 +131,14 @@ def _covers_all(row: Row) -> bool:
 
 
 def _ends(row: Row) -> tuple[int, int]:
-    """The first and the last context that a row covers."""
+    """Return the first and the last context that a row covers."""
     setting = row["setting"]
     assert isinstance(setting, dict)
     return setting["context_from"], setting["context_to"]
 
 
 def short_count(count: int) -> str:
-    """A number of tokens as people read it: 512, 1k (1,024), 2k (2,000), 2M."""
+    """Return a number of tokens as people read it: 512, 1k (1,024), 2k (2,000), 2M."""
     for power, unit in ((2, "M"), (1, "k")):
         if count and count % 1024**power == 0:
             return f"{count // 1024**power}{unit}"

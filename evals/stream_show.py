@@ -1,4 +1,4 @@
-"""Progress and summary of a document that is streamed."""
+"""Progress and summary of streaming a document."""
 
 import time
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ class StreamScreen:
     """Progress on standard error: a bar on a terminal, lines elsewhere.
 
     Args:
-        total: tokens of the document; None: not known.
-        console: where it is shown.
-        clock: seconds that go on.
+        total: tokens of the document; None: unknown.
+        console: where to show it.
+        clock: function that returns monotonic seconds.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class StreamScreen:
         self._bar.stop()
 
     def at(self, tokens: int) -> None:
-        """Show that so many tokens were read."""
+        """Show the number of tokens read so far."""
         now = self._clock()
         speed = tokens / max(now - self._begin, 1e-9)
         of = "" if self._total is None else f" of {self._total:,}"
-        text = f"{tokens:,}{of} tokens, {speed:,.0f} a second"
+        text = f"{tokens:,}{of} tokens, {speed:,.0f} per second"
         self._bar.update(self._task, completed=tokens, numbers=text)
         if self._console.is_terminal or now - self._last < _LINE_SECONDS:
             return
@@ -66,10 +66,10 @@ class StreamScreen:
 
 
 def summary(streamed: Streamed) -> Sequence[str]:
-    """Return the time and the memory that it took, in sentences."""
+    """Return sentences on the time and the memory used."""
     lines = [
         f"{streamed.length:,} tokens in {duration_text(streamed.seconds)}: "
-        f"{streamed.tokens_per_second:,.0f} tokens a second, once it was compiled"
+        f"{streamed.tokens_per_second:,.0f} tokens per second after compilation"
     ]
     if streamed.resident:
         held = ", ".join(
@@ -78,11 +78,11 @@ def summary(streamed: Streamed) -> Sequence[str]:
         )
         lines.append(f"resident memory by tokens read: {held}")
     else:
-        lines.append("resident memory: not told by this system")
+        lines.append("resident memory: not reported by this system")
     return lines
 
 
 def _few(marks: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The first, the one where memory is settled, and the last."""
+    """Return the first mark, the first settled one, and the last."""
     settled = [mark for mark in marks if mark[0] >= SETTLED][:1]
     return list(dict.fromkeys([marks[0], *settled, marks[-1]]))

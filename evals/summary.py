@@ -1,4 +1,4 @@
-"""Rows of results.json -> cells: what a table or a figure shows."""
+"""Grouping of results.json's rows into cells, as tables and figures show them."""
 
 import dataclasses
 import statistics
@@ -13,14 +13,14 @@ from ..data import TASKS
 ResultRow = Mapping[str, Any]
 Setting = tuple[tuple[str, Any], ...]
 
-# Order of the words of a setting; those of a task stand before them.
+# Order of a setting's words; those of a task come before them.
 _WORDS = {"document": "{}", "length": "{} tokens", "repeat_context": "read {} times"}
-# Not in the words of a setting: every table says them once.
+# Fields left out of a setting's words, because every table states them once.
 _UNSAID = frozenset({"width", "split", "read_before"})
 
 MODEL_FIELDS = ("width", "repeat_context")
-"""Fields of a setting that a reading shares with the training of its model, beside the
-axes of its task."""
+"""Fields of a setting that a reading shares with its model's training, besides the axes
+of its task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +31,14 @@ class Run:
     seed: int
     value: float
     steps: int | None
-    """Optimizer steps until the accuracy aimed at; None: not reached."""
+    """Optimizer steps to the goal accuracy; None: not reached."""
     trained: int = 0
     """Optimizer steps of the whole training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """All trainings of a layer on a setting, and the learning rate that is shown."""
+    """All trainings of a layer on a setting, with the learning rate to show."""
 
     layer: str
     setting: Setting
@@ -47,16 +47,16 @@ class Cell:
     chance: float | None
     learning_rate: float
     runs: tuple[Run, ...]
-    """Every training, by learning rate and seed."""
+    """All trainings, by learning rate and seed."""
 
     @property
     def best(self) -> tuple[Run, ...]:
-        """Trainings at the learning rate that is shown, one a seed."""
+        """Return the trainings at the shown learning rate, one per seed."""
         return tuple(r for r in self.runs if r.learning_rate == self.learning_rate)
 
     @property
     def values(self) -> tuple[float, ...]:
-        """Measure of every seed at the learning rate that is shown."""
+        """Return the value of every seed at the shown learning rate."""
         return tuple(run.value for run in self.best)
 
     @property
@@ -65,16 +65,16 @@ class Cell:
 
     @property
     def reached(self) -> tuple[int, ...]:
-        """Steps to the accuracy aimed at, of the seeds that reached it."""
+        """Return the steps to the goal accuracy of the seeds that reached it."""
         return tuple(run.steps for run in self.best if run.steps is not None)
 
     @property
     def text(self) -> str:
-        """Setting in words, without the width."""
+        """Return the setting in words, without the width."""
         return setting_text(dict(self.setting))
 
     def of(self, name: str) -> Any:
-        """One field of the setting, or None."""
+        """Return one field of the setting, or None."""
         return dict(self.setting).get(name)
 
 
@@ -85,7 +85,7 @@ def summarise(rows: Iterable[ResultRow], metric: str = "accuracy") -> list[Cell]
 
     Args:
         rows: objects as in results.json, with `learning_rate` and `chance`.
-        metric: the measure that is compared; higher is better.
+        metric: metric to compare; higher is better.
 
     Raises:
         InputError: no row has this metric.
@@ -100,7 +100,7 @@ def summarise(rows: Iterable[ResultRow], metric: str = "accuracy") -> list[Cell]
             steps[*place, row["learning_rate"], row["seed"]] = int(row["value"])
     if not groups:
         raise InputError(
-            f"no row has the metric {metric!r}; choose one that was measured"
+            f"metric is {metric!r}, and no row has it; choose one that was measured"
         )
     cells = []
     for (layer, setting), group in groups.items():
@@ -134,9 +134,8 @@ def summarise(rows: Iterable[ResultRow], metric: str = "accuracy") -> list[Cell]
 def select_learning_rate(runs: Iterable[Run]) -> float:
     """Return the learning rate with the highest mean over seeds.
 
-    Only those with as many seeds as any are compared, so that one lucky seed of an
-    unfinished sweep does not win. Equal means: the one that took fewer steps, then the
-    smaller one.
+    Only rates with the most seeds compete, so that one lucky seed of an unfinished
+    sweep does not win. Ties go to the rate with fewer steps, then to the smaller rate.
     """
     by_rate: dict[float, list[Run]] = {}
     for run in runs:
@@ -157,11 +156,11 @@ def select_learning_rate(runs: Iterable[Run]) -> float:
 def at_rates(
     cells: Iterable[Cell], trained: Iterable[ResultRow], names: Sequence[str]
 ) -> list[Cell]:
-    """Return the cells at the learning rates that did best in training.
+    """Return the cells at the learning rates that were best in training.
 
     Args:
-        cells: of what trained models were given later.
-        trained: rows that were measured while models were trained.
+        cells: cells of readings after training.
+        trained: rows measured during training.
         names: fields of a setting that a cell shares with its model's training.
     """
     rates = {
@@ -176,7 +175,7 @@ def at_rates(
 
 
 def averaged(rows: Iterable[ResultRow], names: Sequence[str]) -> list[ResultRow]:
-    """Return the means over all settings of a model that agree in these fields.
+    """Average each model's rows over all settings that agree in these fields.
 
     Args:
         rows: objects as in results.json.
@@ -202,7 +201,7 @@ def _named(setting: Mapping[str, Any], names: Sequence[str]) -> Setting:
 
 
 def setting_key(setting: Mapping[str, Any]) -> Setting:
-    """Return a setting that can be compared and looked up."""
+    """Return a setting as a hashable key."""
     return tuple(sorted(setting.items()))
 
 
@@ -228,17 +227,19 @@ def setting_text(setting: Mapping[str, Any]) -> str:
 
 
 def trained_rows(rows: Iterable[ResultRow]) -> list[ResultRow]:
-    """Return the rows that were measured while models were trained."""
+    """Return the rows that were measured during training."""
     return [row for row in rows if not is_later(row)]
 
 
 def is_later(row: ResultRow) -> bool:
-    """Return whether a trained model was given these rows after training."""
+    """Return whether the row was measured by a reading after training."""
     return "split" in row["setting"]
 
 
 def hardest(cells: Iterable[Cell]) -> list[Cell]:
-    """Return the cells of the setting with the lowest chance, then the longest."""
+    """Return the cells of the setting with the lowest chance, then the greatest
+    length.
+    """
     cells = list(cells)
     top = max(_difficulty(cell) for cell in cells)
     return [cell for cell in cells if _difficulty(cell) == top]
@@ -252,6 +253,6 @@ def widest(cells: Iterable[Cell]) -> list[Cell]:
 
 
 def _difficulty(cell: Cell) -> tuple[float, int]:
-    # Rows that are read again are longer, not harder.
+    # Reading a row again makes it longer, not harder.
     length = 0 if cell.of("repeat_context") else cell.of("length")
     return -(cell.chance or 0), length or 0

@@ -1,4 +1,4 @@
-"""The one training loop over layers, learning rates and seeds."""
+"""The training loop over layers, learning rates and seeds."""
 
 import dataclasses
 import signal
@@ -34,7 +34,7 @@ Load = Callable[[Path], LoadedRun]
 
 
 class Finished(NamedTuple):
-    """A sweep whose trainings are all done."""
+    """Sweep whose trainings are all done."""
 
     page: Path
     measured: Measured
@@ -42,7 +42,8 @@ class Finished(NamedTuple):
 
 
 class SweepStopped(MemzooError):
-    """A training was asked to stop, and saved; the sweep can go on later."""
+    """Error for a training that was asked to stop and saved; the sweep can continue
+    later."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -58,25 +59,24 @@ def recall(
     command: Sequence[str] | None = None,
     more: bool = False,
 ) -> Finished:
-    """Do every training of the sweep, and write results.json and report.html.
+    """Run every training of the sweep; write results.json and report.html.
 
-    What is finished is not trained again, and a training that was interrupted goes on
-    from its newest checkpoint. A training whose record is damaged is done again, and
-    a line says so. A training whose loss is no longer a number counts as an accuracy
-    of 0.
+    Finished trainings are skipped, and interrupted ones continue from their newest
+    checkpoint. A training with a damaged record is repeated, and a line reports it. A
+    training whose loss is not finite counts as accuracy 0.
 
     Args:
         config: the sweep.
-        progress: show how far it is.
+        progress: whether to show progress.
         train: the training loop.
-        load: how the model of a finished training is read beyond its own length.
-        command: what the page says was called; `None`: this program's arguments.
-        more: something is run after the sweep, so that a stop that comes with its last
-            training counts too.
+        load: loads the model of a finished training for its readings and probes.
+        command: the command to name on the page; `None`: this program's arguments.
+        more: whether something runs after the sweep; a stop during the last training
+            then counts too.
 
     Raises:
-        MemzooError: the folder holds a sweep of another kind.
-        ReadError: a record is there and cannot be read.
+        MemzooError: the folder holds a different sweep.
+        ReadError: a record exists and cannot be read.
         SweepStopped: a training was asked to stop.
     """
     command = list(sys.argv if command is None else command)
@@ -98,14 +98,14 @@ def recall(
             if asked is not None and (more or job is not missing[-1]):
                 raise SweepStopped(
                     f"stopped after {job.label}, which is done; start the command "
-                    "again to go on",
+                    "again to continue",
                     stop_exit_code(asked),
                 )
     return write_outcome(config, command)
 
 
 def write_outcome(config: RecallConfig, command: Sequence[str]) -> Finished:
-    """Write results.json and report.html of all that is done in the sweep's folder."""
+    """Write results.json and report.html from everything done in the sweep's folder."""
     measured = collect(config)
     write_results(config.directory / RESULTS, measured.rows)
     findings = config.task.findings(measured)
@@ -120,7 +120,7 @@ def write_outcome(config: RecallConfig, command: Sequence[str]) -> Finished:
 
 
 def collect(config: RecallConfig) -> Measured:
-    """Return rows and learning curves of all that is done in the sweep's folder."""
+    """Return rows and learning curves of everything done in the sweep's folder."""
     rows: list[ResultRow] = []
     curves: dict[CurveKey, list[Curve]] = {}
     for outcome in SweepFiles(config, say).outcomes().values():
@@ -140,7 +140,7 @@ def _train_one(
     on_step: Callable[[dict[str, Any]], None],
     command: Sequence[str],
 ) -> tuple[list[ResultRow], signal.Signals | None]:
-    """Rows of one training, made or continued, and whether it was asked to stop."""
+    """Run or continue one training; return its rows and the stop signal it received."""
     experiment = config.experiment(job)
     directory = config.directory / job.place
     try:
@@ -152,7 +152,7 @@ def _train_one(
     if result.status == "preempted":
         raise SweepStopped(
             f"stopped in {job.label}, at step {result.step} of {experiment.steps}; "
-            "start the command again to go on",
+            "start the command again to continue",
             result.exit_code,
         )
     assert result.evaluation is not None
@@ -167,7 +167,7 @@ def _train_one(
 def _course(
     setting: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]
 ) -> list[tuple[int, float]]:
-    """Step and accuracy of every evaluation, at one setting."""
+    """Return step and accuracy of every evaluation at one setting."""
     return [
         (line["step"], row["value"])
         for line in lines
@@ -189,7 +189,7 @@ def _curve(row: ResultRow, lines: Sequence[Mapping[str, Any]]) -> Curve:
 def _steps_rows(
     setting: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], goal: float
 ) -> list[dict[str, Any]]:
-    """The step of the first evaluation that reached the goal, if one did."""
+    """Return the step of the first evaluation that reached the goal, if one did."""
     reached = [step for step, value in _course(setting, lines) if value >= goal]
     metric = f"steps_to_{goal:g}"
     return [{"setting": setting, "metric": metric, "value": s} for s in reached[:1]]
@@ -198,12 +198,12 @@ def _steps_rows(
 def _read_further(
     config: RecallConfig, job: Job, load: Load, rows: list[ResultRow]
 ) -> list[ResultRow]:
-    """Rows of all that a trained model is given later.
+    """Return the rows of all probes and readings of a trained model.
 
-    A model that diverges on a reading recalls nothing there.
+    A reading whose loss is not finite counts as accuracy 0.
 
     Args:
-        rows: of the training.
+        rows: rows of the training.
     """
     experiment = config.experiment(job)
     probes = config.task.probes(experiment, config)
@@ -235,7 +235,7 @@ def _read_further(
 def _failed_rows(
     config: RecallConfig, experiment: ExperimentConfig, job: Job
 ) -> list[ResultRow]:
-    """Rows of a training that came to nothing: it recalls nothing."""
+    """Return the rows of a diverged training: accuracy 0 everywhere."""
     nothing = (("accuracy", 0.0), ("sequence_accuracy", 0.0), ("diverged", 1.0))
     measured = [
         {"setting": setting, "metric": metric, "value": value}
@@ -246,7 +246,7 @@ def _failed_rows(
 
 
 def _of_job(rows: list[ResultRow], job: Job) -> list[ResultRow]:
-    """The layer as the sweep names it, the width as part of the setting."""
+    """Add the sweep's name of the layer, and the width as part of the setting."""
     return [
         r | {"layer": job.layer, "setting": r["setting"] | {"width": job.width}}
         for r in rows

@@ -1,8 +1,8 @@
-"""Files by which a sweep goes on: what it is, and what each training came to.
+"""Files from which a sweep continues: its config, and the outcome of each training.
 
-Both are records under a checksum. A damaged outcome gives no number: its training is
-done again, and a line says so. A damaged sweep.json is written anew, and every outcome
-is compared with it.
+Both are records with a checksum. A damaged outcome is ignored: its training is
+repeated, and a line reports it. A damaged sweep.json is rewritten, and every outcome is
+then compared with this command's config.
 """
 
 import json
@@ -26,9 +26,9 @@ from .report import versions
 from .results import ResultRow, check_rows
 
 SWEEP = "sweep.json"
-# Of one training, in its run's folder; results.json there is `memzoo eval`'s.
+# Outcome of one training, in its run's folder; `memzoo eval` writes results.json there.
 OUTCOME = "outcome.json"
-# Holds what was damaged and could not be left in its place.
+# Folder for damaged files that cannot stay in place.
 DAMAGED = "damaged"
 SCHEMA = 3
 
@@ -47,27 +47,27 @@ class Outcome:
 
 
 class SweepFiles:
-    """The files of one sweep.
+    """Files of one sweep.
 
     Args:
         config: the sweep.
-        report: called with a line for everything that is damaged.
+        report: called with a line for every damaged file.
     """
 
     def __init__(self, config: RecallConfig, report: Report) -> None:
         self.directory = config.directory
         self._config, self._report = config, report
-        # As it is read back.
+        # Pass the config through JSON, to compare it with what is read back.
         self._meaning = json.loads(json.dumps(config.meaning(), default=str))
-        # sweep.json was read, and is of this sweep.
+        # Whether sweep.json was read and is of this sweep.
         self._begun = False
 
     def missing(self) -> list[Job]:
-        """Return the trainings that are yet to be done; nothing is written.
+        """Return the trainings that are not done; nothing is written.
 
         Raises:
-            MemzooError: the folder holds a sweep of another kind; names the first
-                field that differs, with both values.
+            MemzooError: the folder holds a different sweep; names the first field that
+                differs, with both values.
             ReadError: a file cannot be read.
         """
         self._check_sweep()
@@ -81,19 +81,19 @@ class SweepFiles:
                 missing.append(job)
                 self._report(
                     f"{self.directory / job.place / OUTCOME} is damaged: {error}; "
-                    f"{job.label} is trained again, from where its checkpoints stand"
+                    f"{job.label} is trained again, from its newest checkpoint"
                 )
         return missing
 
     def begin(self, command: Sequence[str], missing: Sequence[Job]) -> None:
-        """Write the sweep's record, and set aside what cannot be continued.
+        """Write the sweep's record, and move aside what cannot be continued.
 
-        A training is begun anew where evaluations before its newest checkpoint are
-        lost: no continuation would measure them again.
+        A training restarts from step 0 if evaluations before its newest checkpoint are
+        lost, because continuing would not repeat them.
 
         Raises:
-            MemzooError: another process trains one of them.
-            SaveError: something cannot be written.
+            MemzooError: another process is running one of the trainings.
+            SaveError: a file cannot be written.
         """
         with explained(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -111,24 +111,24 @@ class SweepFiles:
             steps = ", ".join(map(str, lost[:5])) + (", ..." if len(lost) > 5 else "")
             self._report(
                 f"{self.directory / job.place / EVALUATIONS} has lost the evaluations "
-                f"of steps {steps}; {job.label} is trained again from step 0, what "
-                f"there was is in {place}"
+                f"of steps {steps}; {job.label} is trained again from step 0, its old "
+                f"files are in {place}"
             )
 
     def outcome(self, place: Path) -> Outcome:
-        """Return what the training in this folder of the sweep came to.
+        """Return the outcome of the training in this folder of the sweep.
 
         Raises:
-            FileNotFoundError: it has not ended.
-            DamagedError: the record is not what was written.
-            MemzooError: it is of a sweep of another kind.
-            ReadError: it cannot be read.
+            FileNotFoundError: the training has not ended.
+            DamagedError: the record is damaged.
+            MemzooError: the record is of a different sweep.
+            ReadError: the record cannot be read.
         """
         record = unseal(read_json(self.directory / place / OUTCOME))
         if record.get("schema") != SCHEMA:
             raise DamagedError(f"it has schema {record.get('schema')!r}, not {SCHEMA}")
         if record.get("place") != place.as_posix():
-            raise DamagedError(f"it is that of {record.get('place')}")
+            raise DamagedError(f"it belongs to {record.get('place')}")
         self._check(record["config"], f"{self.directory / place} is of a sweep")
         check_rows(record["rows"])
         return Outcome(rows=record["rows"], evaluations=record["evaluations"])
@@ -139,10 +139,10 @@ class SweepFiles:
         rows: Sequence[ResultRow],
         evaluations: Sequence[Mapping[str, Any]],
     ) -> None:
-        """Write what the training in this folder of the sweep came to.
+        """Write the outcome of the training in this folder of the sweep.
 
         Raises:
-            SaveError: it cannot be written.
+            SaveError: the outcome cannot be written.
         """
         path = self.directory / place / OUTCOME
         with explained(path.parent):
@@ -157,13 +157,13 @@ class SweepFiles:
         write_sealed(path, record)
 
     def outcomes(self) -> dict[Path, Outcome]:
-        """Return everything in the folder that is done: first this sweep's, in order.
+        """Return all outcomes in the folder: this sweep's first, in order.
 
-        What was trained for other layers or settings is left out where it is damaged,
-        cannot be read or is of a sweep of another kind; a line says so.
+        Outcomes of other layers or settings are skipped, with a line, if they are
+        damaged, unreadable or of a different sweep.
 
         Raises:
-            CheckpointError: one of this sweep's own is damaged or not there.
+            CheckpointError: an outcome of this sweep is damaged or missing.
         """
         self._check_sweep()
         found: dict[Path, Outcome] = {}
@@ -173,8 +173,8 @@ class SweepFiles:
                 found[place] = self.outcome(place)
             except (DamagedError, FileNotFoundError) as error:
                 raise CheckpointError(
-                    f"{self.directory / place / OUTCOME} is damaged or gone ({error}); "
-                    "start the command again: it trains what is missing"
+                    f"{self.directory / place / OUTCOME} is damaged or missing ({error}"
+                    "); start the command again to train what is missing"
                 ) from error
         paths = sorted(self.directory.glob(f"*/*/*/{OUTCOME}"))
         for place in (path.parent.relative_to(self.directory) for path in paths):
@@ -187,19 +187,19 @@ class SweepFiles:
         return found
 
     def _check_sweep(self) -> None:
-        """Read sweep.json; raise MemzooError where it is of a sweep of another kind."""
+        """Read sweep.json; raise MemzooError if it is of a different sweep."""
         path = self.directory / SWEEP
         try:
             record = unseal(read_json(path))
             saved, schema = record.get("config"), record.get("schema")
             if not isinstance(saved, dict):
-                raise DamagedError("it does not say what is trained")
+                raise DamagedError("it has no config")
         except FileNotFoundError:
             return
         except DamagedError as error:
             self._report(
-                f"{path} is damaged: {error}; it is moved to {DAMAGED} and written "
-                "anew, and every training is compared with this command"
+                f"{path} is damaged: {error}; it is moved to {DAMAGED} and rewritten, "
+                "and every training is compared with this command"
             )
             return
         if schema != SCHEMA:
@@ -211,20 +211,20 @@ class SweepFiles:
         self._begun = True
 
     def _check(self, saved: Mapping[str, Any], said: str) -> None:
-        """Raise MemzooError where a field differs from this sweep's."""
+        """Raise MemzooError if a field differs from this sweep's."""
         for name in dict.fromkeys([*self._meaning, *saved]):
             old, new = (fields.get(name) for fields in (saved, self._meaning))
             if old != new:
                 raise MemzooError(
-                    f"{said} with {name} = {old!r}, and this one says {new!r}; give "
+                    f"{said} with {name} = {old!r}, and this command has {new!r}; give "
                     "the old value or another --name"
                 )
 
     def _lost_evaluations(self, job: Job) -> list[int]:
-        """Steps whose evaluations are lost, up to the newest checkpoint."""
+        """Return the steps up to the newest checkpoint whose evaluations are lost."""
         directory = self.directory / job.place
         newest = 0
-        # Read before the evaluations: these are written before a checkpoint.
+        # Read checkpoints first: a step's evaluation is written before its checkpoint.
         for step in reversed(saved_steps(directory / CHECKPOINTS)):
             try:
                 read_manifest(directory / CHECKPOINTS, step)
@@ -237,7 +237,7 @@ class SweepFiles:
         return [step for step in range(every, newest + 1, every) if step not in there]
 
     def _set_aside(self, place: str | Path) -> Path | None:
-        """Move a file or folder of the sweep, if it is there, to its damaged ones."""
+        """Move a file or folder of the sweep to the damaged ones, if it exists."""
         source, target = self.directory / place, self.directory / DAMAGED
         if not source.exists():
             return None

@@ -12,7 +12,7 @@ from .results import ResultRow
 
 
 def say(line: str) -> None:
-    """Print one line on standard error, whether progress is shown or not."""
+    """Print one line on standard error, even if progress is not shown."""
     console = Console(stderr=True, highlight=False)
     console.print(f"memzoo: {line}", soft_wrap=True, markup=False)
 
@@ -21,11 +21,11 @@ class Announcer:
     """Progress of a sweep on standard error: a bar on a terminal, lines elsewhere.
 
     Args:
-        total: trainings of the sweep.
-        missing: those that are not done yet.
+        total: number of trainings in the sweep.
+        missing: number of trainings that are not done yet.
         steps: most optimizer steps of a training.
-        shown: false shows nothing.
-        clock: seconds that go on.
+        shown: whether to show anything.
+        clock: function that returns monotonic seconds.
     """
 
     def __init__(
@@ -55,19 +55,19 @@ class Announcer:
         self._bar.stop()
 
     def begin(self, label: str) -> None:
-        """A training begins."""
+        """Show that a training begins."""
         number = self._total - self._missing + self._ended + 1
         self._bar.update(
             self._task, description=f"{number}/{self._total} {label}", left="compiling"
         )
 
     def step(self, line: dict[str, Any]) -> None:
-        """The training is at this line of metrics.jsonl."""
+        """Show the training's progress from a line of metrics.jsonl."""
         done = self._ended + line["step"] / self._steps
         self._bar.update(self._task, completed=done, left=self.time_left(done))
 
     def end(self, label: str, rows: Sequence[ResultRow], seconds: float) -> None:
-        """The training is done, with these results."""
+        """Show that the training is done, with its accuracies."""
         self._ended += 1
         values = [r["value"] for r in rows if r["metric"] == "accuracy"]
         reached = ", ".join(f"{value:.3f}" for value in values)
@@ -78,7 +78,7 @@ class Announcer:
         self._say(line + (f"  ({left})" if self._ended < self._missing else ""))
 
     def time_left(self, done: float) -> str:
-        """Time to the end, if the other trainings take as long as those so far."""
+        """Estimate the time left from the mean time of a training so far."""
         passed = self._clock() - self._begin
         if done <= 0:
             return ""

@@ -1,4 +1,4 @@
-"""One model of a table, shown in a terminal and on a page."""
+"""Tables, shown in a terminal and on a page."""
 
 import functools
 import html
@@ -23,7 +23,7 @@ class Name(NamedTuple):
 
 
 class Both(NamedTuple):
-    """Text of a page and a shorter one for a terminal."""
+    """Text for a page and a shorter one for a terminal."""
 
     text: str
     short: str
@@ -42,12 +42,12 @@ Cell = str | Name | Both | Strip
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column of a table.
+    """Column of a table.
 
     Attributes:
-        heading: on a page.
-        short: in a terminal, of few letters; None: a terminal leaves the column out.
-        words: the cells are words, which a narrow terminal may fold.
+        heading: heading on a page.
+        short: short heading in a terminal; None: a terminal leaves the column out.
+        words: whether the cells are words, which a narrow terminal may wrap.
     """
 
     heading: str
@@ -59,18 +59,18 @@ LAYER = Column(heading="layer", short="layer", words=True)
 
 
 def column(heading: str, short: str | None = "") -> Column:
-    """Return a column of numbers; without `short` a terminal shows the heading."""
+    """Return a column of numbers; without `short`, a terminal shows the heading."""
     return Column(heading=heading, short=heading if short == "" else short)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table in plain text.
+    """Table in plain text.
 
     Attributes:
-        title: one line; empty where the section says it.
-        columns: the first names the rows.
-        rows: one cell a column.
+        title: one line; empty if the section's title is enough.
+        columns: columns; the first names the rows.
+        rows: rows with one cell per column.
     """
 
     title: str = ""
@@ -90,7 +90,7 @@ def print_table(table: Table, console: Console | None = None) -> None:
             continue
         kept.append(number)
         if head.words:
-            # A column that may be folded is narrowed first.
+            # Rich narrows columns that may wrap first.
             shown.add_column(head.short, overflow="fold")
         else:
             shown.add_column(head.short, justify="right", no_wrap=True)

@@ -1,4 +1,4 @@
-"""Section of a page about a model on text."""
+"""Page section about a model on text."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +15,7 @@ def text_section(rows: Sequence[ResultRow], *, name: str) -> Section:
 
     Args:
         rows: as in results.json, with the metrics of `evals.perplexity`.
-        name: what the text is, plain text.
+        name: name of the text, plain text.
     """
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     numbers = {layer: i for i, layer in enumerate(layers)}
@@ -68,14 +68,14 @@ def _text_figures(
                 "bits per byte",
                 False,
                 "Does it use its context?",
-                "Bits per byte by how much of the document was read. Lower is better.",
+                "Bits per byte by bytes of the document read so far. Lower is better.",
             ),
             (
                 "accuracy",
                 "accuracy (share of bytes)",
                 True,
                 "How often is the next byte right?",
-                "Share of bytes that the model held most probable, by context.",
+                "Share of bytes that the model predicted correctly, by context.",
             ),
         )
         if metric in lines

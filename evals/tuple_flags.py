@@ -1,4 +1,4 @@
-"""Tuples as flags, where `a,b` and `a b` are the same, and checks of numbers."""
+"""Tuples as flags, written `a,b` or `a b`, and checks of numbers."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -16,8 +16,8 @@ def _listed(
     """Return a reader of tuples for tyro; `word` writes an item that `kind` reads."""
 
     def read(words: list[str]) -> tuple[Any, ...]:
-        # An option without words is an empty tuple; an empty word is a mistake, such
-        # as a shell variable that is not set.
+        # A flag without words is an empty tuple. An empty word is a mistake, such as an
+        # unset shell variable.
         if not words:
             return ()
         gap = not all(each.strip() for each in words)
@@ -52,7 +52,7 @@ Sizes = Annotated[
 
 
 def check_tuple(name: str, values: tuple[Any, ...]) -> None:
-    """Refuse a tuple that is empty or holds something twice.
+    """Refuse a tuple that is empty or has duplicates.
 
     Raises:
         InputError: names the field.
@@ -60,15 +60,15 @@ def check_tuple(name: str, values: tuple[Any, ...]) -> None:
     if not values:
         raise InputError(f"{name} is empty; give at least one")
     if len(set(values)) < len(values):
-        raise InputError(f"{name} names something twice: {values}; drop one")
+        raise InputError(f"{name} is {values}; drop the duplicate")
 
 
 def check_counts(config: Any, names: Sequence[str]) -> None:
-    """Refuse fields that count nothing, or more than any machine.
+    """Refuse fields below 1 or too large.
 
     Args:
         config: its fields are numbers, tuples of numbers, or None.
-        names: of the fields.
+        names: names of the fields.
 
     Raises:
         InputError: names the field.

@@ -1,4 +1,4 @@
-"""The one training loop: optimizer, sharding, checkpoints, metrics."""
+"""The training loop: optimizer, sharding, checkpoints, metrics."""
 
 import importlib
 import sys
@@ -7,7 +7,8 @@ from typing import Any
 
 
 class _Package(types.ModuleType):
-    """This package, which `memzoo.train(config)` calls: both have one name."""
+    """This package, callable as `memzoo.train(config)`: package and function share a
+    name."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return importlib.import_module("memzoo.run").train(*args, **kwargs)

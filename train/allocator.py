@@ -1,25 +1,26 @@
-"""Freed memory is kept for the next step instead of being handed back."""
+"""Allocator settings that keep freed memory for the next step."""
 
 import ctypes
 import sys
 
-# Numbers of glibc's malloc.h.
+# Constants of glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
 
 
 def keep_freed_memory() -> bool:
-    """Large buffers are taken from memory that the process already has.
+    """Make glibc take large buffers from memory that the process already has.
 
-    XLA on a CPU asks for its buffers anew at every call. By default glibc maps large
-    ones freshly from the system and gives them back, so that every page is faulted in
+    XLA on a CPU allocates its buffers anew at every call. By default glibc maps large
+    ones freshly from the system and returns them, so that every page is faulted in
     again: at 8192 tokens that was a fifth of the time of a recurrent layer. One arena
-    serves all threads, since that of a thread holds 64 MiB at most and maps what is
-    larger: the gradient of two blocks of attention at 4096 tokens needs 78 and took 1.5
-    times longer. Environment variables (`MALLOC_MMAP_THRESHOLD_`) say the same before
-    the program starts.
+    serves all threads, because a thread's arena holds at most 64 MiB and maps anything
+    larger: the gradient of two blocks of attention at 4096 tokens needs 78 MiB and took
+    1.5 times longer. Environment variables (`MALLOC_MMAP_THRESHOLD_`) set the same
+    before the program starts.
 
     Returns:
-        Whether the C library took it; others than glibc are left as they are.
+        Whether the C library accepted the settings; other libraries than glibc are left
+            unchanged.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,8 +1,8 @@
-"""Checkpoints that are verified before they are trusted.
+"""Checkpoints that are verified before use.
 
-Orbax keeps a half-written checkpoint from being seen. It does not see a flipped bit,
-and it takes any directory with a number as its name for a checkpoint. So every
-checkpoint carries a manifest with a digest of every array; what does not verify is not
+Orbax hides half-written checkpoints. It does not detect a flipped bit, and it treats
+any directory with a number as its name as a checkpoint. So every checkpoint has a
+manifest with a digest of every array, and a checkpoint that fails verification is not
 used.
 """
 
@@ -46,7 +46,7 @@ MANIFEST = "manifest"
 
 @runtime_checkable
 class Resumable(Protocol):
-    """An iterator whose place can be saved."""
+    """Iterator whose position can be saved."""
 
     fingerprint: dict[str, Any]
 
@@ -57,7 +57,7 @@ class Resumable(Protocol):
 
 @dataclass(frozen=True)
 class Restored:
-    """What a checkpoint held."""
+    """Content of a checkpoint."""
 
     step: int
     state: TrainState
@@ -65,16 +65,16 @@ class Restored:
 
 
 class Checkpoints:
-    """The checkpoints of one run, written in the background.
+    """Checkpoints of one run, written in the background.
 
-    Use it as a context manager: leaving it waits for what is being written.
+    Use it as a context manager: leaving it waits for pending writes.
 
     Args:
-        directory: holds one directory a step.
-        keep: newest checkpoints that are kept.
+        directory: holds one directory per step.
+        keep: number of newest checkpoints to keep.
 
     Raises:
-        SaveError: nothing can be written to the directory.
+        SaveError: the directory is not writable.
     """
 
     def __init__(self, directory: Path, *, keep: int) -> None:
@@ -86,8 +86,8 @@ class Checkpoints:
         every: Any = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
         newest: Any = ocp.training.preservation_policies.LatestN(keep)
         check_writable(directory)
-        # Folders that cannot be made in the background leave threads which wait for
-        # them for five minutes, and the process with them.
+        # If folders cannot be created in the background, threads wait five minutes for
+        # them, and the process waits for the threads.
         at_once = ocp.options.AsyncOptions(create_directories_asynchronously=False)
         with explained(directory, Exception):
             self._checkpointer = ocp.training.Checkpointer(
@@ -105,10 +105,10 @@ class Checkpoints:
         data: Resumable,
         config: Mapping[str, Any],
     ) -> None:
-        """A checkpoint of this step is being written; the one before it has been.
+        """Start to write a checkpoint of this step, after the previous one is written.
 
         Raises:
-            SaveError: this one or the one before it could not be written.
+            SaveError: this checkpoint or the previous one could not be written.
         """
         self.wait()
         arrays = flatten(state)
@@ -137,7 +137,7 @@ class Checkpoints:
         self._pending = (step, response)
 
     def wait(self) -> None:
-        """Nothing is being written any more.
+        """Wait until nothing is being written.
 
         Raises:
             SaveError: the last checkpoint could not be written.
@@ -145,7 +145,7 @@ class Checkpoints:
         if self._pending is None:
             return
         (step, response), self._pending = self._pending, None
-        # Orbax raises the same again when it is closed.
+        # Orbax raises the same error again when it is closed.
         self._failed = True
         with _saving(self.directory / str(step)):
             response.result()
@@ -164,7 +164,7 @@ class Checkpoints:
                 self.wait()
                 self._checkpointer.close()
         except SaveError:
-            # What went wrong first is what the user should hear of.
+            # Report only the first error.
             if not reported:
                 raise
 
@@ -177,15 +177,16 @@ def restore_newest(
     config: Mapping[str, Any],
     report: Report,
 ) -> Restored | None:
-    """The newest checkpoint that verifies; `None` where none was ever written.
+    """Return the newest checkpoint that verifies; `None` if none was ever written.
 
-    A damaged one is skipped with a line that names its step and the reason, and, once
-    a valid one is found, moved to `damaged/` beside `directory`: Orbax would silently
-    drop saves of earlier steps.
+    A damaged checkpoint is skipped with a line that names its step and the reason. Once
+    a valid one is found, the damaged ones are moved to `damaged/` beside `directory`:
+    otherwise Orbax would silently drop saves of earlier steps.
 
     Raises:
-        CheckpointError: there are checkpoints and none verifies, or the data changed.
-        ReadError: one cannot be read; nothing is moved.
+        CheckpointError: no checkpoint verifies, although some exist, or the data
+            changed.
+        ReadError: a checkpoint cannot be read; nothing is moved.
         MemzooError: the config disagrees with the checkpoint's.
     """
     damaged: list[int] = []
@@ -211,7 +212,7 @@ def restore_newest(
 
 
 def saved_steps(directory: Path) -> list[int]:
-    """Steps of all checkpoints, damaged ones too, in order.
+    """Return the steps of all checkpoints, including damaged ones, in order.
 
     Raises:
         ReadError: the directory cannot be read.
@@ -228,7 +229,7 @@ def saved_steps(directory: Path) -> list[int]:
 
 @contextmanager
 def _saving(path: Path) -> Iterator[None]:
-    """Errors of Orbax, raised while it writes a checkpoint, become SaveError."""
+    """Turn errors that Orbax raises while writing a checkpoint into SaveError."""
     try:
         with explained(path, Exception):
             yield
@@ -238,16 +239,16 @@ def _saving(path: Path) -> Iterator[None]:
 
 
 def _is_step(name: str) -> bool:
-    """A number as this memzoo writes it: neither `0099` nor `²`."""
+    """Return whether memzoo would write this name: neither `0099` nor `²`."""
     return name.isascii() and name.isdigit() and str(int(name)) == name
 
 
 def read_manifest(directory: Path, step: int) -> tuple[dict[str, Any], Any]:
-    """What checkpoint `step` says of itself, and its place in the data.
+    """Return the manifest of checkpoint `step` and its position in the data.
 
     Raises:
-        DamagedError: it says nothing that verifies.
-        ReadError: it cannot be read.
+        DamagedError: the manifest or the position does not verify.
+        ReadError: they cannot be read.
     """
     folder = directory / str(step)
     with readable(folder):
@@ -261,7 +262,7 @@ def read_manifest(directory: Path, step: int) -> tuple[dict[str, Any], Any]:
     if manifest["step"] != step:
         raise DamagedError(f"its manifest is that of step {manifest['step']}")
     if checksum(files[DATA].value) != manifest["data"]:
-        raise DamagedError("the place in the data does not fit its checksum")
+        raise DamagedError("the position in the data does not match its checksum")
     return manifest, files[DATA].value
 
 
@@ -271,12 +272,12 @@ def load_arrays(
     specs: Mapping[str, Mapping[str, Any]],
     manifest: Mapping[str, Any],
 ) -> dict[str, dict[str, Any]]:
-    """The arrays of the named parts, verified, where `specs` says that they lie.
+    """Load and verify the arrays of the named parts, with the shardings of `specs`.
 
     Raises:
         DamagedError: the bytes are not those that were saved.
         CheckpointError: the checkpoint has other arrays.
-        ReadError: they cannot be read.
+        ReadError: the arrays cannot be read.
     """
     for part, leaves in specs.items():
         expected = {name: signature(leaf) for name, leaf in leaves.items()}
@@ -288,12 +289,12 @@ def load_arrays(
         found = digests(leaves)
         for name, digest in manifest["leaves"][part].items():
             if found[name] != digest:
-                raise DamagedError(f"array {name} does not fit its digest")
+                raise DamagedError(f"array {name} does not match its digest")
     return arrays
 
 
 def flatten(state: TrainState) -> dict[str, dict[str, Any]]:
-    """The arrays of a state by part and path."""
+    """Return the arrays of a state by part and path."""
     leaves = jax.tree_util.tree_leaves_with_path(state.opt_state)
     return {
         "params": dict(state.params),
@@ -304,7 +305,7 @@ def flatten(state: TrainState) -> dict[str, dict[str, Any]]:
 
 
 def unflatten(specs: TrainState, arrays: Mapping[str, Mapping[str, Any]]) -> TrainState:
-    """The inverse of `flatten`; `specs` gives the structure."""
+    """Return a state from the arrays of `flatten`; `specs` gives the structure."""
     optimizer = arrays["optimizer"]
     opt_state = jax.tree_util.tree_map_with_path(
         lambda path, _: optimizer[_name(path)], specs.opt_state
@@ -320,7 +321,7 @@ def unflatten(specs: TrainState, arrays: Mapping[str, Mapping[str, Any]]) -> Tra
 
 
 def _name(path: tuple[Any, ...]) -> str:
-    """A path of jax.tree_util as words with `/` between them."""
+    """Return a path of jax.tree_util as words with `/` between them."""
     words = (
         getattr(key, "name", getattr(key, "idx", getattr(key, "key", None)))
         for key in path
@@ -329,7 +330,7 @@ def _name(path: tuple[Any, ...]) -> str:
 
 
 def _nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dictionaries: Orbax shows them as such."""
+    """Return nested dictionaries, which Orbax shows as such."""
     nested: dict[str, Any] = {}
     for name, leaf in leaves.items():
         *parents, last = name.split("/")
@@ -351,7 +352,7 @@ def _unnest(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _move_aside(directory: Path, steps: list[int]) -> None:
-    """Damaged checkpoints lie in `damaged/` beside the directory."""
+    """Move damaged checkpoints to `damaged/` beside the directory."""
     if not steps:
         return
     if jax.process_index() == 0:

@@ -1,8 +1,8 @@
-"""Digests of arrays that do not depend on where the arrays lie.
+"""Digests of arrays, independent of how the arrays are sharded.
 
-Integer arithmetic on the devices: the same value for any mesh and any number of
-processes, and no gathering. Every word is mixed by a bijection, so that one changed bit
-always shows.
+Integer arithmetic on the devices gives the same value for any mesh and any number of
+processes, without gathering. A bijection mixes every word, so that one changed bit
+always changes the digest.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ Digest = list[Any]
 
 
 def digests(arrays: Mapping[str, Array]) -> dict[str, Digest]:
-    """Shape, type and digest of every array, by path."""
+    """Return shape, type and digest of every array, by path."""
     if not arrays:
         return {}
     place = None
@@ -35,7 +35,7 @@ def digests(arrays: Mapping[str, Array]) -> dict[str, Digest]:
 
 
 def signature(leaf: Any) -> list[Any]:
-    """Shape and type of an array, or of its description, as JSON has them."""
+    """Return shape and type of an array, or of its description, as JSON values."""
     return [list(leaf.shape), str(leaf.dtype)]
 
 
@@ -45,7 +45,7 @@ def _digest_all(arrays: list[Array]) -> UInt32[Array, "n 2"]:
 
 def _digest(array: Array) -> UInt32[Array, "2"]:
     words = _words(array)
-    # The place enters through every axis: a flat index would reshape split axes.
+    # Mix in the position through every axis: a flat index would reshape sharded axes.
     place = jnp.zeros(words.shape, jnp.uint32)
     for axis in range(words.ndim):
         index = jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis)
@@ -59,7 +59,7 @@ def _digest(array: Array) -> UInt32[Array, "2"]:
 
 
 def _words(array: Array) -> Array:
-    """The bytes of an array as 32-bit words; 64-bit types get a last axis of two."""
+    """Return an array's bytes as 32-bit words; 64-bit types get a last axis of two."""
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         array = jax.random.key_data(array)
     if array.dtype == jnp.bool_:
@@ -72,7 +72,7 @@ def _words(array: Array) -> Array:
 
 
 def _mix(x: Array) -> Array:
-    """The finaliser of MurmurHash3: a bijection of 32-bit words."""
+    """Apply the finaliser of MurmurHash3, a bijection of 32-bit words."""
     x ^= x >> 16
     x *= jnp.uint32(0x85EBCA6B)
     x ^= x >> 13

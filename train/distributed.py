@@ -1,4 +1,4 @@
-"""Several processes that train one model; asked for explicitly, never guessed."""
+"""Several processes that train one model, only on explicit request."""
 
 import os
 import re
@@ -16,26 +16,27 @@ from ..configs.comma_list import split_list
 
 VARIABLE = "MEMZOO_DISTRIBUTED"
 
-# What JAX raises over addresses, over variables of clusters (SLURM_*, JAX_*) that are
-# missing or cannot be read, and where the others do not answer.
+# JAX raises these about addresses, about missing or unreadable variables of clusters
+# (SLURM_*, JAX_*), and if the other processes do not answer.
 _REFUSALS = (RuntimeError, ValueError, TypeError, LookupError)
 
-# Seconds; after 300 JAX ends the process from C++ with a stack.
+# Seconds; after 300, JAX would end the process from C++ with a stack trace.
 _PATIENCE = 285.0
 
 
 def join_processes(value: str | None = None) -> bool:
-    """This process has joined the others, if it was asked to; call it first of all.
+    """Join the other processes, if asked to; return whether it did. Call it first of
+    all.
 
     Args:
-        value: `HOST:PORT,INDEX,COUNT`: where process 0 listens, the number of this
-            process and how many there are; `auto`: JAX finds out (Slurm, TPU pods,
-            Open MPI, Kubernetes); empty: it trains alone. `None`: what the environment
-            variable MEMZOO_DISTRIBUTED says.
+        value: `HOST:PORT,INDEX,COUNT`: address of process 0, number of this process,
+            number of processes; `auto`: JAX finds out (Slurm, TPU pods, Open MPI,
+            Kubernetes); empty: train alone. `None`: the environment variable
+            MEMZOO_DISTRIBUTED.
 
     Raises:
-        InputError: the value cannot be read, or nobody knows the host.
-        MemzooError: JAX does not find out, or cannot join.
+        InputError: the value cannot be parsed, or the host is unknown.
+        MemzooError: JAX finds no other processes, or cannot join.
     """
     value = os.environ.get(VARIABLE, "") if value is None else value
     if not value:
@@ -64,7 +65,7 @@ def join_processes(value: str | None = None) -> bool:
 
 
 def _parse(value: str) -> tuple[str, int, int]:
-    """Address, index and count.
+    """Return address, index and count.
 
     Raises:
         InputError: names what is wrong.
@@ -78,7 +79,7 @@ def _parse(value: str) -> tuple[str, int, int]:
     found = re.fullmatch(r"(\[[^][]+\]|[^][:/@]+):([0-9]{1,5})", address)
     if not found or not 1 <= int(found.group(2)) < 2**16:
         raise InputError(
-            f"{said}, whose {address!r} is no HOST:PORT; give the host of process 0 "
+            f"{said}, whose {address!r} is not HOST:PORT; give the host of process 0 "
             "and a port from 1 to 65535, such as 10.0.0.1:1234"
         )
     if not 0 <= index < count:
@@ -91,15 +92,15 @@ def _parse(value: str) -> tuple[str, int, int]:
     except (OSError, UnicodeError) as error:
         # JAX would try for minutes.
         raise InputError(
-            f"{said}, and the host of {address} is not known ({_one_line(error)}); "
-            "give the name or number of the machine of process 0"
+            f"{said}, and the host of {address} is unknown ({_one_line(error)}); "
+            "give the name or IP address of the machine of process 0"
         ) from error
     return address, index, count
 
 
 def _one_line(error: BaseException) -> str:
     said = getattr(error, "strerror", None) or " ".join(map(str, error.args))
-    # Of a variable that is missing, a KeyError says the name alone.
+    # A KeyError about a missing variable contains only the name.
     named = not said or isinstance(error, LookupError)
     said = f"{type(error).__name__}: {said}" if named else said
     return " ".join(said.split())
@@ -107,13 +108,13 @@ def _one_line(error: BaseException) -> str:
 
 @contextmanager
 def _patiently(where: str) -> Iterator[None]:
-    """End the process with a line where the others do not come."""
+    """End the process with a line if the other processes do not join in time."""
 
     def give_up() -> None:
         sys.stdout.flush()
         said = (
-            f"memzoo: after {_PATIENCE:.0f} s not all processes have met at {where}; "
-            "start all of them, and see that they can reach that address\n"
+            f"memzoo: after {_PATIENCE:.0f} s not all processes met at {where}; "
+            "start all of them, and check that they can reach that address\n"
         )
         os.write(2, said.encode())
         os._exit(1)

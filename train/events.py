@@ -1,7 +1,7 @@
-"""TensorBoard event files, written at once and in order.
+"""TensorBoard event files, written immediately and in order.
 
-tensorboardX's own writer hands events to a thread, where a full disk goes unseen, and
-names files by the second, so that two short runs write over each other.
+tensorboardX's own writer passes events to a thread, where a full disk goes unnoticed.
+It also names files by the second, so that two short runs overwrite each other.
 """
 
 import re
@@ -14,27 +14,27 @@ from typing import Any
 from tensorboardX.proto import event_pb2, summary_pb2
 from tensorboardX.record_writer import masked_crc32c
 
-# The protocol buffers make their classes at import, unseen by type checkers.
+# Protocol buffers create their classes at import, invisible to type checkers.
 Event: Any = event_pb2.Event  # pyright: ignore[reportAttributeAccessIssue]
 SessionLog: Any = event_pb2.SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 Summary: Any = summary_pb2.Summary  # pyright: ignore[reportAttributeAccessIssue]
 
 _PREFIX = "events.out.tfevents."
-# Others write to this folder too; what does not end so is not touched.
+# Other programs write to this folder too; files without this ending are not touched.
 _SUFFIX = ".memzoo"
 _NAME = re.compile(re.escape(_PREFIX) + "([0-9]{10,})" + re.escape(_SUFFIX))
 
 
 class EventFile:
-    """The events of one stretch of a run.
+    """Events of one stretch of a run.
 
     Args:
-        directory: holds one file for every stretch.
-        restored_step: where the stretch begins; what was reported of later steps is
-            dropped, or hidden where it stands in the file of an earlier stretch.
+        directory: holds one file per stretch.
+        restored_step: where the stretch begins; events of later steps are dropped, or
+            hidden if they are in the file of an earlier stretch.
 
     Raises:
-        OSError: something cannot be written; so does `scalars`.
+        OSError: a file cannot be written; `scalars` raises it too.
     """
 
     def __init__(self, directory: Path, restored_step: int) -> None:
@@ -49,7 +49,7 @@ class EventFile:
         self._write(Event(step=restored_step + 1, session_log=begin))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """One number of every name, for this step."""
+        """Write one number per name, for this step."""
         summary = Summary(
             value=[
                 Summary.Value(tag=name, simple_value=value)
@@ -59,7 +59,7 @@ class EventFile:
         self._write(Event(step=step, summary=summary))
 
     def _write(self, event: Any) -> None:
-        """One record: length, its checksum, the event, its checksum."""
+        """Write one record: length, its checksum, the event, its checksum."""
         event.wall_time = time.time()
         data = event.SerializeToString()
         length = struct.pack("<Q", len(data))

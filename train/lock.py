@@ -1,4 +1,4 @@
-"""One process trains a run at a time."""
+"""Lock that lets only one process train a run at a time."""
 
 import errno
 import os
@@ -21,19 +21,19 @@ except ImportError:  # Windows
 
 LOCK = ".lock"
 
-# What file systems answer that have no locks; a run there goes without one.
+# Errors of file systems without locks; a run there goes without one.
 _UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 @contextmanager
 def locked(run_dir: Path) -> Iterator[None]:
-    """No other `locked` of this directory begins before this one ends.
+    """Hold the lock of this directory; no other process can hold it at the same time.
 
-    The system lets go of the lock when the process ends, however that comes about.
-    Process 0 takes it for all. Without fcntl there is none.
+    The system releases the lock when the process ends, for whatever reason. Process 0
+    takes it for all processes. Without fcntl there is no lock.
 
     Raises:
-        MemzooError: another process holds it.
+        MemzooError: another process holds the lock.
         SaveError: the directory cannot be written.
     """
     number, holder = None, 0
@@ -53,13 +53,13 @@ def locked(run_dir: Path) -> Iterator[None]:
         yield
     finally:
         if number is not None:
-            # Removed before it is let go of: `_take` looks whether it still is there.
+            # Remove the file before releasing it: `_take` checks that it still exists.
             (run_dir / LOCK).unlink(missing_ok=True)
             os.close(number)
 
 
 def _take(path: Path) -> tuple[int | None, int]:
-    """The open file that holds the lock, and 0; or `None` and who holds it (-1: ?)."""
+    """Return the open lock file and 0, or `None` and the holder's pid (-1: unknown)."""
     assert fcntl is not None
     while True:
         number = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

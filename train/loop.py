@@ -1,4 +1,4 @@
-"""The one training loop."""
+"""The training loop."""
 
 import dataclasses
 import json
@@ -39,24 +39,24 @@ def train(
     evaluator: Evaluate | None = None,
     command: Sequence[str] | None = None,
 ) -> TrainResult:
-    """The run in `run_dir` is trained to its last step, from where it stands.
+    """Train the run in `run_dir` to its last step, from where it stands.
 
-    A directory that holds a run is continued from its newest intact checkpoint; the
-    result is bit for bit that of a run that was never interrupted.
+    A directory with a run is continued from its newest intact checkpoint; the result is
+    bit for bit that of an uninterrupted run.
 
     Args:
         config: the experiment.
-        run_dir: where everything goes that the run leaves behind.
-        progress: show how far it is.
+        run_dir: folder for all files of the run.
+        progress: whether to show progress.
         on_log: called with every line of metrics.jsonl.
-        evaluator: called as `evals.evaluate.evaluate`, which it replaces.
-        command: what config.json says was called; `None`: this program's arguments.
+        evaluator: replaces `evals.evaluate.evaluate`, with the same arguments.
+        command: the command to store in config.json; `None`: this program's arguments.
 
     Raises:
         InputError: the config does not fit the devices.
-        DataError: the data of training or of the evaluations is not there.
-        MemzooError: the config disagrees with the run's, another process trains it,
-            or something cannot be written.
+        DataError: the data of training or evaluation is missing.
+        MemzooError: the config disagrees with the run's, another process trains the
+            run, or a file cannot be written.
         CheckpointError: no checkpoint is intact, or the data changed.
         NonFiniteError: a loss, a gradient, an update or an evaluation is not finite.
     """
@@ -80,14 +80,14 @@ def train(
             program = dataclasses.replace(program, init=init)
         _check_validation(config)
         start = restored.step if restored else 0
-        # Of a run that is past the steps asked for, config.json stays true.
+        # If the run is already past the requested steps, its config.json stays true.
         if start <= config.steps:
             write_record(run_dir, config, "running", command)
             stack.enter_context(_failure_recorded(run_dir, config, command))
         log = RunLog(run_dir, start, writes=first, report=screen.say)
         directory = run_dir / CHECKPOINTS
         checkpoints = Checkpoints(directory, keep=config.keep_checkpoints)
-        # Leaving the checkpoints waits for all processes: they hear of errors before.
+        # Leaving the checkpoints waits for all processes, so tell them of errors first.
         with checkpoints, watch.telling():
             result = Session(
                 config,
@@ -111,7 +111,7 @@ def _stopped(
     config: ExperimentConfig,
     command: Sequence[str] | None,
 ) -> None:
-    """Note that another process's end has ended the run."""
+    """Record that another process's end has ended the run."""
     screen.__exit__()
     write_record(run_dir, config, "failed", command)
 
@@ -120,7 +120,7 @@ def _stopped(
 def _failure_recorded(
     run_dir: Path, config: ExperimentConfig, command: Sequence[str] | None
 ) -> Iterator[None]:
-    """An error that ends the run is noted in config.json."""
+    """Record an error that ends the run in config.json."""
     try:
         yield
     except Exception:
@@ -136,13 +136,13 @@ def _restore(
     data: Pipeline,
     screen: Screen,
 ) -> Restored | None:
-    """The state to go on from; `None` for a new run."""
+    """Return the state to continue from; `None` for a new run."""
     record = read_record(run_dir)
     present = to_json(config)
     if record is not None and not fits_checksum(record):
-        # The checkpoints know what the run was started with.
+        # The checkpoints know the original config.
         screen.say(
-            f"{run_dir / CONFIG} has changed since memzoo wrote it: written anew"
+            f"{run_dir / CONFIG} has changed since memzoo wrote it: rewriting it"
         )
     elif record is not None and saved_steps(run_dir / CHECKPOINTS):
         check_config(record["config"], present)
@@ -156,7 +156,7 @@ def _restore(
     if restored is not None:
         data.set_state(restored.data)
         screen.say(
-            f"{run_dir}: going on from step {restored.step}"
+            f"{run_dir}: continuing from step {restored.step}"
             if restored.step <= config.steps
             else f"{run_dir}: already at step {restored.step}"
         )
@@ -170,7 +170,7 @@ def _restore(
 
 
 def _check_validation(config: ExperimentConfig) -> None:
-    """Look at the validation split before any work, not when training has ended."""
+    """Check the validation split before training, not after it."""
     if has_split(config.task, "validation"):
         check_targets(
             config.task,
@@ -181,7 +181,7 @@ def _check_validation(config: ExperimentConfig) -> None:
 
 
 def _pipeline(config: ExperimentConfig) -> Pipeline:
-    """This process's rows of the training split."""
+    """Return this process's rows of the training split."""
     return Pipeline(
         config.task,
         "train",

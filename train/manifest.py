@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: digests, data and config, under a checksum."""
+"""Manifest of a checkpoint: digests, data and config, with a checksum."""
 
 import dataclasses
 import json
@@ -15,8 +15,8 @@ from .digest import Digest
 
 SCHEMA = 1
 
-# Fields that may differ between a run and its continuation: how long and how it is
-# computed and watched, not what. The task is compared by the data it gives.
+# Fields that may differ between a run and its continuation: duration, computation and
+# monitoring, not the result. The task is compared by the data it gives.
 FREE_FIELDS = frozenset(
     {
         "checkpoint_every",
@@ -38,26 +38,26 @@ _ABSENT = "(absent)"
 
 
 class DamagedError(Exception):
-    """A checkpoint or a record does not hold what was saved; the message says why."""
+    """Error for a checkpoint or record that does not hold what was saved; says why."""
 
 
 def pack(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The manifest with its checksum."""
+    """Return the manifest with its checksum."""
     return {"manifest": manifest, "checksum": checksum(manifest)}
 
 
 def unpack(metadata: Any) -> dict[str, Any]:
-    """The manifest that `pack` packed.
+    """Return the manifest that `pack` packed.
 
     Raises:
-        DamagedError: there is none, or it does not fit its checksum.
+        DamagedError: there is no manifest, or it does not match its checksum.
         CheckpointError: a later version of memzoo wrote it.
     """
     if not isinstance(metadata, dict) or "manifest" not in metadata:
         raise DamagedError("it has no manifest")
     manifest = metadata["manifest"]
     if checksum(manifest) != metadata.get("checksum"):
-        raise DamagedError("its manifest does not fit the manifest's checksum")
+        raise DamagedError("its manifest does not match the manifest's checksum")
     if manifest["schema"] != SCHEMA:
         raise CheckpointError(
             f"the checkpoint has schema {manifest['schema']} and this memzoo reads "
@@ -67,7 +67,7 @@ def unpack(metadata: Any) -> dict[str, Any]:
 
 
 def check_config(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
-    """A run may be continued with this config.
+    """Check that a run may be continued with this config.
 
     Raises:
         MemzooError: names the first field that differs, with both values.
@@ -77,7 +77,7 @@ def check_config(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
     now = {k: v for k, v in present.items() if k not in FREE_FIELDS}
     for where, old, new in _differences(before, now, ""):
         raise MemzooError(
-            f"the run was started with {where} = {_short(old)} and the config now says "
+            f"the run was started with {where} = {_short(old)} and the config now has "
             f"{_short(new)}; give the old value, or start a new run"
         )
 
@@ -85,14 +85,14 @@ def check_config(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
 def check_same_config(
     path: Path, saved: Mapping[str, Any], config: ExperimentConfig, *, intact: bool
 ) -> None:
-    """Refuse a config.json that tells of another model or data than its checkpoint.
+    """Refuse a config.json with another model or other data than its checkpoint.
 
     Args:
-        path: of the config.json, for the message.
+        path: path of the config.json, for the message.
         saved: the config in the checkpoint's manifest.
         config: the one in config.json.
-        intact: it fits its own checksum. Then what a continuation may change may
-            differ, but not the data.
+        intact: whether config.json matches its checksum. Then fields that a
+            continuation may change may differ, but not the data.
 
     Raises:
         CheckpointError: names the fields that differ, the first three with values.
@@ -112,29 +112,29 @@ def check_same_config(
         )
         more = f", and {len(found) - 3} more" if len(found) > 3 else ""
         raise CheckpointError(
-            f"{path} does not fit the checkpoint: {said}{more}; restore it: to measure "
-            "something else, use the options of the command"
+            f"{path} does not match the checkpoint: {said}{more}; restore it, and to "
+            "measure something else, use the options of the command"
         )
 
 
 def _short(value: Any) -> str:
-    """A value for a message of one line: it may be the whole pattern of a model."""
+    """Return a short form of a value, which may be a model's whole pattern."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _completed(saved: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The saved config, with defaults for fields that are younger than the run."""
+    """Return the saved config, with defaults for fields that are newer than the run."""
     try:
         return to_json(from_json(dict(saved)))
     except ValueError:
-        # It names a class that is not loaded, or what is refused by now: it differs
-        # from every config that is there, and where is for the caller to find.
+        # It names a class that is not loaded, or a value that is no longer allowed.
+        # Then it differs from every present config, and the caller finds where.
         return saved
 
 
 def _places(task: Any, where: str) -> Iterator[str]:
-    """Fields of a task that change none of the rows, such as the path of a folder."""
+    """Yield fields of a task that change no rows, such as the path of a folder."""
     for field in dataclasses.fields(task):
         inner = getattr(task, field.name)
         if dataclasses.is_dataclass(inner):
@@ -144,24 +144,24 @@ def _places(task: Any, where: str) -> Iterator[str]:
 
 
 def check_data(saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
-    """The data is what the run was started with.
+    """Check that the data is what the run was started with.
 
     Raises:
         CheckpointError: names the first field that differs, with both values.
     """
     present = json.loads(json.dumps(present))
     for where, old, new in _differences(saved, present, ""):
-        # A field that is younger than the run, and does nothing.
+        # Ignore a field that the run did not know and that is None now.
         if old is _ABSENT and new is None:
             continue
         raise CheckpointError(
-            f"the data has changed: {where} was {old!r} and is {new!r}; go on with "
-            "the data of the run, or start a new run"
+            f"the data has changed: {where} was {old!r} and is {new!r}; use the "
+            "original data, or start a new run"
         )
 
 
 def check_leaves(saved: Mapping[str, Digest], expected: Mapping[str, Any]) -> None:
-    """The checkpoint has the arrays that this code wants.
+    """Check that the checkpoint has the arrays that this code expects.
 
     Args:
         saved: the manifest's digests.
@@ -181,7 +181,7 @@ def check_leaves(saved: Mapping[str, Digest], expected: Mapping[str, Any]) -> No
 def _differences(
     old: Any, new: Any, where: str, depth: int = -1
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Places where two JSON values differ, with both values."""
+    """Yield the places where two JSON values differ, with both values."""
     if old == new:
         return
     if isinstance(old, Mapping) and isinstance(new, Mapping) and depth:

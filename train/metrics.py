@@ -1,4 +1,4 @@
-"""What a run reports: metrics.jsonl, evaluations.jsonl, TensorBoard events, timings."""
+"""Reports of a run: metrics.jsonl, evaluations.jsonl, TensorBoard events, timings."""
 
 import json
 import math
@@ -24,16 +24,16 @@ Report = Callable[[str], None]
 
 
 class RunLog:
-    """The reports of one run, as if it had never been interrupted.
+    """Reports of one run, as if it had never been interrupted.
 
     Args:
         run_dir: the run's directory.
         restored_step: lines of later steps are dropped.
-        writes: false for all processes but one; nothing is written then.
-        report: called with a line for every file of which a part cannot be read.
+        writes: false for all processes but one; then nothing is written.
+        report: called with a line for every file that is partly unreadable.
 
     Raises:
-        SaveError: something cannot be written; so do the methods.
+        SaveError: a file cannot be written; the methods raise it too.
     """
 
     def __init__(
@@ -65,15 +65,16 @@ class RunLog:
             self._events = EventFile(run_dir / EVENTS, restored_step)
 
     def step(self, line: Mapping[str, Any]) -> None:
-        """One line more in metrics.jsonl."""
+        """Append a line to metrics.jsonl."""
         self._write(METRICS, line, "train")
 
     def evaluation(self, line: Mapping[str, Any]) -> None:
-        """One line more in evaluations.jsonl."""
+        """Append a line to evaluations.jsonl."""
         self._write(EVALUATIONS, line, "validation")
 
     def timings(self, session: Mapping[str, Any]) -> None:
-        """One entry more in timings.json: what no second run would repeat."""
+        """Append an entry to timings.json, for numbers that another run would not
+        reproduce."""
         if self._events is not None:
             add_timings(self._run_dir, session, report=self._report)
 
@@ -95,7 +96,7 @@ class RunLog:
 def add_timings(
     run_dir: Path, session: Mapping[str, Any], *, report: Report | None = None
 ) -> None:
-    """One entry more in the run's timings.json.
+    """Append an entry to the run's timings.json.
 
     Raises:
         SaveError: it cannot be written.
@@ -107,16 +108,16 @@ def add_timings(
 
 
 def read_lines(path: Path, *, report: Report | None = None) -> list[dict[str, Any]]:
-    """The objects of a .jsonl file that name their step, without their checksums.
+    """Return the objects with a step in a .jsonl file, without their checksums.
 
-    A line that does not fit its checksum is skipped.
+    A line that does not match its checksum is skipped.
 
     Args:
-        path: of the file; there may be none.
-        report: called with one line where others are skipped.
+        path: path of the file, which may be missing.
+        report: called with one line if lines are skipped.
 
     Raises:
-        ReadError: it cannot be read.
+        ReadError: the file cannot be read.
     """
     with readable(path):
         if not path.exists():
@@ -134,23 +135,23 @@ def read_lines(path: Path, *, report: Report | None = None) -> list[dict[str, An
             skipped.append(number)
     if skipped and report is not None:
         report(
-            f"{path}: skipped {len(skipped)} of its lines that are no JSON objects "
+            f"{path}: skipped {len(skipped)} of its lines that are not JSON objects "
             f"with a step, or damaged (the first is line {skipped[0]})"
         )
     return lines
 
 
 def _text(name: str, line: Mapping[str, Any]) -> str:
-    """A line of the file; evaluations, which runs go by, are under a checksum.
+    """Return a line of the file; evaluations, which steer the run, get a checksum.
 
-    JSON has no word for NaN and infinity: they become null.
+    JSON has no NaN or infinity: they become null.
     """
     values = _finite(line)
     return json.dumps(seal(values) if name == EVALUATIONS else values) + "\n"
 
 
 def _read_sessions(path: Path, report: Report | None) -> list[dict[str, Any]]:
-    """The entries of timings.json."""
+    """Return the entries of timings.json."""
     with readable(path):
         if not path.exists():
             return []
@@ -159,14 +160,14 @@ def _read_sessions(path: Path, report: Report | None) -> list[dict[str, Any]]:
     sessions = [entry for entry in entries if isinstance(entry, dict)]
     if report is not None and (entries is not found or len(sessions) < len(entries)):
         report(
-            f"{path}: kept {len(sessions)} earlier entries; the rest is no JSON list "
-            "of objects and was dropped"
+            f"{path}: kept {len(sessions)} earlier entries; the rest is not a JSON "
+            "list of objects and was dropped"
         )
     return sessions
 
 
 def _parse(text: bytes) -> Any:
-    """The JSON value; `None` where there is none."""
+    """Return the JSON value; `None` if the text is not JSON."""
     try:
         return json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError):
@@ -174,7 +175,7 @@ def _parse(text: bytes) -> Any:
 
 
 def _finite(value: Any) -> Any:
-    """The value with None for every number in it that is not finite."""
+    """Return the value with None for every number in it that is not finite."""
     if isinstance(value, Mapping):
         return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, list):
@@ -183,7 +184,7 @@ def _finite(value: Any) -> Any:
 
 
 def _is_evaluation(line: Mapping[str, Any]) -> bool:
-    """A line that has what the run goes by."""
+    """Return whether the line has the numbers that steer the run."""
     numbers = (line.get("accuracy"), line.get("loss"))
     return isinstance(line.get("rows"), list) and all(
         isinstance(number, int | float) and math.isfinite(number) for number in numbers
@@ -191,7 +192,7 @@ def _is_evaluation(line: Mapping[str, Any]) -> bool:
 
 
 def _is_numeric(value: Any) -> bool:
-    """A number, or nested lists of numbers."""
+    """Return whether the value is a number, or nested lists of numbers."""
     if isinstance(value, list):
         return bool(value) and all(_is_numeric(item) for item in value)
     return isinstance(value, int | float)

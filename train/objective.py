@@ -1,4 +1,4 @@
-"""Next tokens and masked tokens in one loss (JRT, arXiv 2407.05483)."""
+"""Loss over next tokens and masked tokens (JRT, arXiv 2407.05483)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +12,13 @@ from ..data.prefix import Masking
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """The loss of `PrefixConfig`: two means over the whole batch, weighed.
+    """Loss of `PrefixConfig`: a weighted sum of two means over the whole batch.
 
     Attributes:
-        mask_token: stands where the token itself is asked for.
-        mask_weight: of the mean masked-token loss; the next-token loss weighs 1.
-        divide: divide by the sum of both weights, as the paper does.
+        mask_token: replaces a masked token, whose target is the token itself.
+        mask_weight: weight of the mean masked-token loss; the next-token loss has
+            weight 1.
+        divide: whether to divide by the sum of both weights, as the paper does.
     """
 
     mask_token: int
@@ -25,12 +26,12 @@ class Objective:
     divide: bool
 
     def weigh(self, batch: Batch) -> tuple[Batch, Float[Array, ""]]:
-        """The batch, its targets weighed so that their sum is the loss.
+        """Return the batch with target weights whose weighted sum is the loss.
 
         The gradient stays linear in the targets: slices of the batch add up.
 
         Returns:
-            The batch, and the number that the weighted sum is to be divided by.
+            The batch, and the divisor of the weighted sum.
         """
         tokens: Any = batch.tokens
         if batch.target_positions is not None:
@@ -48,7 +49,7 @@ class Objective:
 
 
 def objective_of(task: object) -> Objective | None:
-    """The objective that a task asks for; None: the mean over its targets."""
+    """Return the objective that a task asks for; None: the mean over its targets."""
     masking: Masking | None = getattr(task, "masking", None)
     if masking is None:
         return None
@@ -58,6 +59,6 @@ def objective_of(task: object) -> Objective | None:
 
 
 def _mean(weights: Float[Array, "b n"]) -> Float[Array, "b n"]:
-    """Weights that sum to 1, or all 0."""
+    """Return the weights scaled to sum to 1, or all 0."""
     total = jnp.sum(weights)
     return weights / jnp.where(total > 0, total, 1)

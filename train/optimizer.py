@@ -11,17 +11,19 @@ from ..configs.experiment import OptimizerConfig
 from .roles import decay_mask
 
 Schedule = Callable[[Any], Any]
-"""Number of an optimizer step, counted from 0 -> its learning rate."""
+"""Function from the number of an optimizer step, counted from 0, to its learning
+rate.
+"""
 
 
 class ScheduleNumbers(NamedTuple):
-    """What a schedule is made of, as arrays: a new learning rate compiles nothing.
+    """Numbers of a schedule as arrays, so that a new learning rate compiles nothing.
 
     Attributes:
-        peak: the highest learning rate.
-        warmup: steps that rise to it.
-        begin: the first step that falls.
-        length: steps that fall.
+        peak: highest learning rate.
+        warmup: number of warm-up steps.
+        begin: first step of the decay.
+        length: number of decay steps.
         final: learning rate at the end, as a share of the peak.
     """
 
@@ -33,7 +35,7 @@ class ScheduleNumbers(NamedTuple):
 
 
 def schedule_numbers(config: OptimizerConfig, steps: int) -> ScheduleNumbers:
-    """The numbers of an experiment's schedule."""
+    """Return the numbers of an experiment's schedule."""
     begin = config.warmup_steps
     if config.schedule == "wsd":
         begin = max(begin, round((steps - 1) * (1 - config.decay_fraction)))
@@ -44,10 +46,10 @@ def schedule_numbers(config: OptimizerConfig, steps: int) -> ScheduleNumbers:
 
 
 def make_schedule(kind: str, numbers: ScheduleNumbers) -> Schedule:
-    """The learning rate of the optimizer step with number `count`, counted from 0.
+    """Return a function that gives the learning rate of step `count`, counted from 0.
 
-    It rises on a line from 0 to the peak at `warmup`, then follows `kind`, and is
-    `final` of the peak at the last step (but for a constant schedule).
+    The rate rises linearly from 0 to the peak at `warmup`, then follows `kind`, and is
+    `final` of the peak at the last step (except for a constant schedule).
     """
     peak, warmup, begin, length, final = numbers
 
@@ -68,10 +70,11 @@ def make_optimizer(
     numbers: ScheduleNumbers,
     params: Mapping[str, Any],
 ) -> optax.GradientTransformation:
-    """Clipping by the global norm, then AdamW; decay by the table of roles.
+    """Return clipping by the global norm, then AdamW; the table of roles sets the
+    decay.
 
     Args:
-        numbers: of the schedule; traced ones will do.
+        numbers: numbers of the schedule; they may be traced.
         params: arrays or their shapes, by path.
     """
     adamw = optax.adamw(

@@ -1,9 +1,9 @@
-"""Drop the messages that Orbax prints about errors which memzoo raises in one line.
+"""Filters for Orbax's messages about errors that memzoo raises in one line.
 
-When a write fails, Orbax logs the traceback from several threads. Writes that are still
-under way end after its event loop has been closed, and Python reports each of them.
-When a read fails, Orbax leaves the other reads running, and asyncio and Python report
-the error of each with all that TensorStore knows, whenever it is collected.
+When a write fails, Orbax logs the traceback from several threads. Unfinished writes end
+after its event loop is closed, and Python reports each of them. When a read fails,
+Orbax leaves the other reads running. asyncio and Python then report the error of each,
+with all of TensorStore's details, whenever it is collected.
 """
 
 import logging
@@ -13,14 +13,14 @@ from collections.abc import Callable
 from typing import Any
 
 _LATE = "Event loop is closed"
-# Of an event loop that could not be made, for want of open files.
+# Left by an event loop that could not be created, for lack of open files.
 _HALF_MADE = "_ssock"
-# In the path of its source files.
+# Part of the path of Orbax's source files.
 _ORBAX = "orbax"
 
 
 def quiet_orbax() -> None:
-    """From now on Orbax is heard only through the errors that it raises."""
+    """Silence Orbax except for the errors that it raises."""
     logging.getLogger("absl").addFilter(_not_orbax)
     logging.getLogger("asyncio").addFilter(_not_a_task_of_orbax)
     if not getattr(sys.unraisablehook, "drops_orbax", False):
@@ -28,9 +28,9 @@ def quiet_orbax() -> None:
 
 
 def quiet_unfinished() -> None:
-    """From now on Python does not report coroutines that were never awaited.
+    """Stop Python from reporting coroutines that were never awaited.
 
-    A save that fails leaves many of them, until the process ends.
+    A failed save leaves many of them, until the process ends.
     """
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
@@ -40,7 +40,7 @@ def _not_orbax(record: logging.LogRecord) -> bool:
 
 
 def _not_a_task_of_orbax(record: logging.LogRecord) -> bool:
-    # Such a record shows the task, and with it where its coroutine is defined.
+    # The record shows the task, which includes where its coroutine is defined.
     lines = record.getMessage().splitlines()
     return not any("coro=" in line and _ORBAX in line for line in lines)
 

@@ -1,4 +1,4 @@
-"""Parts of a checkpoint as Orbax writes and reads them."""
+"""Parts of a checkpoint, as Orbax writes and reads them."""
 
 import gc
 import json
@@ -17,7 +17,7 @@ from .writing import reason
 
 
 class JsonFile:
-    """A JSON value as a part of a checkpoint: one file, written by process 0."""
+    """JSON value as a part of a checkpoint: one file, written by process 0."""
 
     def __init__(self, value: Any = None) -> None:
         self.value = value
@@ -43,7 +43,7 @@ def load_parts(directory: Path, step: int, parts: dict[str, Any]) -> dict[str, A
     """Return these parts of a checkpoint, by name.
 
     Raises:
-        ReadError: the system does not let them be read, which says nothing of them.
+        ReadError: the system cannot read them; they may be intact.
         DamagedError: Orbax raised anything else.
     """
     quiet_orbax()
@@ -53,12 +53,12 @@ def load_parts(directory: Path, step: int, parts: dict[str, Any]) -> dict[str, A
     except Exception as error:
         text = reason(error)
         failed = unreadable(error, folder)
-    # Reads that Orbax never awaited would complain whenever they are collected.
+    # Reads that Orbax never awaited would complain when they are collected.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "coroutine .* was never awaited")
         gc.collect()
     if failed is not None:
         raise failed
-    # Orbax calls a folder that it may not enter one without files.
+    # Orbax reports a folder that it may not enter as one without files.
     check_readable(folder)
     raise DamagedError(text)

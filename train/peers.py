@@ -1,9 +1,9 @@
-"""Watching the other processes of a training: one that is lost is named at once.
+"""Watch over the other processes of a training; a lost one is named immediately.
 
-JAX notices after a minute that a process has gone, while the others wait for it in a
-collective, and then ends them from C++ with a stack. So each process holds a connection
-to process 0 while it trains. The system closes it whenever a process ends, and process
-0 tells all the others.
+JAX takes a minute to notice that a process has gone. Meanwhile the others wait for it
+in a collective, until JAX ends them from C++ with a stack trace. So each process keeps
+a connection to process 0 while it trains. The system closes the connection when a
+process ends, and process 0 tells all the others.
 """
 
 import ctypes
@@ -27,13 +27,13 @@ from jax.experimental import multihost_utils
 from memzoo.errors import MemzooError
 
 LOST = 1
-"""Exit code of the processes that are left."""
+"""Exit code of the remaining processes."""
 
-# Seconds. JAX ends a process itself about 60 after another one fell silent.
+# Seconds. JAX ends a process itself about 60 s after another one falls silent.
 _JOIN = 60.0
 _PING = 5.0
 _SILENT = 40.0
-# A process whose error is that of all the others says so itself.
+# If all processes have the same error, each reports it itself.
 _GRACE = 3.0
 _VERDICT = 2.0
 
@@ -43,7 +43,7 @@ Message = dict[str, Any]
 
 
 class _Peer:
-    """The other end of a connection."""
+    """Other end of a connection."""
 
     def __init__(self, link: socket.socket, process: int = -1, host: str = "?") -> None:
         self.link = link
@@ -55,12 +55,14 @@ class _Peer:
         self._sending = threading.Lock()
 
     def send(self, message: Message) -> None:
-        """Send a message; a connection that is closed already shows when it is read."""
+        """Send a message; a closed connection is noticed when reading."""
         with suppress(OSError), self._sending:
             self.link.sendall(json.dumps(message).encode() + b"\n")
 
     def receive(self) -> list[Message] | None:
-        """Whole messages that have come; `None` once the connection is closed."""
+        """Return the complete messages received; `None` once the connection is
+        closed.
+        """
         try:
             text = self.link.recv(_LONGEST)
         except OSError:
@@ -77,7 +79,7 @@ class Watch:
 
     Args:
         process: index of this process.
-        peers: of process 0 all others, of the others process 0.
+        peers: for process 0 all other processes, for the others process 0.
         on_stop: called before another process's end ends this one.
     """
 
@@ -105,13 +107,13 @@ class Watch:
             raise
 
     def done(self) -> None:
-        """Tell the others that this process has nothing left to train."""
+        """Tell the others that this process has finished training."""
         self._tell({"end": "done"})
 
     def failed(self, error: BaseException) -> None:
         """Tell the others which error ends this process; do not wait for them later.
 
-        Does not return where the error comes from the end of another process.
+        Does not return if the error is a consequence of another process's end.
         """
         if self._own is not None or not self._peers:
             return
@@ -128,10 +130,10 @@ class Watch:
             peer.send(self._own)
 
     def _leave(self, code: int) -> None:
-        """End the process where its main thread ends: JAX would wait for the others."""
+        """End the process when its main thread ends: JAX would wait for the others."""
         threading.main_thread().join()
         if self._process == 0:
-            # The others need the service of process 0 until they have ended.
+            # The others need process 0's service until they have ended.
             limit = time.monotonic() + _GRACE + _VERDICT
             while self._thread.is_alive() and time.monotonic() < limit:
                 self._thread.join(0.1)
@@ -187,9 +189,9 @@ class Watch:
         return self._own is not None and self._own["end"] == "failed"
 
     def _stop(self, message: Message) -> None:
-        """End this process because of another one's end, unless it ends itself.
+        """End this process because another one ended, unless it ends by itself.
 
-        One that is done ends too: JAX would wait at its exit for the other.
+        A process that is done ends too: at exit, JAX would wait for the other one.
         """
         if self._fails():
             return
@@ -201,7 +203,7 @@ class Watch:
             line, code = (
                 (
                     f"{who} is lost: it was killed, or its host or network has failed; "
-                    "start the command again in every process: it goes on from the "
+                    "start the command again in every process: it continues from the "
                     "last checkpoint"
                 ),
                 LOST,
@@ -226,14 +228,14 @@ class Watch:
 def watched_processes(
     on_stop: Callable[[], None], report: Callable[[str], None]
 ) -> Iterator[Watch]:
-    """Watch the other processes of jax.distributed; there may be none.
+    """Watch the other processes of jax.distributed, if there are any.
 
-    Where another process is lost, or fails alone, this one ends with a line that names
-    it: no exception could leave a collective that waits.
+    If another process is lost, or fails alone, end this one with a line that names it:
+    an exception could not leave a collective that waits.
 
     Args:
-        on_stop: called before that.
-        report: called with a line where process 0 cannot be reached.
+        on_stop: called before this process ends.
+        report: called with a line if process 0 cannot be reached.
     """
     if jax.process_count() == 1:
         yield Watch(0, [], on_stop)
@@ -241,8 +243,8 @@ def watched_processes(
     peers, reason = _connect()
     if reason:
         report(
-            f"the other processes cannot be watched ({reason}); JAX will notice "
-            "after a minute where one is lost"
+            f"the other processes cannot be watched ({reason}); JAX will notice a "
+            "lost one after a minute"
         )
     watch = Watch(jax.process_index(), peers, on_stop)
     _slow_aborts()
@@ -252,7 +254,7 @@ def watched_processes(
 
 
 def _connect() -> tuple[list[_Peer], str]:
-    """Connections to process 0, or from all others; and why there are none."""
+    """Return connections to process 0, or from all others, or why there are none."""
     first = jax.process_index() == 0
     server = _listen() if first else None
     port = server.getsockname()[1] if server else 0
@@ -286,7 +288,7 @@ def _listen() -> socket.socket:
 
 
 def _accept(server: socket.socket, hello: Message) -> list[_Peer]:
-    """The others that call within a minute."""
+    """Return the other processes that connect within a minute."""
     peers: list[_Peer] = []
     limit = time.monotonic() + _JOIN
     while len(peers) < jax.process_count() - 1 and time.monotonic() < limit:
@@ -303,7 +305,7 @@ def _accept(server: socket.socket, hello: Message) -> list[_Peer]:
 
 
 def _greet(peer: _Peer, hello: Message) -> None:
-    """Wait for the other end to say who it is.
+    """Wait for the other end to identify itself.
 
     Raises:
         OSError: it does not, or belongs to another training.
@@ -312,13 +314,13 @@ def _greet(peer: _Peer, hello: Message) -> None:
     while messages == []:
         messages = peer.receive()
     if not messages or messages[0].get("token") != hello["token"]:
-        raise ConnectionError("it is no process of this training")
+        raise ConnectionError("it is not a process of this training")
     peer.process, peer.host = messages[0]["process"], messages[0]["host"]
     peer.link.settimeout(None)
 
 
 def _coordinator() -> str:
-    """Name or address of process 0's host; JAX has no public name for it."""
+    """Return name or address of process 0's host; JAX has no public name for it."""
     from jax._src.distributed import global_state
 
     address = global_state.coordinator_address or "localhost"
@@ -326,7 +328,7 @@ def _coordinator() -> str:
 
 
 def _of_this_process(error: BaseException) -> bool:
-    """Whether an error is not only how JAX sees the end of another process."""
+    """Return whether the error is more than JAX's view of another process's end."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, jax.errors.JaxRuntimeError):
         cause = cause.__cause__
@@ -334,7 +336,7 @@ def _of_this_process(error: BaseException) -> bool:
 
 
 def _in_words(error: BaseException) -> tuple[str, int]:
-    """An error as one line, and the exit code of the process that it ends."""
+    """Return an error as one line, and the exit code of the process that it ends."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 128 + signal.SIGINT
     lines = str(error).strip().splitlines() or [""]
@@ -352,11 +354,11 @@ def _parse(line: bytes) -> Message | None:
 
 
 def _slow_aborts() -> None:
-    """Let a call of abort() sleep for six seconds before it ends this process.
+    """Make abort() sleep for six seconds before it ends this process.
 
-    Where process 0 is lost, JAX calls it at once in a thread of its own. `sleep` is a
-    function of C that takes a number, and the number of SIGABRT is 6: other threads go
-    on meanwhile and can say what has happened.
+    If process 0 is lost, JAX immediately calls abort() in a thread of its own. C's
+    `sleep` becomes the handler of SIGABRT: it takes a number, and the number of SIGABRT
+    is 6. Other threads keep running meanwhile and can report what happened.
     """
     if os.name != "posix":
         return

@@ -1,4 +1,4 @@
-"""What is compiled for an experiment: the state's birth and the step."""
+"""Compiled program of an experiment: initialisation of the state, and the step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ from .step import Step, make_step
 
 @dataclass(frozen=True)
 class Program:
-    """A model without its arrays, and what makes and trains them.
+    """Model without its arrays, with the functions that initialise and train it.
 
     Attributes:
-        specs: shapes, types and places of the state.
-        init: makes the state before the first step, where it will lie.
+        specs: shapes, types and shardings of the state.
+        init: creates the state before the first step, already sharded.
         step: `step(state, batch) -> (state, metrics)`; compiled once.
     """
 
@@ -35,7 +35,7 @@ class Program:
     step: Step
 
     def put(self, batch: Batch) -> Batch:
-        """The global batch on the devices, from every process's own rows."""
+        """Return the global batch on the devices, from every process's own rows."""
         place = batch_sharding(self.mesh)
         return jax.tree.map(
             lambda a: jax.make_array_from_process_local_data(place, np.asarray(a)),
@@ -44,10 +44,10 @@ class Program:
 
 
 def make_program(config: ExperimentConfig, mesh: Mesh) -> Program:
-    """The program of an experiment; nothing is allocated or compiled yet.
+    """Return the program of an experiment; nothing is allocated or compiled yet.
 
     Raises:
-        InputError: the mesh cannot share out the batch, or a parameter has no role.
+        InputError: the mesh cannot divide the batch, or a parameter has no role.
     """
     check_batch(mesh, config.batch_size, config.gradient_accumulation)
 

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar on a terminal, lines elsewhere."""
+"""Progress of a run: a bar on a terminal, lines elsewhere."""
 
 import io
 import sys
@@ -20,10 +20,11 @@ _LINE_SECONDS = 10.0
 
 
 class _StandardError(io.TextIOBase):
-    """Standard error as it is now; what it takes no longer, once closed, is lost."""
+    """Current standard error; text that it cannot take, because it is closed, is
+    dropped."""
 
     def __init__(self) -> None:
-        # A bar on the screen puts a writer to us in its place.
+        # A progress bar replaces sys.stderr by a writer to this object.
         self._stream = sys.stderr
 
     def write(self, text: str, /) -> int:
@@ -47,12 +48,12 @@ class _StandardError(io.TextIOBase):
 
 
 class Screen:
-    """Progress on standard error; the run outlives a terminal that is closed.
+    """Progress on standard error; the run survives a closed terminal.
 
     Args:
-        name: of the run.
-        steps: of the whole run.
-        shown: false shows only what is said.
+        name: name of the run.
+        steps: steps of the whole run.
+        shown: if false, show only the lines of `say`.
     """
 
     def __init__(self, name: str, steps: int, *, shown: bool) -> None:
@@ -79,21 +80,23 @@ class Screen:
         self._bar.stop()
 
     def say(self, line: str) -> None:
-        """One line, shown in any case."""
+        """Print one line, even if progress is not shown."""
         self._console.print(line, soft_wrap=True, markup=False)
 
     def at(self, step: int) -> None:
-        """The run is at this step."""
+        """Show that the run is at this step."""
         self._bar.update(self._task, completed=step)
 
     def compiling(self) -> None:
-        """The first step is compiled; until it is done nothing else is to be seen."""
+        """Show that the first step is being compiled, before there is other
+        progress.
+        """
         self._bar.update(self._task, numbers="compiling")
         if self._shown and not self._console.is_terminal:
             self.say("compiling the training step")
 
     def numbers(self, line: Mapping[str, Any]) -> None:
-        """The numbers of a log step."""
+        """Show the numbers of a log step."""
         text = (
             f"loss {line['loss']:.4f}  accuracy {line['accuracy']:.3f}  "
             f"{line['tokens_per_second']:,.0f} tokens/s"

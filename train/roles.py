@@ -1,4 +1,4 @@
-"""The role of every parameter, in one table: how it is split, and whether it decays."""
+"""Roles of all parameters in one table: how each is sharded, and whether it decays."""
 
 import re
 from collections.abc import Mapping
@@ -11,21 +11,21 @@ from memzoo.errors import InputError
 
 Axis = Literal["embed", "heads", "mlp", "vocab", "memories"] | None
 
-# Below it, parameters have the layers of a group as their first axis.
+# Parameters under this path have the layers of a group as their first axis.
 _STACK = "stack/groups/"
-# Below it, the own maps of a mixture's memories have the memories as their first axis.
+# Under this path, a mixture's separate maps have the memories as their first axis.
 _COPIES = "/memory/"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Role:
-    """What a parameter is for.
+    """Role of a parameter.
 
     Attributes:
-        names: a regular expression for the end of the path, from a `/` on.
-        axes: the logical name of each of the last axes. Of the axes before them,
-            layers of a group are never split; copies of a memory are `memories`.
-        decays: weight decay applies.
+        names: regular expression for the end of the path, starting after a `/`.
+        axes: logical name of each of the last axes. Of the axes before them, layers of
+            a group are never sharded; copies of a memory are `memories`.
+        decays: whether weight decay applies.
     """
 
     names: str
@@ -33,9 +33,9 @@ class Role:
     decays: bool
 
 
-# The first row that matches counts. `None`: never split.
+# The first matching row applies. `None`: never sharded.
 ROLES: tuple[Role, ...] = (
-    # The language model's own: nothing comes before them in the path.
+    # Parameters of the language model itself, at the start of the path.
     Role(names=r"(?<!/)(embedding|head)", axes=("vocab", "embed"), decays=True),
     Role(names=r"mlp/(up|gate)/kernel", axes=("embed", "mlp"), decays=True),
     Role(names=r"mlp/down/kernel", axes=("mlp", "embed"), decays=True),
@@ -80,8 +80,8 @@ ROLES: tuple[Role, ...] = (
     ),
 )
 
-# Parameters of layers that live elsewhere, by Flax's convention for names. No layer of
-# this library may need them: a test looks.
+# Parameters of layers from outside, by Flax's naming convention. No layer of this
+# library may need them; a test checks that.
 ELSEWHERE: tuple[Role, ...] = (
     Role(names=r"\w+/kernel", axes=("embed", "heads"), decays=True),
     Role(names=r"\w+", axes=(), decays=False),
@@ -89,14 +89,14 @@ ELSEWHERE: tuple[Role, ...] = (
 
 
 def role(name: str) -> Role:
-    """The row of the table for the parameter at the path `name`."""
+    """Return the row of the table for the parameter at the path `name`."""
     return next(
         row for row in (*ROLES, *ELSEWHERE) if re.search(rf"(^|/)({row.names})$", name)
     )
 
 
 def logical_axes(name: str, ndim: int) -> tuple[Axis, ...]:
-    """The logical name of every axis of the parameter at the path `name`.
+    """Return the logical name of every axis of the parameter at the path `name`.
 
     Raises:
         InputError: the parameter has fewer axes than its role.
@@ -107,19 +107,19 @@ def logical_axes(name: str, ndim: int) -> tuple[Axis, ...]:
         axes = ("memories", *axes)
     if ndim < least:
         raise InputError(
-            f"parameter {name} has {ndim} axes and its role needs {least}; give it a "
-            "row of its own in ROLES in train/roles.py"
+            f"parameter {name} has {ndim} axes and its role needs {least}; add a row "
+            "for it to ROLES in train/roles.py"
         )
     return tuple([None] * (ndim - len(axes)) + list(axes))
 
 
 def decay_mask(params: Mapping[str, Any]) -> dict[str, bool]:
-    """Which parameters decay, by path."""
+    """Return whether each parameter decays, by path."""
     return {name: role(name).decays for name in params}
 
 
 def describe(params: Mapping[str, jax.ShapeDtypeStruct]) -> str:
-    """The table as it applies to these parameters, one line each."""
+    """Return the table as it applies to these parameters, one line each."""
     lines = []
     for name, leaf in sorted(params.items()):
         axes = ",".join(axis or "-" for axis in logical_axes(name, len(leaf.shape)))

@@ -1,4 +1,4 @@
-"""The directory of a run: its config.json, and the model in its checkpoints."""
+"""Directory of a run: its config.json, and the model in its checkpoints."""
 
 import json
 import platform
@@ -34,7 +34,7 @@ Status = Literal["running", "done", "preempted", "stopped_early", "failed"]
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A trained model and where it comes from."""
+    """Trained model with its config and step."""
 
     config: ExperimentConfig
     model: LanguageModel
@@ -47,7 +47,7 @@ def write_record(
     status: Status,
     command: Sequence[str] | None = None,
 ) -> None:
-    """config.json says what this run is, and how far it got.
+    """Write config.json, which says what this run is and how far it got.
 
     Raises:
         SaveError: it cannot be written.
@@ -71,10 +71,10 @@ def write_record(
 
 
 def read_record(run_dir: Path) -> dict[str, Any] | None:
-    """Return the content of config.json, not decoded; `None` where there is none.
+    """Return the content of config.json, not decoded; `None` if it is missing.
 
     Raises:
-        CheckpointError: it is no record of a run.
+        CheckpointError: it is not a record of a run.
         ReadError: it cannot be read.
     """
     path = run_dir / CONFIG
@@ -90,23 +90,23 @@ def load_run(
     report: Report | None = None,
     trust: bool = False,
 ) -> LoadedRun:
-    """The model of a run as a checkpoint holds it, verified by its digests.
+    """Return the model in a run's checkpoint, verified by its digests.
 
-    Nothing but the run's directory is read: not the optimizer, not the data.
+    Only the run's directory is read, without the optimizer or the data.
 
     Args:
         run_dir: the run's directory.
-        step: of the checkpoint; `None`: the newest that is intact.
-        mesh: spreads the model over devices; `None`: it lies on one.
-        report: called with a line for every damaged checkpoint that is skipped for
-            an intact one.
+        step: step of the checkpoint; `None`: the newest intact one.
+        mesh: shards the model over devices; `None`: one device.
+        report: called with a line for every damaged checkpoint that is skipped for an
+            intact one.
         trust: import the modules of classes outside memzoo that config.json names,
-            which runs their code. Modules that are loaded need none.
+            which runs their code. Modules that are already loaded need no trust.
 
     Raises:
-        CheckpointError: there is no such run, no such step, or no intact checkpoint;
-            or config.json is not what the checkpoint was made with, or needs trust.
-        ReadError: a file of it cannot be read.
+        CheckpointError: the run, the step or an intact checkpoint is missing; or
+            config.json does not match the checkpoint, or needs trust.
+        ReadError: a file of the run cannot be read.
     """
     run_dir = Path(run_dir)
     path = run_dir / CONFIG
@@ -150,8 +150,8 @@ def _check_record(
     config: ExperimentConfig,
     saved: Mapping[str, Any],
 ) -> None:
-    """Raise CheckpointError where config.json is not what the checkpoint holds."""
-    # The fields that differ say more than the checksum: they come first.
+    """Raise CheckpointError if config.json does not match the checkpoint."""
+    # Check the fields first: they say more than the checksum.
     check_same_config(path, saved, config, intact=fits_checksum(record))
     check_unchanged(path, record, CheckpointError)
 
@@ -163,7 +163,9 @@ def _load_model(
     mesh: MeshConfig | None,
     manifest: Mapping[str, Any],
 ) -> LanguageModel:
-    """The model that checkpoint `step` holds; raises as `load_arrays` does."""
+    """Return the model of checkpoint `step`; raises the same errors as
+    `load_arrays`.
+    """
     template = make_template(lambda key: config.model.build(nnx.Rngs(key)))
     arrays = load_arrays(directory, step, _model_specs(template, mesh), manifest)
     model = template.merge(arrays["params"], arrays["rest"])
@@ -172,15 +174,15 @@ def _load_model(
 
 
 def _saved(run_dir: Path, step: int | None, status: object) -> list[int]:
-    """Steps of the run's checkpoints, newest first; the one asked for is among them.
+    """Return the steps of the run's checkpoints, newest first.
 
     Raises:
-        CheckpointError: it is not, or there is none.
+        CheckpointError: the step is missing, or there is no checkpoint.
     """
     steps = saved_steps(run_dir / CHECKPOINTS)
     if not steps:
         raise CheckpointError(
-            f"run {run_dir} has no checkpoint yet (its status is {status}); go on "
+            f"run {run_dir} has no checkpoint yet (its status is {status}); continue "
             "training it"
         )
     if step is not None and step not in steps:
@@ -194,7 +196,7 @@ def _saved(run_dir: Path, step: int | None, status: object) -> list[int]:
 def _model_specs(
     template: Template, mesh: MeshConfig | None
 ) -> dict[str, dict[str, Any]]:
-    """Shapes, types and places of the model's arrays."""
+    """Return shapes, types and shardings of the model's arrays."""
     params, rest = template.shapes()
     parts = {"params": params, "rest": rest}
     if mesh is None:
@@ -212,8 +214,8 @@ def _model_specs(
 
 
 def _neighbours(run_dir: Path) -> str:
-    """What there is instead of a missing run."""
-    # A bare name is rather one of `runs/`, where training puts runs.
+    """Return which runs exist near a missing one."""
+    # A bare name probably means a run in `runs/`, where training puts runs.
     for parent in [run_dir.parent, *([] if run_dir.is_absolute() else [Path("runs")])]:
         names = (
             sorted(p.name for p in parent.iterdir() if (p / CONFIG).is_file())
@@ -226,7 +228,7 @@ def _neighbours(run_dir: Path) -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the source tree that runs; `None` for an installed package."""
+    """Return the commit of the source tree; `None` for an installed package."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None

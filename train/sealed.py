@@ -1,4 +1,4 @@
-"""JSON records under a checksum: a file each, or a line each of a .jsonl file."""
+"""JSON records with a checksum: one per file, or one per line of a .jsonl file."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ CHECKSUM = "checksum"
 
 def seal(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the record with a last field, the checksum of the others."""
-    # As it will be read back: with lists for tuples, and strings for keys.
+    # Use the form that is read back: lists for tuples, and strings for keys.
     plain = json.loads(json.dumps(dict(record)))
     return plain | {CHECKSUM: checksum(plain)}
 
@@ -23,21 +23,20 @@ def unseal(value: Any, *, required: bool = True) -> dict[str, Any]:
     """Return the record that `seal` sealed, without its checksum.
 
     Args:
-        required: False: a record without a checksum, of an older memzoo, is taken as
-            it is.
+        required: if false, accept a record without a checksum, from an older memzoo.
 
     Raises:
-        DamagedError: it is no record, or does not fit its checksum.
+        DamagedError: it is not a record, or does not match its checksum.
     """
     if not isinstance(value, dict):
-        raise DamagedError("it is no JSON object")
+        raise DamagedError("it is not a JSON object")
     record = {name: item for name, item in value.items() if name != CHECKSUM}
     if CHECKSUM not in value:
         if required:
             raise DamagedError("it has no checksum")
         return record
     if value[CHECKSUM] != checksum(record):
-        raise DamagedError("it does not fit its checksum")
+        raise DamagedError("it does not match its checksum")
     return record
 
 
@@ -46,8 +45,8 @@ def read_json(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: there is no file.
-        DamagedError: it holds no JSON.
-        ReadError: it cannot be read.
+        DamagedError: the file is not JSON.
+        ReadError: the file cannot be read.
     """
     try:
         with readable(path):
@@ -55,20 +54,20 @@ def read_json(path: Path) -> Any:
     except NotADirectoryError as error:
         raise FileNotFoundError(*error.args, str(path)) from error
     except IsADirectoryError as error:
-        raise ReadError(f"cannot read {path}: {reason(error)}; mend that") from error
+        raise ReadError(f"cannot read {path}: {reason(error)}; fix that") from error
     if not data.strip():
         raise DamagedError("it is empty")
     try:
         return json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         said = " ".join(str(error).split())
-        raise DamagedError(f"it is no JSON: {said[:120]}") from error
+        raise DamagedError(f"it is not JSON: {said[:120]}") from error
 
 
 def write_sealed(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a record under its checksum: at no moment half of it.
+    """Write a record with its checksum, atomically.
 
     Raises:
-        SaveError: it cannot be written; what the file held is still there.
+        SaveError: it cannot be written; the old content of the file remains.
     """
     replace_text(path, json.dumps(seal(record), indent=1) + "\n")

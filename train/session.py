@@ -34,16 +34,16 @@ Evaluate = Callable[..., Evaluation]
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a run ended.
+    """End of a run.
 
     Attributes:
         step: steps done.
-        status: `done`; `preempted`: asked to stop, and saved; `stopped_early`: it
-            reached `stop_at_accuracy`.
-        evaluation: the last one: `step`, `accuracy`, `loss` and `rows`; None: the task
-            has no validation split.
-        asked: the signal to stop that came, whatever the status: with the last step
-            there is nothing left to stop, but what would be run next should not be.
+        status: `done`; `preempted`: asked to stop, and saved; `stopped_early`: reached
+            `stop_at_accuracy`.
+        evaluation: last evaluation: `step`, `accuracy`, `loss` and `rows`; None: the
+            task has no validation split.
+        asked: signal to stop that arrived, whatever the status; after the last step it
+            cannot stop this run, but the caller should start nothing more.
     """
 
     step: int
@@ -53,12 +53,12 @@ class TrainResult:
 
     @property
     def exit_code(self) -> int:
-        """Of the command: 130 where Ctrl-C stopped the run, else 0."""
+        """Return the command's exit code: 130 if Ctrl-C stopped the run, else 0."""
         return stop_exit_code(self.asked) if self.status == "preempted" else 0
 
 
 class Session:
-    """Trains from `restored`, or from the beginning, to the end of the run."""
+    """Training from `restored`, or from the beginning, to the end of the run."""
 
     def __init__(
         self,
@@ -89,11 +89,11 @@ class Session:
         self._clock = _Clock()
 
     def run(self, signals: StopSignals) -> TrainResult:
-        """The run is done, or was stopped and saved.
+        """Train until the run is done, or was stopped and saved.
 
         Raises:
             NonFiniteError: a loss, gradient, update or evaluation is not finite.
-            SaveError: something could not be written.
+            SaveError: a file could not be written.
         """
         try:
             return self._run(signals)
@@ -106,7 +106,8 @@ class Session:
         if self._step and (
             self._step >= config.steps or _due(self._step, config.evaluate_every)
         ):
-            # A run that ended between saving and measuring has not measured this step.
+            # A run that ended between saving and evaluating has not evaluated this
+            # step.
             self._measure()
         if self._reached_accuracy():
             return self._end("stopped_early", signals)
@@ -131,7 +132,7 @@ class Session:
                 self._save()
             if asked and not last:
                 return self._interrupted(signals)
-            # What can fail or take long comes after the save.
+            # Evaluate after saving, because it can fail or take long.
             if last or _due(self._step, config.evaluate_every):
                 self._measure()
             if self._reached_accuracy():
@@ -140,7 +141,7 @@ class Session:
         return self._end("done", signals)
 
     def _report(self, metrics: StepMetrics, tokens_a_step: int) -> None:
-        """A line of metrics.jsonl."""
+        """Write a line of metrics.jsonl."""
         values = jax.device_get(metrics)
         self._check_finite()
         line = {
@@ -155,7 +156,7 @@ class Session:
             self._on_log(line)
 
     def _measure(self) -> None:
-        """Evaluate on the validation split, where there is one, once a step."""
+        """Evaluate on the validation split, if there is one, at most once per step."""
         before = self._evaluation
         if not self._measured or (before is not None and before["step"] == self._step):
             return
@@ -178,7 +179,7 @@ class Session:
         self._clock.resume()
 
     def _save(self) -> None:
-        """A checkpoint of this step is on its way."""
+        """Start to save a checkpoint of this step."""
         self._check_finite()
         self._clock.pause()
         if self._saved != self._step:
@@ -189,18 +190,18 @@ class Session:
         self._clock.resume()
 
     def _check_finite(self) -> None:
-        """Every step so far was finite; reads one number from the device."""
+        """Check that every step so far was finite; reads one number from the device."""
         failed = int(self._state.failed_step)
         if failed >= 0:
             said = f"the loss, a gradient or an update is not finite at step {failed}"
             raise self._not_finite(said, failed - 1)
 
     def _not_finite(self, said: str, suspect: int) -> NonFiniteError:
-        """Return the error that names the last checkpoint before what went wrong.
+        """Return an error that names the last checkpoint before the problem.
 
         Args:
             said: what is not finite, and when.
-            suspect: step whose parameters gave it.
+            suspect: step whose parameters caused it.
         """
         self._checkpoints.wait()
         steps = saved_steps(self._checkpoints.directory)
@@ -233,7 +234,7 @@ class Session:
         result = self._end("preempted", signals)
         self._screen.say(
             f"{signals.received.name}: saved at step {self._step} of "
-            f"{self._config.steps}; start the command again to go on"
+            f"{self._config.steps}; start the command again to continue"
         )
         return result
 
@@ -259,7 +260,7 @@ class _Clock:
         self._reported = (0.0, 0)
 
     def count(self, tokens: int, loss: jax.Array) -> None:
-        """A step was started; the first one, which compiles, is waited for."""
+        """Count a step that was started; wait for the first one, which compiles."""
         if self._first_step is None:
             loss.block_until_ready()
             self._first_step = time.monotonic() - self._begin
@@ -268,18 +269,18 @@ class _Clock:
         self._tokens += tokens
 
     def pause(self) -> None:
-        """What comes now is not training."""
+        """Stop counting time: training pauses."""
         if self._started is not None:
             self._seconds += time.monotonic() - self._started
             self._started = None
 
     def resume(self) -> None:
-        """Training goes on."""
+        """Count time again: training continues."""
         if self._first_step is not None:
             self._started = time.monotonic()
 
     def tokens_per_second(self) -> float:
-        """Since the last call; 0 where that is not known yet."""
+        """Return the speed since the last call; 0 if unknown."""
         seconds, tokens = self._elapsed(), self._tokens
         before = self._reported
         self._reported = (seconds, tokens)
@@ -287,7 +288,7 @@ class _Clock:
         return (tokens - before[1]) / passed if passed > 0 else 0.0
 
     def summary(self) -> dict[str, float]:
-        """What timings.json keeps of this process."""
+        """Return this process's entry for timings.json."""
         seconds = self._elapsed()
         return {
             "wall_seconds": round(time.monotonic() - self._begin, 3),

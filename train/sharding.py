@@ -1,4 +1,4 @@
-"""One mesh with named axes, and where parameters and batches lie on it."""
+"""The mesh with its named axes, and the shardings of parameters and batches."""
 
 import math
 from collections.abc import Mapping
@@ -26,12 +26,12 @@ RULES: dict[Axis, str] = {
 
 
 def make_mesh(config: MeshConfig) -> Mesh:
-    """The mesh over the devices of all processes.
+    """Return the mesh over the devices of all processes.
 
     A single process may use fewer devices than there are, if `config.data` is given.
 
     Raises:
-        InputError: the devices are too few, or cannot be shared out.
+        InputError: there are too few devices, or they cannot be divided.
     """
     devices = jax.devices()
     model = config.fsdp * config.expert * config.tensor
@@ -61,7 +61,7 @@ def make_mesh(config: MeshConfig) -> Mesh:
 
 
 def check_batch(mesh: Mesh, batch_size: int, gradient_accumulation: int) -> None:
-    """The rows of a slice can be shared out over the data axes of the mesh.
+    """Check that the rows of a slice can be divided over the data axes of the mesh.
 
     Raises:
         InputError: they cannot.
@@ -71,25 +71,25 @@ def check_batch(mesh: Mesh, batch_size: int, gradient_accumulation: int) -> None
     if rows % shards:
         raise InputError(
             f"batch_size {batch_size} / gradient_accumulation {gradient_accumulation} "
-            f"= {rows} rows cannot be shared out over mesh.data x mesh.fsdp x "
+            f"= {rows} rows cannot be divided over mesh.data x mesh.fsdp x "
             f"mesh.expert = {shards} devices; change the batch or the mesh"
         )
 
 
 def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
-    """Whole on every device."""
+    """Return a sharding that keeps the whole array on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows over the data axes."""
+    """Return a sharding of rows over the data axes."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
 def parameter_sharding(mesh: Mesh, name: str, shape: tuple[int, ...]) -> NamedSharding:
-    """Where the parameter at the path `name` lies.
+    """Return the sharding of the parameter at the path `name`.
 
-    An axis that its axis of the mesh does not divide is whole on every device.
+    An axis that is not a multiple of its mesh axis is kept whole on every device.
     """
     spec: list[str | None] = []
     for size, axis in zip(shape, logical_axes(name, len(shape)), strict=True):
@@ -104,12 +104,13 @@ def parameter_sharding(mesh: Mesh, name: str, shape: tuple[int, ...]) -> NamedSh
 
 
 def tree_sharding(mesh: Mesh, params: Mapping[str, Any], tree: Any) -> Any:
-    """Where every leaf of `tree` lies: as the parameter that its path names, if any.
+    """Return a sharding for every leaf of `tree`; like the parameter of its path, if
+    any.
 
     Args:
         params: shapes of the parameters, by path.
         tree: shapes; the optimizer's moments are dictionaries with the paths of
-            parameters as keys, as `params` is.
+            parameters as keys, like `params`.
     """
 
     def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:

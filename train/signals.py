@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGTERM, SIGHUP, Ctrl-C, or the whole cluster is preempted."""
+"""Requests to stop: SIGTERM, SIGHUP, Ctrl-C, or preemption of the whole cluster."""
 
 import signal
 import threading
@@ -8,23 +8,25 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-# A terminal that is closed sends SIGHUP; Windows has none.
+# Closing a terminal sends SIGHUP; Windows has none.
 _HANGUP = getattr(signal, "SIGHUP", None)
 _HANDLED = tuple(n for n in (signal.SIGTERM, signal.SIGINT, _HANGUP) if n is not None)
 
 
 def stop_exit_code(received: signal.Signals | None) -> int:
-    """Exit code of a command that was asked to stop, and saved: 130 after Ctrl-C."""
+    """Return the exit code of a command that was stopped and saved: 130 after
+    Ctrl-C.
+    """
     return 130 if received == signal.SIGINT else 0
 
 
 class StopSignals:
-    """A context in which a signal to stop is noted instead of obeyed.
+    """Context in which a signal to stop is recorded instead of obeyed.
 
-    A second Ctrl-C is obeyed at once. SIGHUP stays ignored where it is, as `nohup`
-    has it. Handlers are set in the main thread only, and put back on leaving. Under
-    jax.distributed all are left alone: JAX handles SIGTERM, and lets all processes
-    agree on the step to stop at.
+    A second Ctrl-C is obeyed immediately. SIGHUP stays ignored if it was, as under
+    `nohup`. Handlers are set only in the main thread, and restored on leaving. Under
+    jax.distributed no handler is set: JAX handles SIGTERM, and lets all processes agree
+    on the step to stop at.
     """
 
     def __init__(self) -> None:
@@ -48,7 +50,9 @@ class StopSignals:
             signal.signal(number, handler)
 
     def asked(self, step: int) -> bool:
-        """The run should save and stop after this step; the same in every process."""
+        """Return whether to save and stop after this step; the same in every
+        process.
+        """
         if self._distributed and multihost_utils.reached_preemption_sync_point(step):
             self.received = signal.SIGTERM
         return self.received is not None

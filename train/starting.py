@@ -18,10 +18,10 @@ _MOST_NAMED = 3
 def initial_state(
     config: ExperimentConfig, program: Program
 ) -> Callable[[], TrainState]:
-    """Return what makes the state before the first step.
+    """Return a function that creates the state before the first step.
 
-    With `config.start_from` the parameters of that run are read at once. Everything
-    else, such as the state of the optimizer, is new.
+    With `config.start_from`, the parameters of that run are read immediately.
+    Everything else, such as the state of the optimizer, is new.
 
     Raises:
         CheckpointError: the run has no intact checkpoint.
@@ -36,7 +36,7 @@ def initial_state(
 
 
 def check_parameters(run: str, given: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Refuse parameters of other names or shapes.
+    """Refuse parameters with other names or shapes.
 
     Raises:
         InputError: names the run and the first parameters that differ.

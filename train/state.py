@@ -1,4 +1,4 @@
-"""The state of a training run: arrays by path, born where they will lie."""
+"""State of a training run: arrays by path, created in their shardings."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ class TrainState(NamedTuple):
         rest: every other Variable of the model by path.
         opt_state: optax's state; its moments are dictionaries by path too.
         step: steps done.
-        failed_step: the first step whose loss, gradient or new parameters were not
-            finite; -1: none. From that step on nothing else changes.
+        failed_step: first step whose loss, gradient or new parameters were not finite;
+            -1: none. From that step on, nothing else changes.
     """
 
     params: Arrays
@@ -38,31 +38,31 @@ class TrainState(NamedTuple):
 
 @dataclass(frozen=True)
 class Template:
-    """A model without its arrays, as `nnx.split` gives it."""
+    """Model without its arrays, as `nnx.split` gives it."""
 
     graphdef: Any
     params: Any
     rest: Any
 
     def merge(self, params: Mapping[str, Any], rest: Mapping[str, Any]) -> Any:
-        """The model with these arrays."""
+        """Return the model with these arrays."""
         return nnx.merge(
             self.graphdef, _fill(self.params, params), _fill(self.rest, rest)
         )
 
     def shapes(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Shapes and types of the parameters and of the rest, by path."""
+        """Return shapes and types of the parameters and of the rest, by path."""
         return by_path(self.params), by_path(self.rest)
 
 
 def make_template(build: Build) -> Template:
-    """The model that `build` makes, without allocating anything."""
+    """Return the model that `build` makes, without allocating anything."""
     model = nnx.eval_shape(build, jax.random.key(0))
     return Template(*nnx.split(model, nnx.Param, ...))
 
 
 def by_path(state: Any) -> dict[str, Any]:
-    """Values of the Variables of an `nnx.State`, by path."""
+    """Return the values of the Variables of an `nnx.State`, by path."""
     return {
         "/".join(map(str, path)): variable.get_value()
         for path, variable in nnx.to_flat_state(state)
@@ -79,7 +79,7 @@ def _fill(template: Any, values: Mapping[str, Any]) -> Any:
 def init_state(
     build: Build, optimizer: optax.GradientTransformation, key: Key[Array, ""]
 ) -> TrainState:
-    """The state before the first step."""
+    """Return the state before the first step."""
     _, params, rest = nnx.split(build(key), nnx.Param, ...)
     arrays = by_path(params)
     return TrainState(
@@ -96,7 +96,7 @@ def state_specs(
     build: Build,
     optimizer: optax.GradientTransformation,
 ) -> TrainState:
-    """Shapes, types and places of the state; nothing is allocated."""
+    """Return shapes, types and shardings of the state; nothing is allocated."""
     shapes = jax.eval_shape(
         lambda key: init_state(build, optimizer, key), jax.random.key(0)
     )
@@ -111,7 +111,7 @@ def state_specs(
 
 
 def shardings(specs: Any) -> Any:
-    """The places alone."""
+    """Return only the shardings."""
     return jax.tree.map(lambda leaf: leaf.sharding, specs)
 
 
@@ -121,7 +121,7 @@ def born_sharded(
     specs: TrainState,
     key: Key[Array, ""],
 ) -> TrainState:
-    """The state before the first step, every device making its own part of it."""
+    """Return the state before the first step; each device creates its own part."""
     make = jax.jit(
         lambda key: init_state(build, optimizer, key), out_shardings=shardings(specs)
     )

@@ -1,4 +1,4 @@
-"""The training step: compiled once, its state placed and donated."""
+"""The training step: compiled once, with a sharded state that it consumes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,13 +22,13 @@ from .state import Arrays, Template, TrainState, by_path, shardings
 
 StepMetrics = dict[str, Array]
 Forward = tuple[LossSums, Arrays, dict[str, Array]]
-"""Sums of the loss, every Variable but the parameters, and what layers report."""
+"""Sums of the loss, every Variable but the parameters, and the layers' reports."""
 
 
 class Step:
-    """A compiled step with the numbers of its schedule.
+    """Compiled step with the numbers of its schedule.
 
-    The numbers are arguments of what is compiled: runs that differ in nothing but
+    The numbers are arguments of the compiled function: runs that differ only in
     learning rate, steps or seed share one program.
     """
 
@@ -58,12 +58,11 @@ def make_step(
     gradient_accumulation: int = 1,
     objective: Objective | None = None,
 ) -> Step:
-    """A jitted `step(state, batch) -> (state, metrics)`; `state` is consumed.
+    """Return a jitted `step(state, batch) -> (state, metrics)`; `state` is consumed.
 
     The metrics are `loss`, `cross_entropy`, `accuracy`, `grad_norm`, `learning_rate`
-    and, as `metric/<path>`, what the layers report. A step whose loss, gradient or new
-    parameters are not finite leaves the state as it was, but for `step` and
-    `failed_step`.
+    and, as `metric/<path>`, the layers' reports. A step whose loss, gradient or new
+    parameters are not finite changes only `step` and `failed_step` in the state.
     """
 
     def step(
@@ -79,7 +78,7 @@ def make_step(
             mesh,
             gradient_accumulation,
             objective,
-            # A step draws the same again after a restart, and on any mesh.
+            # A step makes the same draws after a restart, and on any mesh.
             jax.random.fold_in(jax.random.key(0), state.step),
         )
         norm = optax.tree.norm(gradients)
@@ -119,14 +118,14 @@ def gradients_of(
     objective: Objective | None = None,
     key: Key[Array, ""] | None = None,
 ) -> tuple[Arrays, Arrays, StepMetrics]:
-    """Gradients of the mean loss of the whole batch, computed a slice at a time.
+    """Return gradients of the whole batch's mean loss, computed one slice at a time.
 
-    Sums over the slices are divided once by the total weight, so that slices with few
-    targets count for what they hold; so are those that auxiliary losses are made of.
+    Sums over the slices, including those of auxiliary losses, are divided once by the
+    total weight, so that slices with few targets count correctly.
 
     Args:
-        objective: weighs the targets anew; None: as the batch says.
-        key: of what layers draw; None: nothing is drawn.
+        objective: reweights the targets; None: the batch's weights.
+        key: key of the layers' draws; None: no draws.
     """
     total = jnp.sum(batch.target_weights)
     if objective is not None:
@@ -177,12 +176,12 @@ def _sums(model: Any, part: Batch, key: Key[Array, ""] | None) -> LossSums:
 def _gradient(
     forward: Callable[..., Forward], total: Array, slopes: tuple[Auxiliary, ...] = ()
 ) -> Callable[..., tuple[Arrays, Forward]]:
-    """Gradient of the summed loss of a batch or of a slice of it, by the parameters.
+    """Return the gradient of the summed loss of a batch or slice, by the parameters.
 
     Args:
-        forward: of the batch or slice.
+        forward: forward pass of the batch or slice.
         total: weight of all targets of the whole batch.
-        slopes: of a slice: derivatives of the whole batch's auxiliary losses by their
+        slopes: for a slice, derivatives of the whole batch's auxiliary losses by their
             sums. Empty for a whole batch.
     """
 
@@ -208,10 +207,10 @@ def _over_slices(
     parts: Batch,
     slices: int,
 ) -> tuple[Arrays, Forward]:
-    """Gradients and sums added over the slices, reports averaged.
+    """Return gradients and sums added over the slices, and averaged reports.
 
-    Where layers add to the loss, every slice is read forward once more, before the
-    gradients: what a slice's sums count for depends on those of the whole batch.
+    If layers add to the loss, every slice takes one more forward pass before the
+    gradients: the weight of a slice's sums depends on those of the whole batch.
     """
     numbered = (parts, jnp.arange(slices))
 
@@ -235,14 +234,14 @@ def _over_slices(
 
 
 def _added(a: Array) -> Array:
-    """Sum over the slices."""
+    """Return the sum over the slices."""
     return jnp.sum(a, axis=0)
 
 
 def _slices(batch: Batch, mesh: Mesh, slices: int) -> Batch:
-    """The batch as `slices` parts along a new first axis.
+    """Return the batch as `slices` parts along a new first axis.
 
-    Neighbouring rows go to different parts: every device keeps the rows it has.
+    Neighbouring rows go to different parts, so that every device keeps its rows.
     """
     place = NamedSharding(mesh, PartitionSpec(None, BATCH_AXES))
 

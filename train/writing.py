@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all, and one line where it fails."""
+"""File writing: atomic, with errors in one line."""
 
 import errno
 import os
@@ -12,9 +12,9 @@ from memzoo.errors import MemzooError
 from ..configs.reading import error_number
 
 _REMEDIES = {
-    "make room there and start the command again: it goes on from the last "
+    "make room there and start the command again: it continues from the last "
     "checkpoint": (errno.ENOSPC, errno.EFBIG, errno.EDQUOT),
-    "mend its permissions or give another folder": (
+    "fix its permissions or give another folder": (
         errno.EACCES,
         errno.EPERM,
         errno.EROFS,
@@ -29,7 +29,7 @@ _REMEDIES = {
 
 
 class SaveError(MemzooError):
-    """Something could not be written."""
+    """Error for a file that could not be written."""
 
     exit_code = 1
 
@@ -38,7 +38,7 @@ class SaveError(MemzooError):
 def explained(
     path: Path, kinds: type[Exception] | tuple[type[Exception], ...] = OSError
 ) -> Iterator[None]:
-    """Errors of these kinds, raised while writing to `path`, become SaveError."""
+    """Turn errors of these kinds, raised while writing to `path`, into SaveError."""
     try:
         yield
     except MemzooError:
@@ -50,10 +50,10 @@ def explained(
 
 
 def replace_text(path: Path, text: str) -> None:
-    """The file holds `text`: at no moment half of it.
+    """Write `text` to the file, atomically.
 
     Raises:
-        SaveError: it cannot be written; what it held is still there.
+        SaveError: it cannot be written; the old content remains.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with explained(path):
@@ -65,10 +65,10 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def check_writable(directory: Path) -> None:
-    """Make the directory if need be, and a folder with a file in it, for a moment.
+    """Create the directory if needed, and for a moment a folder with a file in it.
 
     Raises:
-        SaveError: one of them cannot be made.
+        SaveError: one of them cannot be created.
     """
     with explained(directory):
         directory.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def check_writable(directory: Path) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """The first cause of an error, in one short line."""
+    """Return the first cause of an error, in one short line."""
     error = _first(error)
     number = error_number(error)
     if number is not None:
@@ -88,7 +88,7 @@ def reason(error: BaseException) -> str:
 
 
 def _remedy(error: BaseException) -> str:
-    """What to do about an error of writing."""
+    """Return the remedy for a write error."""
     error = _first(error)
     for remedy, numbers in _REMEDIES.items():
         # Libraries in C++ pass on the system's words, without the number.

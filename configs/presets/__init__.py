@@ -1,4 +1,4 @@
-"""Experiments ready to run; each opens with its command and the result it gave."""
+"""Experiments ready to run; each docstring gives the command and its result."""
 
 from collections.abc import Callable
 

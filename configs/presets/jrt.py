@@ -1,9 +1,9 @@
 """Just read twice (arXiv 2407.05483): the published stacks, and a small one over bytes.
 
-A gated short convolution, then prefix linear attention, a window of attention and gated
-short convolutions in turn. The published models read 2,048 tokens of the Pile, 1,024 of
-them a prefix; here they read bytes with the vocabulary of theirs. Of the published 273
-Taylor features 153 are kept, which make the same function.
+One gated short convolution comes first, then cycles of prefix linear attention, a
+window of attention and gated short convolutions. The published models read 2,048 tokens
+of the Pile, 1,024 of them a prefix; here they read bytes with the published vocabulary.
+Of the published 273 Taylor features, 153 remain, which compute the same function.
 """
 
 from ...data.prefix import PrefixConfig
@@ -17,7 +17,7 @@ from ...models.prefix_linear_attention import PrefixLinearAttentionConfig
 from ...models.sliding_window_attention import SlidingWindowAttentionConfig
 from ..experiment import ExperimentConfig, OptimizerConfig
 
-# 50,257 of GPT-2 and the mask, in the public code 50,263.
+# 50,257 tokens of GPT-2 and the mask; 50,263 in the public code.
 _VOCABULARY = 50_264
 
 
@@ -27,7 +27,7 @@ def jrt_layers(
     num_heads: int,
     window: int,
 ) -> tuple[LayerConfig, ...]:
-    """A prefix layer, a window and some convolutions."""
+    """Return a prefix layer, a window and some convolutions."""
     return (
         PrefixLinearAttentionConfig(num_heads=num_heads),
         SlidingWindowAttentionConfig(num_heads=num_heads, window=window),
@@ -54,7 +54,7 @@ def _published(
         ),
         steps=steps,
         batch_size=256,
-        # 8 rows at a time, as published on each GPU.
+        # 8 rows at a time, as published for each GPU.
         gradient_accumulation=32,
         checkpoint_every=1000,
     )
@@ -83,9 +83,9 @@ def text_jrt_1b3() -> ExperimentConfig:
 
 
 def text_jrt() -> ExperimentConfig:
-    """memzoo train text-jrt: 2.02 bits a byte after 1000 steps; half is a prefix"""
+    """memzoo train text-jrt: 2.02 bits per byte after 1000 steps; half is a prefix"""
     layers = jrt_layers(2, num_heads=4, window=64)
-    # With masks in every row it leans on them: 2.70 bits a byte without.
+    # With masks in every row, the model depends on them: 2.70 bits per byte without.
     task = PrefixConfig(task=TextConfig(length=256), share=0.5, mask_rows=0.5)
     return ExperimentConfig(
         name="text-jrt",
@@ -116,9 +116,10 @@ def disjointness_experiment(
     learning_rate: float = 3e-3,
     steps: int = 3000,
 ) -> ExperimentConfig:
-    """Set disjointness by convolutions and prefix layers, with or without a prefix.
+    """Return set disjointness with convolutions and prefix layers, with or without a
+    prefix.
 
-    Both have the same layers and states: without a prefix they read causally.
+    Both have the same layers and states; without a prefix they read causally.
     """
     task = SetDisjointnessConfig() if task is None else task
     layers = (

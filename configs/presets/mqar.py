@@ -1,8 +1,8 @@
 """Multi-query associative recall: every layer in the same small model.
 
-The model is the one of the comparison: two blocks without MLP, one head, short
+The model is that of the comparison: two blocks without MLP, one head, short
 convolutions of 4 taps on queries, keys and values, and a memory of width x width;
-docs/decisions/0004 says what is equal and what is not. Results: seed 0, a 2-core CPU.
+docs/decisions/0004 lists what is equal and what is not. Results: seed 0, a 2-core CPU.
 """
 
 import dataclasses
@@ -19,15 +19,15 @@ from ...models.language_model import LanguageModelConfig
 from ...models.ops.feature_maps import taylor_size
 from ..experiment import ExperimentConfig, OptimizerConfig
 
-# What makes layers comparable, where they have such a field.
+# Values that make layers comparable, for layers with these fields.
 _COMPARABLE = {
     "convolution_size": 4,
     "value_ratio": 1,
     "expand": 1,
     "output_gate": False,
-    # One head: a published draw may forget within two tokens (docs/layers).
+    # With one head, a published draw may forget within two tokens (docs/layers).
     "fastest_decay": 0.1,
-    # One matrix, written by steps that are large enough for what is seen once.
+    # One matrix, with write steps large enough for pairs that are seen once.
     "memory_depth": 1,
     "max_learning_rate": 0.5,
     "clip": None,
@@ -38,14 +38,14 @@ _INNER = ("memory", "attention")
 def comparable_layer(
     layer: str | type[Any], width: int, num_heads: int = 1, head_size: int | None = None
 ) -> LayerConfig:
-    """Return a layer with one size of memory for all, and so the layers that it holds.
+    """Return a layer with the same memory size as all others, also in its inner layers.
 
     Args:
         layer: a registered name, or the config class of a layer from outside. Fields
-            that it does not have are left out.
+            that it lacks are skipped.
         width: size of the residual stream.
         num_heads: heads of each layer.
-        head_size: of keys; None: the width over the heads.
+        head_size: size of keys; None: width / num_heads.
     """
     kind = LAYERS[layer] if isinstance(layer, str) else layer
     return _comparable(kind(), width, num_heads, head_size)
@@ -57,7 +57,7 @@ def _comparable(layer: Any, width: int, num_heads: int, head_size: int | None) -
     values = {field: value for field, value in chosen.items() if field in fields}
     key_size = width // num_heads if head_size is None else head_size
     if "feature_size" in fields:
-        # Of Taylor features: the number nearest to the size of a head.
+        # Choose the number of Taylor features nearest to the head size.
         values["feature_size"] = min(
             range(1, width + 1),
             key=lambda size: abs(taylor_size(size) - key_size),
@@ -67,7 +67,8 @@ def _comparable(layer: Any, width: int, num_heads: int, head_size: int | None) -
             own = getattr(layer, inner)
             values[inner] = _comparable(own, width, num_heads, head_size)
     if {"residual", "memory"} <= fields:
-        # A memory in series with attention: training was unstable without.
+        # For a memory in series with attention: without the clip, training was
+        # unstable.
         values["memory"] = dataclasses.replace(values["memory"], clip=layer.memory.clip)
     if "expand" in fields:
         # Its heads share their keys, and its values are as wide as the model.
@@ -78,10 +79,10 @@ def _comparable(layer: Any, width: int, num_heads: int, head_size: int | None) -
 
 
 def with_window(layer: Any, window: int) -> Any:
-    """The layer whose attention sees `window` tokens, where it sees a part of them.
+    """Return the layer with windows of `window` tokens, if its attention has windows.
 
-    A segment of tokens that see each other is a window too; the memory's windows of
-    writes are no longer than it.
+    A segment of tokens that see each other is a window too. The memory's windows of
+    writes are at most as long.
     """
     fields = {field.name for field in dataclasses.fields(layer)}
     values = {name: window for name in ("window", "segment_size") if name in fields}
@@ -103,7 +104,7 @@ def mqar_experiment(
     learning_rate: float = 1e-2,
     steps: int = 1500,
 ) -> ExperimentConfig:
-    """A layer on recall: `depth` blocks without MLP."""
+    """Return an experiment of a layer on recall: `depth` blocks without MLP."""
     chosen: Any = MqarConfig() if task is None else task
     return ExperimentConfig(
         name=name,
@@ -125,7 +126,7 @@ def mqar_experiment(
 
 @dataclass(frozen=True, kw_only=True)
 class _Trained:
-    """Result of a layer's preset, and what it needs."""
+    """Result of a layer's preset, and its settings."""
 
     result: str
     learning_rate: float = 1e-2
@@ -133,7 +134,7 @@ class _Trained:
     """Read the pairs as a prefix."""
 
 
-# One row a layer that was trained; windows are of 16 tokens.
+# One entry per trained layer; windows are of 16 tokens.
 _TRAINED = {
     "attention": _Trained(result="1.000 after 300 steps"),
     "sliding_window_attention": _Trained(result="0.070, chance, after 1500 steps"),
@@ -150,10 +151,10 @@ _TRAINED = {
     "prefix_attention": _Trained(
         result="0.998 after 500 steps; pairs first", prefix=True
     ),
-    # Each memory has the size that other layers have in all.
+    # Each of its memories is as large as the whole memory of other layers.
     "mixture_of_memories": _Trained(result="0.992 after 400 steps; 4, one shared"),
-    # A deep one, with memory_depth 2, memory_expansion 2 and clip 1.0: 0.992 after 400
-    # of 1,000 steps; without the clip it is not finite at step 4.
+    # A deep memory, with memory_depth 2, memory_expansion 2 and clip 1.0: 0.992 after
+    # 400 of 1,000 steps; without the clip it is not finite at step 4.
     "titans_lmm": _Trained(result="0.993 after 400 steps; a linear memory"),
     "titans_mac": _Trained(
         result="0.994 after 300 steps; segments of 16", learning_rate=5e-3

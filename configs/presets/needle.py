@@ -1,4 +1,4 @@
-"""A needle in a haystack: trained at 256 tokens, to be read far beyond.
+"""Needle in a haystack: trained at 256 tokens, to be read far beyond.
 
 The model is that of the recall presets: two blocks without MLP, one head, a memory of
 width x width. `memzoo recall --task needle` compares layers at every length, `memzoo
@@ -24,7 +24,7 @@ def needle_experiment(
     learning_rate: float = 1e-2,
     steps: int = 1500,
 ) -> ExperimentConfig:
-    """A layer on the needle: `depth` blocks without MLP."""
+    """Return an experiment of a layer on the needle: `depth` blocks without MLP."""
     task = NeedleConfig() if task is None else task
     experiment = mqar_experiment(
         layer,
@@ -39,7 +39,7 @@ def needle_experiment(
 
 
 def _preset(layer: str) -> ExperimentConfig:
-    """The experiment of a registered layer; windows are a quarter of a row."""
+    """Return the experiment of a registered layer; windows are a quarter of a row."""
     name = f"needle-{layer.replace('_', '-')}"
     return needle_experiment(with_window(comparable_layer(layer, 64), 64), name)
 

@@ -1,4 +1,4 @@
-"""Models in the sizes of papers: to describe and to compile, on data of one's own.
+"""Models in the sizes of papers, to describe and compile, or to train on your own data.
 
 The data here are the bytes of Python's standard library, so that the presets build
 anywhere; vocabulary, batch, length and steps are the paper's.
@@ -15,7 +15,8 @@ from ..experiment import ExperimentConfig, OptimizerConfig
 def _mixture_of_memories(
     name: str, *, width: int, batch_size: int, tokens: float
 ) -> ExperimentConfig:
-    """24 blocks, heads of 256, 4 memories of which 2 are active, one shared."""
+    """Return 24 blocks with heads of 256 and 4 memories, 2 of them active, plus one
+    shared."""
     length = 2048
     memory = GatedDeltaNetConfig(num_heads=width // 256, value_ratio=1)
     return ExperimentConfig(

@@ -1,4 +1,4 @@
-"""Language models over bytes: Python's own standard library, no network needed."""
+"""Language models over bytes of Python's standard library; no network needed."""
 
 from ...data.text import TextConfig
 from ...models.attention import AttentionConfig
@@ -38,25 +38,25 @@ def _text(
 
 
 def text_gated_delta_net() -> ExperimentConfig:
-    """memzoo train text-gated-delta-net: 1.79 bits a byte after 1000 steps"""
+    """memzoo train text-gated-delta-net: 1.79 bits per byte after 1000 steps"""
     layer = GatedDeltaNetConfig(num_heads=4, value_ratio=1)
     return _text("text-gated-delta-net", (Group(layers=(layer,), repeats=4),))
 
 
 def text_attention() -> ExperimentConfig:
-    """memzoo train text-attention: 1.89 bits a byte after 1000 steps"""
+    """memzoo train text-attention: 1.89 bits per byte after 1000 steps"""
     layer = AttentionConfig(num_heads=4)
     return _text("text-attention", (Group(layers=(layer,), repeats=4),))
 
 
 def text_mamba2() -> ExperimentConfig:
-    """memzoo train text-mamba2: 1.79 bits a byte after 1000 steps"""
+    """memzoo train text-mamba2: 1.79 bits per byte after 1000 steps"""
     layer = Mamba2Config(head_size=32, state_size=32, expand=1)
     return _text("text-mamba2", (Group(layers=(layer,), repeats=4),))
 
 
 def text_hybrid() -> ExperimentConfig:
-    """memzoo train text-hybrid: 1.83 bits a byte after 1000 steps; with windows"""
+    """memzoo train text-hybrid: 1.83 bits per byte after 1000 steps; with windows"""
     layers = (
         GatedDeltaNetConfig(num_heads=4, value_ratio=1),
         SlidingWindowAttentionConfig(num_heads=4, window=64),
@@ -65,7 +65,7 @@ def text_hybrid() -> ExperimentConfig:
 
 
 def text_mixture_of_memories() -> ExperimentConfig:
-    """memzoo train text-mixture-of-memories: 1.89 bits a byte after 1000 steps
+    """memzoo train text-mixture-of-memories: 1.89 bits per byte after 1000 steps
 
     On an H100.
     """
@@ -76,7 +76,7 @@ def text_mixture_of_memories() -> ExperimentConfig:
 
 
 def text_titans_lmm() -> ExperimentConfig:
-    """memzoo train text-titans-lmm: 1.87 bits a byte after 1000 steps, on an H100"""
+    """memzoo train text-titans-lmm: 1.87 bits per byte after 1000 steps, on an H100"""
     layer = TitansLMMConfig()
     return _text("text-titans-lmm", (Group(layers=(layer,), repeats=4),))
 

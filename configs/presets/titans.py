@@ -1,11 +1,11 @@
-"""Titans in the sizes of papers: to describe and to compile, on data of one's own.
+"""Titans in the sizes of papers, to describe and compile, or to train on your own data.
 
 Layers and widths of 170M, 340M and 760M are those that the same group published for
-ATLAS (arXiv 2505.23735), 16 heads each; 400M is wider in its MLP than 340M. Length,
-batch, tokens and learning rate are those of Titans (arXiv 2501.00663), and so is the
-vocabulary; the warm-up is not published. The width of the MLP, which neither paper
-gives, is what brings every model to its name. The data here are the bytes of Python's
-standard library, so that the presets build anywhere.
+ATLAS (arXiv 2505.23735), 16 heads each; 400M has a wider MLP than 340M. Length, batch,
+tokens, learning rate and vocabulary are those of Titans (arXiv 2501.00663); the warm-up
+is not published. Neither paper gives the width of the MLP; here it brings every model
+to the size in its name. The data here are the bytes of Python's standard library, so
+that the presets build anywhere.
 """
 
 from collections.abc import Callable
@@ -26,11 +26,11 @@ HEADS = 16
 
 
 class Size(NamedTuple):
-    """A size by its name.
+    """Dimensions of a model size.
 
     Attributes:
-        tokens: that the paper trained on.
-        mlp_width: by kind of layer.
+        tokens: training tokens in the paper.
+        mlp_width: MLP width by kind of layer.
     """
 
     width: int
@@ -48,7 +48,7 @@ SIZES = {
 
 
 def layer_of(kind: str) -> LayerConfig:
-    """The layer of every size; beside attention the memory has no gate of its own."""
+    """Return the layer of every size; next to attention, the memory has no gate."""
     if kind == "lmm":
         return TitansLMMConfig(num_heads=HEADS)
     if kind == "mac":

@@ -34,38 +34,37 @@ _ROUTED_EXAMPLES = 128
 
 @dataclass(frozen=True, kw_only=True)
 class MqarRecall(RecallTask):
-    """Key-value pairs, then their keys; a model is trained for each number of pairs."""
+    """Key-value pairs, then their keys; one model is trained per number of pairs."""
 
     axes: ClassVar[tuple[str, ...]] = ("num_pairs",)
     notes: ClassVar[tuple[str, ...]] = (
         "micro-MQAR: the task of Zoology (arXiv 2312.04927) with a smaller vocabulary, "
-        "blank filler by default (published: random), shorter sequences and models, "
-        "and fewer steps than published. Compare layers on this page with each other, "
-        "not with numbers from papers.",
-        "Every layer stands in the same model: same width and depth, the same short "
+        "blank filler by default (published: random), shorter sequences, smaller "
+        "models and fewer steps than published. Compare layers on this page with each "
+        "other, not with numbers from papers.",
+        "Every layer is in the same model: same width and depth, the same short "
         "convolution on queries, keys and values, no MLP.",
-        "Accuracy is the share of queries answered right, on sequences that were never "
-        "trained on. Training ends early when it reaches the goal on these sequences.",
-        "Chance is 1 / pairs: naming any value that stands in the sequence.",
-        "State is counted from the arrays that are carried from token to token, for "
-        "one sequence and the whole model, convolution tails included. That of "
-        "attention grows with the length and is given at the length of the task.",
+        "Accuracy is the share of queries answered correctly, on sequences that were "
+        "not trained on. Training ends early when it reaches the goal on them.",
+        "Chance is 1 / pairs: guessing any value of the sequence.",
+        "State counts the arrays carried from token to token, for one sequence and the "
+        "whole model, including the tails of convolutions. The state of attention "
+        "grows with the length; the page gives it at the length of the task.",
     )
 
     num_pairs: Integers = (4, 8, 16)
-    """Key-value pairs in a sequence; a model is trained for each."""
+    """Key-value pairs in a sequence; one model is trained per number."""
     num_queries: int | None = None
-    """Pairs that are asked for in a sequence; None: all of them."""
+    """Pairs that a sequence asks for; None: all of them."""
     mixture: bool = False
-    """Train one model on all numbers of pairs at once instead."""
+    """Train one model on all numbers of pairs instead."""
     length: int = 64
     """Tokens in a sequence."""
     tokens_per_pair: int | None = None
-    """Sequences grow with their pairs, in place of length: 4 or more, or 3 where
-    fewer pairs are asked for."""
+    """Tokens per pair, instead of a fixed length: 4 or more, or 3 with num_queries."""
     read_again: Integers = ()
-    """Times that a model which was trained on reading once is given a sequence after
-    training, as published; it is compared with itself, read once."""
+    """Times a model trained on reading once reads each sequence after training, as
+    published; it is compared with itself reading once."""
     vocab_size: int = 1024
     """Number of tokens."""
 
@@ -75,10 +74,10 @@ class MqarRecall(RecallTask):
             self._check_tokens_per_pair(self.tokens_per_pair)
         said = f"read_again is {self.read_again}"
         if min(self.read_again, default=2) < 2:
-            raise InputError(f"{said}; give 2 or more, once is measured anyway")
+            raise InputError(f"{said}; give 2 or more, once is always measured")
         if len(set(self.read_again)) < len(self.read_again):
             raise InputError(f"{said}; it names something twice, drop one")
-        # A length that is long enough for the most pairs is so for all.
+        # Check the most pairs first: a length long enough for them is enough for all.
         for pairs in sorted(self._trained_on(), key=max, reverse=True):
             self._rows(pairs)
 
@@ -104,7 +103,7 @@ class MqarRecall(RecallTask):
         )
 
     def trainings(self) -> Sequence[Training]:
-        """Return one training for each number of pairs, or one for all."""
+        """Return one training per number of pairs, or one for all."""
         return [
             Training(
                 task=self._rows(pairs),
@@ -117,11 +116,11 @@ class MqarRecall(RecallTask):
     def readings(
         self, experiment: ExperimentConfig, config: "RecallConfig"
     ) -> Sequence[Reading]:
-        """Return the same sequences, read once and as often as is asked."""
+        """Return the same sequences, read once and as often as `read_again` asks."""
         if self.read_again and config.repeat_context != (1,):
             raise InputError(
                 f"read_again is {self.read_again} and repeat_context is "
-                f"{config.repeat_context}; give one of the two"
+                f"{config.repeat_context}; leave one of them out"
             )
         question, examples = config.repeat_question, config.evaluation_examples
         return [
@@ -132,7 +131,8 @@ class MqarRecall(RecallTask):
     def probes(
         self, experiment: ExperimentConfig, config: "RecallConfig"
     ) -> Sequence[Probe]:
-        """Return where mixtures send their tokens, on plain rows of one setting."""
+        """Return a probe of where mixtures send their tokens, on plain rows of one
+        setting."""
         task, examples = experiment.task, config.evaluation_examples
         if not isinstance(task, MqarConfig) or len(task.kinds) > 1:
             return ()
@@ -152,20 +152,20 @@ class MqarRecall(RecallTask):
         each = self.tokens_per_pair
         tokens = f"{self.length} tokens" if each is None else f"{each} tokens a pair"
         sentences = [
-            "One model is trained on all numbers of pairs, a sequence of each in turn."
+            "One model is trained on all numbers of pairs, alternating between them."
             if self.mixture
             else "A model is trained for each number of pairs."
         ]
         if self.read_again:
             sentences.append(
-                "After training they are read "
+                "After training, the models read them "
                 f"{', '.join(map(str, self.read_again))} times too, "
                 f"{config.read_again_text}, on test rows."
             )
         return Described(f"sequences of {tokens} with blank filler", sentences)
 
     def figures(self, cells: Sequence[Cell], numbers: Mapping[str, int]) -> list[str]:
-        """Return accuracy against the number of pairs, where there are several."""
+        """Return accuracy against the number of pairs, if there are several numbers."""
         if len({cell.of("num_pairs") for cell in cells}) == 1:
             return []
         drawn = accuracy_by_setting(
@@ -177,7 +177,7 @@ class MqarRecall(RecallTask):
             axis="key-value pairs in the sequence",
         )
         caption = "Accuracy against the number of key-value pairs in a sequence."
-        return [figure(drawn, "How much can be held?", caption)]
+        return [figure(drawn, "How many pairs fit?", caption)]
 
     def sections(
         self, measured: Measured, numbers: Mapping[str, int]

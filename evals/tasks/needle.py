@@ -1,4 +1,4 @@
-"""A needle in a haystack in `memzoo recall`: read far beyond the trained length."""
+"""Needle in a haystack in `memzoo recall`: read far beyond the trained length."""
 
 import dataclasses
 import statistics
@@ -50,35 +50,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class NeedleRecall(RecallTask):
-    """One long value hidden in noise, read at other lengths than it was trained on."""
+    """One long value hidden in noise, read at lengths other than the trained one."""
 
     title: ClassVar[str] = "Needles, compared"
     notes: ClassVar[tuple[str, ...]] = (
         "niah-tok: RULER's passkey (arXiv 2404.06654) in token form, small enough to "
-        "train from nothing. Compare layers on this page with each other, not with "
+        "train from scratch. Compare layers on this page with each other, not with "
         "RULER or with numbers from papers.",
-        "Every layer stands in the same model: same width and depth, the same short "
+        "Every layer is in the same model: same width and depth, the same short "
         "convolution on queries, keys and values, no MLP. It is trained at one length, "
         "with the needle anywhere, and read at every length without further training.",
-        "Accuracy is the share of the value's tokens that are right, each after the "
-        "true ones before it. The whole value is right where all of them are, which is "
-        "what greedy decoding would put out.",
-        "A layer's learning rate is the one that did best at the trained length, on "
+        "Accuracy is the share of the value's tokens predicted correctly, each given "
+        "the true tokens before it. The whole value is right if all of them are, which "
+        "is what greedy decoding would output.",
+        "The learning rate of a layer is the best one at the trained length, chosen on "
         "other rows (validation) than those shown (test). Training ends early at the "
         "goal.",
-        "Chance is naming any value token.",
-        "State is counted from the arrays that are carried from token to token, for "
-        "one sequence and the whole model. That of attention grows with the length.",
+        "Chance is guessing any value token.",
+        "State counts the arrays carried from token to token, for one sequence and the "
+        "whole model. The state of attention grows with the length.",
     )
 
     length: int = 256
-    """Tokens in a sequence that is trained on."""
+    """Tokens in a training sequence."""
     lengths: Integers = (256, 512, 1024, 2048, 4096, 8192, 16384)
-    """Tokens in the sequences that are read after training."""
+    """Tokens in the sequences read after training."""
     depths: Floats = DEPTHS
-    """Shares of the noise before the needle that are read after training."""
+    """Positions of the needle after training, as shares of the noise before it."""
     length_examples: int = 100
-    """Sequences that are read after training, at each length."""
+    """Sequences read after training at each length."""
     vocab_size: int = 128
     """Number of tokens."""
 
@@ -93,7 +93,7 @@ class NeedleRecall(RecallTask):
         return NeedleConfig(length=self.length, vocab_size=self.vocab_size)
 
     def trainings(self) -> Sequence[Training]:
-        """Return the one training, with the needle at any place."""
+        """Return the single training, with the needle at any position."""
         return [Training(task=self._rows())]
 
     def readings(
@@ -115,7 +115,7 @@ class NeedleRecall(RecallTask):
             for values in (self.lengths, self.depths)
         )
         return Described(
-            f"trained on sequences of {self.length} tokens, the needle at any place",
+            f"trained on sequences of {self.length} tokens, the needle anywhere",
             [
                 f"Read at {lengths} tokens on {self.length_examples} test sequences "
                 f"each, needles at depths {depths} in turn."
@@ -133,8 +133,8 @@ class NeedleRecall(RecallTask):
             [
                 Section(
                     title="Accuracy by length",
-                    lead="Each layer at its best learning rate: lines are means over "
-                    "seeds and depths, small dots are single seeds.",
+                    lead="Each layer at its best learning rate. Lines are means over "
+                    "seeds and depths; small dots are single seeds.",
                     parts=[
                         legend(numbers),
                         grid(_length_figures(rows, numbers, self.length)),
@@ -142,8 +142,8 @@ class NeedleRecall(RecallTask):
                 ),
                 Section(
                     title="Accuracy by depth",
-                    lead="Percent of value tokens right, by how much of the noise "
-                    "stands before the needle.",
+                    lead="Percent of value tokens right, by the share of the noise "
+                    "before the needle.",
                     parts=[grid(_depth_figures(rows, numbers), "small")],
                 ),
                 Section(
@@ -158,7 +158,7 @@ class NeedleRecall(RecallTask):
 
 
 def by_length(rows: Sequence[ResultRow], metric: str = "accuracy") -> list[Cell]:
-    """Return one cell a layer and length: the mean over depths, a value a seed.
+    """Return one cell per layer and length: the mean over depths, a value per seed.
 
     The learning rate is the best one at the trained length.
     """
@@ -167,13 +167,13 @@ def by_length(rows: Sequence[ResultRow], metric: str = "accuracy") -> list[Cell]
 
 
 def by_depth(rows: Sequence[ResultRow]) -> list[Cell]:
-    """Return one cell a layer, length and depth, at the rates of `by_length`."""
+    """Return one cell per layer, length and depth, at the rates of `by_length`."""
     later = summarise(filter(is_later, rows))
     return at_rates(later, trained_rows(rows), MODEL_FIELDS)
 
 
 def _finding(rows: Sequence[ResultRow], trained: int) -> str:
-    """Accuracy at the trained and at the longest length, in a sentence."""
+    """Return the accuracy at the trained and at the longest length, in a sentence."""
     cells = widest(by_length(rows))
     longest = max(cell.of("length") for cell in cells)
     parts = []
@@ -218,7 +218,7 @@ def _length_figures(
                 "length",
                 "share of value tokens right",
                 "How far does it remember?",
-                "Accuracy against the length that is read.",
+                "Accuracy against the length of the sequence.",
             ),
             (
                 whole,
@@ -253,12 +253,12 @@ def _depth_figures(rows: Sequence[ResultRow], numbers: Mapping[str, int]) -> lis
 def depth_map(
     values: Mapping[tuple[int, float], float], layer: str, number: int
 ) -> str:
-    """Draw a square for every length and depth, the fuller the better.
+    """Draw a square for every length and depth, darker for higher accuracy.
 
     Args:
         values: a share for every (length, depth).
-        layer: whose values they are.
-        number: of its series.
+        layer: layer of the values.
+        number: number of its series.
     """
     lengths = sorted({length for length, _ in values})
     depths = sorted({depth for _, depth in values})
@@ -278,7 +278,8 @@ def depth_map(
 def _tables(
     rows: Sequence[ResultRow], chosen: Iterable[Cell], trained: int, goal: float
 ) -> list[Table]:
-    """One table a width and number of readings, a column for every length."""
+    """Return one table per width and number of readings, with a column for every
+    length."""
     cells = by_length(rows)
     numbers = series_numbers(cells)
     lengths = sorted({cell.of("length") for cell in cells})

@@ -41,27 +41,26 @@ class SetDisjointnessRecall(RecallTask):
 
     title: ClassVar[str] = "Two sets in both orders, compared"
     notes: ClassVar[tuple[str, ...]] = (
-        "Two sets share one token, which is to be named: the task by which arXiv "
-        "2407.05483 shows that a memory of constant size depends on the order of what "
-        "it reads. Read once and causally it must hold the first set, however large; "
-        "read twice, or non-causally, the smaller one is enough.",
+        "Two sets share one token, which the model names: the task by which arXiv "
+        "2407.05483 shows that a memory of constant size depends on the order of its "
+        "input. Read once and causally, the memory must hold the first set, whatever "
+        "its size. Read twice, or non-causally, holding the smaller set is enough.",
         "Rows of a layer and of its variant -causal have the same parameters and the "
-        "same state: the first reads the sets non-causally, the second as they come.",
-        "Accuracy is the share of rows answered right, on test rows: no model was "
+        "same state: the layer reads the sets non-causally, the variant causally.",
+        "Accuracy is the share of rows answered correctly, on test rows. No model was "
         "trained on them and no learning rate was chosen by them. The learning rate is "
-        "the one that did best on the trained sizes, on other rows (validation).",
-        "Chance is naming any token of the smaller set.",
-        "State is counted from the arrays that are carried from token to token, for "
-        "one sequence and the whole model. That of attention grows with the length.",
+        "the best one at the trained sizes, on other rows (validation).",
+        "Chance is guessing any token of the smaller set.",
+        "State counts the arrays carried from token to token, for one sequence and the "
+        "whole model. The state of attention grows with the length.",
     )
 
     sizes: Sizes = ((1, 2), (2, 4), (4, 2), (4, 16), (16, 4))
-    """Tokens of the first and the second set in the rows that are trained on, in
-    turn."""
+    """Tokens of the first and the second set in training rows, in turn."""
     read_sizes: Sizes = ((4, 16), (16, 4), (4, 64), (64, 4), (4, 256), (256, 4))
-    """Sizes that are read after training."""
+    """Sizes read after training."""
     size_examples: int = 512
-    """Sequences that are read after training, at each size."""
+    """Sequences read after training at each size."""
     vocab_size: int = 1024
     """Number of tokens."""
 
@@ -73,14 +72,16 @@ class SetDisjointnessRecall(RecallTask):
             SetDisjointnessConfig(sizes=sizes, vocab_size=self.vocab_size)
 
     def trainings(self) -> Sequence[Training]:
-        """Return the one training, on all sizes in turn."""
+        """Return the single training, on all sizes in turn."""
         task = SetDisjointnessConfig(sizes=self.sizes, vocab_size=self.vocab_size)
         return [Training(task=task)]
 
     def readings(
         self, experiment: ExperimentConfig, config: "RecallConfig"
     ) -> Sequence[Reading]:
-        """Return rows of every size; all of one length, so that nothing is padded."""
+        """Return rows of every size; the rows of a size have one length, so no
+        padding.
+        """
         return [
             Reading(
                 with_task_fields(experiment.task, sizes=(size,)), self.size_examples
@@ -94,13 +95,13 @@ class SetDisjointnessRecall(RecallTask):
         return Described(
             f"trained on sets of {trained} tokens in turn",
             [
-                f"Read on {self.size_examples} test sequences of each size; all of "
-                "them of one length, so that nothing is padded."
+                f"Read on {self.size_examples} test sequences of each size, all of one "
+                "length, so that nothing is padded."
             ],
         )
 
     def findings(self, measured: Measured) -> Findings:
-        """Return accuracy in both orders, a table for every pair of sizes."""
+        """Return accuracy in both orders, one table per pair of sizes."""
         found = orders(measured.rows)
         numbers = series_numbers([order.either for order in found])
         trained = measured.trained
@@ -112,9 +113,9 @@ class SetDisjointnessRecall(RecallTask):
             [
                 Section(
                     title="Both orders",
-                    lead="Share of rows answered right, each layer at its best "
-                    "learning rate; the difference is small first minus large first, "
-                    "of the means.",
+                    lead="Share of rows answered correctly, each layer at its best "
+                    "learning rate. The difference is the mean with the small set "
+                    "first minus the mean with the large set first.",
                     parts=[
                         legend(numbers),
                         *_tables(found, numbers, set(self.sizes)),
@@ -128,7 +129,7 @@ class SetDisjointnessRecall(RecallTask):
 
 @dataclass(frozen=True, kw_only=True)
 class Orders:
-    """A layer on two sets, in both orders."""
+    """Results of a layer on two sets, in both orders."""
 
     layer: str
     width: Any
@@ -141,26 +142,27 @@ class Orders:
 
     @property
     def difference(self) -> float | None:
-        """Mean accuracy with the small set first, minus that with the large one."""
+        """Return the mean accuracy with the small set first minus that with the large
+        first."""
         if self.small_first is None or self.large_first is None:
             return None
         return self.small_first.mean - self.large_first.mean
 
     @property
     def either(self) -> Cell:
-        """Cell of an order that was read."""
+        """Return the cell of an order that was read."""
         cell = self.small_first or self.large_first
         assert cell is not None
         return cell
 
     @property
     def name(self) -> str:
-        """Layer, and how often it reads."""
+        """Return the layer's name, and how often it reads if more than once."""
         return self.layer if self.times == 1 else f"{self.layer}, {self.times} times"
 
 
 def orders(rows: Sequence[ResultRow]) -> list[Orders]:
-    """Return every layer on every pair of sizes that was read after training.
+    """Return the results of every layer on every pair of sizes read after training.
 
     Args:
         rows: as in results.json.
@@ -187,7 +189,7 @@ def orders(rows: Sequence[ResultRow]) -> list[Orders]:
 
 
 def _finding(found: Sequence[Orders]) -> str:
-    """Result at the most unequal sets that were read in both orders."""
+    """Return the result at the most unequal sets that were read in both orders."""
     both = [o for o in found if o.difference is not None]
     if not both:
         return "No sets were read in both orders."
@@ -201,15 +203,15 @@ def _finding(found: Sequence[Orders]) -> str:
     )
     small, large = hardest[0].small, hardest[0].large
     return (
-        f"Sets of {small} and {large} tokens, the small one first and the large one "
-        f"first: {said} (chance: {percent_text(1 / small)})."
+        f"Sets of {small} and {large} tokens, with the small one first and with the "
+        f"large one first: {said} (chance: {percent_text(1 / small)})."
     )
 
 
 def _tables(
     found: Sequence[Orders], numbers: Mapping[str, int], trained: set[tuple[int, int]]
 ) -> list[Table]:
-    """One table for every pair of sizes."""
+    """Return one table per pair of sizes."""
     columns = (
         LAYER,
         Column(heading="read", short="read", words=True),

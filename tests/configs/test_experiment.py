@@ -1,4 +1,4 @@
-"""What an experiment refuses, each in one line that names the field and the remedy."""
+"""Values that an experiment refuses, each in one line with field and remedy."""
 
 import dataclasses
 
@@ -43,7 +43,7 @@ def test_counts_are_whole_and_positive(name, value):
 @pytest.mark.parametrize("name", ["evaluate_every", "data_workers", "seed"])
 @pytest.mark.parametrize("value", [-1, False])
 def test_counts_from_zero_on(name, value):
-    # Wrong types are beartype's here; test_main has one as a user meets it.
+    # beartype refuses wrong types here; test_main has one as a user sees it.
     with pytest.raises(ValueError, match=rf"^{name} is {value!r}; .* 0 or more$"):
         experiment(**{name: value})
     assert getattr(experiment(**{name: 0}), name) == 0
@@ -55,10 +55,13 @@ def test_the_rest_of_an_experiment():
     with pytest.raises(ValueError, match=r"seed is 4294967296; give .* below 2\^32"):
         experiment(seed=2**32)
     with pytest.raises(
-        ValueError, match=r"batch_size 6 is not a multiple of gradient_accumulation 4;"
+        ValueError,
+        match=r"batch_size is 6; give a multiple of gradient_accumulation, 4",
     ):
         experiment(batch_size=6, gradient_accumulation=4)
-    with pytest.raises(ValueError, match=r"model.vocab_size 32 is smaller than .* 64;"):
+    with pytest.raises(
+        ValueError, match=r"model.vocab_size is 32; give the task's 64 or more"
+    ):
         experiment(task=dataclasses.replace(TASK, vocab_size=64))
     with pytest.raises(
         ValueError, match=r"stop_at_accuracy is 1.5; give a number from"
@@ -66,7 +69,7 @@ def test_the_rest_of_an_experiment():
         experiment(stop_at_accuracy=1.5, evaluate_every=1)
     with pytest.raises(
         ValueError,
-        match=r"stop_at_accuracy 0.9 is never looked at: evaluate_every is 0",
+        match=r"stop_at_accuracy is 0.9 and evaluate_every is 0",
     ):
         experiment(stop_at_accuracy=0.9)
     assert experiment(stop_at_accuracy=0.9, evaluate_every=5).stop_at_accuracy == 0.9
@@ -77,7 +80,7 @@ def test_an_accuracy_without_a_validation_split_is_refused():
     model = dataclasses.replace(MODEL, vocab_size=task.vocab_size)
     fields = {"task": task, "model": model, "evaluate_every": 5}
     with pytest.raises(
-        ValueError, match=r"stop_at_accuracy 0.9 is never .*: the task has no validat"
+        ValueError, match=r"stop_at_accuracy is 0.9 and the task has no validation"
     ):
         experiment(stop_at_accuracy=0.9, **fields)
     assert experiment(**fields).stop_at_accuracy is None
@@ -128,7 +131,7 @@ def test_the_rest_of_an_optimizer():
     with pytest.raises(ValueError, match=r"warmup_steps is 10+; give .* below 2\^31"):
         OptimizerConfig(warmup_steps=10**40)
     config = OptimizerConfig()
-    # As a file of one's own may say it; here beartype would be first.
+    # A user's file may set this; here beartype would refuse it first.
     object.__setattr__(config, "schedule", "cosin")
     with pytest.raises(ValueError, match=r"schedule is 'cosin'; choose one of const"):
         config.__post_init__()

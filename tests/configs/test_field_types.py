@@ -27,7 +27,7 @@ TASK = MqarConfig(vocab_size=32, length=16, num_pairs=4)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MineConfig:
-    """A layer of the user's own; one annotation cannot be resolved."""
+    """A user's layer; one annotation cannot be resolved."""
 
     inner: Any = None
     sizes: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -39,7 +39,7 @@ class MineConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AnyConfig:
-    """Annotations of every kind; no layer, and no task."""
+    """Annotations of every kind; neither a layer nor a task."""
 
     inner: Any = None
     sizes: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -50,7 +50,7 @@ class AnyConfig:
 
 
 def changed(config: Any, path: str, value: Any) -> Any:
-    """A copy with another value at a path, which no constructor has seen."""
+    """Return a copy with another value at a path, set without a constructor."""
     name, dot, rest = path.partition(".")
     if isinstance(config, tuple):
         index = int(name)
@@ -98,7 +98,11 @@ def test_sorts():
     [
         ("optimizer", None, "optimizer is None; it must be OptimizerConfig"),
         ("model", None, "model is None; it must be LanguageModelConfig"),
-        ("mesh", MeshConfig, "mesh is the class MeshConfig (without brackets behind "),
+        (
+            "mesh",
+            MeshConfig,
+            "mesh is the class MeshConfig (without parentheses after ",
+        ),
         ("mesh", {"data": 1}, "mesh is {'data': 1}; it must be MeshConfig"),
         ("mesh.data", "2", "mesh.data is '2'; it must be int or None"),
         ("optimizer.beta1", "0.9", "optimizer.beta1 is '0.9'; it must be float"),
@@ -119,7 +123,7 @@ def test_sorts():
         (
             "model.pattern.0.layers.0",
             AttentionConfig,
-            "model.pattern.0.layers.0 is the class AttentionConfig (without brackets",
+            "model.pattern.0.layers.0 is the class AttentionConfig (without paren",
         ),
         (
             "model.pattern.0.layers.0.num_heads",
@@ -151,7 +155,7 @@ def test_sorts():
         ("task.share", "half", "task.share is 'half'; it must be float or None"),
         ("task.task.seed", "3", "task.task.seed is '3'; it must be int"),
         ("task.task.sizes.1.1", 1.0, "task.task.sizes.1.1 is 1.0; it must be int"),
-        ("task.task.sizes.0", (2, 3, 4), "sizes.0 is (2, 3, 4); it must hold 2"),
+        ("task.task.sizes.0", (2, 3, 4), "sizes.0 is (2, 3, 4); give a tuple of 2"),
         (
             "task.task.sizes",
             [(2, 3)],
@@ -188,7 +192,7 @@ def test_several_kinds_of_value_are_all_named():
         ("number", np.float64(2.0), None),
         ("sizes", [1], "sizes is [1]; it must be dict"),
         ("pair", (3, 4), "pair.1 is 4; it must be str"),
-        ("pair", (3, "x", 1), "pair is (3, 'x', 1); it must hold 2"),
+        ("pair", (3, "x", 1), "pair is (3, 'x', 1); give a tuple of 2"),
         ("choice", True, "choice is True; it must be one of 1, 'a'"),
         ("number", True, "number is True; it must be float"),
         ("number", 1j, "number is 1j; it must be float"),

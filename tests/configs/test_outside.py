@@ -1,4 +1,4 @@
-"""Classes outside memzoo: whose code is run, and when."""
+"""Classes outside memzoo: whose code runs, and when."""
 
 import sys
 
@@ -32,7 +32,7 @@ other = 3
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """The current folder, whose modules are forgotten after a test."""
+    """Change to a folder whose modules are unloaded after the test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     before = set(sys.modules)
@@ -54,11 +54,14 @@ def test_a_class_is_found_once_its_module_is_loaded(here):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("Nothing", "the module outside_layer has no Nothing; use the version of it"),
+        (
+            "Nothing",
+            "the module outside_layer has no Nothing; use the module's version",
+        ),
         ("Config.Nothing", "the module outside_layer has no Config.Nothing; use"),
-        ("Config.Inner", "Config.Inner, which is no config; name a dataclass with"),
-        ("other", "outside_layer:other, which is no config"),
-        ("other.real", "outside_layer:other.real, which is no config"),
+        ("Config.Inner", "Config.Inner, which is not a config; name a dataclass with"),
+        ("other", "outside_layer:other, which is not a config"),
+        ("other.real", "outside_layer:other.real, which is not a config"),
     ],
 )
 def test_what_is_no_config_is_refused_and_no_code_is_run(here, name, message):
@@ -134,10 +137,16 @@ def test_a_class_that_is_typed_is_imported_by_module_or_file(here):
         assert name == "outside_typed:X" and kind().a == 1
     for text, said in (
         ("outside_typed:Z", "layers is of type outside_typed:Z, and the module outsid"),
-        ("outside_typed:Y", "layers is of type outside_typed:Y, which is no config; n"),
-        ("outside_typed:", "layers is 'outside_typed:', which names no class; give f"),
+        (
+            "outside_typed:Y",
+            "layers is of type outside_typed:Y, which is not a config; n",
+        ),
+        ("outside_typed:", "layers is 'outside_typed:', which is not a class; give f"),
         ("no_such_typed:X", "layers is of type no_such_typed:X, which cannot be impor"),
-        ("no_such_typed.py:X", "no_such_typed.py is no Python file; give one that ex"),
+        (
+            "no_such_typed.py:X",
+            "no_such_typed.py is not a Python file; give one that ex",
+        ),
     ):
         with pytest.raises(MemzooError, match=f"^{said}"):
             import_typed(text, "layers")

@@ -1,4 +1,4 @@
-"""Python files of the user as modules."""
+"""Users' Python files as modules."""
 
 import sys
 
@@ -10,7 +10,7 @@ from memzoo.errors import MemzooError
 
 @pytest.fixture(autouse=True)
 def modules(monkeypatch):
-    """Modules and their folders are forgotten after a test."""
+    """Unload modules and forget their folders after a test."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
     yield
@@ -28,10 +28,18 @@ def test_load_python_twice_is_one_module(tmp_path):
 @pytest.mark.parametrize(
     ("name", "body", "said"),
     [
-        ("json.py", "", "would hide the module 'json' that is loaded already; rename"),
-        ("bad_one.py", "x = 1\n1 / 0", r"bad_one.py, line 2, does not import: ZeroDiv"),
-        ("bad_two.py", "x =", r"bad_two.py does not import: SyntaxError"),
-        ("none.txt", "", "none.txt is no Python file; give one that exists"),
+        (
+            "json.py",
+            "",
+            "would hide the module 'json', which is already loaded; rename",
+        ),
+        (
+            "bad_one.py",
+            "x = 1\n1 / 0",
+            r"bad_one.py, line 2, cannot be imported: ZeroDiv",
+        ),
+        ("bad_two.py", "x =", r"bad_two.py cannot be imported: SyntaxError"),
+        ("none.txt", "", "none.txt is not a Python file; give one that exists"),
     ],
 )
 def test_what_is_no_module_is_refused(tmp_path, name, body, said):

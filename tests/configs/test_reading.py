@@ -1,4 +1,4 @@
-"""Errors of reading: those that tell what is there, and those that do not."""
+"""Read errors: those that tell what a path is, and those that do not."""
 
 import errno
 import os
@@ -15,8 +15,8 @@ from memzoo.configs.reading import (
 )
 
 UNREADABLE = {
-    errno.EACCES: "mend its permissions",
-    errno.EPERM: "mend its permissions",
+    errno.EACCES: "fix its permissions",
+    errno.EPERM: "fix its permissions",
     errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
     errno.ENFILE: "raise the limit of open files (`ulimit -n`)",
     errno.ENOMEM: "free some memory and start the command again",
@@ -25,7 +25,7 @@ UNREADABLE = {
 }
 TELLING = [errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL]
 
-# As TensorStore says it, with what Orbax raises on top.
+# TensorStore's message, with what Orbax adds to it.
 DENIED = (
     'PERMISSION_DENIED: Error reading shard entry {0, 0}/{1, 1} in "embedding/c/0/0" '
     'in OCDBT database at local file "/run/10/params/": Failed to open: '
@@ -89,7 +89,7 @@ def test_a_cause_counts_and_names_its_file():
     except KeyError as error:
         failed = unreadable(error, "/run/10")
     assert str(failed) == (
-        "cannot read /run/10/params/d/6884: Permission denied; mend its permissions"
+        "cannot read /run/10/params/d/6884: Permission denied; fix its permissions"
     )
     assert unreadable(ValueError(MISSING), "/run/10") is None
 

@@ -1,4 +1,4 @@
-"""Reading the config.json of a run, and noticing a change."""
+"""config.json of a run: reading, and detecting changes."""
 
 import json
 

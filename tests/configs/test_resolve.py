@@ -23,7 +23,7 @@ config = dataclasses.replace(PRESETS["mqar-attention"](), name="mine", steps=7)
 
 @pytest.fixture(autouse=True)
 def modules(monkeypatch):
-    """Modules and places of modules are forgotten after a test."""
+    """Unload modules and forget their folders after a test."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
     yield
@@ -63,7 +63,7 @@ def test_a_preset_by_name():
 def test_a_name_that_is_nothing():
     line = refusal("mqar-atention")
     assert line.startswith(
-        "'mqar-atention' is no preset, Python file, run or config.js"
+        "'mqar-atention' is not a preset, Python file, run or config.js"
     )
     assert "did you mean mqar-attention" in line
     assert "known: mqar-attention, " in refusal("zzz")
@@ -87,7 +87,7 @@ def test_a_python_file_with_a_function(write):
 
 def test_missing_files(tmp_path):
     assert refusal(tmp_path / "no.py") == (
-        f"{tmp_path}/no.py is no Python file; give one that exists"
+        f"{tmp_path}/no.py is not a Python file; give one that exists"
     )
     assert refusal(tmp_path / "no.json") == (
         f"{tmp_path}/no.json does not exist; give a run's folder or its config.json"
@@ -100,15 +100,21 @@ def test_missing_files(tmp_path):
     [
         (
             "import nosuchmodule",
-            ", line 1, does not import: ModuleNotFoundError: No mod",
+            ", line 1, cannot be imported: ModuleNotFoundError: No mod",
         ),
-        ("\n\n1 / 0", ", line 3, does not import: ZeroDivisionError: division by zero"),
-        ("def (", " does not import: SyntaxError: invalid syntax"),
-        ("raise SystemExit(3)", ", line 1, does not import: SystemExit: 3"),
-        ("raise ValueError('two\\nlines')", "does not import: ValueError: two lines"),
-        ("other = 3", " has no ExperimentConfig called `config`; assign one, as"),
-        ("config = {}", " has no ExperimentConfig called `config`; assign one, as"),
-        ("def config(): return 3", " has no ExperimentConfig called `config`; assign"),
+        (
+            "\n\n1 / 0",
+            ", line 3, cannot be imported: ZeroDivisionError: division by zero",
+        ),
+        ("def (", " cannot be imported: SyntaxError: invalid syntax"),
+        ("raise SystemExit(3)", ", line 1, cannot be imported: SystemExit: 3"),
+        (
+            "raise ValueError('two\\nlines')",
+            "cannot be imported: ValueError: two lines",
+        ),
+        ("other = 3", " has no ExperimentConfig called `config`; add one:"),
+        ("config = {}", " has no ExperimentConfig called `config`; add one:"),
+        ("def config(): return 3", " has no ExperimentConfig called `config`; add"),
         (
             "def config(a): pass",
             " config() fails: TypeError: config() missing 1 requir",
@@ -130,7 +136,7 @@ def test_python_files_that_are_no_experiment(write, body, message):
 
 def test_a_name_that_is_taken(write):
     line = refusal(write("json.py", GOOD))
-    assert "would hide the module 'json' that is loaded already; rename" in line
+    assert "would hide the module 'json', which is already loaded; rename" in line
 
 
 def test_modules_are_found_beside_the_file(write):
@@ -145,8 +151,8 @@ def test_modules_are_found_beside_the_file(write):
         ("", " is not JSON (Expecting value: line 1 column 1 (char 0)); restore it"),
         (record()[:100], " is not JSON (Unterminated string"),
         ("[" * 100_000, " is not JSON ("),
-        ("3", " holds no JSON object; give a run's config.json"),
-        ("[]", " holds no JSON object; give a run's config.json"),
+        ("3", " is not a JSON object; give a run's config.json"),
+        ("[]", " is not a JSON object; give a run's config.json"),
         (record(schema=2), " has schema 2 and this memzoo reads 1; use the version"),
         ("{}", " has schema None and this memzoo reads 1"),
         ('{"schema": 1}', " lacks the field 'config'; give a run's config.json"),
@@ -176,7 +182,7 @@ def test_a_file_that_may_not_be_read(write, monkeypatch):
 
     monkeypatch.setattr(type(path), "read_text", denied)
     assert refusal(path, exit_code=1) == (
-        f"cannot read {path}: Permission denied; mend its permissions"
+        f"cannot read {path}: Permission denied; fix its permissions"
     )
 
 
@@ -185,7 +191,7 @@ def test_a_folder_for_a_config(tmp_path):
     path.mkdir()
     said = refusal(path / "..")
     assert said.endswith(
-        "config.json is no file (Is a directory); give a run's config.json"
+        "config.json is not a file (Is a directory); give a run's config.json"
     )
 
 
@@ -196,9 +202,9 @@ def test_a_class_outside_needs_trust(write, monkeypatch, tmp_path):
     content["config"]["task"]["type"] = "own_task:Task"
     path = write("config.json", json.dumps(content))
     line = refusal(path)
-    assert line.startswith(f"{path}: config.task is of type own_task:Task, which mem")
+    assert line.startswith(f"{path}: config.task is of type own_task:Task, which is ")
     assert "add --trust if you trust that code" in line
-    # Trusted, it is imported: from the current folder, last of all.
+    # With trust it is imported; the current folder is searched last.
     with pytest.raises(MemzooError, match=r"cannot be imported \(SystemExit: 0\)"):
         resolve(str(path), trust=True)
     assert sys.path[-1] == ""
@@ -237,7 +243,7 @@ WRONG = {
 
 
 def test_values_of_the_wrong_type_are_named(tmp_path):
-    """In a process of its own: in tests every constructor checks its arguments."""
+    """Runs in a new process: in tests every constructor checks its arguments."""
     for number, body in enumerate(WRONG):
         (tmp_path / f"wrong{number}.py").write_text(CONFIG.format(body))
     program = (

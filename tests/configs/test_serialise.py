@@ -1,4 +1,4 @@
-"""Experiments as JSON: round trips, and everything that a damaged one can hold."""
+"""Experiments as JSON: round trips, and all kinds of damage."""
 
 import copy
 import dataclasses
@@ -23,7 +23,7 @@ LAYER = "config.model.pattern.0.layers.0"
 
 @pytest.fixture
 def value():
-    """A preset as JSON, to be damaged."""
+    """Return a preset as JSON, to be damaged."""
     return json.loads(json.dumps(to_json(PRESET)))
 
 
@@ -79,7 +79,7 @@ def test_a_model_may_say_what_it_is(value):
 
 
 def damage(value, path, new):
-    """`value` with something else at a path; `...` removes it."""
+    """Return `value` with something else at a path; `...` removes it."""
     *inner, last = path
     place = value
     for key in inner:
@@ -135,17 +135,21 @@ REFUSED = [
     (("task", "type"), "attention", "^config.task cannot be of type 'attention'; kn"),
     (("task", "num_pairs"), "four", "^config.task.num_pairs is 'four'; it must be int"),
     (("task", "num_pairs"), 999, "^config.task: num_pairs is 999; with num_passes 1"),
-    (("task", "vocab_size"), 4096, "^config: model.vocab_size 1024 is smaller than"),
+    (("task", "vocab_size"), 4096, "^config: model.vocab_size is 1024; give"),
     (
         (*IN_LAYER, "type"),
         "nosuch:Layer",
-        f"^{LAYER} is of type nosuch:Layer, which memzoo does not have: .* --trust",
+        f"^{LAYER} is of type nosuch:Layer, which is not part of memzoo: .* --trust",
     ),
     ((*IN_LAYER, "type"), "json:Nothing", "and the module json has no Nothing; use"),
-    ((*IN_LAYER, "type"), "json:loads", "is of type json:loads, which is no config; "),
+    (
+        (*IN_LAYER, "type"),
+        "json:loads",
+        "is of type json:loads, which is not a config; ",
+    ),
     ((*IN_LAYER, "type"), ":X", "is of unknown type ':X'; known: "),
     ((*IN_LAYER, "type"), "a\nb:X", r"is of unknown type 'a\\nb:X'; known: "),
-    (("task", "type"), "nosuch:Task", "^config.task is of type nosuch:Task, which m"),
+    (("task", "type"), "nosuch:Task", "^config.task is of type nosuch:Task, which i"),
     (("optimizer", "type"), "nosuch:O", "^config.optimizer is of type nosuch:O, whic"),
 ]
 
@@ -158,7 +162,7 @@ def test_damage_is_named(value, path, new, message):
 
 
 def places(value, path=()):
-    """Every path in a JSON value."""
+    """Yield every path in a JSON value."""
     yield path
     items = value.items() if isinstance(value, dict) else ()
     items = enumerate(value) if isinstance(value, list) else items
@@ -168,7 +172,7 @@ def places(value, path=()):
 
 @pytest.mark.parametrize("new", [None, [], {}, "x", -1, 0.5, True, [1, "x"], {"a": 1}])
 def test_no_damage_is_any_other_error(value, new):
-    """Whatever stands anywhere: an experiment, or a ValueError of one line."""
+    """Any value at any path gives an experiment or a one-line ValueError."""
     refused = 0
     for path in list(places(value))[1:]:
         try:
@@ -219,7 +223,7 @@ except ValueError as error:
 
 
 def test_a_layer_from_outside_is_stored_by_module_and_class():
-    """In a process of its own: types that are checked know the zoo's layers alone."""
+    """Runs in a new process: type checking knows only the zoo's layers."""
     done = subprocess.run(
         [sys.executable, "-c", OUTSIDE, EXAMPLES],
         capture_output=True,

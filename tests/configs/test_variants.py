@@ -1,4 +1,4 @@
-"""Layers with other fields."""
+"""Layers with changed fields."""
 
 from pathlib import Path
 
@@ -36,11 +36,11 @@ def test_a_layer_from_outside_is_read_from_text():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("mixture", "no layer is named 'mixture'; known: attention"),
+        ("mixture", "layer is 'mixture'; known: attention"),
         ("retnet/heads=2", "RetNetConfig has no field 'heads'; did you mean num_heads"),
         ("mixture_of_memories/memory.topk=2", "GatedDeltaNetConfig has no field 'topk"),
         ("mixture_of_memories/top_k=9", "top_k is 9; give 1 to num_memories, 4"),
-        ("mixture_of_memories/dense", "'dense' in .* is no field; give field=value"),
+        ("mixture_of_memories/dense", "'dense' in .* is not a field; give field=value"),
     ],
 )
 def test_what_is_no_layer_is_refused(text, said):

@@ -1,4 +1,4 @@
-"""The one batch: what the model takes is what every task hands over."""
+"""The batch: the model accepts what every task returns."""
 
 import inspect
 

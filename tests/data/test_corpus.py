@@ -91,7 +91,7 @@ def test_more_files_move_no_file_to_another_split():
 def test_no_more_is_read_than_allowed(texts: Path):
     whole = corpus.folder(texts, "**/*.txt")
     small = corpus.folder(texts, "**/*.txt", max_bytes=1_000)
-    # Many files are shorter than what the first that did not fit had left.
+    # Many files are shorter than the rest left by the first file that did not fit.
     assert 990 < small.content["bytes"] <= 1_000
     there = iter(documents(whole.splits["train"]))
     train = documents(small.splits["train"])
@@ -116,7 +116,7 @@ def test_lines_of_one_file_are_split_as_documents(tmp_path: Path):
     assert sum(sizes) == library.content["files"] == 200 and min(sizes) > 20
     found = [text for split in SPLITS for text in documents(library.splits[split])]
     assert sorted(found) == sorted(f"{n} ä".encode() for n in range(200))
-    # Lines that are added move no other.
+    # Added lines move no others.
     (tmp_path / "all.jsonl").write_text(text + '{"text": "new"}', encoding="utf-8")
     more = corpus.folder(tmp_path, "*.jsonl", validation=0.2, test=0.2)
     for split in SPLITS:
@@ -212,11 +212,11 @@ def test_a_share_of_0_is_left_empty():
 @pytest.mark.parametrize(
     ("shares", "message"),
     [
-        ((float("nan"), 0.05), "validation is nan and test 0.05; they are shares"),
-        ((0.05, float("nan")), "test nan; they are shares of the files, from 0"),
-        ((float("inf"), 0.0), "they are shares of the files"),
-        ((-0.1, 0.5), "they are shares of the files"),
-        ((0.5, 0.5), "which together stay below 1: training keeps some"),
+        ((float("nan"), 0.05), "validation is nan and test 0.05; give shares"),
+        ((0.05, float("nan")), "test nan; give shares from 0"),
+        ((float("inf"), 0.0), "give shares from 0 on"),
+        ((-0.1, 0.5), "give shares from 0 on"),
+        ((0.5, 0.5), "sum to less than 1: training needs the rest"),
     ],
 )
 def test_shares_are_shares(shares, message):

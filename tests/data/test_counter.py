@@ -1,4 +1,4 @@
-"""The generator: published values, uniformity, independence of the asking order."""
+"""The generator: published values, uniformity, independence of call order."""
 
 import itertools
 import math
@@ -10,7 +10,7 @@ from memzoo.data import counter
 
 
 def chi_square(values: np.ndarray, size: int) -> float:
-    """Distance from uniform as a standard normal (Wilson and Hilferty's formula)."""
+    """Return the distance from uniform as a standard normal (Wilson and Hilferty)."""
     expected = values.size / size
     counts = np.bincount(values.ravel(), minlength=size)
     statistic = ((counts - expected) ** 2 / expected).sum()
@@ -31,7 +31,7 @@ def test_bits_are_splitmix64():
 
 
 def test_golden_keys():
-    """Changing these changes every data set."""
+    """A change of these changes every data set."""
     found = counter.key(7, 1, 2, index=np.array([0, 1, 2**40]))
     assert found.tolist() == GOLDEN_KEYS
     assert counter.key(-1).tolist() == counter.key(2**64 - 1).tolist()
@@ -46,7 +46,7 @@ def test_bits_do_not_depend_on_how_they_are_asked_for():
 
 
 def test_streams_are_apart():
-    """Seeds, paths and indices that lie close together give unrelated keys."""
+    """Neighbouring seeds, paths and indices give unrelated keys."""
     seeds, paths = range(4), [(), (0,), (1,), (0, 0), (0, 1), (1, 0)]
     keys = [
         counter.key(seed, *path, index=np.arange(100))

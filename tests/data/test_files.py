@@ -1,4 +1,4 @@
-"""Files below a folder: patterns, links, names, and a document a line."""
+"""Files below a folder: patterns, links, names, and one document per line."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def names(root: Path, pattern: str = "**/*.txt") -> list[str]:
 
 
 def texts(root: Path, max_bytes: int | None = None, field: str = "text", **sizes: int):
-    """Documents of the files in a folder, in the order of their names."""
+    """Return the documents of the files in a folder, sorted by name."""
     for name, size in sizes.items():
         (root / name).write_bytes(b"." * size)
     files = [File.at(path.name, path) for path in sorted(root.iterdir())]
@@ -92,7 +92,7 @@ def test_two_links_to_a_folder_are_read_once(tmp_path: Path):
     for name in ("b", "a", "c"):
         (root / name).symlink_to(outside)
     assert names(root) == ["a/y.txt"]
-    # Parts of the pattern that differ by folder, and a folder inside a linked one.
+    # Pattern parts that differ by folder, and a folder inside a linked one.
     write(outside, "in/y.txt")
     (root / "in").symlink_to(outside / "in")
     assert sorted(names(root)) == ["a/in/y.txt", "a/y.txt"]
@@ -128,7 +128,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", denied)
-    with pytest.raises(DataError, match=r"/a cannot be read \(Permission denied\); m"):
+    with pytest.raises(DataError, match=r"/a cannot be read \(Permission denied\); f"):
         names(tmp_path)
     assert names(tmp_path, "*.txt") == ["x.txt"]
 
@@ -207,10 +207,13 @@ def test_the_text_is_in_a_field_of_ones_choice(tmp_path: Path):
             json.dumps(dict.fromkeys(range(20))),
             r".* '6', '7', \.\.\.\); set text_field",
         ),
-        ('{"text": 3}', "field 'text' is no string; set text_field to the field that"),
-        ('{"text": null}', "field 'text' is no string; set text_field"),
-        ('"text"', r'is no JSON object; write the text as {"text": "\.\.\."}'),
-        ("plain words", r"is not JSON \(Expecting value: line 1 .*\); every line of"),
+        (
+            '{"text": 3}',
+            "field 'text' is not a string; set text_field to the field that",
+        ),
+        ('{"text": null}', "field 'text' is not a string; set text_field"),
+        ('"text"', r'is not a JSON object; write the text as {"text": "\.\.\."}'),
+        ("plain words", r"is not JSON \(Expecting value: line 1 .*\); write one JSON"),
         ('{"text": "cut', r"is not JSON \(Unterminated string"),
         ("[" * 100_000, r"is not JSON \("),
     ],

@@ -22,7 +22,7 @@ CONFIGS = [
 
 
 def digest(batch: Batch) -> str:
-    # Tokens and targets: what a model learns from.
+    # Tokens and targets, from which a model learns.
     parts = [array.tobytes() for array in batch[:4] if array is not None]
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
@@ -34,7 +34,9 @@ def example(batch: Batch, row: int) -> list:
 def written_out(
     config: MqarConfig, keys: list, values: list, chosen: list, slots: list
 ) -> tuple[list, list]:
-    """Zoology's layout in plain loops: one row with blank filler, and dense labels."""
+    """Return Zoology's layout in plain loops: one row with blank filler, dense
+    labels.
+    """
     context = []
     for _ in range(config.num_passes):
         for key, value in zip(keys, values, strict=True):
@@ -83,7 +85,7 @@ def test_every_row_follows_the_definition(config: MqarConfig):
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_a_lookup_answers_every_query(config: MqarConfig):
-    """A perfect memory scores 1.0 from the tokens before the query alone."""
+    """A perfect memory scores 1.0 from only the tokens before each query."""
     batch = config.build("test").examples(np.arange(40))
     for row in range(40):
         tokens, targets, positions, weights = example(batch, row)
@@ -118,7 +120,7 @@ def test_first_two_slots_have_their_probabilities(power: float):
 
 
 def test_the_docstring_gives_the_defaults_that_differ():
-    """Zoology's defaults are its own: random filler, 8192 tokens, 8 pairs."""
+    """Zoology's own defaults: random filler, 8192 tokens, 8 pairs."""
     config, text = MqarConfig(), " ".join((MqarConfig.__doc__ or "").split())
     ours = f"{config.filler} filler, a vocabulary of {config.vocab_size} and "
     ours += f"{config.num_pairs} pairs"
@@ -216,7 +218,8 @@ def test_an_example_is_the_same_in_another_process():
 
 
 def test_golden_bytes():
-    """The same on every platform. If they must change, raise `data_version`."""
+    """The bytes are the same on every platform. If they must change, raise
+    `data_version`."""
     found = [digest(c.build("train").examples(np.arange(100))) for c in CONFIGS]
     assert [d[:16] for d in found] == GOLDEN
 
@@ -273,23 +276,23 @@ def test_fingerprint_holds_every_field():
     [
         (
             {"length": 5, "num_pairs": (2, 8)},
-            "length is 5; for these pairs it must be even, 32 or more",
+            "length is 5; give an even number, 32 or more for these pairs",
         ),
-        ({"vocab_size": 64}, "vocab_size is 64; it must be even and above the length"),
-        ({"vocab_size": 2**32}, "tokens are int32"),
-        ({"num_pairs": 17}, r"num_pairs is 17; .* it must lie in \[1, 16\]"),
+        ({"vocab_size": 64}, "vocab_size is 64; give an even number above the length"),
+        ({"vocab_size": 2**32}, r"vocab_size is 4294967296; give 2\^31 or less"),
+        ({"num_pairs": 17}, r"num_pairs is 17; .* give a number in \[1, 16\]"),
         ({"num_pairs": 9, "num_passes": 3}, r"num_pairs is 9; .* in \[1, 8\]"),
         ({"num_pairs": 0}, "num_pairs is 0"),
         ({"num_pairs": ()}, "num_pairs is empty; give at least one"),
         ({"filler": "noise"}, "filler is 'noise'; choose 'blank' or 'random'"),
-        ({"power": 0.0}, r"power is 0.0; it must lie in \(0, 2\]"),
-        ({"num_passes": 0}, "num_passes is 0; it must be 1 or more"),
+        ({"power": 0.0}, r"power is 0.0; give a number in \(0, 2\]"),
+        ({"num_passes": 0}, "num_passes is 0; give 1 or more"),
         ({"num_queries": 0}, "num_queries is 0; give 1 or more, or None"),
-        ({"length": 2, "num_pairs": 1}, "length is 2; .* it must be even, 4 or more"),
+        ({"length": 2, "num_pairs": 1}, "length is 2; give an even number, 4 or more"),
         ({"num_queries": 17}, r"num_queries is 17; with num_passes 1 and length 64"),
         ({"num_queries": 8, "num_pairs": 4}, r"num_pairs is 4; .* in \[8, 24\]"),
         ({"num_queries": 8, "num_pairs": 25}, r"num_pairs is 25; .* in \[8, 24\]"),
-        ({"num_examples": 0}, "num_examples is 0; it must lie in"),
+        ({"num_examples": 0}, "num_examples is 0; give a number in"),
     ],
 )
 def test_what_does_not_fit_is_refused(fields: dict, message: str):

@@ -23,7 +23,7 @@ CONFIGS = [
 
 
 def digest(batch: Batch) -> str:
-    # Tokens and targets: what a model learns from.
+    # Tokens and targets, from which a model learns.
     parts = [array.tobytes() for array in batch[:4]]
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
@@ -35,7 +35,7 @@ def example(batch: Batch, row: int) -> list:
 def written_out(
     config: NeedleConfig, key: int, value: list[int], place: int
 ) -> tuple[list, list]:
-    """The layout in plain loops: one row, and dense labels."""
+    """Return the layout in plain loops: one row, dense labels."""
     noise = [PHRASE[i % 24] for i in range(config.noise_length)]
     needle = [0, key, 1, *value]
     tokens = [*noise[:place], *needle, *noise[place:], 0, key, 1, *value]
@@ -156,7 +156,8 @@ def test_an_example_is_the_same_in_another_process():
 
 
 def test_golden_bytes():
-    """The same on every platform. If they must change, raise `data_version`."""
+    """The bytes are the same on every platform. If they must change, raise
+    `data_version`."""
     found = [digest(c.build("train").examples(np.arange(100))) for c in CONFIGS]
     assert [d[:16] for d in found] == GOLDEN
 
@@ -170,7 +171,7 @@ def test_seeds_and_splits_share_no_row():
 
 
 def test_depth_and_length_change_nothing_but_the_noise():
-    """The same needles at every setting."""
+    """Every setting has the same needles."""
     rows = np.arange(20)
     short = NeedleConfig(depth=0.5).build("test").examples(rows)
     long = NeedleConfig(length=1024, depth=0.0).build("test").examples(rows)
@@ -211,12 +212,12 @@ def test_fingerprint_holds_every_field():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"length": 18}, "length is 18; with value_length 7 it must be 19 or more"),
-        ({"value_length": 0}, "value_length is 0; it must be 1 or more"),
-        ({"vocab_size": 19}, r"vocab_size is 19; it must lie in \[20, 2\^31\]"),
-        ({"vocab_size": 2**31 + 1}, "vocab_size is 2147483649; it must lie in"),
-        ({"depth": ()}, "depth is empty; give a number, or None for every place"),
-        ({"depth": 1.5}, r"depth is 1.5; it must lie in \[0, 1\]"),
+        ({"length": 18}, "length is 18; with value_length 7 give 19 or more"),
+        ({"value_length": 0}, "value_length is 0; give 1 or more"),
+        ({"vocab_size": 19}, r"vocab_size is 19; give a number in \[20, 2\^31\]"),
+        ({"vocab_size": 2**31 + 1}, "vocab_size is 2147483649; give a number in"),
+        ({"depth": ()}, "depth is empty; give a number, or None for any depth"),
+        ({"depth": 1.5}, r"depth is 1.5; give a number in \[0, 1\]"),
         ({"depth": (0.0, -0.1)}, "depth is -0.1"),
         ({"depth": float("nan")}, "depth is nan"),
     ],

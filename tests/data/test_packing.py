@@ -1,4 +1,4 @@
-"""Packing against a greedy loop; every token once; documents kept apart."""
+"""Packing against a greedy loop; every token once; documents kept separate."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ CASES = [
 
 
 def greedy_rows(lengths: list, row_length: int, max_documents: int) -> list:
-    """Rows of (document, offset) pairs, token by token."""
+    """Return rows of (document, offset) pairs, token by token."""
     rows, row, held = [], [], 0
     for document, length in enumerate(lengths):
         if held == max_documents:
@@ -111,11 +111,11 @@ def test_without_crowding_only_the_last_row_has_room():
 
 @pytest.mark.parametrize("lengths", [[], [3, 0, 2]])
 def test_documents_without_tokens_are_refused(lengths: list):
-    with pytest.raises(ValueError, match="every document must have a token"):
+    with pytest.raises(ValueError, match="lengths is empty or holds 0"):
         packing.plan(np.array(lengths, np.int64), 8, None, 0)
 
 
 @pytest.mark.parametrize(("row_length", "bound"), [(0, None), (8, 0)])
 def test_empty_rows_are_refused(row_length: int, bound: int | None):
-    with pytest.raises(ValueError, match="both must be 1 or more"):
+    with pytest.raises(ValueError, match="give 1 or more for both"):
         packing.plan(np.array([3]), row_length, bound, 0)

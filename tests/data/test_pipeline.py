@@ -1,4 +1,4 @@
-"""The pipeline: resume, slices of processes, workers, refusal of changed data."""
+"""The pipeline: resuming, slices of processes, workers, refusal of changed data."""
 
 import dataclasses
 import itertools
@@ -180,10 +180,10 @@ def test_a_field_that_is_new_or_gone_is_named():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 0}, "batch_size is 0; it must be 1 or more"),
-        ({"process_count": 3}, "batch_size is 4; it must be a multiple of .*, 3"),
-        ({"process_index": 1}, r"process_index is 1; .* must lie in \[0, 0\]"),
-        ({"num_workers": -1}, "num_workers is -1 and prefetch 2; neither"),
+        ({"batch_size": 0}, "batch_size is 0; give 1 or more"),
+        ({"process_count": 3}, "batch_size is 4; give a multiple of .*, 3"),
+        ({"process_index": 1}, r"process_index is 1; .* give a number in \[0, 0\]"),
+        ({"num_workers": -1}, "num_workers is -1 and prefetch 2; give 0 or more"),
         ({"num_rows": 0}, "num_rows is 0; give 1 or more, or None for no end"),
     ],
 )

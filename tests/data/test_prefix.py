@@ -1,4 +1,4 @@
-"""Contexts marked as prefixes, and the masks in them."""
+"""Contexts marked as prefixes, and their masks."""
 
 import dataclasses
 
@@ -41,7 +41,7 @@ class Rows:
 
 
 def over_rows(split, **options):
-    """The two rows under a prefix config that is meant for text."""
+    """Return the two rows under a prefix config that is meant for text."""
     config = PrefixConfig(task=TextConfig(length=8), share=0.5, **options)
     task = object.__new__(Prefixed)
     task.config, task._task, task._split = config, Rows(), 0
@@ -50,13 +50,13 @@ def over_rows(split, **options):
 
 
 def test_a_share_of_every_document_is_its_prefix():
-    """Documents of 4, 3 and 1 tokens in the first row, one of 7 in the second."""
+    """The first row has documents of 4, 3 and 1 tokens, the second one of 7."""
     _, task = over_rows("validation")
     batch = task.examples(np.arange(2))
     np.testing.assert_array_equal(
         batch.prefix, [[1, 1, 0, 0, 1, 0, 0, 0], [1, 1, 1, 0, 0, 0, 0, 0]]
     )
-    # The last token of a prefix is asked for what follows; the others are not.
+    # The last token of a prefix has a next-token target; the others do not.
     np.testing.assert_array_equal(
         batch.target_weights, [[0, 1, 1, 0, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1, 0, 0]]
     )
@@ -91,7 +91,7 @@ def test_some_rows_may_keep_their_prefixes_whole():
     np.testing.assert_array_equal(some.target_weights[kept], plain.target_weights[kept])
     # The same on every platform. If they must change, raise `data_version`.
     assert np.flatnonzero(chosen)[:4].tolist() == [0, 5, 19, 25]
-    # The rows that are masked do not depend on how many others are asked for.
+    # Masked rows do not depend on the number of rows in the call.
     np.testing.assert_array_equal(
         task.examples(np.array([7])).tokens[0], some.tokens[7]
     )
@@ -114,7 +114,7 @@ def test_the_context_of_a_recall_task_is_its_prefix(mask_share):
         return
     share = masked.sum() / (plain.context - 1).sum()
     assert abs(share - mask_share) < 0.03
-    # The question, one a row, and a target a mask.
+    # One target for each row's question, and one for each mask.
     assert batch.target_positions is None
     asked = batch.target_weights > 0
     rows, places = np.nonzero(asked & ~masked)
@@ -177,7 +177,7 @@ def test_what_it_says_of_itself():
     found = fingerprint(config)
     assert found["task"] == "prefix"
     assert found["task.task"] == "set_disjointness"
-    # How targets are weighed changes no byte.
+    # The weights of targets change no byte.
     same = fingerprint(dataclasses.replace(config, mask_weight=1.0, loss="paper"))
     assert found == same
     other = fingerprint(dataclasses.replace(config, mask_share=0.5))
@@ -203,10 +203,10 @@ def test_a_repeated_context_can_be_a_prefix():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"task": PrefixConfig()}, "task reads a prefix already; set its fields"),
+        ({"task": PrefixConfig()}, "task is a prefix task already; set its fields"),
         ({"share": 1.0}, "share is 1.0; give a number between 0 and 1"),
-        ({"task": TextConfig()}, "task text does not say what its context is; set sh"),
-        ({"mask_share": 1.0}, r"mask_share is 1.0; it must lie in \[0, 1\)"),
+        ({"task": TextConfig()}, "task text does not define its context; set sh"),
+        ({"mask_share": 1.0}, r"mask_share is 1.0; give a number in \[0, 1\)"),
         (
             {"mask_rows": 1.0},
             "mask_rows is 1.0; give a number between 0 and 1, or None",

@@ -15,7 +15,7 @@ from memzoo.data.set_disjointness import SetDisjointnessConfig, solve
 from memzoo.data.task import fingerprint
 from memzoo.data.text import TextConfig
 
-# Two rows: contexts of 2 and 4 of 5 tokens.
+# Two rows of 5 tokens, with contexts of 2 and 4.
 ROWS = Batch(
     tokens=np.array([[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]], np.int32),
     targets=np.array([[30, 50], [100, 0]], np.int32),
@@ -31,13 +31,13 @@ DENSE = ROWS._replace(
 
 
 class Silent:
-    """A task of one's own that does not say what its context is."""
+    """A user's task that does not define its context."""
 
     task_name, vocab_size, length, chance = "silent", 11, 5, 0.5
 
 
 def asked(batch):
-    """(place, target) of every question of every row."""
+    """Return (position, target) of every question of every row."""
     positions = batch.target_positions
     if positions is None:
         positions = np.broadcast_to(
@@ -76,7 +76,7 @@ def test_padding_stays_padding():
 
 
 def test_mqar_is_what_it_writes_twice_itself():
-    """The pairs again, then the queries as they stood."""
+    """The pairs are repeated, then the queries follow unchanged."""
     once = MqarConfig(length=16, num_pairs=2, vocab_size=64)
     twice = RepeatConfig(task=once, question=False)
     batch = once.build("train").examples(np.arange(20))
@@ -173,10 +173,13 @@ def test_a_task_is_repeated_once_over():
     [
         ({"times": 0}, "times is 0; give 1 or more"),
         ({"task": RepeatConfig()}, "task is repeated already; set its times instead"),
-        ({"task": TextConfig()}, "task text asks nothing about a context; choose a"),
+        (
+            {"task": TextConfig()},
+            "task text has no questions about a context; choose a",
+        ),
         (
             {"task": Silent(), "question": False},
-            "task silent does not say how long its context is; set question to True",
+            "task silent does not define its context; set question to True",
         ),
     ],
 )

@@ -110,7 +110,8 @@ def test_an_example_is_the_same_in_any_batch(config):
 
 
 def test_golden_bytes():
-    """The same on every platform. If they must change, raise `data_version`."""
+    """The bytes are the same on every platform. If they must change, raise
+    `data_version`."""
     found = [digest(c.build("train").examples(np.arange(100))) for c in CONFIGS]
     assert found == GOLDEN
 
@@ -134,9 +135,9 @@ def test_fingerprint_holds_every_field():
     ("fields", "message"),
     [
         ({"sizes": ()}, "sizes is empty; give at least one pair"),
-        ({"sizes": ((0, 4),)}, r"sizes holds \(0, 4\); .* both must be 1 or more"),
+        ({"sizes": ((0, 4),)}, r"sizes holds \(0, 4\); .* give 1 or more for both"),
         ({"sizes": ((9, 8),), "vocab_size": 20}, r"sizes holds \(9, 8\); .* 16 or le"),
-        ({"vocab_size": 4}, r"vocab_size is 4; it must lie in \[5, 2\^31\]"),
+        ({"vocab_size": 4}, r"vocab_size is 4; give a number in \[5, 2\^31\]"),
     ],
 )
 def test_what_does_not_fit_is_refused(fields, message):

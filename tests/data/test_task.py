@@ -1,4 +1,4 @@
-"""The registry, and what every task obeys."""
+"""The registry, and laws that every task obeys."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ from memzoo.data.task import (
     with_task_fields,
 )
 
-# Settings are mixed, and the rows of the training split shuffled.
+# Mixed settings, and a shuffled training split.
 SHUFFLED = MqarConfig(vocab_size=64, length=32, num_pairs=(1, 8), num_examples=8)
 SETS = SetDisjointnessConfig(sizes=((2, 3), (4, 1), (1, 4)), vocab_size=40)
 MIXED = [
@@ -97,7 +97,7 @@ def test_a_fingerprint_survives_json(config):
 
 
 def measured(config: TaskConfig, batch: Batch, row: int) -> dict[str, float]:
-    """The setting of a row, from its tokens and targets alone."""
+    """Return the setting of a row, from only its tokens and targets."""
     task, found = config, {"length": batch.tokens.shape[1]}
     while isinstance(task, RepeatConfig | PrefixConfig):
         if isinstance(task, RepeatConfig):
@@ -136,7 +136,7 @@ def test_a_row_is_measured_under_its_own_setting(config, split):
 
 def test_every_task_is_tried():
     tried = {type(config) for config in MIXED}
-    # These two are packed text, as `TextConfig` is.
+    # These two are packed text, like `TextConfig`.
     assert tried | {FolderConfig, TfdsConfig} == set(TASKS.values())
 
 

@@ -1,4 +1,4 @@
-"""Next-byte prediction: every byte is asked for once, documents are kept apart."""
+"""Next-byte prediction: every byte is a target once, documents are kept separate."""
 
 import itertools
 import pickle
@@ -24,7 +24,7 @@ def config(tmp_path: Path) -> FolderConfig:
 
 
 def epoch_rows(config: FolderConfig, epoch: int) -> tuple[np.ndarray, packing.Plan]:
-    """Numbers of the training rows of an epoch, and its plan."""
+    """Return the numbers of an epoch's training rows, and its plan."""
     lengths = config.build("train").corpus.lengths
     plans = [
         packing.plan(lengths, config.length, config.max_documents, config.seed, 0, e)
@@ -173,14 +173,14 @@ def test_a_lone_file_is_cut_and_the_fingerprint_says_so(tmp_path: Path):
         ({"path": ""}, "path is empty; set it to a folder"),
         ({"length": 1}, "length is 1; it must be 2 or more"),
         ({"length": 10**20}, "length is 1.*; give 1000000000 or less"),
-        ({"max_documents": 0}, "max_documents is 0; it must be 1 or more"),
+        ({"max_documents": 0}, "max_documents is 0; give 1 or more"),
         ({"max_bytes": 0}, "max_bytes is 0; give 1 or more, or None"),
-        ({"validation": 0.5, "test": 0.5}, "they are shares of the files"),
-        ({"test": -0.1}, "they are shares of the files"),
+        ({"validation": 0.5, "test": 0.5}, "give shares from 0 on"),
+        ({"test": -0.1}, "give shares from 0 on"),
         ({"pattern": "/etc/*"}, "'/etc/\\*', which leads out of the folder; set path"),
         ({"pattern": "../*.json"}, "which leads out of the folder; set path to the"),
         ({"pattern": ""}, "pattern is ''; set it to a glob pattern, such as"),
-        ({"validation": float("nan")}, "validation is nan and test 0.05; they are"),
+        ({"validation": float("nan")}, "validation is nan and test 0.05; give"),
     ],
 )
 def test_what_does_not_fit_is_refused(fields: dict, message: str):

@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets, with TensorFlow absent."""
+"""Data sets of TensorFlow Datasets, without TensorFlow."""
 
 import os
 import shutil
@@ -42,7 +42,7 @@ def texts(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def data_dir(texts: Path, tmp_path_factory) -> str:
-    """A data set that a process without TensorFlow has built and read."""
+    """Return a data set that a process without TensorFlow has built and read."""
     folder = str(tmp_path_factory.mktemp("built"))
     command = [sys.executable, "-c", BUILD, str(texts), folder]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -153,15 +153,19 @@ def test_the_latest_version_is_taken(data_dir: str, tmp_path: Path):
         ({"feature": "body"}, r"'body' \(there: name, text\); set feature"),
         (
             {"train": "tr[:9%]"},
-            r"'tr\[:9%\]' of .* is no split \(Unknown split 'tr'\. Should be one of "
+            r"'tr\[:9%\]' of .* is not a split \(Unknown split 'tr'\. Should be one of "
             r"\['.*'\]\); write it as TFDS does, such as",
         ),
         (
             {"train": "train[a:b]"},
-            r"'train\[a:b\]' of .* is no split \(Unrecognized split format: .*splits\)",
+            r"'train\[a:b\]' of .* is not a split \(Unrecognized split format: "
+            r".*splits\)",
         ),
-        ({"train": "all[:3]"}, r"of .* is no split \('all' does not support slice"),
-        ({"train": ""}, r"'' of .* is no split \(.*; write it as TFDS does, such as"),
+        ({"train": "all[:3]"}, r"of .* is not a split \('all' does not support slice"),
+        (
+            {"train": ""},
+            r"'' of .* is not a split \(.*; write it as TFDS does, such as",
+        ),
         ({"train": "train[:999]"}, r"Requested slice \[:999\] incompatible with "),
         ({"train": "train[:0]"}, r"'train\[:0\]' of .* holds no records; choose a"),
         ({"train": "train[5:2]"}, r"'train\[5:2\]' of .* holds no records; choose a"),
@@ -173,7 +177,7 @@ def test_the_latest_version_is_taken(data_dir: str, tmp_path: Path):
             {"name": "text_folder:1.0.0", "version": "2.0.0"},
             "name is 'text_folder:1.0.0' and version is '2.0.0'; give one of the two",
         ),
-        ({"name": "text_folder/a=1"}, "; a is no part of a prepared data set's name"),
+        ({"name": "text_folder/a=1"}, "; a is not part of a prepared data set's name"),
     ],
 )
 def test_what_is_missing_is_named_with_what_is_there(
@@ -226,7 +230,7 @@ def test_a_feature_that_is_no_text_is_refused(tmp_path: Path):
 
     tfds.disable_progress_bar()
     Numbers(data_dir=tmp_path, file_format="array_record").download_and_prepare()
-    with pytest.raises(DataError, match=r"'text' of .* is no text; set feature"):
+    with pytest.raises(DataError, match=r"'text' of .* is not text; set feature"):
         TfdsConfig(name="numbers", data_dir=str(tmp_path)).build("train")
 
 
@@ -258,7 +262,7 @@ def test_a_data_set_runs_no_code_of_its_own(
     monkeypatch.syspath_prepend(tmp_path)
     config = TfdsConfig(name="text_folder", data_dir=str(tmp_path / "sets"))
     for read in (config.content, lambda: config.build("train")):
-        with pytest.raises(DataError, match=r"names the class 'own_feature.Text', and"):
+        with pytest.raises(DataError, match=r"names the class 'own_feature.Text', w"):
             read()
     path.write_text("{")
     with pytest.raises(DataError, match=r"features.json is not JSON .*; prepare the"):
@@ -289,11 +293,11 @@ def test_a_damaged_data_set_is_named(
         DataError, match=rf"/1.0.0 cannot be read \(.*({message})"
     ) as it:
         config.build("train")
-    assert "\n" not in str(it.value) and str(it.value).endswith("data set anew")
+    assert "\n" not in str(it.value) and str(it.value).endswith("data set again")
 
 
 def test_nothing_is_built_over_a_data_set(texts: Path, data_dir: str):
-    with pytest.raises(DataError, match="is there already; remove it, or name another"):
+    with pytest.raises(DataError, match="exists already; remove it, or name another"):
         build_folder_dataset(texts, data_dir)
 
 

@@ -1,4 +1,4 @@
-"""A stand-in for a language model, with answers that can be worked out by hand."""
+"""A stand-in for a language model, with answers that can be computed by hand."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +24,7 @@ class Bigram(nnx.Module):
 
 @pytest.fixture
 def bigram():
-    """A `Bigram` from its table, or a random one from (vocabulary, seed)."""
+    """Return a `Bigram` from its table, or a random one from (vocabulary, seed)."""
 
     def make(table_or_size, seed=0):
         if isinstance(table_or_size, int):

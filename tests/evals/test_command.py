@@ -1,4 +1,4 @@
-"""`memzoo eval`, on a run whose loading is a stand-in."""
+"""`memzoo eval`, on a run whose loading is faked."""
 
 import dataclasses
 import io
@@ -28,7 +28,7 @@ SMALL = RecallConfig(
 
 @pytest.fixture
 def loads(bigram, monkeypatch):
-    """Which checkpoints were asked for; step 20 is the newest."""
+    """Record which checkpoints were requested; step 20 is the newest."""
     asked = []
 
     def load_run(run_dir, step=None, *, report=None, trust=False):
@@ -68,7 +68,7 @@ def test_what_cannot_be_kept_is_shown(loads, tmp_path, capsys, monkeypatch):
     said = capsys.readouterr()
     assert "attention on mqar, step 20" in said.out
     assert said.err == (
-        "memzoo: warning: the results are not kept: cannot write "
+        "memzoo: warning: the results are not saved: cannot write "
         f"{tmp_path / 'results.json'}: Permission denied\n"
     )
     with pytest.raises(SaveError, match="Permission denied"):
@@ -99,7 +99,7 @@ def test_a_damaged_file_of_results_is_moved_aside(loads, tmp_path, capfd, text):
         assert command.run(EvalConfig(run=tmp_path)) == 0
         said = capfd.readouterr().err
         assert said.count("\n") == 1
-        assert f"{path} was damaged: " in said
+        assert f"{path} is damaged: " in said
         assert f"it is results.json.damaged-{number} now" in said
         assert (tmp_path / f"results.json.damaged-{number}").read_text() == text
         assert {row["checkpoint_step"] for row in read_results(path)} == {20}
@@ -109,7 +109,7 @@ def test_a_file_of_results_that_cannot_be_read_stays(loads, tmp_path, capfd):
     (tmp_path / "results.json").mkdir()
     assert command.run(EvalConfig(run=tmp_path)) == 0
     said = capfd.readouterr().err
-    assert "the results are not kept: cannot read " in said and said.count("\n") == 1
+    assert "the results are not saved: cannot read " in said and said.count("\n") == 1
 
 
 def test_fewer_examples_can_be_asked_for(loads, tmp_path):
@@ -170,7 +170,10 @@ def test_a_run_that_is_not_there_is_refused(tmp_path):
         ({"examples": 2**31}, "examples is 2147483648; give a number below 2"),
         ({"repeat_context": 0}, "repeat_context is 0; give 1 or more"),
         ({"batch_size": -1}, "batch_size is -1; give 1 or more"),
-        ({"lengths": (16,), "batch_size": 2}, "batch_size is 2; with lengths it is"),
+        (
+            {"lengths": (16,), "batch_size": 2},
+            "batch_size is 2; leave it out, lengths set it",
+        ),
         ({"checkpoint": -1}, "checkpoint is -1; give 0 or more"),
     ],
 )

@@ -84,11 +84,11 @@ def test_a_mixture_stands_beside_one_memory_of_its_rule():
     assert plain == mixture.memory
     assert wide.head_size == size
     assert wide.value_ratio == mixture.num_memories + 1
-    # One number more in keys and values would be too much.
+    # One number more in keys and values would exceed the bytes.
     larger = dataclasses.replace(large, head_size=large.head_size + 1)
     assert _bytes(large) <= _bytes(mixture) < _bytes(larger)
     said = ablation_text("mixture_of_memories")
-    assert "has memory.head_size 16, balance_scale 0.001; the others" in said
+    assert "has memory.head_size 16, balance_scale 0.001; each other" in said
     assert said.endswith("plain_large (gated_delta_net with head_size 38).")
 
 
@@ -135,7 +135,7 @@ def test_a_head_may_be_smaller_than_the_width():
         for name in ("delta_net", "titans_lmm", "retnet", "mamba2", "ttt_linear")
     }
     mamba2 = small.pop("mamba2")
-    # Its heads share their keys.
+    # Mamba-2's heads share their keys.
     assert (mamba2.state_size, mamba2.head_size) == (16, 64)
     assert {layer.head_size for layer in small.values()} == {16}
     assert layer_by_name("mixture_of_memories", 64, 1, 16).memory.head_size == 16
@@ -162,11 +162,11 @@ def test_a_layer_from_outside_is_compared_like_any_other(tmp_path, monkeypatch):
     assert not found.reads_prefix(16, 2)
     for name, said in (
         ("outside_layer:Missing", "has no Missing"),
-        ("outside_layer:Nothing", "is no config"),
+        ("outside_layer:Nothing", "is not a config"),
         ("outside_layer:MineConfig-whole", "layer .* is not known"),
         ("no_such_module:MineConfig", "cannot be imported"),
-        ("no_such_file.py:MineConfig", "no_such_file.py is no Python file"),
-        ("memzoo.data.mqar:MqarConfig", "is no layer; name the config of one"),
+        ("no_such_file.py:MineConfig", "no_such_file.py is not a Python file"),
+        ("memzoo.data.mqar:MqarConfig", "is not a layer; name the config of one"),
     ):
         with pytest.raises(MemzooError, match=said):
             compared_layer(name)

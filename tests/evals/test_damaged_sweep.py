@@ -1,4 +1,4 @@
-"""A sweep whose files are damaged, with a training loop that only keeps count."""
+"""A sweep with damaged files, and a training loop that only counts."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from memzoo.train.loop import TrainResult
 
 
 class Loop:
-    """Writes two evaluations, as the training loop would."""
+    """Write two evaluations, as the training loop would."""
 
     def __init__(self):
         self.trained = []
@@ -52,7 +52,7 @@ def go(config, loop):
 
 
 def flip(path, place):
-    """One bit of the file is another."""
+    """Flip one bit of the file."""
     data = bytearray(path.read_bytes())
     data[place % len(data)] ^= 1 << place % 8
     path.write_bytes(bytes(data))
@@ -70,8 +70,8 @@ def test_no_flip_in_an_outcome_gives_other_numbers(small, capfd):
         loop = Loop()
         go(small, loop)
         said = capfd.readouterr().err
-        # A flip that changes white space alone is none.
-        again = "is trained again, from where its checkpoints stand" in said
+        # A flip that changes only white space is no damage.
+        again = "is trained again, from its newest checkpoint" in said
         assert again == (loop.trained == [str(path.parent)])
         assert again or said == ""
         assert (small.directory / "results.json").read_bytes() == wanted
@@ -116,10 +116,11 @@ def test_a_damaged_record_is_written_anew(small, capfd):
         assert said.count("sweep.json is damaged: ") == said.count("\n") == 1
     damaged = small.directory / "damaged"
     assert len(list(damaged.iterdir())) == 4
-    # Every training says itself what it is of.
+    # Every training records its own config.
     path.unlink()
     with pytest.raises(
-        MemzooError, match=r"seed-0 is of a sweep with steps = 20, and this one says 30"
+        MemzooError,
+        match=r"seed-0 is of a sweep with steps = 20, and this command has 30",
     ):
         go(dataclasses.replace(small, steps=30), Loop())
     assert not path.exists()

@@ -1,4 +1,4 @@
-"""The demo, its sweep trained in earnest and very small."""
+"""The demo, with a real but very small sweep."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ TEXT_ROWS = [BITS, RIGHT, BITS | {"setting": CONTEXT}, RIGHT | {"setting": CONTE
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """A sweep of one training of four steps, by the real loop."""
+    """A sweep of one training of four steps, with the real loop."""
     config = RecallConfig(
         task=MqarRecall(num_pairs=(2, 4), mixture=True, length=16, vocab_size=32),
         layers=("linear_attention",),
@@ -96,14 +96,14 @@ def test_the_command_gives_what_the_sweep_gave(tiny, run_dir):
 
 
 def test_what_is_damaged_is_trained_again_to_the_same_numbers(tiny, tmp_path, capfd):
-    """From its checkpoint, and from step 0 where an evaluation before it is lost."""
+    """From its checkpoint, or from step 0 if an evaluation before it is lost."""
     config = dataclasses.replace(tiny, output=tmp_path)
     shutil.copytree(tiny.directory, config.directory)
     place = config.directory / config.jobs()[0].place
     files = ("results.json", place / "outcome.json", place / "evaluations.jsonl")
     before = [(config.directory / file).read_bytes() for file in files]
     for evaluations, message in (
-        (before[2], "is trained again, from where its checkpoints stand"),
+        (before[2], "is trained again, from its newest checkpoint"),
         (before[2].replace(b"2", b"3", 1), "has lost the evaluations of steps 2; "),
     ):
         (place / "outcome.json").write_bytes(before[1].replace(b"0.", b"1.", 1))
@@ -112,7 +112,7 @@ def test_what_is_damaged_is_trained_again_to_the_same_numbers(tiny, tmp_path, ca
         sweep.recall(config, progress=False, command=["memzoo", "recall"])
         assert [(config.directory / file).read_bytes() for file in files] == before
         said = capfd.readouterr().err
-        assert "outcome.json is damaged: it does not fit its checksum; " in said
+        assert "outcome.json is damaged: it does not match its checksum; " in said
         assert message in said
 
 
@@ -155,10 +155,10 @@ def test_the_page_tells_of_recall_text_and_reloading(tiny, monkeypatch, capsys):
     assert demo.run(Tiny()) == 0
     assert len(checked) == 2
     out = capsys.readouterr().out
-    assert out.count("reloaded equals in memory, exactly, in all 15 numbers") == 2
+    assert out.count("all 15 numbers are exactly those of the model in memory") == 2
     assert "context 1 to 8" in out and "linear_attention" in out
     page = (tiny.directory / "report.html").read_text()
-    assert "Real text" in page and "2.50 bits on a byte" in page
+    assert "Real text" in page and "2.50 bits per byte" in page
     assert "Each of the 2 models was loaded from its checkpoint" in page
 
 

@@ -1,4 +1,4 @@
-"""Where a document's bytes come from."""
+"""Sources of a document's bytes."""
 
 import io
 import sys
@@ -70,10 +70,10 @@ def test_the_text_of_a_task_is_one_document(tmp_path):
 
 
 def test_other_tasks_are_refused():
-    with pytest.raises(MemzooError, match="task mqar is not over bytes"):
+    with pytest.raises(MemzooError, match="task is mqar, which is not over bytes"):
         check_bytes(MqarConfig())
     prefixed = PrefixConfig(task=TextConfig(max_bytes=100_000), share=0.5)
     with pytest.raises(
-        MemzooError, match=r"task prefix holds no text .* --stream FILE"
+        MemzooError, match=r"task is prefix, which holds no text .* --stream FILE"
     ):
         of_task(prefixed, "train")

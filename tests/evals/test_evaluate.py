@@ -1,4 +1,4 @@
-"""One call for every task."""
+"""One evaluation call for every task."""
 
 import re
 from dataclasses import dataclass
@@ -110,7 +110,7 @@ def test_no_examples_are_refused(bigram):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_model_without_finite_numbers_is_refused(bigram, bad):
     table = np.zeros((64, 64), np.float32)
-    # A value, which is asked for in few rows, and no other token has it from.
+    # A value that is asked for in few rows, and that no other token predicts.
     table[:, 40] = bad
     with pytest.raises(NonFiniteError, match="not finite: the model has diverged"):
         evaluate(bigram(table), MIXED, examples=16, batch_size=8)
@@ -134,7 +134,7 @@ def test_every_number_of_an_evaluation_is_finite(numbers):
 
 @dataclass(frozen=True, kw_only=True)
 class Quiet(MqarConfig):
-    """Rows before number `first` ask for nothing."""
+    """Rows before number `first` have no targets."""
 
     first: int = 0
 
@@ -151,7 +151,7 @@ class QuietRows(Mqar):
 
 def test_rows_that_ask_for_nothing_are_no_diverged_model(bigram):
     config = Quiet(vocab_size=64, length=16, num_pairs=2, first=6)
-    message = "first 6 rows of the validation split ask for nothing; read more rows"
+    message = "first 6 rows of the validation split have no targets; read more rows"
     with pytest.raises(DataError, match=message):
         evaluate(bigram(64), config, examples=6, batch_size=4)
     with pytest.raises(DataError, match=message):
@@ -161,7 +161,7 @@ def test_rows_that_ask_for_nothing_are_no_diverged_model(bigram):
 
 
 def test_training_imports_measures_alone():
-    """A measure imports nothing of training, so that neither needs the other."""
+    """Measures import nothing of training, so that neither needs the other."""
     root = Path(memzoo.__file__).parent
     measures = {"evaluate", "perplexity", "recall", "score"}
     for path in sorted((root / "train").glob("*.py")):

@@ -1,4 +1,4 @@
-"""Figures: every layer and seed is drawn, and nothing points outside."""
+"""Figures: every layer and seed is drawn, and nothing refers outside."""
 
 import dataclasses
 import re

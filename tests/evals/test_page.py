@@ -1,4 +1,4 @@
-"""One file with everything in it."""
+"""Self-contained pages."""
 
 from html.parser import HTMLParser
 
@@ -10,7 +10,7 @@ from memzoo.train.writing import SaveError
 
 
 class Outline(HTMLParser):
-    """Elements that are open at the end, and everything that points somewhere."""
+    """Elements left open at the end, and everything that refers somewhere."""
 
     def __init__(self, text):
         super().__init__()

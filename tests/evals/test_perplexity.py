@@ -1,4 +1,4 @@
-"""Bits per byte by context, worked out by hand."""
+"""Bits per byte by context, computed by hand."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What reading twice gains."""
+"""Gains of reading twice."""
 
 import pytest
 
@@ -27,7 +27,7 @@ ROWS = [
     row("retnet", 0.35, seed=1),
     row("retnet", 0.9, times=2),
     row("retnet", 0.7, times=2, seed=1),
-    # Another learning rate is the best one where it is read twice.
+    # When read twice, another learning rate is best.
     row("mamba2", 0.5, rate=0.1),
     row("mamba2", 0.4, rate=0.2),
     row("mamba2", 0.1, times=2, rate=0.1),
@@ -65,7 +65,7 @@ def test_what_is_read_again_after_training_is_compared_apart():
 
 
 def test_a_model_is_compared_with_itself():
-    """The rate that training chose, also where another one reads twice better."""
+    """Training chooses the rate, even if another rate reads twice better."""
     rows = [row("retnet", 0.8, rate=0.1), row("retnet", 0.7, rate=0.2)]
     for value, times, rate in (
         (0.7, 1, 0.1),

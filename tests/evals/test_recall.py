@@ -1,4 +1,4 @@
-"""Recall by setting, worked out by hand."""
+"""Recall by setting, computed by hand."""
 
 import numpy as np
 

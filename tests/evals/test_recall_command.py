@@ -1,4 +1,4 @@
-"""`memzoo recall`: the task that `--task` names, its flags, and the tables."""
+"""`memzoo recall`: the task of `--task`, its flags, and the tables."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 
 @pytest.fixture(autouse=True)
 def modules(monkeypatch):
-    """Modules and their folders are forgotten after a test."""
+    """Unload modules and forget their folders after a test."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
     yield
@@ -76,10 +76,16 @@ def test_help_shows_the_flags_of_the_task(capsys, monkeypatch):
     [
         (["--task", "needel"], "task is 'needel'; did you mean needle?"),
         (["--task", "needle", "--num-pairs", "4"], "unknown option --num-pairs"),
-        (["--task", "needle", "--length", "5"], "length is 5; with value_length 7 it"),
+        (
+            ["--task", "needle", "--length", "5"],
+            "length is 5; with value_length 7 give",
+        ),
         (["--num-pairs", "99"], "num_pairs is 99; with num_passes 1 and length 64"),
-        (["--task", "memzoo.models.retnet:RetNetConfig"], ".*:RetNetConfig is no task"),
-        (["--task", "a.py:X"], "a.py is no Python file; give one that exists"),
+        (
+            ["--task", "memzoo.models.retnet:RetNetConfig"],
+            ".*:RetNetConfig is not a task",
+        ),
+        (["--task", "a.py:X"], "a.py is not a Python file; give one that exists"),
         (["--task"], "--task needs a value; "),
     ],
 )
@@ -97,7 +103,7 @@ def test_a_task_from_outside_has_defaults_and_names_of_its_own(tmp_path):
     (tmp_path / "outside_tasks.py").write_text(text)
     for name, said in (
         ("Bare", "outside_tasks:Bare cannot be made without arguments .*'size'.; give"),
-        ("Same", "task .*:Same' has a field 'width', which is an option of every"),
+        ("Same", "task .*:Same' has a field 'width', which is already an option"),
     ):
         with pytest.raises(MemzooError, match=said):
             read("--task", f"{tmp_path}/outside_tasks.py:{name}")
@@ -121,7 +127,7 @@ def test_the_tables_of_the_page_are_printed_or_its_rows(monkeypatch, capsys):
 
 
 def test_a_task_and_a_layer_of_the_user_are_compared(tmp_path, capsys):
-    """Each in one file: trained, read after training, tabulated and drawn."""
+    """Each is one file; they are trained, read after training, tabulated and drawn."""
     arguments = [
         *("--task", f"{EXAMPLES}/my_task.py:MyRecall", "--hops", "1", "--nodes", "4"),
         *("--read-nodes", "6", "--layers", f"{EXAMPLES}/my_layer.py:MyLayerConfig"),

@@ -1,4 +1,4 @@
-"""What a sweep trains."""
+"""Trainings of a sweep."""
 
 import dataclasses
 
@@ -151,7 +151,7 @@ def test_axes_are_no_part_of_what_a_sweep_means():
     ("fields", "message"),
     [
         ({"layers": ()}, "layers is empty; give at least one"),
-        ({"seeds": (1, 1)}, r"seeds names something twice: \(1, 1\); drop one"),
+        ({"seeds": (1, 1)}, r"seeds is \(1, 1\); drop the duplicate"),
         (
             {"layers": ("atention",)},
             "layer 'atention' is not known; did you mean atten",
@@ -163,7 +163,7 @@ def test_axes_are_no_part_of_what_a_sweep_means():
         ),
         (
             {"layers": ("retnet",), "ablate": "titans_lmm"},
-            r"ablate is 'titans_lmm' and layers is \('retnet',\); give one of the two",
+            r"ablate is 'titans_lmm' and layers is \('retnet',\); leave one of them",
         ),
         (
             {"layers": ("titans_lmm-x",)},
@@ -172,17 +172,17 @@ def test_axes_are_no_part_of_what_a_sweep_means():
         ({"name": "a/b"}, "name is 'a/b'; give a plain folder name"),
         ({"num_pairs": (99,)}, "num_pairs is 99; with num_passes 1 and length 16"),
         ({"num_queries": 9}, "num_queries is 9; with num_passes 1 and length 16"),
-        ({"length": 5}, "length is 5; for these pairs it must be even, 16 or more"),
+        ({"length": 5}, "length is 5; give an even number, 16 or more for these pairs"),
         ({"repeat_context": (2, 0)}, "^repeat_context is 0; give 1 or more"),
         ({"read_again": (2, 1)}, r"read_again is \(2, 1\); give 2 or more, once is"),
         ({"read_again": (2, 2)}, "read_again is .*; it names something twice"),
         (
             {"read_again": (2,), "repeat_context": (1, 2)},
-            r"read_again is \(2,\) and repeat_context is \(1, 2\); give one of the two",
+            r"read_again is \(2,\) and repeat_context is \(1, 2\); leave one of them",
         ),
         (
             {"head_size": 8, "layers": ("mixture_of_memories-plain",)},
-            "head_size is 8, and mixture_of_memories-plain has one of its own; leave",
+            "head_size is 8; leave it out, mixture_of_memories-plain sets",
         ),
         ({"head_size": 0}, "head_size is 0; give 1 or more"),
         ({"num_heads": 0}, "^num_heads is 0; give 1 or more"),
@@ -202,7 +202,7 @@ def test_axes_are_no_part_of_what_a_sweep_means():
         ({"learning_rates": (1e300,)}, r"^learning_rate is 1e\+300, which float32 can"),
         ({"learning_rates": (1e-50,)}, "^learning_rate is 1e-50, which float32 can"),
         ({"stop_at": float("nan")}, "stop_at_accuracy is nan; give a"),
-        ({"vocab_size": 33}, "vocab_size is 33; it must be even"),
+        ({"vocab_size": 33}, "vocab_size is 33; give an even number"),
         ({"steps": 0}, "steps is 0; give a"),
         ({"learning_rates": (-1.0,)}, "learning_rate is -1.0; give a"),
         ({"stop_at": 2.0}, "stop_at_accuracy is 2.0; give a"),

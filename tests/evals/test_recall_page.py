@@ -1,4 +1,4 @@
-"""How a sweep was made, in sentences."""
+"""Sentences on how a sweep was made."""
 
 import dataclasses
 
@@ -21,10 +21,10 @@ def test_the_details_say_what_was_trained_and_read():
     assert "sequences of 4 tokens a pair with blank filler" in growing[0]
     mixed = details(dataclasses.replace(PAIRS, task=MqarRecall(mixture=True)))
     assert "One model is trained on all numbers of pairs" in mixed[-1]
-    assert "Layers that accept a prefix read what is given non-causally." in mixed
+    assert "Layers that accept a prefix read the context non-causally." in mixed
     twice = details(dataclasses.replace(PAIRS, repeat_context=(1, 2), prefix=False))
     assert twice[1] == (
-        "Sequences are read 1, 2 times before they are answered, question and all."
+        "Sequences are read 1, 2 times before they are answered, question included."
     )
     assert not any("non-causally" in sentence for sentence in twice)
     whole = {"layers": RecallConfig.layers, "ablate": "titans_lmm"}

@@ -1,4 +1,4 @@
-"""What a task of a comparison gets without writing any of it."""
+"""Defaults of a task of a comparison."""
 
 from dataclasses import dataclass
 

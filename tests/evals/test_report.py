@@ -1,4 +1,4 @@
-"""The page of a comparison: what stands on it, and that it needs nothing else."""
+"""The page of a comparison: its content, and that it needs nothing else."""
 
 import io
 import re
@@ -125,7 +125,7 @@ class Structure(HTMLParser):
 GOLDEN = """\
 h1: Recall
 h2: Accuracy
-b: How much can be held?
+b: How many pairs fit?
 b: What does it cost?
 h2: Every number
 h3: 16 pairs, 64 tokens, width 64, chance 0.062
@@ -179,7 +179,7 @@ def test_the_page_is_self_contained(page):
 
 
 def test_identifiers_are_used_once(page):
-    # The same swatch may stand in several places; it is the same element each time.
+    # The same swatch may occur in several places; it is the same element each time.
     names = re.findall(r'id="([^"]+)"', page)
     again = {name for name in names if names.count(name) > 1}
     assert all(name.startswith("swatch") for name in again)
@@ -259,5 +259,5 @@ def test_the_tables_of_the_page_fit_a_terminal_of_80_columns():
     words = out.getvalue().split()
     for text in ("1.235M", "34", "0.01", "0.995", "0.995-0.995", "200->1500"):
         assert text in words
-    # A long name is folded; numbers are never cut.
+    # A long name is wrapped; numbers are never cut.
     assert name in "".join(line.split(" ")[0] for line in lines)

@@ -101,11 +101,11 @@ def test_rows_come_back_as_they_were_written(tmp_path):
     ("text", "message"),
     [
         ("", "it is empty"),
-        ("[{]", "it is no JSON: "),
-        ("{}", "it holds no list of results"),
-        ("[]", "it holds no list of results"),
-        ("[[]]", "row 0 is no JSON object"),
-        ('["metric"]', "row 0 is no JSON object"),
+        ("[{]", "it is not JSON: "),
+        ("{}", "it is not a list of results"),
+        ("[]", "it is not a list of results"),
+        ("[[]]", "row 0 is not a JSON object"),
+        ('["metric"]', "row 0 is not a JSON object"),
         ('[{"value": 1}]', "row 0 has no layer"),
     ],
 )
@@ -141,7 +141,7 @@ def test_a_file_that_may_not_be_read_is_not_to_be_deleted(tmp_path, monkeypatch)
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(type(tmp_path), "read_bytes", denied)
-    with pytest.raises(ReadError, match=r"results.json: Permission denied; mend its"):
+    with pytest.raises(ReadError, match=r"results.json: Permission denied; fix its"):
         read_results(tmp_path / "results.json")
 
 

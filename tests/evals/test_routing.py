@@ -1,4 +1,4 @@
-"""Where a mixture sends the tokens of recall."""
+"""Routing of recall's tokens in a mixture."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ TASK = MqarConfig(vocab_size=32, length=16, num_pairs=2, num_passes=2)
 
 @pytest.fixture(scope="module")
 def model():
-    """A plain block, then a mixture whose router looks at the first feature alone."""
+    """A plain block, then a mixture whose router reads only the first feature."""
     mixture = dataclasses.replace(comparable_layer("mixture_of_memories", 8), top_k=1)
     layers = (comparable_layer("linear_attention", 8), mixture)
     config = LanguageModelConfig(
@@ -35,7 +35,7 @@ def model():
     assert has_mixture(config.pattern)
     model = config.build(nnx.Rngs(0))
     plain, mixed = model.stack.groups[0].blocks
-    # Nothing is added by the block before it: the embedding is what is routed by.
+    # The block before adds nothing, so that the embedding decides the routing.
     output = plain.mixer.read_out.projection.kernel
     output.set_value(jnp.zeros_like(output[...]))
     kernel = jnp.zeros_like(mixed.mixer.router.kernel[...])
@@ -72,7 +72,7 @@ def test_rows_say_where_tokens_of_each_kind_go(model):
     load = [found["all", m, "routed"]["value"] for m in range(4)]
     assert load == [0.0, 0.75, 0.25, 0.0]
     assert found["all", 1, "routed"]["count"] == 8 * TASK.length
-    # The value of what is asked for was written to another memory.
+    # The value that is asked for was written to another memory.
     assert found[None, None, "answered_by_writer"]["value"] == 0.0
     assert found[None, None, "answered_by_chance"]["value"] == 0.0
     assert found[None, None, "routing_entropy"]["value"] < 1e-3
@@ -93,9 +93,9 @@ def test_a_router_without_a_preference_has_the_entropy_of_chance(model):
     rows = routing_rows(even, TASK, examples=4, batch_size=4)
     by_metric = {row["metric"]: row["value"] for row in rows}
     np.testing.assert_allclose(by_metric["routing_entropy"], np.log(4), rtol=1e-6)
-    # Ties go to the lowest number: all tokens are in one memory.
+    # Ties go to the lowest index: all tokens are in one memory.
     assert by_metric["answered_by_writer"] == 1.0
-    # Nor can another row's value lie elsewhere.
+    # Another row's value cannot be elsewhere either.
     assert by_metric["answered_by_chance"] == 1.0
 
 
@@ -113,7 +113,7 @@ def test_answers_by_chance_are_those_of_other_rows(model):
 
 
 def test_chance_has_no_regard_to_the_row(model, monkeypatch):
-    """Every row keeps to one memory: answered by the writer, by chance in half."""
+    """Every row uses one memory: all answered by the writer, half by chance."""
 
     def by_row(graphdef, parameters, tokens):
         memory = jnp.arange(tokens.shape[0])[:, None, None] % 2

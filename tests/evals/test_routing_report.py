@@ -1,4 +1,4 @@
-"""The section about where mixtures send their tokens."""
+"""The section on where mixtures send their tokens."""
 
 from memzoo.evals.routing import ANSWERED, CHANCE, ENTROPY, KINDS, ROUTED
 from memzoo.evals.routing_report import routing_sections

@@ -92,11 +92,13 @@ def test_what_is_no_state_is_refused(model, read, tmp_path):
         load_state(path, model)
     with pytest.raises(MemzooError, match="Is a directory; give a file"):
         load_state(tmp_path, model)
-    with pytest.raises(MemzooError, match="/dev/null is no file; give one that --save"):
+    with pytest.raises(
+        MemzooError, match="/dev/null is not a file; give one that --save"
+    ):
         load_state(Path("/dev/null"), model)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(
-        MemzooError, match="pipe is no file; give one that --save-state"
+        MemzooError, match="pipe is not a file; give one that --save-state"
     ):
         load_state(tmp_path / "pipe", model)
     line = r"state.npz is not a state that `memzoo eval --stream --save-state` writes; "
@@ -117,7 +119,7 @@ def test_what_is_no_state_is_refused(model, read, tmp_path):
 
 
 def rewritten(path, fields=None, arrays=None, write=np.savez):
-    """The file with other fields and arrays, and without a checksum, as by hand."""
+    """Write the file with other fields and arrays, without a checksum, as by hand."""
     with np.load(path) as file:
         held = {name: file[name] for name in file.files}
     about = json.loads(str(held.pop("about"))) | (fields or {})
@@ -194,7 +196,7 @@ def test_a_state_that_is_not_finite_is_neither_saved_nor_loaded(
 
 
 def test_arrays_are_as_long_as_they_say(model, read, tmp_path):
-    """A header that asks for much memory allocates none of it."""
+    """A header that claims much memory allocates none of it."""
     path = tmp_path / "state.npz"
     save_state(path, read.carried)
     with zipfile.ZipFile(path) as archive:
@@ -218,7 +220,8 @@ def test_arrays_are_as_long_as_they_say(model, read, tmp_path):
 
 
 def test_no_flip_of_a_bit_is_loaded(model, read, tmp_path, monkeypatch):
-    """Refused in one line, or a flip in what is not read: the time of an entry."""
+    """The file is refused in one line, or the flip is in an unused field: an entry's
+    time."""
     path = tmp_path / "state.npz"
     save_state(path, read.carried, layer="titans_lmm", run="a run", checkpoint_step=3)
     content = path.read_bytes()
@@ -226,7 +229,7 @@ def test_no_flip_of_a_bit_is_loaded(model, read, tmp_path, monkeypatch):
     with zipfile.ZipFile(path) as archive:
         places = [member.header_offset for member in archive.infolist()]
         places.append(archive.start_dir)
-    # Some of every part, and more of the headers, which arrays are long beside.
+    # Some bits of every part, and more of the headers, which are short beside arrays.
     bits = {*range(0, 8 * len(content), 8 * len(content) // 600)}
     for place in (places[0], places[3], places[-1]):
         bits |= {*range(8 * place, 8 * place + 8 * 150, 3)}
@@ -258,7 +261,7 @@ def test_a_file_that_is_cut_off_is_damaged(model, read, tmp_path):
 
 
 def test_half_precision_comes_back(tmp_path):
-    """A file has no name for bfloat16."""
+    """An .npy file has no name for bfloat16."""
     group = Group(layers=(AttentionConfig(num_heads=1),))
     config = LanguageModelConfig(
         vocab_size=16, width=8, pattern=(group,), dtype="bfloat16"

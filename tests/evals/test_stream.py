@@ -1,4 +1,4 @@
-"""A document in pieces is the document."""
+"""Reading a document in pieces equals reading it whole."""
 
 import math
 
@@ -48,7 +48,7 @@ def titans():
 
 
 def test_pieces_are_the_whole(titans):
-    """Cost, hits, surprise and final state are those of one call."""
+    """Cost, hits, surprise and final state equal those of one call."""
     reader = reporting_surprise(titans)
     state = reader.init_state(1, 64)
 
@@ -120,15 +120,15 @@ def test_memory_is_noted_where_it_is_settled():
 def test_a_state_that_grows_is_refused_in_one_line():
     model = build(AttentionConfig(num_heads=1))
     start = begin(model, FIRST, 20)
-    message = r"grows with the document, and 40 tokens do not fit into one for 20; give"
+    message = r"grows with the document; 40 tokens do not fit, it has room for 20; give"
     with pytest.raises(MemzooError, match=message):
         stream(model, [REST], start, piece=16, total=40)
     told = []
-    with pytest.raises(MemzooError, match="and 32 tokens do not fit into one for 20"):
+    with pytest.raises(MemzooError, match="32 tokens do not fit, it has room for 20"):
         stream(model, [REST], start, piece=16, report=told.append)
     assert told == [16]
     assert stream(model, [REST[:20]], start, piece=16, surprise=True).surprise is None
-    with pytest.raises(MemzooError, match="no more than 1,000,000,000 can be counted"):
+    with pytest.raises(MemzooError, match="set --tokens to 1,000,000,000 or less"):
         check_room(model, start._replace(read=10**9), 1)
 
 
@@ -147,8 +147,8 @@ def test_a_loss_that_is_no_number_ends_it():
     model = build(TITANS, tie_embeddings=False)
     model.embedding[...] = model.embedding[...].at[5].set(jnp.nan)
     tokens = np.array([1] * 7 + [5, 2, 2])
-    # The window that begins with the ninth token is computed together.
-    with pytest.raises(NonFiniteError, match="no number from token 9 of the document"):
+    # The window that begins with the ninth token is computed at once.
+    with pytest.raises(NonFiniteError, match="not finite from token 9 of the document"):
         stream(model, [tokens], begin(model, 1, 0), piece=16)
 
 

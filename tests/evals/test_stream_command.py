@@ -1,4 +1,4 @@
-"""`memzoo eval RUN --stream`, on a run whose loading is a stand-in."""
+"""`memzoo eval RUN --stream`, on a run whose loading is faked."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def config_of(folder, layer, task=None):
 
 @pytest.fixture
 def run_with(tmp_path, monkeypatch):
-    """The folder of a run with a layer, beside two files."""
+    """Return the folder of a run with a layer, and two files beside it."""
     (tmp_path / "a.txt").write_bytes(TEXT[:25])
     (tmp_path / "b.txt").write_bytes(TEXT[25:])
 
@@ -92,13 +92,13 @@ def test_a_document_is_measured_and_written(run_with, capsys):
 
 
 def test_the_state_is_saved_and_goes_on(run_with, capsys):
-    """Two files end to end are the first, saved, and then the second."""
+    """Two files end to end equal the first, saved, and then the second."""
     run = run_with()
     state = run.parent / "state.npz"
     streamed(run, "a.txt", "b.txt")
     streamed(run, "a.txt", save_state=state)
     streamed(run, "b.txt", load_state=state)
-    assert f"the state behind the document is in {state}" in capsys.readouterr().err
+    assert f"the state after the document is in {state}" in capsys.readouterr().err
     whole, first, second = (
         values(run, name) for name in ("a.txt+b.txt", "a.txt", "b.txt")
     )
@@ -127,7 +127,7 @@ def test_the_runs_own_text_is_the_default(run_with, capsys):
     )
     assert command.run(options) == 0
     assert set(values(run, "folder, train")) == {"bits_per_byte", "accuracy"}
-    assert "surprise: not asked for" in capsys.readouterr().err
+    assert "surprise: not requested" in capsys.readouterr().err
 
 
 def test_layers_without_a_neural_memory_have_no_surprise(run_with, capsys):
@@ -136,14 +136,14 @@ def test_layers_without_a_neural_memory_have_no_surprise(run_with, capsys):
     said = capsys.readouterr().err
     assert "surprise: none, no layer of attention is a neural memory" in said
     assert "No layer of this model reported" in (run / "stream.html").read_text()
-    with pytest.raises(MemzooError, match="60 tokens do not fit into one for 40"):
+    with pytest.raises(MemzooError, match="60 tokens do not fit, it has room for 40"):
         streamed(run, "a.txt", "b.txt")
     assert streamed(run, "a.txt", "b.txt", capacity=60) == 0
 
 
 def test_a_run_that_reads_no_bytes_is_refused(run_with):
     run = run_with(task=MqarConfig(vocab_size=128))
-    with pytest.raises(MemzooError, match="mqar is not over bytes"):
+    with pytest.raises(MemzooError, match="is mqar, which is not over bytes"):
         streamed(run, "a.txt")
 
 
@@ -156,7 +156,7 @@ def test_what_cannot_be_kept_is_shown(run_with, monkeypatch, capsys):
     assert streamed(run, "a.txt") == 0
     said = capsys.readouterr()
     assert "titans_lmm on folder" in said.out and "25 tokens in" in said.err
-    assert "warning: the results are not kept" in said.err
+    assert "warning: the results are not saved" in said.err
 
 
 @pytest.mark.parametrize(
@@ -167,11 +167,11 @@ def test_what_cannot_be_kept_is_shown(run_with, monkeypatch, capsys):
         ({"stream": (), "piece": 10**20}, "piece is 1.*; give 1000000000 or less"),
         ({"stream": (), "capacity": 10**10}, "capacity is 1.*; give 1000000000 or l"),
         ({"stream": ("a", "")}, "a name in it is empty; name files, - for"),
-        ({"tokens": 5}, "tokens is of streaming; add --stream"),
-        ({"surprise": False}, "surprise is of streaming; add --stream"),
+        ({"tokens": 5}, "tokens needs --stream; add --stream"),
+        ({"surprise": False}, "surprise needs --stream; add --stream"),
         (
             {"stream": (), "load_state": Path("s.npz"), "capacity": 5},
-            "capacity is 5; a loaded state has its own",
+            "capacity is 5; leave it out, --load-state sets it",
         ),
     ],
 )
@@ -191,5 +191,5 @@ def test_a_state_without_a_place_is_refused_before_the_document_is_read(
 
 @pytest.mark.parametrize("fields", [{"examples": 3}, {"lengths": (16,)}])
 def test_what_does_not_go_with_a_stream_is_refused(tmp_path, fields):
-    with pytest.raises(ValueError, match="a document is streamed as it is"):
+    with pytest.raises(ValueError, match="leave it out, --stream does not use it"):
         EvalConfig(run=tmp_path, streaming=StreamOptions(stream=()), **fields)

@@ -55,7 +55,7 @@ def test_no_surprise_is_said(tmp_path):
 
 @pytest.mark.parametrize("length", [1, 8, 9])
 def test_a_short_document_has_a_page(tmp_path, length):
-    assert "bits a byte" in page(tmp_path, surprise=True, length=length)
+    assert "bits per byte" in page(tmp_path, surprise=True, length=length)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a person sees of a document that is streamed."""
+"""Progress and summary of a streamed document."""
 
 import io
 
@@ -32,8 +32,8 @@ def test_lines_say_how_far_it_is_and_how_long_it_takes():
         for tokens in (100, 1000, 1200, 2000):
             screen.at(tokens)
     assert out.getvalue().splitlines() == [
-        "1,000 of 4,000 tokens, 100 a second, about 30 s left",
-        "2,000 of 4,000 tokens, 100 a second, about 20 s left",
+        "1,000 of 4,000 tokens, 100 per second, about 30 s left",
+        "2,000 of 4,000 tokens, 100 per second, about 20 s left",
     ]
 
 
@@ -44,19 +44,19 @@ def test_an_unknown_end_is_not_guessed():
         None, console=Console(file=out, width=100), clock=lambda: next(now)
     )
     screen.at(1000)
-    assert out.getvalue() == "1,000 tokens, 100 a second\n"
+    assert out.getvalue() == "1,000 tokens, 100 per second\n"
 
 
 def test_the_summary_names_speed_and_memory():
     found = streamed()
     assert list(summary(found)) == [
-        "30,000 tokens in 16 s: 2,000 tokens a second, once it was compiled",
+        "30,000 tokens in 16 s: 2,000 tokens per second after compilation",
         "resident memory by tokens read: 1 MiB after 1,000, 4 MiB after 16,000, "
         "4 MiB after 30,000",
     ]
     found = streamed(resident={}, seconds=7200.0)
     assert "in 2.0 h" in summary(found)[0]
-    assert summary(found)[1] == "resident memory: not told by this system"
+    assert summary(found)[1] == "resident memory: not reported by this system"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which learning rate did best, and what its seeds reached."""
+"""Choice of the learning rate, and results of its seeds."""
 
 import pytest
 
@@ -17,7 +17,7 @@ from memzoo.evals.summary import (
 
 
 def runs(**by_rate):
-    """`rate_3=[...]` is a list of (value, steps) over seeds at learning rate 3."""
+    """Build rows: `rate_3=[...]` is a list of (value, steps) over seeds at rate 3."""
     return [
         Run(learning_rate=float(name[5:]), seed=i, value=value, steps=steps)
         for name, seeds in by_rate.items()
@@ -98,7 +98,7 @@ def test_settings_are_equal_in_any_order():
 
 
 def test_a_metric_that_nobody_measured_is_refused():
-    with pytest.raises(ValueError, match="no row has the metric 'speed'"):
+    with pytest.raises(ValueError, match="metric is 'speed', and no row has it"):
         summarise([row()], "speed")
 
 

@@ -1,4 +1,4 @@
-"""A sweep, with a training loop that only keeps count."""
+"""A sweep, with a training loop that only counts."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ from memzoo.train.writing import SaveError
 
 
 class Loop:
-    """Writes what the training loop would; accuracy 0.25 + 10 * learning rate."""
+    """Write what the training loop would; accuracy 0.25 + 10 * learning rate."""
 
     def __init__(self, stop=None, diverge=None, late=None):
         self.trained, self.stop, self.diverge = [], stop, diverge
@@ -76,7 +76,7 @@ def small(tmp_path):
 
 
 def changed(config, **fields):
-    """The sweep with other fields of its task."""
+    """Return the sweep with other fields of its task."""
     return dataclasses.replace(config, task=dataclasses.replace(config.task, **fields))
 
 
@@ -163,7 +163,9 @@ def test_variants_of_a_layer_are_rows_of_their_own(small):
     )
     assert linear["state_bytes"] < whole["state_bytes"]
     page = (small.directory / "report.html").read_text()
-    assert "titans_lmm-no_convolution" in page and "differ from it in one" in page
+    assert (
+        "titans_lmm-no_convolution" in page and "each other variant changes one" in page
+    )
 
 
 def test_a_sweep_that_was_stopped_goes_on_where_it_was(small):
@@ -231,7 +233,7 @@ def needles(small):
 
 
 class Loaded:
-    """Loads a model that knows nothing, and keeps count."""
+    """Load a model that knows nothing, and count the calls."""
 
     def __init__(self, config, model):
         self.config, self.model, self.asked = config, model, []
@@ -310,10 +312,12 @@ def test_a_model_that_read_once_reads_again(small, bigram):
     assert times == [1, 2, 3] * len(config.jobs())
     titles = [t.title for each in finished.findings.sections for t in each.tables]
     assert sum("trained on reading once, read 3 times" in each for each in titles) == 2
-    # Readings after training are in no table but those of their own.
+    # Readings after training are only in their own tables.
     assert sum(each.startswith("4 pairs") for each in titles) == 1
     page = finished.page.read_text()
-    assert "After training they are read 2, 3 times too, question and all" in page
+    assert (
+        "After training, the models read them 2, 3 times too, question included" in page
+    )
 
 
 @pytest.mark.parametrize("fields", [{"read_again": (2,)}, {"head_size": 4}])
@@ -347,7 +351,7 @@ def test_another_sweep_in_the_folder_is_refused(small):
     go(small, Loop())
     other = dataclasses.replace(small, steps=30)
     with pytest.raises(
-        MemzooError, match=r"steps = 20, and this one says 30; give the"
+        MemzooError, match=r"steps = 20, and this command has 30; give the"
     ):
         go(other, Loop())
 

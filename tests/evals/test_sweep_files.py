@@ -1,4 +1,4 @@
-"""The files by which a sweep goes on."""
+"""Files from which a sweep continues."""
 
 import dataclasses
 import json
@@ -80,9 +80,9 @@ def test_an_outcome_comes_back(small, said):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"place": "delta_net/x/y"}, "it is that of delta_net/x/y"),
+        ({"place": "delta_net/x/y"}, "it belongs to delta_net/x/y"),
         ({"schema": 2}, "it has schema 2, not 3"),
-        ({"rows": []}, "it holds no list of results"),
+        ({"rows": []}, "it is not a list of results"),
         ({"rows": [{"metric": "loss"}]}, "row 0 has no layer"),
     ],
 )
@@ -97,9 +97,9 @@ def test_another_record_is_no_outcome(small, said, change, message):
     path.write_text(json.dumps(record | change))
     with pytest.raises(DamagedError, match="it has no checksum"):
         files.outcome(place)
-    # Nor is the record of the sweep.
+    # The sweep's record is not an outcome either.
     path.write_bytes((small.directory / "sweep.json").read_bytes())
-    with pytest.raises(DamagedError, match="it is that of None"):
+    with pytest.raises(DamagedError, match="it belongs to None"):
         files.outcome(place)
     assert files.missing() == small.jobs()[:1] and len(said) == 1
 
@@ -123,9 +123,9 @@ def test_other_layers_that_are_damaged_are_left_out(small, said):
     first = dataclasses.replace(small, layers=("attention",))
     found = SweepFiles(first, said.append).outcomes()
     assert list(found) == [first.jobs()[0].place]
-    assert said == [f"{path} is left out: it is no JSON object"]
+    assert said == [f"{path} is left out: it is not a JSON object"]
     with pytest.raises(
-        CheckpointError, match=r"delta_net.* is damaged or gone .*again"
+        CheckpointError, match=r"delta_net.* is damaged or missing .*again"
     ):
         SweepFiles(small, said.append).outcomes()
 
@@ -145,14 +145,14 @@ def test_what_cannot_be_read_is_not_trained_again(small, said, file):
     place = place / small.jobs()[0].place if file == "outcome.json" else place
     (place / file).unlink()
     (place / file).mkdir()
-    with pytest.raises(ReadError, match=rf"cannot read .*{file}: Is a directory; mend"):
+    with pytest.raises(ReadError, match=rf"cannot read .*{file}: Is a directory; fix"):
         SweepFiles(small, said.append).missing()
     assert said == []
 
 
 @pytest.fixture
 def checkpoints(monkeypatch):
-    """Steps of checkpoints that every run has; those below 0 are damaged."""
+    """Steps of the checkpoints of every run; those below 0 are damaged."""
     steps = [20, -30]
 
     def manifest(directory, step):
@@ -175,7 +175,7 @@ def test_a_training_begins_anew_where_evaluations_are_lost(
     place = config.directory / job.place
     place.mkdir(parents=True)
     text = "".join(json.dumps(seal({"step": step})) + "\n" for step in kept)
-    # What was being written when the process ended is measured again anyway.
+    # A line that was being written when the process ended is measured again anyway.
     (place / "evaluations.jsonl").write_text(text + '{"step": 30, "ac')
     begun(config, said)
     assert (place / "evaluations.jsonl").exists() == (not lost)

@@ -1,4 +1,4 @@
-"""A sweep whose trainings, or what they read later, are not finite."""
+"""A sweep with trainings or readings that are not finite."""
 
 import json
 from types import SimpleNamespace
@@ -42,7 +42,7 @@ def test_a_sweep_of_which_every_training_diverges_is_reported(needles):
 
 def test_a_model_that_diverges_on_long_rows_finds_nothing_there(needles, bigram):
     class Short(type(bigram(32))):
-        """Is not finite beyond 40 tokens."""
+        """A model that is not finite beyond 40 tokens."""
 
         def hidden(self, tokens, state, info=None):
             hidden, state = super().hidden(tokens, state, info)

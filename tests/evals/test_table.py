@@ -1,4 +1,4 @@
-"""One table in a terminal and on a page."""
+"""Tables in a terminal and on a page."""
 
 import io
 import re

@@ -63,7 +63,7 @@ def test_a_platform_that_is_not_there_is_one_line(call, monkeypatch, kind):
 @pytest.mark.parametrize(
     ("number", "code", "line"),
     [
-        (13, 1, "a/b: Permission denied; mend its permissions"),
+        (13, 1, "a/b: Permission denied; fix its permissions"),
         (
             24,
             1,

@@ -85,7 +85,7 @@ def test_layers_are_made_without_arguments(changed):
 
 
 def test_files_without_a_layer(tmp_path):
-    with pytest.raises(MemzooError, match=r"none.py is no Python file; give one"):
+    with pytest.raises(MemzooError, match=r"none.py is not a Python file; give one"):
         check_command(tmp_path / "none.py")
     path = tmp_path / "no_layer.py"
     path.write_text("from memzoo.models.attention import AttentionConfig")

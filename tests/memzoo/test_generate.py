@@ -176,7 +176,7 @@ def test_a_document_that_was_read_goes_on(model):
     carried = stream(model, [np.array(PROMPT[1:5])], carried, piece=3).carried
     found = made(model, PROMPT[4:], carried=carried)
     assert found == made(model)
-    with pytest.raises(MemzooError, match="24 tokens do not fit into one for 20"):
+    with pytest.raises(MemzooError, match="24 tokens do not fit, it has room for 20"):
         made(model, PROMPT[4:], carried=carried, tokens=16)
 
 

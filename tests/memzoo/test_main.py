@@ -101,7 +101,7 @@ def test_the_experiment_of_the_documentation(tmp_path):
     lost = run("eval", "runs/my-experiment", cwd=tmp_path)
     assert (lost.returncode, lost.stdout) == (4, "")
     assert lost.stderr.count("\n") == 1
-    assert "my_layer:MyLayerConfig, which memzoo does not have" in lost.stderr
+    assert "my_layer:MyLayerConfig, which is not part of memzoo" in lost.stderr
     assert "add --trust" in lost.stderr
     # Beside its module, where it can be found.
     words = ["eval", tmp_path / "runs/my-experiment", "--trust", "--json"]

@@ -43,7 +43,9 @@ def test_code_that_a_run_names_is_run_on_trust_alone(call, tmp_path, command, co
     where = f"memzoo: {RUN}/config.json: config.task is of type ends_the_process:Task, "
     for words in ([RUN], [RUN, "--no-trust"], [f"{RUN}/config.json"]):
         found, line = call(command, *words)
-        assert found == code and line.startswith(where + "which memzoo does not have: ")
+        assert found == code and line.startswith(
+            where + "which is not part of memzoo: "
+        )
         assert "add --trust if you trust that code" in line
     assert not (tmp_path / "it_ran").exists()
     found, line = call(command, RUN, "--trust")

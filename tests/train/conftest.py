@@ -1,4 +1,4 @@
-"""The smallest experiment that has everything, and how to run it in a new process."""
+"""The smallest complete experiment, and how to run it in a new process."""
 
 import dataclasses
 import functools
@@ -27,7 +27,7 @@ from memzoo.train.sharding import make_mesh
 
 
 def small_config(**changes) -> ExperimentConfig:
-    """20 steps of recall by a stacked model that compiles quickly."""
+    """Return 20 steps of recall by a stacked model that compiles quickly."""
     layer = LinearAttentionConfig(num_heads=2, convolution_size=0)
     config = ExperimentConfig(
         name="small",
@@ -72,7 +72,7 @@ def mesh():
 
 @pytest.fixture
 def run_python(tmp_path):
-    """Run a script in a new process; gives its CompletedProcess."""
+    """Run a script in a new process; return its CompletedProcess."""
 
     def run(source: str, *arguments: str, timeout: float = 240):
         script = tmp_path / "script.py"
@@ -90,13 +90,13 @@ def run_python(tmp_path):
 
 
 def known_evaluation(model, task, *, split, examples, batch_size) -> Evaluation:
-    """An evaluation that costs nothing."""
+    """Return a fixed evaluation, which costs nothing."""
     return Evaluation(accuracy=0.25, loss=1.5, rows=[])
 
 
 @pytest.fixture(scope="session")
 def quick_train():
-    """`train`, quiet, with an evaluation that costs nothing, compiled once a config."""
+    """Call `train` quietly, with a free evaluation, and compile once per config."""
     kept = functools.cache(make_program)
 
     def quick_train(config, run_dir, **options):
@@ -109,7 +109,7 @@ def quick_train():
 
 @pytest.fixture(scope="session")
 def content():
-    """Everything in a run that must not depend on how it came about."""
+    """Return everything in a run that must not depend on interruptions."""
 
     def content(run_dir, step=20):
         manifest, data = read_manifest(Path(run_dir) / "checkpoints", step)
@@ -123,13 +123,13 @@ def content():
 
 @pytest.fixture(scope="session")
 def record():
-    """What config.json says."""
+    """Return the content of config.json."""
     return lambda run_dir: json.loads((run_dir / "config.json").read_text())
 
 
 @pytest.fixture(scope="session")
 def send():
-    """A callback that sends a signal to this process at some step."""
+    """Return a callback that sends a signal to this process at some step."""
 
     def send(number, at_step):
         def on_log(line):
@@ -143,7 +143,7 @@ def send():
 
 @pytest.fixture(scope="session")
 def unbroken(quick_train, tmp_path_factory):
-    """The directory of a run of 20 steps, from start to end."""
+    """Return the directory of an uninterrupted run of 20 steps."""
     run_dir = tmp_path_factory.mktemp("runs") / "unbroken"
     quick_train(small_config(), run_dir)
     return run_dir

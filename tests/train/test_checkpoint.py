@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back; what is damaged is seen, and not used."""
+"""Checkpoints: saved state comes back; damage is detected, and not used."""
 
 import dataclasses
 import errno
@@ -31,7 +31,7 @@ from memzoo.train.writing import SaveError
 
 
 class Place:
-    """An iterator of which only the place is of interest."""
+    """An iterator that only has a position."""
 
     def __init__(self, position=0, seed=1):
         self.position = position
@@ -45,7 +45,7 @@ class Place:
 
 
 def make_state(seed, mesh_config=None, size=64):
-    """A state whose arrays are large enough not to lie in Orbax's own index."""
+    """Return a state with arrays too large for Orbax's own index."""
     mesh = make_mesh(MeshConfig(data=1) if mesh_config is None else mesh_config)
     draw = np.random.default_rng(seed)
     params = {
@@ -102,7 +102,7 @@ def save(directory, small):
 
 @pytest.fixture
 def restore(directory, small):
-    """Restore into the shapes of a state; gives what it found and what it said."""
+    """Restore into the shapes of a state; return the result and the reported lines."""
 
     def restore(seed=1, config=None, mesh_config=None, like=None):
         lines = []
@@ -120,7 +120,7 @@ def restore(directory, small):
 
 
 def flip_a_bit(directory, step):
-    """One bit in the middle of the largest file of arrays."""
+    """Flip one bit in the middle of the largest file of arrays."""
     files = [p for p in (directory / str(step) / "params").rglob("*") if p.is_file()]
     file = max(files, key=lambda p: p.stat().st_size)
     data = bytearray(file.read_bytes())
@@ -152,10 +152,10 @@ def pose_as_another(directory, step):
 
 
 DAMAGE = {
-    flip_a_bit: "array embedding does not fit its digest",
+    flip_a_bit: "array embedding does not match its digest",
     truncate: "",
     lose_the_manifest: "it has no manifest",
-    change_the_place: "the place in the data does not fit its checksum",
+    change_the_place: "the position in the data does not match its checksum",
     empty: "it has no manifest",
     pose_as_another: "its manifest is that of step 1",
 }
@@ -196,7 +196,7 @@ def test_a_damaged_checkpoint_is_skipped_loudly(directory, save, restore, damage
     assert DAMAGE[damage] in line and "\n" not in line
     assert saved_steps(directory) == [1]
     assert (directory.parent / "damaged" / "2-0").is_dir()
-    # Had it stayed, Orbax would drop this save without a word.
+    # If it had stayed, Orbax would silently drop this save.
     save(2)
     found, lines = restore()
     assert found.step == 2 and not lines
@@ -237,7 +237,7 @@ def test_a_directory_that_cannot_be_read_is_not_empty(directory, save, monkeypat
         raise PermissionError(errno.EACCES, "", str(path))
 
     monkeypatch.setattr(Path, "iterdir", denied)
-    with pytest.raises(ReadError, match="checkpoints: Permission denied; mend its pe"):
+    with pytest.raises(ReadError, match="checkpoints: Permission denied; fix its pe"):
         saved_steps(directory)
 
 

@@ -1,4 +1,4 @@
-"""Digests see every bit and no topology."""
+"""Digests detect every bit and ignore the topology."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Joining other processes, as asked."""
+"""Joining other processes, on request."""
 
 import socket
 
@@ -11,7 +11,7 @@ from memzoo.train.distributed import join_processes
 
 @pytest.fixture
 def joined(monkeypatch):
-    """What jax.distributed was called with."""
+    """Record the calls of jax.distributed."""
     calls = []
     monkeypatch.setattr(
         distributed.jax.distributed, "initialize", lambda *a: calls.append(a)
@@ -57,19 +57,22 @@ FORM = "; give HOST:PORT,INDEX,COUNT or auto"
         ("AUTO", FORM),
         ("host:1,0,nan", FORM),
         ("host:1,0.0,1", FORM),
-        ("nohost,0,1", "'nohost' is no HOST:PORT; give the host of process 0 and a po"),
-        ("localhost:,0,1", "'localhost:' is no HOST:PORT"),
-        (":1234,0,1", "':1234' is no HOST:PORT"),
-        ("localhost:0,0,1", "'localhost:0' is no HOST:PORT"),
-        ("localhost:65536,0,1", "'localhost:65536' is no HOST:PORT"),
-        ("localhost:-1,0,1", "'localhost:-1' is no HOST:PORT"),
-        ("http://localhost:12,0,1", "'http://localhost:12' is no HOST:PORT"),
-        ("::1:1234,0,1", "'::1:1234' is no HOST:PORT"),
+        (
+            "nohost,0,1",
+            "'nohost' is not HOST:PORT; give the host of process 0 and a po",
+        ),
+        ("localhost:,0,1", "'localhost:' is not HOST:PORT"),
+        (":1234,0,1", "':1234' is not HOST:PORT"),
+        ("localhost:0,0,1", "'localhost:0' is not HOST:PORT"),
+        ("localhost:65536,0,1", "'localhost:65536' is not HOST:PORT"),
+        ("localhost:-1,0,1", "'localhost:-1' is not HOST:PORT"),
+        ("http://localhost:12,0,1", "'http://localhost:12' is not HOST:PORT"),
+        ("::1:1234,0,1", "'::1:1234' is not HOST:PORT"),
         ("localhost:1234,-1,2", "INDEX is -1 and COUNT 2: number the processes from 0"),
         ("localhost:1234,2,2", "INDEX is 2 and COUNT 2: number the processes from 0"),
         ("localhost:1234,0,0", "INDEX is 0 and COUNT 0: number the processes from 0"),
-        ("no.such.host.invalid:1234,0,1", "the host of no.such.host.invalid:1234 is n"),
-        ("a" * 70 + ":1234,0,1", "is not known"),
+        ("no.such.host.invalid:1234,0,1", "the host of no.such.host.invalid:1234 is u"),
+        ("a" * 70 + ":1234,0,1", "is unknown"),
     ],
 )
 def test_what_cannot_be_read_is_refused(joined, value, message):
@@ -125,7 +128,7 @@ def test_a_process_that_stays_alone_says_so(run_python, index):
     done = run_python(ALONE, f"localhost:{port},{index},2")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        f"memzoo: after 1 s not all processes have met at localhost:{port} (process "
-        f"{index} of 2 is here); start all of them, and see that they can reach that "
+        f"memzoo: after 1 s not all processes met at localhost:{port} (process "
+        f"{index} of 2 is here); start all of them, and check that they can reach that "
         "address"
     )

@@ -8,7 +8,7 @@ from memzoo.train.metrics import RunLog
 
 
 def events(directory):
-    """The events of all files, in the order in which TensorBoard reads them."""
+    """Return the events of all files, in TensorBoard's reading order."""
     for path in sorted(directory.iterdir()):
         data = path.read_bytes()
         while data:

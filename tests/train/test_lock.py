@@ -1,4 +1,4 @@
-"""Two processes do not train one run."""
+"""Two processes cannot train one run."""
 
 import errno
 import os

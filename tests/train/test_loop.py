@@ -1,4 +1,4 @@
-"""The loop: whatever interrupts it, it ends as if nothing had."""
+"""The loop: interruptions do not change its result."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from memzoo.errors import CheckpointError, MemzooError
 from memzoo.train.checkpoint import saved_steps
 from memzoo.train.runs import load_run
 
-# Trains the small experiment in a new process; what happens to it is the argument.
+# Trains the small experiment in a new process; the argument says how it is interrupted.
 SCRIPT = """
 import os, signal, sys, threading
 import jax
@@ -137,7 +137,7 @@ def test_a_damaged_checkpoint_is_made_again(
     quick_train(small(), tmp_path / "run")
     shown = capsys.readouterr().err
     assert "checkpoint 20 is damaged and is skipped: " in shown
-    assert "going on from step 10" in shown
+    assert "continuing from step 10" in shown
     assert content(tmp_path / "run") == content(unbroken)
 
 
@@ -193,7 +193,7 @@ def test_another_model_and_changed_data_are_refused(unbroken, small, quick_train
     config = small()
     before = (unbroken / "config.json").read_bytes()
     model = dataclasses.replace(config.model, width=16)
-    with pytest.raises(MemzooError, match=r"model.width = 8 and the config now says"):
+    with pytest.raises(MemzooError, match=r"model.width = 8 and the config now has"):
         quick_train(small(model=model), unbroken)
     task = dataclasses.replace(config.task, seed=5)
     with pytest.raises(CheckpointError, match="data has changed: seed was 0 and is 5"):
@@ -204,13 +204,13 @@ def test_another_model_and_changed_data_are_refused(unbroken, small, quick_train
 def test_devices_that_do_not_fit_are_refused(small, tmp_path, quick_train):
     with pytest.raises(ValueError, match="needs 16 devices"):
         quick_train(small(mesh=MeshConfig(data=16)), tmp_path / "run")
-    with pytest.raises(ValueError, match="8 rows cannot be shared out"):
+    with pytest.raises(ValueError, match="8 rows cannot be divided"):
         quick_train(small(mesh=MeshConfig(data=3)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def bytes_config(small, folder, **fields):
-    """The small experiment on the text files of a folder."""
+    """Return the small experiment on the text files of a folder."""
     task = FolderConfig(path=str(folder), length=16, **fields)
     model = dataclasses.replace(small().model, vocab_size=task.vocab_size)
     return small(task=task, model=model, steps=2, log_every=1)
@@ -239,7 +239,7 @@ def test_a_share_of_0_is_no_evaluation(small, tmp_path, quick_train, record):
 
 
 def test_any_failure_is_recorded(small, tmp_path, quick_train, record):
-    """A bug of ours too: config.json does not say `running` for ever."""
+    """Our own bugs too: config.json must not say `running` forever."""
 
     def fails(line):
         raise ZeroDivisionError("a bug")

@@ -1,4 +1,4 @@
-"""What a manifest guards, refusal by refusal."""
+"""The manifest's checks, refusal by refusal."""
 
 import dataclasses
 
@@ -31,7 +31,7 @@ def test_no_manifest(value):
 def test_a_changed_manifest():
     packed = pack({"schema": 1, "step": 3})
     packed["manifest"]["step"] = 4
-    with pytest.raises(DamagedError, match="does not fit the manifest's checksum"):
+    with pytest.raises(DamagedError, match="does not match the manifest's checksum"):
         unpack(packed)
 
 
@@ -59,7 +59,7 @@ def test_another_model_is_refused(small):
     config = small()
     model = dataclasses.replace(config.model, width=16)
     with pytest.raises(
-        MemzooError, match=r"model.width = 8 and the config now says 16; give the old"
+        MemzooError, match=r"model.width = 8 and the config now has 16; give the old"
     ) as refusal:
         check_config(to_json(config), to_json(small(model=model)))
     assert refusal.value.exit_code == 2

@@ -1,4 +1,4 @@
-"""The files that a run reports in."""
+"""The files that a run reports to."""
 
 import json
 
@@ -62,7 +62,7 @@ def test_an_evaluation_that_was_changed_is_dropped(tmp_path):
         log.evaluation(line)
     path = tmp_path / "evaluations.jsonl"
     whole = path.read_text()
-    # Read back and written again, byte for byte.
+    # The files are read and rewritten, byte for byte.
     log = RunLog(tmp_path, 10, writes=True)
     assert path.read_text() == whole
     assert log.last_evaluation == line
@@ -90,7 +90,7 @@ def test_timings_that_cannot_be_read_do_not_stop_a_run(tmp_path, text, kept):
 
 
 def strictly(path):
-    """The lines of a file, as any reader of JSON takes them."""
+    """Return the lines of a file, parsed as strict JSON."""
 
     def refuse(word):
         raise AssertionError(f"{word} is not JSON")

@@ -1,4 +1,4 @@
-"""The loss over next and masked tokens, against its two means written out."""
+"""The loss over next and masked tokens, against its two means in plain code."""
 
 import dataclasses
 
@@ -39,7 +39,7 @@ def model_of(layer):
 
 
 def both_means(model, batch):
-    """Mean next-token loss and mean masked-token loss, target by target."""
+    """Return the mean next-token and masked-token losses, target by target."""
     info = SequenceInfo(prefix=jnp.asarray(batch.prefix))
     hidden, _ = model.hidden(jnp.asarray(batch.tokens), model.init_state(8, 0), info)
     nats = optax.softmax_cross_entropy_with_integer_labels(
@@ -133,5 +133,5 @@ def test_the_program_trains_by_it(small):
     with jax.set_mesh(program.mesh):
         batch = program.put(TASK.build("train").examples(np.arange(8)))
         _, metrics = program.step(program.init(), batch)
-    # About ln 33 of each kind: a plain mean would show that once.
+    # About ln 33 for each kind: a plain mean would give ln 33 only once.
     assert 1.1 * np.log(33) < metrics["loss"] < 1.4 * np.log(33)

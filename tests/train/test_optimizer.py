@@ -1,4 +1,4 @@
-"""The schedules in closed form, and what decays."""
+"""The schedules in closed form, and which parameters decay."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What Orbax says is dropped, what others say is not."""
+"""Orbax's messages are dropped, others are not."""
 
 import asyncio
 import gc
@@ -14,7 +14,7 @@ from memzoo.train.orbax_messages import quiet_orbax, quiet_unfinished
 
 @pytest.fixture
 def heard(monkeypatch):
-    """Unraisable errors that reach the hook of before."""
+    """Record the unraisable errors that reach the previous hook."""
     heard = []
     monkeypatch.setattr(sys, "unraisablehook", heard.append)
     quiet_orbax()
@@ -38,7 +38,8 @@ def test_late_writes_are_not_reported(heard, error, count):
 
 
 def reading(filename):
-    """A coroutine function of that source file: it fails, alone or when closed."""
+    """Return a coroutine function of that source file that fails, at once or when
+    closed."""
     source = """
 async def read(at_once):
     if at_once:
@@ -54,7 +55,7 @@ async def read(at_once):
 
 
 async def read_side_by_side(read):
-    """One error is raised; two others are nobody's, and one read is still open."""
+    """One error is raised; two others belong to nobody, and one read is still open."""
     tasks = [asyncio.create_task(read(at_once)) for at_once in (True, True, False)]
     await asyncio.sleep(0)
     del tasks

@@ -1,4 +1,4 @@
-"""Parts of a checkpoint: JSON beside arrays, and why one cannot be loaded."""
+"""Parts of a checkpoint: JSON beside arrays, and errors of loading."""
 
 import jax.numpy as jnp
 import pytest

@@ -16,7 +16,7 @@ from memzoo.errors import MemzooError, NonFiniteError
 from memzoo.train import peers
 from memzoo.train.peers import Watch, watched_processes
 
-# Joins, says that it watches the others, and waits for their end or for a line.
+# Joins, prints that it watches the others, and waits for their end or for a line.
 SCRIPT = """
 import os, sys
 from memzoo.train.distributed import join_processes
@@ -31,7 +31,7 @@ with watched_processes(lambda: print("stopped", flush=True), print):
 
 @pytest.fixture
 def ends(monkeypatch):
-    """How processes ended: exit codes and lines, by the name of the thread."""
+    """Record exit codes and lines of ended processes, by thread name."""
     ends = {}
 
     def end(code, line=""):
@@ -155,7 +155,7 @@ def test_one_that_is_done_does_not_wait_for_one_that_is_lost(watches, ends):
 def test_silence_is_a_loss(watches, ends, monkeypatch):
     monkeypatch.setattr(peers, "_PING", 0.2)
     monkeypatch.setattr(peers, "_SILENT", -1.0)
-    # Wakes each of them, so that it looks at the clock again.
+    # Wake each of them, so that it checks the clock again.
     watches[0][0]._peers[0].send({})
     watches[0][1]._peers[0].send({})
     watches[0][2]._peers[0].send({})
@@ -195,7 +195,7 @@ def test_a_stranger_is_no_process_of_the_training():
     here, there = socket.socketpair()
     with here, there:
         there.sendall(b'{"process": 1, "host": "a", "token": 7}\n')
-        with pytest.raises(ConnectionError, match="no process of this training"):
+        with pytest.raises(ConnectionError, match="not a process of this training"):
             peers._greet(peers._Peer(here), {"token": 8})
 
 

@@ -1,4 +1,4 @@
-"""Two real processes that train one model; they meet on a port of this machine."""
+"""Two real processes that train one model over a local port."""
 
 import os
 import signal
@@ -64,7 +64,7 @@ def start(tmp_path):
 
 
 def finish(processes):
-    """The last line that each printed; all ended well."""
+    """Return the last line that each printed, after checking that all ended well."""
     printed = []
     for process in processes:
         output, errors = process.communicate(timeout=300)
@@ -86,7 +86,7 @@ def test_two_processes_train_as_one(
         [line["loss"] for line in expected],
         rtol=1e-4,
     )
-    # One process reads, and goes on from, what two wrote.
+    # One process reads what two wrote, and continues from it.
     assert load_run(tmp_path / "run").step == 20
     assert quick_train(small(), tmp_path / "run").status == "done"
 
@@ -117,7 +117,7 @@ def test_the_other_one_names_the_process_that_was_killed(
     assert errors.splitlines()[-1].startswith(
         f"memzoo: process {killed} on host {socket.gethostname()} is lost: "
     )
-    # Of what it has not seen process 0 can record nothing.
+    # Process 0 can record nothing about an end that it has not seen.
     assert record(tmp_path / "run")["status"] == ("failed" if killed else "running")
 
 

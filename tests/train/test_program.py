@@ -14,7 +14,7 @@ from memzoo.train.sharding import make_mesh
 
 
 def test_nothing_is_allocated_for_a_large_model(small):
-    """Specs only: 2^24 x 2^14 parameters would not fit anywhere."""
+    """Only specs are built: 2^24 x 2^14 parameters would not fit anywhere."""
     config = small()
     model = dataclasses.replace(config.model, vocab_size=2**24, width=2**14)
     program = make_program(small(model=model), make_mesh(config.mesh))
@@ -33,5 +33,5 @@ def test_rows_lie_on_the_data_axes(small):
 
 def test_a_batch_that_the_mesh_cannot_share_out_is_refused(small):
     mesh = make_mesh(MeshConfig(data=8))
-    with pytest.raises(ValueError, match="4 rows cannot be shared out over"):
+    with pytest.raises(ValueError, match="4 rows cannot be divided over"):
         make_program(small(gradient_accumulation=2), mesh)

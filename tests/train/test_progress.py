@@ -1,4 +1,4 @@
-"""What a person sees where there is no terminal."""
+"""Progress without a terminal."""
 
 import errno
 import io
@@ -34,7 +34,7 @@ def test_quiet_but_for_what_is_said(capsys):
 
 
 class Closed(io.StringIO):
-    """A terminal, or a pipe, at whose other end nobody is."""
+    """A terminal or pipe whose other end is closed."""
 
     def __init__(self, terminal):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A run as others load it."""
+"""Loading of runs."""
 
 import gc
 import json
@@ -23,8 +23,8 @@ from memzoo.train.manifest import FREE_FIELDS
 from memzoo.train.runs import load_run, read_record, write_record
 from memzoo.train.state import by_path
 
-# Loads runs as a plain user, since permissions do not bind root; the first one with too
-# few open files besides.
+# Loads runs as a plain user, since permissions do not bind root; the first run also
+# with too few open files.
 AS_A_USER = """
 import os, resource, sys
 import jax
@@ -89,7 +89,7 @@ def saved(program, small, tmp_path_factory):
 
 @pytest.fixture
 def run_dir(saved, tmp_path):
-    """A copy that a test may break."""
+    """Return a copy that a test may break."""
     return shutil.copytree(saved[0], tmp_path / "run")
 
 
@@ -203,7 +203,7 @@ def test_a_record_that_cannot_be_read(run_dir):
 
 
 def changed(run_dir, path, new, *, checksum):
-    """config.json says something else; with `checksum` as if it had been written so."""
+    """Change config.json; with `checksum`, also its checksum."""
     file = run_dir / "config.json"
     record = json.loads(file.read_text())
     *inner, last = path
@@ -243,11 +243,11 @@ IN_LAYER = ("model", "pattern", 0, "layers", 0)
     ],
 )
 def test_a_config_that_is_not_the_checkpoints(run_dir, path, new, field, checksum):
-    """Whatever its checksum says: the checkpoint knows what it was made with."""
+    """The checkpoint knows its config, whatever the checksum of config.json says."""
     changed(run_dir, path, new, checksum=checksum)
     with pytest.raises(CheckpointError, match=field) as caught:
         load_run(run_dir)
-    assert "config.json does not fit the checkpoint: " in str(caught.value)
+    assert "config.json does not match the checkpoint: " in str(caught.value)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
@@ -270,7 +270,8 @@ def test_a_checksum_that_is_not_the_configs(run_dir):
 
 @pytest.mark.parametrize("guarded", [True, False], ids=["", "before checksums"])
 def test_no_flip_of_a_bit_loads_another_config(run_dir, small, monkeypatch, guarded):
-    """Refused, or as before; what a continuation may change needs the checksum."""
+    """Each flip is refused or harmless; only the checksum covers fields that may
+    change."""
     file = run_dir / "config.json"
     record = json.loads(file.read_text())
     if not guarded:
@@ -305,9 +306,7 @@ def test_a_class_outside_memzoo_needs_trust(run_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(runs.sys, "path", [*runs.sys.path, str(tmp_path)])
     (tmp_path / "ends_it.py").write_text("raise SystemExit(0)")
     changed(run_dir, (*IN_LAYER, "type"), "ends_it:X", checksum=True)
-    with pytest.raises(
-        CheckpointError, match=r"ends_it:X, which memzoo does .* --trust"
-    ):
+    with pytest.raises(CheckpointError, match=r"ends_it:X, which is not .* --trust"):
         load_run(run_dir)
     with pytest.raises(CheckpointError, match=r"imported \(SystemExit: 0\); run in"):
         load_run(run_dir, trust=True)
@@ -331,4 +330,4 @@ def test_what_may_not_be_read_is_not_damaged(saved, run_python):
     assert len(lines) == 2 + len(paths)
     for line, path in zip(lines[2:], paths, strict=True):
         assert line.startswith(f"1 cannot read {path}")
-        assert line.endswith(": Permission denied; mend its permissions")
+        assert line.endswith(": Permission denied; fix its permissions")

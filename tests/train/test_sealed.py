@@ -1,4 +1,4 @@
-"""Records, and what happens to them on a disk."""
+"""Records, and damage to them on disk."""
 
 import json
 
@@ -28,7 +28,7 @@ def test_a_record_comes_back(tmp_path):
 
 
 def flips(data):
-    """The bytes with one bit changed, each time another one."""
+    """Yield the bytes with one bit changed, another one each time."""
     for place in range(0, 8 * len(data), 7):
         changed = bytearray(data)
         changed[place // 8] ^= 1 << place % 8
@@ -53,18 +53,18 @@ def test_a_file_that_was_cut_off_is_damaged(tmp_path, share):
     path = tmp_path / "record.json"
     write_sealed(path, RECORD)
     path.write_bytes(path.read_bytes()[: int(share * len(path.read_bytes()))])
-    with pytest.raises(DamagedError, match=r"^it is (empty|no JSON: )"):
+    with pytest.raises(DamagedError, match=r"^it is (empty|not JSON: )"):
         read_json(path)
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ([], "it is no JSON object"),
-        (None, "it is no JSON object"),
+        ([], "it is not a JSON object"),
+        (None, "it is not a JSON object"),
         ({}, "it has no checksum"),
-        ({"checksum": None}, "it does not fit its checksum"),
-        ({"a": 1, "checksum": "00"}, "it does not fit its checksum"),
+        ({"checksum": None}, "it does not match its checksum"),
+        ({"a": 1, "checksum": "00"}, "it does not match its checksum"),
     ],
 )
 def test_what_is_no_record_is_damaged(value, message):
@@ -74,7 +74,7 @@ def test_what_is_no_record_is_damaged(value, message):
 
 def test_an_older_record_is_taken_where_it_may_be_one():
     assert unseal({"a": 1}, required=False) == {"a": 1}
-    with pytest.raises(DamagedError, match="does not fit its checksum"):
+    with pytest.raises(DamagedError, match="does not match its checksum"):
         unseal(seal({"a": 1}) | {"a": 2}, required=False)
 
 
@@ -90,9 +90,7 @@ def test_what_is_no_json_is_damaged(tmp_path, data):
 
 def test_what_cannot_be_read_is_not_called_damaged(tmp_path):
     (tmp_path / "x").mkdir()
-    with pytest.raises(
-        ReadError, match=r"^cannot read .*x: Is a directory; mend"
-    ) as no:
+    with pytest.raises(ReadError, match=r"^cannot read .*x: Is a directory; fix") as no:
         read_json(tmp_path / "x")
     assert no.value.exit_code == 1
     with pytest.raises(FileNotFoundError):

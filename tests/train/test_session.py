@@ -1,4 +1,4 @@
-"""A stretch of a run: what it reports, and what makes it stop."""
+"""A stretch of a run: its reports, and reasons to stop."""
 
 import json
 import signal
@@ -119,7 +119,7 @@ def test_an_exploded_step_is_neither_saved_nor_called_good(
 def test_an_evaluation_that_is_not_finite_stops_the_run(
     small, tmp_path, quick_train, record
 ):
-    """The checkpoint is there, and is not called good."""
+    """The checkpoint exists, and is not called good."""
     calls = []
 
     def evaluator(*args, **kwargs):
@@ -143,7 +143,7 @@ def test_an_evaluation_that_is_not_finite_stops_the_run(
 def test_the_last_step_is_saved_before_it_is_measured(
     small, tmp_path, quick_train, record, content, unbroken
 ):
-    """An evaluation that fails loses nothing, is recorded, and is done again."""
+    """A failed evaluation loses nothing, is recorded, and is repeated."""
 
     def evaluator(*args, **kwargs):
         raise DataError("the validation split is gone")
@@ -171,7 +171,7 @@ def test_what_was_due_when_it_stopped_is_measured_when_it_goes_on(
 
 
 def spoil(monkeypatch, at_batch):
-    """One target weight of one batch is NaN."""
+    """Set one target weight of one batch to NaN."""
     take, taken = Pipeline.__next__, []
 
     def take_spoiled(self):

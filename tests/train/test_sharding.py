@@ -1,4 +1,4 @@
-"""The mesh, and where parameters, moments and batches lie."""
+"""The mesh, and the shardings of parameters, moments and batches."""
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,7 @@ def test_several_processes_use_all_devices(monkeypatch):
 def test_a_batch_that_cannot_be_shared_out_is_refused():
     mesh = make_mesh(MeshConfig(data=2, fsdp=2))
     check_batch(mesh, 16, 4)
-    with pytest.raises(ValueError, match=r"= 6 rows cannot be shared out over .* = 4"):
+    with pytest.raises(ValueError, match=r"= 6 rows cannot be divided over .* = 4"):
         check_batch(mesh, 12, 2)
 
 
@@ -81,7 +81,7 @@ def test_maps_of_memories_lie_on_the_axis_of_experts():
     # Memories that the axis does not divide are whole on every device.
     spec = parameter_sharding(mesh, own, (3, 5, 8, 4)).spec
     assert spec == PartitionSpec(None, None, "fsdp", "tensor")
-    # A layer that holds one memory has no axis of copies.
+    # A layer with one memory has no axis of copies.
     spec = parameter_sharding(mesh, own, (3, 8, 4)).spec
     assert spec == PartitionSpec(None, "fsdp", "tensor")
 

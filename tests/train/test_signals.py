@@ -1,4 +1,4 @@
-"""Signals to stop are noted, handlers are put back."""
+"""Stop signals are recorded, and handlers are restored."""
 
 import signal
 import threading
@@ -20,7 +20,7 @@ def test_a_signal_is_noted_and_the_handler_put_back(number):
 
 
 def test_a_hangup_that_is_ignored_stays_ignored():
-    """`nohup` starts a command so."""
+    """`nohup` starts a command this way."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with StopSignals() as stop:

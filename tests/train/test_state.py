@@ -1,4 +1,4 @@
-"""Models as arrays by path, and back; states born where they lie."""
+"""Models as arrays by path, and back; states created in their shardings."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ KEY = jax.random.key(3)
 
 
 class Counter(nnx.Variable):
-    """State of a model that is not trained."""
+    """State of an untrained model."""
 
 
 class Pair(nnx.Module):

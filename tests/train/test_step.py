@@ -75,7 +75,9 @@ def test_slices_equal_the_big_batch_with_uneven_weights(x64, mesh, slices):
 
 
 def test_slices_share_the_auxiliary_losses_of_the_whole_batch(mesh):
-    """Balance and z of a mixture: products and means over unequally many tokens."""
+    """Balance and z losses of a mixture: products and means over unequal token
+    counts.
+    """
     layer = MixtureOfMemoriesConfig(
         memory=LinearAttentionConfig(num_heads=1, convolution_size=0),
         num_memories=3,
@@ -124,7 +126,7 @@ def test_a_batch_without_targets_has_no_loss(x64, mesh):
 
 
 class Drawing(Bilinear):
-    """Reports what it draws."""
+    """A layer that reports its draws."""
 
     def loss_sums(self, *args, info, **kwargs):
         sums = super().loss_sums(*args, info=info, **kwargs)
@@ -151,7 +153,7 @@ def test_slices_draw_numbers_of_their_own(mesh):
 
 
 def run_steps(program, config, number, spoil=None):
-    """Losses, the last state and the last metrics of a few steps."""
+    """Return losses, last state and last metrics of a few steps."""
     losses = []
     with (
         jax.set_mesh(program.mesh),
@@ -169,7 +171,7 @@ def run_steps(program, config, number, spoil=None):
 
 @pytest.fixture(scope="module")
 def reference(small, program):
-    """Three steps on one device."""
+    """Return the result of three steps on one device."""
     return run_steps(program, small(), 3)
 
 
@@ -191,7 +193,7 @@ def test_a_step_that_is_not_finite_changes_nothing(small, program):
 
 
 def test_an_update_that_is_not_finite_changes_nothing(small):
-    """Loss and gradient of the step are finite; what it would lead to is not."""
+    """The step's loss and gradient are finite; its new parameters are not."""
     config = small(optimizer=OptimizerConfig(learning_rate=1e38, warmup_steps=0))
     program = make_program(config, make_mesh(config.mesh))
     losses, state, metrics = run_steps(program, config, 1)

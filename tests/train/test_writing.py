@@ -1,4 +1,4 @@
-"""Files are whole or not there, and failures are one line."""
+"""Files are written whole or not at all, and failures are one line."""
 
 import errno
 import os
@@ -70,7 +70,7 @@ def test_a_folder_without_permission_is_refused(name):
             text=True,
             check=True,
         )
-    assert "Permission denied; mend its permissions or give another" in done.stdout
+    assert "Permission denied; fix its permissions or give another" in done.stdout
 
 
 def test_other_errors_stay_what_they_are(tmp_path):
@@ -97,7 +97,7 @@ def test_the_first_cause_is_given_in_one_line():
     ("numbers", "remedy"),
     [
         ((errno.ENOSPC, errno.EFBIG, errno.EDQUOT), "make room there and start"),
-        ((errno.EACCES, errno.EPERM, errno.EROFS), "mend its permissions or give"),
+        ((errno.EACCES, errno.EPERM, errno.EROFS), "fix its permissions or give"),
         ((errno.EEXIST, errno.ENOTDIR, errno.EISDIR), "move that file away or give"),
         ((errno.EMFILE, errno.ENFILE), r"raise the limit of open files \(`ulimit -n`"),
         ((errno.EIO, errno.ENAMETOOLONG), "give another folder"),

@@ -1,4 +1,4 @@
-"""The stacks of "Just read twice": as they were, and of the published sizes."""
+"""Stacks of "Just read twice": unchanged, and of the published sizes."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The recall presets: as they were, buildable, and alike where they are compared."""
+"""The recall presets: unchanged, buildable, and comparable."""
 
 import dataclasses
 import json
@@ -62,7 +62,9 @@ def test_every_layer_has_a_preset():
 
 @pytest.mark.parametrize("heads", [1, 4])
 def test_comparable_layers_have_memories_of_one_size(heads):
-    """width x width / heads numbers a block, with three convolutions of 4 taps."""
+    """Each block has width x width / heads numbers, and three convolutions of 4
+    taps.
+    """
     sizes = {}
     for name in ("delta_net", "gated_delta_net", "retnet"):
         layer = comparable_layer(name, 64, heads)

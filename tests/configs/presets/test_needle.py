@@ -1,4 +1,4 @@
-"""The needle presets: as they were, buildable, and alike where they are compared."""
+"""The needle presets: unchanged, buildable, and comparable."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The presets in published sizes: as they were, and as large as they say."""
+"""Presets in published sizes: unchanged, and as large as they claim."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The language-model presets: as they were, buildable, with room for every byte."""
+"""The language-model presets: unchanged, buildable, with room for every byte."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_presets_build(name):
 
 
 def test_the_batch_fits():
-    """One batch for all: their tasks are equal."""
+    """One batch for all presets: their tasks are equal."""
     tasks = {make().task for make in PRESETS.values()}
     assert len(tasks) == 1
     made = tasks.pop().build("validation").examples(np.arange(2))

@@ -1,4 +1,4 @@
-"""Titans in published sizes: as they were, as large as they say, and they compile."""
+"""Titans in published sizes: unchanged, as large as they claim, and compilable."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ def test_presets_are_as_they_were(name):
 
 
 def layer_parameters(kind, d):
-    """Numbers in a layer of width d, persistent tokens and all."""
+    """Return the numbers in a layer of width d, including persistent tokens."""
     size = d // HEADS
     convolutions, gates = 3 * 4 * d, 3 * HEADS * (d + 1)
     weights = HEADS * 2 * size * 4 * size
@@ -82,7 +82,7 @@ def test_the_largest_are_described(kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", SIZES)
 def test_they_compile_ahead_of_time(kind, size):
-    """The training step of the rows that a gradient is taken of; nothing allocated."""
+    """Compile the training step for the rows of one gradient; nothing is allocated."""
     config = PRESETS[f"text-titans-{kind}-{size}"]()
     rows = config.batch_size // config.gradient_accumulation
     config = dataclasses.replace(config, batch_size=rows, gradient_accumulation=1)

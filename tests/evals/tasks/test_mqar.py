@@ -43,7 +43,8 @@ def test_what_is_read_after_training_is_foreseen():
     ]
     rows = task.described(sweep)
     assert rows.sentences[-1] == (
-        "After training they are read 3 times too, question and all, on test rows."
+        "After training, the models read them 3 times too, question included, on test "
+        "rows."
     )
 
 
@@ -97,5 +98,5 @@ def test_the_page_of_pairs(rows, finding, titles):
     found = SMALL.findings(Measured(rows=rows, curves={}, steps=5, goal=0.9))
     assert found.finding.startswith(finding)
     assert [section.title for section in found.sections] == titles
-    several = "How much can be held?" in found.sections[0].body
+    several = "How many pairs fit?" in found.sections[0].body
     assert several == (len({r["setting"]["num_pairs"] for r in rows}) > 1)

@@ -170,8 +170,8 @@ def test_a_needle_is_trained_at_one_length_and_read_at_many():
         ({"length_examples": 0}, "length_examples is 0; give 1 or more"),
         ({"lengths": (10**20,)}, "length is 1.*; give 1000000000 or less"),
         ({"length_examples": 2**31}, "length_examples is 2.*; give a number below 2"),
-        ({"lengths": (256, 9)}, "length is 9; with value_length 7 it must be 19"),
-        ({"depths": (0.0, 2.0)}, r"depth is 2.0; it must lie in \[0, 1\]"),
+        ({"lengths": (256, 9)}, "length is 9; with value_length 7 give 19"),
+        ({"depths": (0.0, 2.0)}, r"depth is 2.0; give a number in \[0, 1\]"),
         ({"length": 18}, "length is 18; with"),
     ],
 )

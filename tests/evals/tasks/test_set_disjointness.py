@@ -36,7 +36,9 @@ def row(value, first, second, *, layer=LAYER, times=1, seed=0, rate=0.1, test=Tr
 
 
 def rows_of(layer, small_first, large_first, **kind):
-    """Trained on (2, 4) and (4, 2), read there and on (2, 8) and (8, 2)."""
+    """Return rows trained on (2, 4) and (4, 2), read on those and on (2, 8) and (8,
+    2).
+    """
     return [
         row(1.0, 2, 4, layer=layer, test=False, **kind),
         row(0.5, 4, 2, layer=layer, test=False, **kind),
@@ -94,7 +96,9 @@ def test_one_order_alone_has_no_difference():
 
 def test_the_finding_is_of_the_most_unequal_sets():
     said = findings().finding
-    assert said.startswith("Sets of 2 and 8 tokens, the small one first and the large")
+    assert said.startswith(
+        "Sets of 2 and 8 tokens, with the small one first and with the large"
+    )
     assert f"{LAYER} 95.0 % and 93.0 %" in said
     assert f"{LAYER}-causal, 2 times 70.0 % and 70.0 %" in said
     assert said.endswith("(chance: 50.0 %).")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __version__ = version("memzoo")
 
-# Imported when first asked for: `memzoo --version` does not wait for JAX.
+# Import on first use, so that `memzoo --version` does not wait for JAX.
 _EXPORTS = {
     "ExperimentConfig": "configs.experiment",
     "InputError": "errors",

@@ -1,4 +1,4 @@
-"""Documentation of a config's fields, read from the strings below them."""
+"""Documentation of a config's fields, taken from the strings below them."""
 
 import ast
 import dataclasses

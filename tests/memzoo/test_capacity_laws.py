@@ -73,8 +73,8 @@ FAULTS = {
     "too early": "outputs of a state with max_length 4 are neither exact nor NaN",
     "no training": "outputs of a state with max_length 0 are neither exact nor NaN",
     "goes on by steps": "outputs of steps of a state with max_length 0 are neither",
-    "refuses steps": "steps of a state with max_length 4 are refused, though there is",
-    "silent outside": "outside jit no ValueError says that there is no room",
+    "refuses steps": "steps of a state with max_length 4 are refused although there is",
+    "silent outside": "outside jit no ValueError reports the lack of room",
 }
 
 

@@ -108,7 +108,7 @@ def test_one_line_says_how_it_went(call, trained):
     assert code == 0
     first, second = out.splitlines()
     assert first.startswith("runs/tiny: done at step ") and "accuracy 0." in first
-    assert second == "look closer: memzoo eval runs/tiny"
+    assert second == "more results: memzoo eval runs/tiny"
 
 
 def test_eval(call, trained):

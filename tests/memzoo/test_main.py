@@ -49,7 +49,7 @@ def test_a_variable_that_jax_cannot_read_is_one_line(tmp_path, variable):
     ended = run("list", cwd=tmp_path, env=os.environ | {variable: "maybe"})
     assert ended.returncode == 2 and ended.stdout == ""
     assert ended.stderr.startswith("memzoo: ") and "maybe" in ended.stderr
-    assert ended.stderr.endswith("; unset or mend that variable\n")
+    assert ended.stderr.endswith("; unset or correct that variable\n")
     assert ended.stderr.count("\n") == 1
 
 
@@ -94,7 +94,7 @@ def test_the_experiment_of_the_documentation(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("runs/my-experiment: done at step 5; ")
     last = done.stdout.splitlines()[-1]
-    assert last == "look closer: memzoo eval runs/my-experiment --trust"
+    assert last == "more results: memzoo eval runs/my-experiment --trust"
     record = (tmp_path / "runs/my-experiment/config.json").read_text()
     assert '"type": "my_layer:MyLayerConfig"' in record
     # Its code is run where that is asked for.

@@ -62,7 +62,7 @@ def test_a_broken_law_is_shown(changed, capsys, monkeypatch):
     ("made", "reason"),
     [
         ("1 / 0", "MyLayerConfig raised ZeroDivisionError: division by zero"),
-        ("None", "MyLayerConfig.build returned NoneType, which is no MemoryLayer"),
+        ("None", "MyLayerConfig.build returned NoneType, which is not a MemoryLayer"),
     ],
 )
 def test_what_cannot_be_built_is_broken(changed, capsys, made, reason):
@@ -71,7 +71,7 @@ def test_what_cannot_be_built_is_broken(changed, capsys, made, reason):
     assert check_command(path) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[1:] == [
-        f"  broken it can be built, with a state: {reason}",
+        f"  broken the layer can be built, with a state: {reason}",
         "1 broken",
     ]
 

@@ -74,9 +74,9 @@ def test_a_layer_without_fault_obeys():
         ("reads causally", "the first of .* tokens of a prefix is causal"),
         ("leaks", "outputs before .* are not equal bit for bit"),
         ("forgets the prefix", "split at"),
-        ("counts padding", "behind padding differ by nan"),
-        ("reads behind a gap", "outputs with marks behind a gap"),
-        ("reads marks of a document begun before", "outputs behind a prefix, split"),
+        ("counts padding", "after padding differ by nan"),
+        ("reads behind a gap", "outputs with marks after a gap"),
+        ("reads marks of a document begun before", "outputs after a prefix, split"),
         ("knows one document", "outputs of the document with a prefix at"),
     ],
 )

@@ -80,7 +80,7 @@ def test_a_text_read_in_pieces_is_the_whole(run):
     )
     with pytest.raises(InputError, match="the text is empty"):
         run.read("")
-    with pytest.raises(InputError, match="max_length is 9, and the document has begun"):
+    with pytest.raises(InputError, match="max_length is 9, but the document has begun"):
         run.read(text, first, max_length=9)
 
 

@@ -117,7 +117,7 @@ FAULTS = {
     "mixes rows": "a loop of step equals the sequence form: outputs",
     "changes its type": r"a loop of step equals the sequence form: final states.*total",
     "grows": "grows as declared: declared constant, but its bytes",
-    "goes on when it is full": "no room: outputs of a state with max_length 4 are nei",
+    "goes on when it is full": "of room: outputs of a state with max_length 4 are nei",
     "has a dead parameter": "gradient of .*kernel.* in float32 is zero",
     "has an infinite gradient": "gradient of .*kernel.* in float32 is not finite",
     "ignores its token": "no output depends on a later input: the output at 1 does not",
@@ -133,7 +133,7 @@ def test_the_first_broken_law_is_named(fault):
 BROKEN_TOO = {
     "sees the next token": "no output depends on a later input",
     "mixes rows": "rows do not see each other",
-    "counts padding": "padding leaves the state bit for bit",
+    "counts padding": "padding leaves the state unchanged bit for bit",
     "changes its type": "the state keeps its shapes and types, and grows as declared",
 }
 

@@ -34,5 +34,5 @@ def test_both_forms_agree_in_outputs_and_gradients(update_every):
 
 
 def test_a_length_that_is_no_multiple_of_the_window_is_refused():
-    with pytest.raises(ValueError, match="12 tokens are no multiple of the window, 5"):
+    with pytest.raises(ValueError, match="12 tokens are not a multiple of the window"):
         results(update_every=5, form="materialised")

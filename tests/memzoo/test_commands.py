@@ -165,7 +165,7 @@ RUN_REFUSED = [
     (
         "generate runs/tiny",
         2,
-        "prompt '' is not a list of token numbers; this run read",
+        "prompt '' is not a list of token numbers, which this run",
     ),
     ("generate runs/tiny --prompt a,b", 2, "prompt 'a,b' is not a list of token numb"),
     ("generate runs/tiny --prompt 99", 2, "token 99 of the prompt is not in the vocab"),

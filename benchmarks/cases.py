@@ -167,7 +167,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        return f"{self.case.name} beside {self.peer_name}"
+        return f"{self.case.name} against {self.peer_name}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -223,9 +223,9 @@ def as_markdown(results: Results, command: str, date: str) -> str:
         "Versions: " + ", ".join(f"{k} {v}" for k, v in sorted(versions.items())) + ".",
         "Peers: " + "; ".join(peers) + ".",
         "Every side is a process that runs during a whole stage. Each round measures a "
-        "case once for the peer and once for ours, one directly after the other; the "
-        "sides take turns in going first. The ratio (peer over ours, above 1: ours is "
-        "faster) is the median over the rounds. It compares processor time with one "
+        "case once for the peer and once for ours, one directly after the other, in an "
+        "order that alternates. The ratio (peer over ours, above 1: ours is faster) is "
+        "the median over the rounds. It compares processor time with one "
         f"thread, {pinning}; for whole models and on a GPU, wall time. Every process "
         "keeps freed memory, so that page faults are not measured.",
         *_remarks(results),

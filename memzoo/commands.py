@@ -66,7 +66,7 @@ def _split_first(
         "CONFIG": "`memzoo list` shows the presets",
         "RUN": "give the folder of a run, such as runs/NAME",
     }[what]
-    raise MemzooError(f"{command} needs a {what} as its first word; {remedy}")
+    raise MemzooError(f"{command} needs a {what} as its first argument; {remedy}")
 
 
 def _trusts(words: list[str]) -> bool:

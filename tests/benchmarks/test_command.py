@@ -51,7 +51,7 @@ def test_what_would_not_be_read_is_refused(fields, message):
         ({"rows": "delta"}, ["fla"]),
         ({"rows": "step"}, ["transformers"]),
         ({"gpu": True}, ["torch", "fla", "titans"]),
-        # Another form of ours needs none.
+        # Another form of our operation needs no environment.
         ({"rows": "titans_mlp"}, []),
     ],
 )
@@ -88,7 +88,7 @@ def row_result(failure=None):
 
 @pytest.fixture
 def runs(monkeypatch):
-    """`runs(*results)`: a run that finds these, one after the other."""
+    """Return `runs(*results)`, a run that finds these results one by one."""
 
     def stand_in(*stages):
         def run_plan(plan, commands, advance, found):
@@ -131,7 +131,7 @@ def test_the_page_is_written_as_rows_are_measured(runs, tmp_path, monkeypatch):
 
     monkeypatch.setattr(command, "_write_page", watch)
     runs(Results(rows=(row_result("first"),)), Results(rows=(row_result("second"),)))
-    # Not everything that was asked for was measured.
+    # Some rows failed.
     assert run(BenchConfig(markdown=page)) == 1
     assert ["first" in each for each in pages] == [True, False]
     assert "second" in page.read_text() and "`memzoo bench`" in page.read_text()

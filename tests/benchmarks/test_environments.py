@@ -32,7 +32,7 @@ def test_every_requirement_is_an_exact_pin_without_an_address(peer):
 def test_fla_and_transformers_do_not_live_together():
     assert "transformers" not in pins("fla")
     assert not {"fla-core", "flash-linear-attention"} & set(pins("transformers"))
-    # fla's plain functions lie in modules that import it.
+    # fla's plain functions are in modules that import triton.
     assert "triton" in pins("fla")
 
 

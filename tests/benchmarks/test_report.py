@@ -49,7 +49,7 @@ def results(rows=ROWS, wall=True, **changes):
 @pytest.mark.parametrize("wall", [True, False])
 def test_the_tables_fit_80_columns(wall):
     text = as_text(results(wall=wall))
-    # Remarks are wrapped by the terminal.
+    # The terminal wraps remarks.
     table = text[: text.index("error: ")]
     assert max(map(len, table.splitlines())) <= WIDTH
     for expected in ("scalar decay", "transformers", "12.1", "1e-07", "5e-07"):

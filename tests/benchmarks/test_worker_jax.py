@@ -1,4 +1,4 @@
-"""Our side prepares every kind of case, on whatever device there is."""
+"""Our side prepares every kind of case, on any device."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from memzoo.benchmarks.runner import options_of
 from memzoo.benchmarks.serving import EXACT
 from memzoo.benchmarks.worker_jax import passes, prepare, versions
 
-# Every operation of a GPU once, and one of them forward alone.
+# Every GPU operation once, and one of them only forward.
 CASES = {(r.case.operation, r.case.passes): r.case for r in GPU_ROWS}
 
 

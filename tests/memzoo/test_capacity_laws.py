@@ -1,4 +1,4 @@
-"""The law of full states bites: each fault breaks it in the way that it is made to."""
+"""The law of full states finds every fault."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ X = np.random.default_rng(0).standard_normal((2, 10, 3)).astype(np.float32)
 
 
 class Sums:
-    """A sum of the document so far, in a state of as many tokens: `(sum, n, room)`."""
+    """Sum of the document so far, with the state `(sum, n, room)`."""
 
     def __init__(self, fault=""):
         self.fault = fault

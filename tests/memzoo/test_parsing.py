@@ -1,4 +1,4 @@
-"""One line for everything that can be wrong with flags."""
+"""Every error in the flags is one line."""
 
 import os
 from dataclasses import dataclass, field

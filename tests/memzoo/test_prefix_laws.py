@@ -1,4 +1,4 @@
-"""The laws of prefixes bite: each fault breaks the one that it is made to break."""
+"""The laws of prefixes find every fault."""
 
 import itertools
 
@@ -24,7 +24,7 @@ def _prefix_length(marked, begun, fault):
 
 
 def make_run(fault=None):
-    """A sum over prefix and past in plain loops: obeys every law but for the fault."""
+    """Return a sum over prefix and past, in plain loops, with one fault."""
 
     def run(x, state=None, reset=None, valid=None, prefix=None):
         x = np.asarray(x, np.float64)

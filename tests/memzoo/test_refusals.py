@@ -1,4 +1,4 @@
-"""Wrong calls as a user makes them: one line each, and nothing left behind."""
+"""Wrong calls give one line each and leave no files."""
 
 import shlex
 
@@ -7,15 +7,15 @@ import pytest
 LAYER = "--model.pattern.0.layers.0"
 
 REFUSED = [
-    ("train", 2, "train needs a CONFIG as its first word; `memzoo list` shows"),
-    ("describe --json", 2, "describe needs a CONFIG as its first word; "),
-    ("eval", 2, "eval needs a RUN as its first word; give the folder of a run"),
-    ("generate --tokens 3", 2, "generate needs a RUN as its first word; give"),
-    ("train ''", 2, "train needs a CONFIG as its first word; `memzoo list` shows"),
-    ("train ' ' --steps 1", 2, "train needs a CONFIG as its first word; `memzoo list"),
-    ("describe ''", 2, "describe needs a CONFIG as its first word; `memzoo list` sh"),
-    ("eval ''", 2, "eval needs a RUN as its first word; give the folder of a run"),
-    ("generate ''", 2, "generate needs a RUN as its first word; give the folder of "),
+    ("train", 2, "train needs a CONFIG as its first argument; "),
+    ("describe --json", 2, "describe needs a CONFIG as its first argument; "),
+    ("eval", 2, "eval needs a RUN as its first argument; "),
+    ("generate --tokens 3", 2, "generate needs a RUN as its first argument; "),
+    ("train ''", 2, "train needs a CONFIG as its first argument; "),
+    ("train ' ' --steps 1", 2, "train needs a CONFIG as its first argument; "),
+    ("describe ''", 2, "describe needs a CONFIG as its first argument; "),
+    ("eval ''", 2, "eval needs a RUN as its first argument; "),
+    ("generate ''", 2, "generate needs a RUN as its first argument; "),
     ("check ''", 2, "check takes one Python file, which defines layer configs; "),
     ("list ''", 2, "'' does not belong to an option; `memzoo list --help` lists"),
     ("train mqar-attention ''", 2, "'' does not belong to an option; `memzoo train mq"),

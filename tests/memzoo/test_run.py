@@ -1,4 +1,4 @@
-"""A run in Python: trained, loaded, read with, and gone on from."""
+"""Runs in Python: train, load, read, and continue."""
 
 import dataclasses
 
@@ -95,7 +95,7 @@ def test_a_run_starts_from_another(run, folder):
         config, runs=folder / "runs", name="third", steps=1, progress=False
     )
     apart = np.abs(other.model.embedding[...] - run.model.embedding[...])
-    # One step at the learning rate of the first moves no number far.
+    # One step at the first learning rate changes no number much.
     assert 0 < np.max(moved) < 5e-3
     assert np.max(apart) > np.max(moved)
 

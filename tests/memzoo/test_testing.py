@@ -1,4 +1,4 @@
-"""The laws bite: each small broken layer breaks the law that it is made to break."""
+"""The laws find the fault of each small broken layer."""
 
 import dataclasses
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class SumState(NamedTuple):
 
 
 class Sum(MemoryLayer[SumState]):
-    """A decaying sum of the document, by a matrix: obeys every law."""
+    """Decaying sum of the document, times a matrix; it obeys every law."""
 
     def __init__(self, config, width, rngs):
         self.config = config
@@ -94,7 +94,7 @@ class Sum(MemoryLayer[SumState]):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SumConfig:
-    """Builds a `Sum` with one fault."""
+    """Config of a `Sum` with one fault."""
 
     fault: str = ""
 
@@ -170,7 +170,7 @@ class CountingConfig(SumConfig):
 
 
 class Counting(Sum):
-    """Keeps a count of its own besides its parameters."""
+    """Layer that stores a count in addition to its parameters."""
 
     def __init__(self, config, width, rngs):
         super().__init__(config, width, rngs)

@@ -12,7 +12,7 @@ from memzoo.benchmarks.serving import Prepared, serve
 
 
 def _has_died():
-    """Return whether the file after `die` exists; without a file, always True."""
+    """Return whether the file after `die` exists; without one, always False."""
     after = sys.argv[sys.argv.index("die") + 1 :]
     if after and Path(after[0]).exists():
         return True

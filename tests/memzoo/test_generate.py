@@ -156,7 +156,7 @@ def test_text_is_decoded_character_by_character():
     said = "é€🙂 end"
     pieces = list(_text("do ", iter([*said.encode(), BEGIN, 65])))
     assert pieces[0] == "do " and "".join(pieces) == "do " + said
-    assert set(said) <= set(pieces)  # every character comes as soon as its bytes are complete
+    assert set(said) <= set(pieces)  # each as soon as it is complete
 
 
 def test_bytes_that_are_no_text_are_marked_and_no_more():

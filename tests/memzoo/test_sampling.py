@@ -23,7 +23,7 @@ def drawer(temperature, top_k):
         return choose_token(logits, key, temperature=temperature, top_k=top_k)
 
     draw = jax.vmap(draw, in_axes=(None, 0))
-    # Compile with extreme temperatures: XLA rewrites divisions by constants.
+    # Compile for extreme temperatures, since XLA rewrites divisions by constants.
     return draw if 1e-3 <= temperature <= 1e3 else jax.jit(draw)
 
 

@@ -72,7 +72,7 @@ class Case:
 
     @property
     def label(self) -> str:
-        """The case in words."""
+        """Case in words."""
         words = self.operation.replace("_", " ")
         if self.kind == "layer":
             words = self.operation
@@ -82,7 +82,7 @@ class Case:
 
     @property
     def shape(self) -> str:
-        """The sizes in words."""
+        """Sizes in words."""
         sizes = [f"T {self.time}", f"B {self.batch_size}"]
         if self.kind == "operation":
             sizes += [f"H {self.num_heads}", f"D {self.head_size}"]

@@ -129,7 +129,7 @@ class Contestant:
 
     @property
     def ended(self) -> bool:
-        """Whether the process has ended."""
+        """Status of the process: True after it has ended."""
         return self._process.poll() is not None
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A zoo of memory architectures for sequence models in JAX."""
+"""Zoo of memory architectures for sequence models in JAX."""
 
 import importlib
 from difflib import get_close_matches

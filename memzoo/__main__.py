@@ -1,4 +1,4 @@
-"""The command line: `memzoo COMMAND`, or `python -m memzoo COMMAND`."""
+"""Command line: `memzoo COMMAND`, or `python -m memzoo COMMAND`."""
 
 import contextlib
 import functools

@@ -10,7 +10,7 @@ TOLERANCE = 3e-5
 
 
 class BrokenLaw(AssertionError):
-    """A layer breaks a law; the message names both."""
+    """Violation of a law by a layer; the message names both."""
 
 
 def near(got: Any, want: Any, what: str) -> None:

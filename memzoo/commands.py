@@ -1,4 +1,4 @@
-"""The commands: parse the flags, call the function and return an exit code."""
+"""Commands: parse the flags, call the function and return an exit code."""
 
 import dataclasses
 import json

@@ -21,8 +21,7 @@ from memzoo.evals.tuple_flags import Integers, check_tuple
 
 @dataclass(frozen=True, kw_only=True)
 class MyTaskConfig:
-    """Task that shows links between nodes, then a node, and asks for the node `hops`
-    links further.
+    """Task to follow links: given links and a node, name the node `hops` links further.
 
     With 4 nodes on a ring 5 -> 2 -> 8 -> 3 -> 5 and 2 hops (`.`: no target):
 

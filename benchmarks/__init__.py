@@ -1,1 +1,1 @@
-"""Speed and memory of the operations, beside what a user would pick instead."""
+"""Benchmarks of speed and memory, compared with other libraries."""

@@ -29,45 +29,45 @@ from .results import Results
 from .rows import peers_of, select_growth, select_rows
 from .runner import Form, Plan, count_steps, run_plan, side_commands
 
-# Seconds: an hour for one measurement is a slip, and infinity would never end.
+# Seconds. A longer measurement is a typing error, and infinity would never end.
 _LONGEST_PASS = 3600
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig:
-    """Measure our operations, layers and models beside what a user would pick instead.
+    """Compare speed and memory of our operations, layers and models with peers.
 
-    Ratios above 1 mean that ours is faster. For quick numbers while tuning:
+    A peer is another library or another layer. Ratios above 1 mean that ours is faster.
+    For quick numbers while tuning:
     `memzoo bench --rows delta:2048 --rounds 5 --wall-rounds 0 --no-growth`.
     """
 
     rows: str | None = None
     """What to measure, comma separated. None: all operations. An operation
     (gated_delta, delta, scalar_decay, attention, titans_lmm, titans, ttt, titans_mlp,
-    mixture; on a GPU also retention), one length of it (delta:2048), one distance
-    between updates or number of memories (titans_lmm:1024:16, mixture:2048:4). A
-    training step of a whole model, a prompt that it reads, or tokens that it generates:
-    step, read, generate (step:mamba2, step:mamba2:512). A layer beside attention, with
-    fields after strokes: layer, layer:retnet/num_heads=8. A long prompt: prompt, block,
-    decode (prompt:32768). With @ one peer: delta@fla. @jla is jax-linear-attention,
-    which needs Python 3.12 for its environment."""
+    mixture; on a GPU also retention), one length of it (delta:2048), or one
+    update_every or number of memories (titans_lmm:1024:16, mixture:2048:4). A training
+    step of a whole model, a prompt that it reads, or tokens that it generates: step,
+    read, generate (step:mamba2, step:mamba2:512). A layer against attention, with
+    fields after slashes: layer, layer:retnet/num_heads=8. A long prompt: prompt, block,
+    decode (prompt:32768). @ chooses one peer: delta@fla. @jla is jax-linear-attention,
+    whose environment needs Python 3.12."""
     gpu: bool = False
-    """Measure on a GPU instead, beside the kernels a user would pick there, by the
-    clock: operations (bfloat16) and long prompts."""
+    """Measure wall time on a GPU instead, against GPU kernels: operations (bfloat16)
+    and long prompts."""
     rounds: int = 7
-    """Rounds: of one thread on one core; of whole models, on all cores; or on the
-    GPU."""
+    """Rounds on one core with one thread; for whole models, on all cores; on a GPU, on
+    the GPU."""
     wall_rounds: int = 3
-    """Rounds of operations on all cores of a CPU, for the wall time; 0 leaves them
-    out."""
+    """Rounds of operations on all cores of a CPU, for the wall time; 0 skips them."""
     growth: bool = True
-    """Also fit how time and memory of the recurrent operations grow with length. For a
-    CPU."""
+    """Also fit how time and memory of the recurrent operations grow with length. CPU
+    only."""
     minimum_seconds: float = 0.3
-    """A measurement repeats its pass until it lasts this long."""
+    """Repeat a pass until the measurement lasts this long."""
     chunk_size: int | None = None
-    """Tokens in a chunk (a block, for attention) of ours. None: as the operations
-    choose. cuDNN's attention has none."""
+    """Tokens in a chunk of our operations (for attention, in a block). None: the
+    operations choose. cuDNN's attention has none."""
     form: Form = "auto"
     """Form of our recurrent operations."""
     seed: int = 0
@@ -75,23 +75,23 @@ class BenchConfig:
     prepare: bool = False
     """Make the peers' environments (downloads PyTorch) instead of measuring."""
     peers: Path = Path(".peers")
-    """Folder that holds the peers' environments."""
+    """Folder of the peers' environments."""
     python: Path | None = None
-    """Interpreter that the peers' environments are made with. None: this one."""
+    """Interpreter for the peers' environments. None: this one."""
     json: bool = False
-    """Print everything that was measured as JSON."""
+    """Print all measurements as JSON."""
     markdown: Path | None = None
-    """Also write the page of the run to this file, as rows are measured."""
+    """Also write the page of the run to this file while rows are measured."""
 
     def __post_init__(self) -> None:
         for name in ("wall_rounds", "growth") if self.gpu else ():
             if getattr(self, name) != getattr(type(self), name):
-                raise InputError(f"{name} is for a CPU; leave it out, or gpu")
+                raise InputError(f"{name} is only for a CPU; drop it, or drop gpu")
         if self.rounds < 1:
             raise InputError(f"rounds is {self.rounds}; measure at least 1 round")
         if self.wall_rounds < 0:
             raise InputError(
-                f"wall_rounds is {self.wall_rounds}; 0 leaves the wall time out"
+                f"wall_rounds is {self.wall_rounds}; give 0 to skip the wall time"
             )
         if not 0 < self.minimum_seconds <= _LONGEST_PASS:
             raise InputError(
@@ -102,14 +102,14 @@ class BenchConfig:
             raise InputError(f"seed is {self.seed}; give 0 or more, below 2^32")
         if self.chunk_size is not None and self.chunk_size < 1:
             raise InputError(
-                f"chunk_size is {self.chunk_size}; give at least 1, or leave it out"
+                f"chunk_size is {self.chunk_size}; give at least 1, or drop it"
             )
 
 
 def run(config: BenchConfig) -> int:
     """Make the peers' environments, or measure and print; return the exit code.
 
-    It is 1 where a row could not be measured.
+    The code is 1 if a row failed.
 
     Raises:
         MemzooError: an unknown row, a peer without an environment, no GPU.
@@ -144,14 +144,14 @@ def run(config: BenchConfig) -> int:
 
 
 def _check_read(config: BenchConfig, kinds: set[str]) -> None:
-    """Refuse options that none of the chosen rows reads."""
+    """Refuse options that none of the chosen rows uses."""
     if "operation" in kinds:
         return
     for name in ("chunk_size", "form", "wall_rounds", "growth"):
         if getattr(config, name) != getattr(type(config), name):
             raise InputError(
-                f"{name} is {getattr(config, name)}; it is for operations, and rows "
-                f"names none; leave it out"
+                f"{name} is {getattr(config, name)}, which only operations use, and "
+                f"rows names none; drop it"
             )
 
 
@@ -168,7 +168,7 @@ def _prepare_peers(config: BenchConfig, folder: Path, console: Console) -> None:
 
 
 def command_line(config: BenchConfig) -> str:
-    """Return the command that gives `config`, without what is only about the output."""
+    """Return the command for `config`, without options about the output."""
     words = ["memzoo", "bench"]
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -184,7 +184,7 @@ def command_line(config: BenchConfig) -> str:
 
 @contextmanager
 def _progress(console: Console, total: int) -> Iterator[Callable[[str], None]]:
-    """Show a bar on a terminal; elsewhere a line a step, for a log."""
+    """Show a bar on a terminal; otherwise print one line per step, for a log."""
     if not console.is_terminal:
         yield _lines(console, total)
         return
@@ -219,7 +219,7 @@ def _lines(console: Console, total: int) -> Callable[[str], None]:
 
 
 def _write_page(results: Results, config: BenchConfig) -> None:
-    """Write the page so far, so that what was measured outlives the run."""
+    """Write the page so far, so that an interrupted run keeps its measurements."""
     if config.markdown is None:
         return
     config.markdown.parent.mkdir(parents=True, exist_ok=True)
@@ -232,5 +232,5 @@ def _print(results: Results, config: BenchConfig) -> None:
         sys.stdout.write(json.dumps(as_json(results), indent=2) + "\n")
         return
     console = Console(width=WIDTH)
-    # What a compiler writes may hold brackets, which are no markup.
+    # Compiler messages may contain brackets, which are not markup.
     console.print(as_text(results), markup=False, highlight=False)

@@ -1,4 +1,4 @@
-"""A contestant: the process of one side, which lives through all rounds."""
+"""Processes that run one side of a benchmark through all rounds."""
 
 import json
 import os
@@ -16,8 +16,8 @@ from memzoo.errors import MemzooError
 from .cases import OURS, Device, Side
 from .environments import interpreter
 
-# Freed memory stays with the process, as our command line has it (train/allocator.py):
-# else the system's page faults are measured. Peers and ours alike.
+# On all sides, freed memory stays with the process, as in our command line
+# (train/allocator.py). Otherwise page faults would be measured.
 KEEP_MEMORY = MappingProxyType(
     {
         "MALLOC_MMAP_THRESHOLD_": str(2**30),
@@ -27,8 +27,8 @@ KEEP_MEMORY = MappingProxyType(
     }
 )
 
-# Freed memory goes back to the system at once, so that resident memory is memory in
-# use. Slow: never while time is taken.
+# Freed memory returns to the system at once, so that resident memory is memory in use.
+# This is slow, so it is never used while time is measured.
 RETURN_MEMORY = MappingProxyType(
     {
         "MALLOC_MMAP_THRESHOLD_": "65536",
@@ -39,7 +39,7 @@ RETURN_MEMORY = MappingProxyType(
     }
 )
 
-# Peers and ours alike. On a GPU nobody may take more memory than it needs.
+# For all sides. On a GPU no process may reserve more memory than it needs.
 DEVICES: Mapping[Device, Mapping[str, str]] = MappingProxyType(
     {
         "cpu": {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""},
@@ -50,15 +50,15 @@ DEVICES: Mapping[Device, Mapping[str, str]] = MappingProxyType(
 _FOLDER = Path(__file__).parent
 WORKERS: Mapping[Side, Path] = MappingProxyType({"jla": _FOLDER / "worker_jla.py"})
 WORKER_TORCH = _FOLDER / "worker_torch.py"
-"""Runs every other peer."""
+"""Worker of every other peer."""
 
 
 class ContestantError(MemzooError):
-    """A contestant could not do what it was asked."""
+    """Failure of a contestant to answer a request."""
 
 
 class Contestant:
-    """One process that answers requests over its standard input and output."""
+    """Process that answers requests over its standard input and output."""
 
     def __init__(
         self,
@@ -71,11 +71,11 @@ class Contestant:
         """Start the process on the given cores, with as many threads.
 
         Args:
-            name: how it is called in messages.
-            command: what to run; see `side_command`.
-            cores: it and its threads stay on these, where the system can pin.
-            variables: added to its environment, such as `RETURN_MEMORY`.
-            device: what it computes on.
+            name: name in messages.
+            command: command to run; see `side_command`.
+            cores: cores of the process and its threads, if the system can pin.
+            variables: variables for its environment, such as `RETURN_MEMORY`.
+            device: device that it computes on.
         """
         self.name = name
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
@@ -101,10 +101,10 @@ class Contestant:
         self.close()
 
     def ask(self, command: str, **fields: Any) -> dict[str, Any]:
-        """Return what the contestant answers.
+        """Send a request and return the answer.
 
         Raises:
-            ContestantError: it died, or answered with an error.
+            ContestantError: the process ended, or answered with an error.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -115,7 +115,7 @@ class Contestant:
         except BrokenPipeError:
             line = ""
         if not line:
-            # What has closed its output is about to end.
+            # A process that has closed its output is about to end.
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=10)
             raise ContestantError(
@@ -129,13 +129,13 @@ class Contestant:
 
     @property
     def ended(self) -> bool:
-        """Whether the process has ended."""
+        """Status of the process: True after it has ended."""
         return self._process.poll() is not None
 
     def close(self) -> None:
         """End the process."""
         if self._process.stdin is not None and not self._process.stdin.closed:
-            # A dead process has nobody left to read what was written.
+            # A dead process cannot read the buffered request.
             with suppress(BrokenPipeError):
                 self._process.stdin.close()
         try:
@@ -154,7 +154,7 @@ class Contestant:
 
 
 def side_command(folder: Path, side: Side, threads: int, device: Device) -> list[str]:
-    """Return what to run for a side: ours here, a peer's in its environment, alone."""
+    """Return the command of a side; a peer runs in its own, isolated environment."""
     if side == OURS:
         return [sys.executable, "-m", "memzoo.benchmarks.worker_jax", device]
     worker = str(WORKERS.get(side, WORKER_TORCH))
@@ -162,7 +162,7 @@ def side_command(folder: Path, side: Side, threads: int, device: Device) -> list
 
 
 def keep_compiled(folder: Path) -> dict[str, str]:
-    """Return variables that let processes share what one of them compiled."""
+    """Return variables that let processes share compiled programs."""
     chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     return {
         "JAX_COMPILATION_CACHE_DIR": chosen or str(folder / "compiled"),
@@ -172,7 +172,7 @@ def keep_compiled(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def pinned(cores: frozenset[int]) -> Iterator[None]:
-    """Processes started inside stay on the given cores, where the system can pin."""
+    """Keep processes started inside on the given cores, if the system can pin."""
     if not can_pin():
         yield
         return
@@ -185,12 +185,12 @@ def pinned(cores: frozenset[int]) -> Iterator[None]:
 
 
 def can_pin() -> bool:
-    """Whether this system lets a process be held on a core."""
+    """Return whether the system can pin a process to a core."""
     return hasattr(os, "sched_setaffinity")
 
 
 def usable_cores() -> frozenset[int]:
-    """The cores this process may run on."""
+    """Return the cores that this process may run on."""
     if can_pin():
         return frozenset(os.sched_getaffinity(0))
     return frozenset(range(os.cpu_count() or 1))

@@ -1,4 +1,4 @@
-"""The environments of the peers: one virtual environment each, apart from ours."""
+"""Virtual environments of the peers, one each, separate from ours."""
 
 import hashlib
 import os
@@ -12,31 +12,31 @@ from memzoo.errors import MemzooError
 from .cases import Side
 
 REQUIREMENTS = Path(__file__).parent / "peers"
-# Peers that not every Python runs.
+# Peers that need a newer Python than memzoo.
 OLDEST_PYTHON: Mapping[Side, tuple[int, int]] = MappingProxyType({"jla": (3, 12)})
 
 
 class PeerMissingError(MemzooError):
-    """A peer's environment has not been made, or is out of date."""
+    """Missing or outdated environment of a peer."""
 
 
 def interpreter(folder: Path, peer: Side) -> Path:
-    """Return where the peer's interpreter lies once its environment is made."""
+    """Return the path of the interpreter in the peer's environment."""
     scripts = "Scripts/python.exe" if os.name == "nt" else "bin/python"
     return folder / peer / scripts
 
 
 def is_ready(folder: Path, peer: Side) -> bool:
-    """Whether the peer's environment was made from the pins of today."""
+    """Return whether the peer's environment was made from the current pins."""
     stamp = _stamp(folder, peer)
     return stamp.is_file() and stamp.read_text() == _digest(peer)
 
 
 def require(folder: Path, peers: Iterable[Side]) -> None:
-    """Return if every peer is ready.
+    """Check that every peer is ready.
 
     Raises:
-        PeerMissingError: one is not.
+        PeerMissingError: a peer is not ready.
     """
     missing = [peer for peer in peers if not is_ready(folder, peer)]
     if missing:
@@ -52,12 +52,12 @@ def prepare(
     python: str,
     announce: Callable[[str], None],
 ) -> None:
-    """Make the environment of every peer; those that are ready are left alone.
+    """Make the environments of the peers, except those that are ready.
 
     Args:
-        folder: holds one environment a peer.
-        python: interpreter that the environments are made with.
-        announce: told what is being done, one line each.
+        folder: folder with one environment per peer.
+        python: interpreter for the environments.
+        announce: called with one line about each step.
 
     Raises:
         PeerMissingError: an environment could not be made.
@@ -85,13 +85,13 @@ def _check_python(peer: Side, python: str) -> None:
     found = tuple(map(int, _run(peer, [python, "-c", code]).split()))
     if found < oldest:
         raise PeerMissingError(
-            f"{peer} needs Python {oldest[0]}.{oldest[1]} or newer, and {python} is "
+            f"{peer} needs Python {oldest[0]}.{oldest[1]} or newer, but {python} is "
             f"{found[0]}.{found[1]}; give --python a newer interpreter"
         )
 
 
 def _run(peer: Side, command: list[str]) -> str:
-    """Run the command and return what it put out."""
+    """Run the command and return its output."""
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except OSError as error:
@@ -100,7 +100,7 @@ def _run(peer: Side, command: list[str]) -> str:
         lines = done.stderr.strip().splitlines() or ["no message"]
         raise PeerMissingError(
             f"the environment of {peer} could not be made: {lines[-1]}; "
-            f"try by hand: {' '.join(command)}"
+            f"run it by hand: {' '.join(command)}"
         )
     return done.stdout
 

@@ -1,4 +1,4 @@
-"""The inputs of a case: what contestants read, and are differentiated by."""
+"""Inputs of the cases, which contestants read and differentiate by."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,7 +7,7 @@ import numpy as np
 from .cases import GENERATED, Case, Kind, Preferred
 from .model_weights import VOCABULARY, WEIGHTS
 
-# Memories that all tokens choose, and how much more probable they are, as a logit.
+# Number of memories that all tokens choose, and the logit added to them.
 _PREFERRED: Mapping[Preferred, int] = {"none": 0, "one": 1, "two": 2}
 _SURELY = 8.0
 
@@ -22,46 +22,46 @@ PREFIX_KEY = 16
 
 
 def normal(generator: np.random.Generator, shape: Shape) -> np.ndarray:
-    """Standard normal numbers."""
+    """Draw standard normal numbers."""
     return generator.standard_normal(shape)
 
 
 def unit(generator: np.random.Generator, shape: Shape) -> np.ndarray:
-    """Vectors of length one along the last axis."""
+    """Draw vectors of length one along the last axis."""
     x = generator.standard_normal(shape)
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
 def softplus(shift: float, sign: float = 1.0) -> Draw:
-    """Soft-pluses of shifted normal numbers."""
+    """Draw softplus of shifted normal numbers."""
     return lambda generator, shape: (
         sign * np.logaddexp(0, generator.standard_normal(shape) + shift)
     )
 
 
 def sigmoid(shift: float = 0.0, largest: float = 1.0) -> Draw:
-    """Sigmoids of shifted normal numbers."""
+    """Draw sigmoids of shifted normal numbers."""
     return lambda generator, shape: (
         largest * np.exp(-np.logaddexp(0, -generator.standard_normal(shape) - shift))
     )
 
 
 def near(centre: float) -> Draw:
-    """Numbers close to the centre."""
+    """Draw numbers close to the centre."""
     return lambda generator, shape: centre + 0.1 * generator.standard_normal(shape)
 
 
 def constant(value: float) -> Draw:
-    """The value everywhere."""
+    """Fill with the value."""
     return lambda generator, shape: np.full(shape, value)
 
 
 def projection(generator: np.random.Generator, shape: Shape) -> np.ndarray:
-    """A matrix (or one a head) that keeps the size of what it maps."""
+    """Draw a matrix (or one per head) that preserves the size of its input."""
     return generator.standard_normal(shape) * shape[-2] ** -0.5
 
 
-# For every operation its inputs and how they are drawn: what the layers feed to it.
+# Inputs of every operation and their distributions, as the layers produce them.
 _NORM: dict[str, Draw] = {"norm": near(1.0), "norm_bias": near(0.0)}
 _GATES: dict[str, Draw] = {
     "learning_rate": sigmoid(largest=0.05),
@@ -79,7 +79,7 @@ DRAWS: Mapping[str, Mapping[str, Draw]] = {
     "delta": {"q": unit, "k": unit, "v": normal, "write_strength": sigmoid()},
     "scalar_decay": {"q": unit, "k": unit, "v": normal, "time_step": softplus(-2.0)},
     "attention": {"q": normal, "k": normal, "v": normal},
-    # The decays are those of the heads, which are given.
+    # Both sides compute the fixed decays of the heads.
     "retention": {"q": unit, "k": unit, "v": normal},
     "titans": {"q": unit, "k": unit, "v": normal, **_GATES, **_NORM},
     "ttt": {
@@ -97,7 +97,7 @@ DRAWS: Mapping[str, Mapping[str, Draw]] = {
         "memory_up": projection,
         "memory_down": projection,
     },
-    # Of every memory; a token chooses two by its logits.
+    # Inputs for every memory; a token chooses two memories by its logits.
     "mixture": {
         "q": unit,
         "k": unit,
@@ -106,7 +106,7 @@ DRAWS: Mapping[str, Mapping[str, Draw]] = {
         "log_decay": softplus(-2.0, -1.0),
         "logits": normal,
     },
-    # A whole layer; with a decay that begins faster, the peer forgets all it reads.
+    # A whole layer. With a faster initial decay the peer forgets everything.
     "titans_lmm": {
         "x": normal,
         "store_norm": near(1.0),
@@ -130,7 +130,7 @@ DRAWS: Mapping[str, Mapping[str, Draw]] = {
 
 
 def input_shapes(case: Case) -> dict[str, Shape]:
-    """Shape of every input of the case, by name."""
+    """Return the shape of every input of the case, by name."""
     heads, size = case.num_heads, case.head_size
     width, hidden = heads * size, EXPANSION * case.head_size
     tokens = (case.batch_size, case.time)
@@ -153,12 +153,12 @@ def input_shapes(case: Case) -> dict[str, Shape]:
 
 
 def make_inputs(case: Case, seed: int) -> dict[str, np.ndarray]:
-    """The inputs of a case; for an operation or layer with the output's `cotangent`.
+    """Return the inputs of a case, and for an operation or layer a `cotangent`.
 
-    Tokens are laid out `b t h k` and gates `b t h`, those of several memories
-    `b m t h k` and `b m t h`, and their logits `b t m`; a whole module reads `b t d`,
-    and its kernels are `d f`. A whole model reads `tokens`, and takes the weights of
-    `model_weights`. All are float32, but for tokens: int32.
+    Tokens have the layout `b t h k` and gates `b t h`. With several memories they have
+    `b m t h k` and `b m t h`, and logits `b t m`. A whole module reads `b t d` and has
+    kernels `d f`. A whole model reads `tokens` and has the weights of `model_weights`.
+    Tokens are int32 and everything else is float32.
     """
     generator = np.random.default_rng([seed, case.time])
     arrays = _DRAWN[case.kind](case, generator)
@@ -190,7 +190,7 @@ def _layer(case: Case, generator: np.random.Generator) -> Arrays:
 
 
 def _prompt(case: Case, generator: np.random.Generator) -> Arrays:
-    """Queries and keys of prefix linear attention and of attention; shared values."""
+    """Draw queries and keys of prefix linear attention and attention; share values."""
 
     def draw(names: tuple[str, ...], size: int) -> Arrays:
         shape = (case.batch_size, case.time, case.num_heads, size)

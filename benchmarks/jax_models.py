@@ -1,4 +1,4 @@
-"""Our side of whole models: a training step, a prompt, and tokens after it."""
+"""Our side of whole models: train one step, read a prompt, generate tokens."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -45,7 +45,7 @@ _LAYERS = {
     ),
 }
 
-# Names of weights to paths of ours; those of blocks follow after _BLOCK.
+# Names of weights to our parameter paths; paths of blocks are relative to _BLOCK.
 _BLOCK = "stack/groups/0/blocks/0/"
 _PATHS = {
     "norm": "norm/scale",
@@ -76,7 +76,7 @@ def _path(name: str) -> str:
 
 
 class _Model:
-    """A model of ours with the weights that are given."""
+    """Model of memzoo with given weights."""
 
     def __init__(self, arrays: Arrays, options: Options) -> None:
         name = options["operation"]
@@ -101,9 +101,9 @@ class _Model:
 
 
 def prepare_step(arrays: Arrays, options: Options) -> Prepared:
-    """Forward, backward, clipping and AdamW, as `memzoo train` compiles them."""
+    """Prepare forward, backward, clipping and AdamW as `memzoo train` compiles them."""
     model = _Model(arrays, options)
-    # A constant rate: every step does the same work, however many there are.
+    # A constant rate, so that every step does the same work.
     config = OptimizerConfig(
         learning_rate=LEARNING_RATE, schedule="constant", warmup_steps=0
     )
@@ -146,7 +146,7 @@ def _batch(arrays: Arrays) -> Batch:
 
 
 def _first_state(model: _Model, optimizer: Any, specs: TrainState) -> TrainState:
-    """The state before the first step, with the weights that are given."""
+    """Return the state before the first step, with the given weights."""
 
     def make(key: Key[Array, ""]) -> TrainState:
         return init_state(model.build, optimizer, key)
@@ -156,7 +156,7 @@ def _first_state(model: _Model, optimizer: Any, specs: TrainState) -> TrainState
 
 
 def _reader(arrays: Arrays, options: Options, capacity: int) -> tuple[Any, Any, Any]:
-    """Parameters, what reads a prompt into a fresh state, and what reads a token."""
+    """Return parameters, a function that reads a prompt, and one that reads a token."""
     model = _Model(arrays, options)
     template, parameters = model.template, jax.device_put(model.params)
     rest: Any = model.template.shapes()[1]
@@ -176,7 +176,7 @@ def _reader(arrays: Arrays, options: Options, capacity: int) -> tuple[Any, Any, 
 
 
 def prepare_read(arrays: Arrays, options: Options) -> Prepared:
-    """A prompt, read from its first token: logits after the last, and the state."""
+    """Prepare to read a prompt: logits after its last token, and the state."""
     tokens = jnp.asarray(arrays["tokens"])
     parameters, prefill, _ = _reader(arrays, options, tokens.shape[1] + 1)
     last: list[Any] = []
@@ -192,7 +192,7 @@ def prepare_read(arrays: Arrays, options: Options) -> Prepared:
 
 
 def prepare_generate(arrays: Arrays, options: Options) -> Prepared:
-    """Tokens read one after the other, each before the next, after a prompt."""
+    """Prepare to read tokens one by one after a prompt."""
     tokens = jnp.asarray(arrays["tokens"])
     following = jnp.asarray(arrays["next"]).T
     capacity = tokens.shape[1] + len(following)
@@ -204,7 +204,7 @@ def prepare_generate(arrays: Arrays, options: Options) -> Prepared:
         state, logits = begin, None
         for each in following:
             logits, state = token(parameters, each, state)
-            # A token is chosen by its scores before the next is read.
+            # Generation waits for the scores before it chooses the next token.
             jax.block_until_ready(logits)
         last[:] = [logits]
 

@@ -1,4 +1,4 @@
-"""Our operations, as the peers have them: one function an operation."""
+"""Our operations with the peers' inputs, one function each."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,44 +20,44 @@ Operation = Callable[[Arrays, Options], Array]
 
 
 def _choices(options: Options) -> dict[str, Any]:
-    """Return what the chunkwise operations let a caller choose."""
+    """Return the arguments of the chunkwise operations that a caller may choose."""
     return {name: options[name] for name in ("chunk_size", "form")}
 
 
 def empty_memory(x: Arrays) -> Float[Array, "b h k v"]:
-    """The memory before the first token, for the shapes of `k` and `v`."""
+    """Return the memory before the first token, for the shapes of `k` and `v`."""
     batch_size, _, num_heads, key_size = x["k"].shape
     return jnp.zeros((batch_size, num_heads, key_size, x["v"].shape[-1]), jnp.float32)
 
 
 def gated_delta(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
-    """Gated delta rule; the scale is ours to apply, as the peer applies its own."""
+    """Compute the gated delta rule; scale the queries as the peer does inside."""
     q = x["q"] * x["q"].shape[-1] ** -0.5
     tokens = DeltaTokens(q, x["k"], x["v"], x["write_strength"], x["log_decay"])
     return DELTA_RULE.chunkwise(tokens, empty_memory(x), **_choices(options))[0]
 
 
 def delta(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
-    """Delta rule without decay."""
+    """Compute the delta rule without decay."""
     q = x["q"] * x["q"].shape[-1] ** -0.5
     tokens = DeltaTokens(q, x["k"], x["v"], x["write_strength"])
     return DELTA_RULE.chunkwise(tokens, empty_memory(x), **_choices(options))[0]
 
 
 def scalar_decay(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
-    """Scalar decay as Mamba-2 has it: the step scales the input and sets the decay."""
+    """Compute Mamba-2's scalar decay: the step scales the input and sets the decay."""
     v = x["v"] * x["time_step"][..., None]
     tokens = ScalarDecayTokens(x["q"], x["k"], v, -x["time_step"])
     return SCALAR_DECAY.chunkwise(tokens, empty_memory(x), **_choices(options))[0]
 
 
 def causal_attention(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
-    """Causal softmax attention, which has blocks for chunks and one form."""
+    """Compute causal softmax attention, with blocks for chunks and only one form."""
     return attention(x["q"], x["k"], x["v"], block_size=options["chunk_size"])
 
 
 def retention(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
-    """RetNet: the decay of head h is 1 - 2^(-5-h), at every token."""
+    """Compute RetNet's operation: the decay of head h is 1 - 2^(-5-h)."""
     batch, time, heads, size = x["q"].shape
     decay = jnp.log1p(-(2.0 ** (-5 - jnp.arange(heads, dtype=jnp.float32))))
     log_decay = jnp.broadcast_to(decay[None, None], (batch, time, heads))
@@ -80,4 +80,4 @@ FORMS: Mapping[tuple[str, str], Operation] = {
     ("mixture", "dense"): dense,
     ("titans_mlp", "materialised"): materialised.titans_mlp,
 }
-"""Other forms of ours, which some rows have for a peer."""
+"""Other forms of our operations, which are peers in some rows."""

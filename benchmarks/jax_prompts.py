@@ -1,4 +1,4 @@
-"""Our side of long prompts: a layer's operation, a block, and a generated token."""
+"""Our side of long prompts: an operation, a block, and one generated token."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -25,12 +25,12 @@ Options = dict[str, Any]
 
 
 def read_prefix(x: Arrays) -> Float[Array, "b t h v"]:
-    """The whole prompt as a prefix: written first, then read causally."""
+    """Write the whole prompt as a prefix, then read it causally."""
     ones = jnp.ones_like(x["v"][..., :1])
     v, v_prefix = (jnp.concatenate([x[n], ones], axis=-1) for n in ("v", "v_prefix"))
     batch, _, heads, size = x["q"].shape
     features = feature_maps.taylor_size(size)
-    # As in the layer: the type of all sums.
+    # Sums are float32, as in the layer.
     memory = jnp.zeros((batch, heads, features, v.shape[-1]), jnp.float32)
     scale = size**-0.25
     k, k_prefix = scale * x["k"], scale * x["k_prefix"]
@@ -41,7 +41,7 @@ def read_prefix(x: Arrays) -> Float[Array, "b t h v"]:
 
 
 def read_attention(x: Arrays) -> Float[Array, "b t h v"]:
-    """Causal softmax attention of the same values."""
+    """Compute causal softmax attention of the same values."""
     return attention(x["q_attention"], x["k_attention"], x["v"])
 
 
@@ -52,7 +52,7 @@ PROMPTS: Mapping[str, Callable[[Arrays], Array]] = {
 
 
 def _build(options: Options) -> tuple[Block, Template]:
-    """A whole block, its SwiGLU twice as wide as the model."""
+    """Build a block with a SwiGLU twice as wide as the model."""
     heads = options["num_heads"]
     width = heads * options["head_size"]
     layer = {
@@ -65,7 +65,7 @@ def _build(options: Options) -> tuple[Block, Template]:
 
 
 def _parameters(block: Block, dtype: Any) -> Arrays:
-    """Parameters by path, in the type of the activations."""
+    """Return parameters by path, in the type of the activations."""
     found = by_path(nnx.state(block, nnx.Param))
     return {name: a.astype(dtype) for name, a in found.items()}
 
@@ -73,14 +73,14 @@ def _parameters(block: Block, dtype: Any) -> Arrays:
 def prepare_block(
     x: Arrays, options: Options
 ) -> tuple[Callable[[Arrays], Array], Arrays]:
-    """A block that reads the prompt; its parameters are inputs too."""
+    """Return a block that reads the prompt, and its inputs with the parameters."""
     block, template = _build(options)
     rest = by_path(template.rest)
 
     def function(x: Arrays) -> Array:
         parameters = {name: a for name, a in x.items() if name != "x"}
         block = template.merge(parameters, rest)
-        # A layer that reads causally is given no prefix.
+        # The block passes the prefix only to a layer that accepts it.
         layout = Layout(prefix=jnp.ones(x["x"].shape[:2], bool))
         state = block.mixer.init_state(x["x"].shape[0], 0)
         return block.sequence(x["x"], state, layout)[0]
@@ -89,7 +89,7 @@ def prepare_block(
 
 
 def prepare_decode(arrays: dict[str, np.ndarray], options: Options) -> Prepared:
-    """One generated token by a block, so many tokens after the document's begin."""
+    """Prepare a block that generates one token at position `time` of a document."""
     x = jnp.asarray(arrays["x"], options["dtype"])[:, 0]
     block, template = _build(options)
     parameters, rest = _parameters(block, x.dtype), by_path(template.rest)
@@ -101,7 +101,7 @@ def prepare_decode(arrays: dict[str, np.ndarray], options: Options) -> Prepared:
     @partial(jax.jit, donate_argnums=1)
     def step(parameters: Arrays, state: Any, x: Array) -> tuple[Array, Any]:
         y, after = template.merge(parameters, rest).token(x, state)
-        # In place, as in decoding, and at the same position every time.
+        # The state is updated in place, as in decoding; reset the position.
         return y, moved(after)
 
     state = [moved(block.mixer.init_state(x.shape[0], position + 1))]

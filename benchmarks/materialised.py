@@ -1,8 +1,9 @@
-"""A deep memory whose weights are formed after every token: what the dual form saves.
+"""Deep memory that computes its weights after every token, unlike the dual form.
 
-The scans that Titans (arXiv 2501.00663, section 3.2) describes: in every window the
-gradients of all tokens at the weights before it, one associative scan for the momentum
-and one for the weights, each over arrays as large as the memory times the window.
+Titans (arXiv 2501.00663, section 3.2) describes these scans: in every window, take the
+gradients of all tokens at the weights before it, then run one associative scan for the
+momentum and one for the weights. Each scan runs over arrays as large as the memory
+times the window.
 """
 
 from typing import Any, NamedTuple
@@ -17,22 +18,22 @@ Arrays = dict[str, Float[Array, "..."]]
 
 
 class Mlp(NamedTuple):
-    """A memory of two matrices."""
+    """Memory of two matrices."""
 
     up: Float[Array, "*b k f"]
     down: Float[Array, "*b f v"]
 
 
 def titans_mlp(x: Arrays, options: dict[str, Any]) -> Float[Array, "b t h v"]:
-    """Titans with an MLP of two matrices for a memory.
+    """Compute Titans with an MLP of two matrices as memory.
 
     Raises:
-        InputError: the length is no multiple of the window.
+        InputError: the length is not a multiple of the window.
     """
     rows, time, heads, _ = x["k"].shape
     window = options["update_every"]
     if time % window:
-        raise InputError(f"{time} tokens are no multiple of the window, {window}")
+        raise InputError(f"{time} tokens are not a multiple of the window, {window}")
 
     def windows(a: Array) -> Float[Array, "n b h c ..."]:
         a = a.reshape(rows, time // window, window, *a.shape[2:])
@@ -49,7 +50,7 @@ def titans_mlp(x: Arrays, options: dict[str, Any]) -> Float[Array, "b t h v"]:
 def _window(
     carry: tuple[Mlp, Mlp], tokens: tuple[Array, ...]
 ) -> tuple[tuple[Mlp, Mlp], Float[Array, "b h c v"]]:
-    """One window: all weights of all its tokens."""
+    """Compute one window, with the weights after each of its tokens."""
     weights, momentum = carry
     q, k, v, learning_rate, kept, forget = tokens
     over_tokens = jax.vmap(jax.grad(_loss), in_axes=(None, 0, 0))
@@ -71,7 +72,7 @@ def _loss(weights: Mlp, key: Array, value: Array) -> Float[Array, ""]:
 
 
 def _accumulate(factor: Float[Array, "b h c"], added: Mlp, first: Mlp) -> Mlp:
-    """y_t = factor_t y_(t-1) + added_t from y = first, every y_t."""
+    """Return every y_t of y_t = factor_t y_(t-1) + added_t, starting from `first`."""
 
     def compose(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
         return a[0] * b[0], a[1] * b[0] + b[1]

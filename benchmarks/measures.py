@@ -1,4 +1,4 @@
-"""From measured rounds to numbers: ratios, errors, exponents."""
+"""Numbers computed from measured rounds: ratios, errors, exponents."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from memzoo.errors import InputError
 
 
 class Ratio(NamedTuple):
-    """How many times faster ours is than the peer, over the rounds."""
+    """Number of times that ours is faster than the peer, over the rounds."""
 
     median: float
     low: float
@@ -23,8 +23,8 @@ class Errors(NamedTuple):
 
     Attributes:
         output: largest absolute difference of the outputs.
-        gradient: over the inputs, the worst of the largest difference of the gradients
-            as a share of the peer's largest gradient.
+        gradient: largest difference of a gradient, as a share of the peer's largest
+            entry; the worst over the inputs.
     """
 
     output: float
@@ -32,13 +32,13 @@ class Errors(NamedTuple):
 
 
 def paired_ratio(peer: Sequence[float], ours: Sequence[float]) -> Ratio:
-    """Median and extremes of the ratios of the rounds, peer over ours.
+    """Return median and extremes of the ratios of the rounds, peer over ours.
 
-    Each round's two measurements lie side by side in time, so what the machine does
-    to one it does to the other.
+    The two measurements of a round directly follow each other, so other load on the
+    machine affects both.
 
     Raises:
-        InputError: no rounds, or not as many of the one as of the other.
+        InputError: there are no rounds, or the two sides have different numbers.
     """
     if not peer or len(peer) != len(ours):
         raise InputError(
@@ -50,7 +50,7 @@ def paired_ratio(peer: Sequence[float], ours: Sequence[float]) -> Ratio:
 
 
 def growth_exponent(times: Sequence[int], measured: Sequence[float]) -> float:
-    """The p of `measured ~ times**p`, by least squares of the logarithms."""
+    """Return the p of `measured ~ times**p`, by least squares of the logarithms."""
     if min(measured) <= 0:
         return float("nan")
     return float(np.polyfit(np.log(times), np.log(measured), 1)[0])
@@ -63,11 +63,11 @@ def errors_between(
     """Compare `output` and every `gradient_<input>`.
 
     Raises:
-        InputError: the two do not hold the same arrays.
+        InputError: the two sides have different arrays.
     """
     if set(peer) != set(ours):
         raise InputError(
-            f"results differ in what they hold: {sorted(set(peer) ^ set(ours))}"
+            f"these results exist on one side only: {sorted(set(peer) ^ set(ours))}"
         )
     worst = 0.0
     for name in peer:

@@ -1,4 +1,4 @@
-"""Several memories of the gated delta rule, routed: our fast form and the dense one."""
+"""Mixture of gated delta rule memories: our fast form and the dense form."""
 
 from typing import Any
 
@@ -20,13 +20,13 @@ TOP_K = 2
 
 
 def packed(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
-    """Tokens grouped by memory, one scan through the memories' chunks."""
+    """Group tokens by memory and scan once over the memories' chunks."""
     size = DELTA_RULE.resolve_chunk_size(options["chunk_size"], x["q"].shape[1])
     return _mixture(x, options, size)
 
 
 def dense(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
-    """Every memory reads every token, and ignores those that did not choose it."""
+    """Let every memory read every token, and ignore those that did not choose it."""
     return _mixture(x, options, None)
 
 
@@ -54,6 +54,6 @@ def _mixture(
 
 
 def _rule(options: Options) -> AssociativeMemory:
-    """A layer with the rule; none of its parameters is made or used."""
+    """Return a layer with the rule, without making its parameters."""
     config = GatedDeltaNetConfig(num_heads=1, chunk_size=options["chunk_size"])
     return nnx.eval_shape(lambda: config.build(8, nnx.Rngs(0), layer_index=0, depth=1))

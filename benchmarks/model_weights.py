@@ -1,10 +1,9 @@
-"""Names and shapes of the weights of whole models, alike on both sides.
+"""Names and shapes of the weights of whole models, the same on both sides.
 
-Both sides take these weights as they are drawn (`inputs.py`), so that loss and
-gradients can be compared. Kernels are laid out from input to output, taps of
-convolutions oldest first, and the blocks come first. The embedding is tied to the
-output, and every block is x + mixer(norm(x)), then, where the model has an MLP,
-x + SwiGLU(norm(x)).
+Both sides use the weights drawn in `inputs.py`, so that loss and gradients can be
+compared. Kernels have the layout input x output, convolutions have the oldest tap
+first, and the block is the first axis. The embedding is tied to the output. Every block
+is x + mixer(norm(x)) and then, if the model has an MLP, x + SwiGLU(norm(x)).
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ MAMBA_HEAD, MAMBA_STATE = 64, 128
 VALUE_RATIO = 2
 EPSILON = 1e-5
 
-# How a weight is drawn, and its shape.
+# Distribution and shape of every weight.
 Weights = dict[str, tuple[str, tuple[int, ...]]]
 
 
@@ -38,13 +37,13 @@ def _kernels(width: int, sizes: Mapping[str, int]) -> Weights:
 
 
 def attention_weights(width: int) -> Weights:
-    """Softmax attention with rotary positions, and SwiGLU."""
+    """Return the weights of softmax attention with rotary positions, and SwiGLU."""
     kernels = {"query": width, "key": width, "value": width, "output": width}
     return _common(width, mlp=True) | _kernels(width, kernels)
 
 
 def gated_delta_weights(width: int) -> Weights:
-    """Gated DeltaNet with as many heads of values as of keys, and SwiGLU."""
+    """Return the weights of Gated DeltaNet, one value head per key head, and SwiGLU."""
     values = VALUE_RATIO * width
     streams = {"query": width, "key": width, "value": values}
     others = {"gate": values, "decay": HEADS, "write_strength": HEADS}
@@ -63,7 +62,7 @@ def gated_delta_weights(width: int) -> Weights:
 
 
 def mamba2_weights(width: int) -> Weights:
-    """Mamba-2, twice as wide inside, one group, without an MLP."""
+    """Return the weights of Mamba-2, twice as wide inside, one group, without MLP."""
     inner = 2 * width
     heads = inner // MAMBA_HEAD
     streams = {"value": inner, "key": MAMBA_STATE, "query": MAMBA_STATE}

@@ -1,4 +1,4 @@
-"""Our neural memories, as the peers have them: one function a benchmarked operation."""
+"""Our neural memories with the peers' inputs, one function per operation."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ _LARGEST_STEP = 0.01
 
 
 def titans(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
-    """Titans with a linear memory under a layer norm that is not part of it."""
+    """Compute Titans with a linear memory and a layer norm that it does not write."""
     network = _under_norm(x)
     rule = WriteRule(update_every=options["update_every"])
     gates = Gates(x["learning_rate"], x["momentum"], x["forget"])
@@ -29,7 +29,7 @@ def titans(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
 
 
 def ttt(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
-    """TTT-Linear: all steps of a window so far are scaled at every token."""
+    """Compute TTT-Linear: every token scales all steps of its window so far."""
     network = _under_norm(x, bias=True)
     rule = WriteRule(
         update_every=options["update_every"], loss="half", schedule="window"
@@ -42,7 +42,7 @@ def ttt(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
 
 
 def titans_mlp(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
-    """Titans with an MLP of two matrices for a memory."""
+    """Compute Titans with an MLP of two matrices as memory."""
     size, hidden = x["memory_up"].shape[-2:]
     network = MemoryNetwork(key_size=size, value_size=size, hidden_size=hidden)
     rule = WriteRule(update_every=options["update_every"])
@@ -52,7 +52,7 @@ def titans_mlp(x: Arrays, options: Options) -> Float[Array, "b t h v"]:
 
 
 def titans_lmm(x: Arrays, options: Options) -> Float[Array, "b t d"]:
-    """A whole module around the memory: norms, maps to heads, gates and back."""
+    """Compute the module around the memory: norms, maps to heads and back, gates."""
     heads, size = x["memory_norm"].shape
     tokens = x["x"]
     stored = _normalised(tokens, x["store_norm"])
@@ -74,7 +74,7 @@ def titans_lmm(x: Arrays, options: Options) -> Float[Array, "b t d"]:
         norm="fast",
     )
     rule = WriteRule(update_every=options["update_every"])
-    # The peer's loss is a mean over the head.
+    # The peer's loss is a mean over the head's channels.
     gates = Gates(_LARGEST_STEP / size * gate("step"), gate("momentum"), gate("decay"))
     rows = tokens.shape[0]
     norm = jnp.broadcast_to(1 + x["memory_norm"][None], (rows, heads, size))
@@ -128,7 +128,7 @@ def _read(
 
 
 def _under_norm(x: Arrays, *, bias: bool = False) -> MemoryNetwork:
-    """f(k) = k + norm(k W), so that the norm is to be the value less the key."""
+    """Return f(k) = k + norm(k W), so that norm(k W) learns value - key."""
     size = x["k"].shape[-1]
     return MemoryNetwork(
         key_size=size,
@@ -147,7 +147,7 @@ def _empty(x: Arrays) -> Float[Array, "b h k v"]:
 
 
 def _for_rows(x: Arrays, rows: int) -> Weights:
-    """The memory's two matrices, for every row of the batch."""
+    """Return the memory's two matrices for every row of the batch."""
     names = {"kernel_0": "memory_up", "kernel_1": "memory_down"}
     return {
         name: jnp.broadcast_to(x[source][None], (rows, *x[source].shape))

@@ -1,4 +1,4 @@
-"""What a run has measured, and what follows from it."""
+"""Measurements of a run, and numbers derived from them."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -14,15 +14,15 @@ Reached = Literal["aim", "target", "below"]
 
 @dataclass(kw_only=True)
 class Measured:
-    """One case on one side. Seconds a pass, one number a round.
+    """Measurements of one case on one side: seconds per pass, one number per round.
 
     Attributes:
-        cpu: processor time, on one core where that is the case's clock.
-        wall: time by the clock, in the same rounds.
-        all_cores: time by the clock in rounds on all cores.
-        peak_bytes: memory that one pass adds; of a whole model, the most that its
-            process had.
-        first_seconds: until the first pass was done, compilation among them.
+        cpu: processor time, on one core if that is the case's clock.
+        wall: wall time in the same rounds.
+        all_cores: wall time in rounds on all cores.
+        peak_bytes: memory that one pass adds; for a whole model, the peak of its
+            process.
+        first_seconds: seconds until the end of the first pass, compilation included.
     """
 
     cpu: list[float] = field(default_factory=list)
@@ -36,17 +36,17 @@ class Measured:
 
 
 def median(seconds: Sequence[float]) -> float | None:
-    """Return the median of the rounds; None: there are none."""
+    """Return the median of the rounds, or None without rounds."""
     return statistics.median(seconds) if seconds else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowResult:
-    """One row.
+    """Results of one row.
 
     Attributes:
-        errors: None where the peer computes something else.
-        failure: what a side answered that could not do its case; else None.
+        errors: differences from the peer; None: the peer computes something else.
+        failure: message of a side that failed; None: neither did.
     """
 
     row: Row
@@ -57,18 +57,18 @@ class RowResult:
 
     @property
     def ratio(self) -> Ratio | None:
-        """How many times faster ours is, by the case's clock."""
+        """Number of times that ours is faster, by the case's clock."""
         clock = self.row.case.clock
         return _ratio(self.theirs.seconds(clock), self.ours.seconds(clock))
 
     @property
     def wall_ratio(self) -> Ratio | None:
-        """How many times faster ours is on all cores, by the clock."""
+        """Number of times that ours is faster on all cores, in wall time."""
         return _ratio(self.theirs.all_cores, self.ours.all_cores)
 
     @property
     def reached(self) -> Reached | None:
-        """Which goal the median ratio reaches; None: no goal, or no ratio."""
+        """Goal that the median ratio reaches; None: no goal, or no ratio."""
         row, ratio = self.row, self.ratio
         if ratio is None or row.target is None:
             return None
@@ -83,7 +83,7 @@ def _ratio(theirs: list[float], ours: list[float]) -> Ratio | None:
 
 @dataclass(frozen=True, kw_only=True)
 class GrowthResult:
-    """How time and memory of one of our operations grow with the length."""
+    """Growth of one operation's time and memory with the length."""
 
     growth: Growth
     measured: tuple[Measured, ...]
@@ -99,7 +99,7 @@ class GrowthResult:
 
     @property
     def reached(self) -> Reached | None:
-        """Whether the time grows as slowly as it is meant to."""
+        """Result of comparing the time's growth with its target."""
         exponent = self.time_exponent
         if exponent is None:
             return None
@@ -113,12 +113,12 @@ def _exponent(times: Sequence[int], measured: Sequence[float | None]) -> float |
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """A whole run.
+    """Results of a whole run.
 
     Attributes:
-        versions: of what computes, by side.
-        load_before: processes that wanted a core when the run began (mean over the
-            minute before); None where the system does not tell.
+        versions: versions of the libraries, by side.
+        load_before: mean number of runnable processes in the minute before the run;
+            None: the system does not report it.
     """
 
     rows: tuple[RowResult, ...]
@@ -130,7 +130,7 @@ class Results:
 
 @dataclass(kw_only=True)
 class Findings:
-    """Everything found so far, by turn."""
+    """Results so far, by turn."""
 
     measured: dict[Turn, Measured] = field(default_factory=dict)
     errors: dict[Row, Errors] = field(default_factory=dict)
@@ -141,7 +141,7 @@ class Findings:
         return self.measured.setdefault(turn, Measured())
 
     def of_row(self, row: Row) -> RowResult:
-        """Return what is known of a row by now."""
+        """Return the results of a row so far."""
         failures = [self.failures.get(turn) for turn in (row.theirs, row.ours)]
         return RowResult(
             row=row,

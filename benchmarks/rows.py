@@ -1,4 +1,4 @@
-"""The rows that can be measured, and how they are chosen by name."""
+"""Rows that can be measured, and their selection by name."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -13,7 +13,7 @@ from .cases import OURS, Case, Device, Growth, Kind, Row, Side
 
 NEURAL_MEMORY = "NeuralMemory, MLP of depth 2 and expansion 4, batch_size 128"
 COARSE = (
-    "one momentum and one decay a chunk, reads that lag a chunk, gradients at the "
+    "one momentum and one decay per chunk, reads that lag by a chunk, gradients at the "
     "weights before each 128 tokens"
 )
 DENSE = "every memory reads every token"
@@ -35,7 +35,10 @@ def _rows(
     differs: str | None = None,
     **sizes: Any,
 ) -> tuple[Row, ...]:
-    """Rows of one operation on a CPU, by length; `form`: of ours, for the peer."""
+    """Return rows of one operation on a CPU, one per length.
+
+    If `form` is given, the peer is this form of our operation.
+    """
     rows = []
     for time, (target, aim) in goals.items():
         case = Case(operation=operation, time=time, **sizes)
@@ -104,7 +107,7 @@ CPU_ROWS: tuple[Row, ...] = (
         "ops.titans.naive.chunk_titans_linear_ref, with combine_params (its faster)",
         {2048: (5.0, 8.0)},
         update_every=16,
-        differs="its gradient of the layer norm is not that of the layer norm",
+        differs="its gradient of the layer norm is wrong",
     ),
     *_rows(
         "ttt",
@@ -112,7 +115,7 @@ CPU_ROWS: tuple[Row, ...] = (
         "ops.ttt.naive.chunk_ttt_linear_ref",
         {2048: (4.0, 6.0)},
         update_every=16,
-        differs="it adds the read before its norm, not the query as the authors' code",
+        differs="it adds the unnormalised read, and not the query as the authors' code",
     ),
     *_rows(
         "titans_mlp",
@@ -126,7 +129,7 @@ CPU_ROWS: tuple[Row, ...] = (
 )
 """Operations on one core, forward and backward."""
 
-# The same language and compiler: the fairest peer. Needs Python 3.12.
+# The fairest peer, with the same language and compiler. It needs Python 3.12.
 _CHUNKED = "ops.chunked, chunks of its default size"
 JAX_ROWS: tuple[Row, ...] = (
     *_rows("gated_delta", "jla", _CHUNKED, {2048: (1.2, 2.0), 8192: (1.2, 2.0)}),
@@ -137,7 +140,7 @@ JAX_ROWS: tuple[Row, ...] = (
 def _gpu(
     operation: str, peer: Side, peer_function: str, target: float, **fields: Any
 ) -> tuple[Row, ...]:
-    """Two rows on a GPU: many short rows with small heads, one long with large."""
+    """Return two rows on a GPU: a batch of short sequences, and one long sequence."""
     differs = fields.pop("differs", None)
     short = Case(
         operation=operation, time=2048, batch_size=8, num_heads=8, device="gpu",
@@ -182,7 +185,7 @@ GPU_ROWS: tuple[Row, ...] = (
     *_gpu("retention", "fla", "ops.simple_gla.chunk_simple_gla", 1 / 3),
     *_gpu("delta", "fla", _DELTA, 0.25),
     *_gpu("delta", "fla", _DELTA, 0.25, passes="forward"),
-    # Backward the peer refuses to run on Hopper with Triton before 3.7.1.
+    # The peer's backward pass refuses to run on Hopper with Triton before 3.7.1.
     *_gpu("gated_delta", "fla", _GATED_DELTA, 0.25),
     *_gpu("gated_delta", "fla", _GATED_DELTA, 0.25, passes="forward"),
     *_gpu(
@@ -191,22 +194,22 @@ GPU_ROWS: tuple[Row, ...] = (
         "ops.ttt.chunk_ttt_linear",
         0.25,
         update_every=16,
-        differs="it adds the read before its norm, not the query",
+        differs="it adds the unnormalised read, and not the query",
     )[:1],
     *_gpu_others(),
 )
 
-# Times faster than PyTorch's attention, as JRT-RNN than FlashAttention-2 on an H100
-# (arXiv 2407.05483).
+# The target is the ratio of JRT-RNN to FlashAttention-2 on an H100 (arXiv 2407.05483).
 _PREFIX, _PREFIX_TARGET = "prefix_linear_attention", 19.0
 
 
 def prompt_rows(device: Device) -> tuple[Row, ...]:
-    """Long prompts, forward, at the head sizes of the preset text-jrt-360m.
+    """Return rows of long prompts, forward, at the head sizes of text-jrt-360m.
 
-    Prefix linear attention beside our attention and PyTorch's, and one attention
-    beside the other: 16 heads, queries and keys of 16 numbers (153 features), values of
-    64; in attention queries and keys of 64. The whole prompt is a prefix.
+    They compare prefix linear attention with our attention and PyTorch's, and the two
+    attentions with each other: 16 heads, queries and keys of size 16 (153 features),
+    values of size 64; in attention queries and keys of size 64. The whole prompt is a
+    prefix.
     """
     dtype = "float32" if device == "cpu" else "bfloat16"
 
@@ -233,7 +236,7 @@ def prompt_rows(device: Device) -> tuple[Row, ...]:
             )  # fmt: skip
             rows.append(
                 Row(case=baseline, peer="torch", peer_function=_ATTENTION,
-                    differs="weights of its own" if kind == "block" else None)
+                    differs="other weights" if kind == "block" else None)
             )  # fmt: skip
     return tuple(rows)
 
@@ -246,7 +249,10 @@ _MODEL_PEERS = {
 
 
 def model_rows(kind: Kind) -> tuple[Row, ...]:
-    """Whole models: vocabulary 320, width 256, 4 blocks; see `model_weights`."""
+    """Return rows of whole models: vocabulary 320, width 256, 4 blocks.
+
+    See `model_weights`.
+    """
     passes = "both" if kind == "step" else "forward"
     return tuple(
         Row(
@@ -268,7 +274,7 @@ _BASELINE = "attention"
 
 
 def layer_rows(layers: Iterable[str] = tuple(LAYERS)) -> tuple[Row, ...]:
-    """Whole layers of ours beside our attention, which all are an alternative to."""
+    """Return rows that compare whole layers with our attention."""
 
     def case(layer: str) -> Case:
         return Case(kind="layer", operation=layer, time=2048)
@@ -294,7 +300,7 @@ GROWTH: tuple[Growth, ...] = (
 
 
 def all_rows(device: Device) -> tuple[Row, ...]:
-    """Every row that can be named on a device."""
+    """Return every row that has a name on a device."""
     if device == "gpu":
         return (*GPU_ROWS, *prompt_rows("gpu"))
     models = [row for kind in ("step", "read", "generate") for row in model_rows(kind)]
@@ -304,13 +310,13 @@ def all_rows(device: Device) -> tuple[Row, ...]:
 def select_rows(names: str | None, device: Device = "cpu") -> tuple[Row, ...]:
     """Return the rows whose names begin with one of `names`.
 
-    A name is the first words of a case's, joined by colons, and may end with @ and a
-    peer: `delta`, `delta:2048`, `titans_lmm:1024:16`, `step:mamba2`, `delta@jla`.
-    `layer:retnet/num_heads=8` names a layer with other fields. None: operations beside
-    the peers that any Python runs.
+    A name is the first words of a case's name, joined by colons, and may end with @ and
+    a peer: `delta`, `delta:2048`, `titans_lmm:1024:16`, `step:mamba2`, `delta@jla`.
+    `layer:retnet/num_heads=8` names a layer with changed fields. None: all operations
+    with the peers that every supported Python runs.
 
     Raises:
-        MemzooError: no row has such a name, or no layer is named so.
+        MemzooError: no row or no layer has the name.
     """
     if names is None:
         return CPU_ROWS if device == "cpu" else GPU_ROWS
@@ -333,7 +339,7 @@ def _named(name: str, device: Device) -> tuple[Row, ...]:
             layer_from_text(words[1])
         except InputError as error:
             raise MemzooError(str(error)) from error
-        # Beside attention itself there is nothing to measure: all are then.
+        # Attention cannot be compared with itself: return all layers instead.
         return layer_rows(words[1:]) or layer_rows()
     found = tuple(
         row
@@ -345,8 +351,8 @@ def _named(name: str, device: Device) -> tuple[Row, ...]:
         known = ", ".join(dict.fromkeys(row.case.name.split(":")[0] for row in rows))
         where = " on a GPU" if device == "gpu" else ""
         raise MemzooError(
-            f"no benchmark row{where} is named {name!r}; choose among {known}, or one "
-            "length of them, such as delta:2048, or one peer, such as delta@fla"
+            f"no benchmark row{where} is named {name!r}; choose one of {known}, also "
+            "with a length, such as delta:2048, or a peer, such as delta@fla"
         )
     return found
 
@@ -362,5 +368,5 @@ def select_growth(rows: tuple[Row, ...]) -> tuple[Growth, ...]:
 
 
 def peers_of(rows: tuple[Row, ...]) -> tuple[Side, ...]:
-    """Return the peers that need an environment, each once."""
+    """Return the peers that need an environment, without repeats."""
     return tuple(dict.fromkeys(row.peer for row in rows if row.peer != OURS))

@@ -1,7 +1,7 @@
-"""One interleaved run: every side is a process, and all take turns.
+"""Interleaved benchmark run: every side is a process, and the sides take turns.
 
-A stage is a set of such processes. In each of its groups (cases that some row sets
-beside each other) everything is prepared, then measured once a round, and forgotten.
+A stage is a set of such processes. It prepares a group (cases that rows compare with
+each other), measures every case of the group once per round, and frees the group.
 """
 
 import math
@@ -35,16 +35,15 @@ Group = tuple[Turn, ...]
 Commands = Callable[[Side, int, Device], list[str]]
 """A side, its threads and its device -> the process to run."""
 
-# Seconds. A longer pass is not run once more before it is timed: what caches hold does
-# not matter to it.
+# Seconds. A longer pass needs no untimed pass first, since caches hardly affect it.
 _LONG = 2.0
-# The first step of a whole model is timed, so it compiles what it needs.
+# The first step of a whole model is timed with its compilation.
 _COLD = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to run, and how often."""
+    """Rows to measure, and the number of rounds."""
 
     rows: tuple[Row, ...]
     growth: tuple[Growth, ...] = ()
@@ -60,11 +59,10 @@ class Stage(NamedTuple):
     """Rounds of some groups with one set of processes.
 
     Attributes:
-        compares: the stage whose rounds give the ratios, and whose results are
-            compared; else the rounds are on all cores, for time by the clock.
-        memory: one pass of every turn is measured.
-        fresh: every group has processes of its own, so that its memory is that of no
-            other.
+        compares: the rounds give the ratios and the results are compared; if False, the
+            rounds give the wall time on all cores.
+        memory: measure the memory of one pass of every turn.
+        fresh: start new processes for every group, so that groups do not share memory.
     """
 
     groups: tuple[Group, ...]
@@ -78,7 +76,7 @@ class Stage(NamedTuple):
 
 
 def stages(plan: Plan) -> tuple[Stage, ...]:
-    """Return the stages of a plan; one without groups is left out."""
+    """Return the stages of a plan that have groups."""
     every = usable_cores()
     one = frozenset([max(every)])
     gpu = [row for row in plan.rows if row.case.device == "gpu"]
@@ -99,7 +97,7 @@ def stages(plan: Plan) -> tuple[Stage, ...]:
 
 
 def groups_of(rows: Iterable[Row], growth: Iterable[Growth] = ()) -> tuple[Group, ...]:
-    """Return the turns that have to be interleaved, each in one group and once."""
+    """Return groups of turns to interleave; every turn is in exactly one group."""
     together = [(row.theirs, row.ours) for row in rows]
     groups: list[dict[Turn, None]] = []
     for turns in [*together, *(each.turns for each in growth)]:
@@ -108,7 +106,7 @@ def groups_of(rows: Iterable[Row], growth: Iterable[Growth] = ()) -> tuple[Group
         if not others:
             groups.append(joined)
             continue
-        # In the place of the first of them, its turns first.
+        # Merge the groups into the first of them.
         for group in (*others, joined):
             others[0] |= group
         gone = {id(group) for group in others[1:]}
@@ -117,12 +115,12 @@ def groups_of(rows: Iterable[Row], growth: Iterable[Growth] = ()) -> tuple[Group
 
 
 def in_turn(group: Group, round_index: int, group_index: int) -> Iterable[Turn]:
-    """Return the turns of one round: who begins alternates, so none always follows."""
+    """Return the turns of one round, in an order that alternates between rounds."""
     return group if (round_index + group_index) % 2 == 0 else reversed(group)
 
 
 def count_steps(plan: Plan) -> int:
-    """Return how often `run_plan` calls `advance`, unless a case fails."""
+    """Return the number of calls of `advance` in `run_plan` if no case fails."""
     return sum(
         len(group) * (1 + stage.rounds)
         for stage in stages(plan)
@@ -136,15 +134,15 @@ def run_plan(
     advance: Callable[[str], None],
     found: Callable[[Results], None] = lambda results: None,
 ) -> Results:
-    """Run all stages. A case that a side cannot do does not end the run.
+    """Run all stages; a case that fails does not end the run.
 
     Args:
-        commands: the processes to run; see `side_commands`.
-        advance: told what begins: a preparation or a turn.
-        found: told all results so far after every group, so that none is lost.
+        commands: returns the process of a side; see `side_commands`.
+        advance: called with a description before each preparation and turn.
+        found: called with all results so far after every group.
 
     Raises:
-        MemzooError: JAX finds no GPU, and rows ask for one.
+        MemzooError: JAX finds no GPU, and rows need one.
     """
     load_before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     findings = Findings()
@@ -170,14 +168,14 @@ def run_plan(
 
 
 def side_commands(peers_folder: Path) -> Commands:
-    """Return the processes of ours and of the peers in their environments."""
+    """Return the function that gives the command of every side's process."""
     return lambda side, threads, device: side_command(
         peers_folder, side, threads, device
     )
 
 
 class _Sides:
-    """Processes by side, begun when they are first asked, and again if they ended."""
+    """Processes by side, started at their first request, or again after they ended."""
 
     def __init__(
         self, stage: Stage, commands: Commands, findings: Findings, folder: Path
@@ -209,17 +207,17 @@ class _Sides:
             self.close(side)
             if side == OURS and self._stage.device == "gpu":
                 raise MemzooError(
-                    "JAX finds no GPU; install memzoo[gpu] where there is one, or "
-                    f"leave out gpu ({first_line(error)})"
+                    "JAX finds no GPU; install memzoo[gpu] on a machine with one, or "
+                    f"drop gpu ({first_line(error)})"
                 ) from error
             raise
 
     def has_ended(self, side: Side) -> bool:
-        """Whether the process has ended, or never began."""
+        """Return whether the process has ended or was never started."""
         return side not in self._begun or self._begun[side].ended
 
     def close(self, *sides: Side) -> None:
-        """End these, or all."""
+        """End the processes of these sides, or of all sides."""
         for side in sides or tuple(self._begun):
             if side in self._begun:
                 self._begun.pop(side).close()
@@ -237,13 +235,13 @@ def _sides(
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of a message: compilers write many."""
+    """Return the first line of a message; compilers write many lines."""
     return str(error).strip().splitlines()[0]
 
 
 @dataclass(frozen=True)
 class _Round:
-    """One group in one stage: prepared, measured in rounds, forgotten."""
+    """Work on one group in one stage: prepare it, measure it in rounds, free it."""
 
     plan: Plan
     stage: Stage
@@ -279,7 +277,7 @@ class _Round:
             self._forget(turn)
 
     def _try(self, turn: Turn, act: Callable[[Turn], None]) -> None:
-        """Act on a turn that has not failed; note why it fails."""
+        """Act on a turn that has not failed, and record its failure."""
         if turn in self.findings.failures:
             return
         try:
@@ -287,7 +285,7 @@ class _Round:
         except ContestantError as error:
             lost = [turn]
             if self.sides.has_ended(turn.side):
-                # It is begun again for what follows; what it held is lost.
+                # The next request starts a new process; prepared cases are lost.
                 self.sides.close(turn.side)
                 lost += [other for other in self.prepared if other.side == turn.side]
             for other in lost:
@@ -297,7 +295,7 @@ class _Round:
         return self.sides.ask(turn.side, command, name=_name(turn), **fields)
 
     def _prepare(self, turn: Turn) -> None:
-        """Hand out the inputs, and run the case once."""
+        """Send the inputs, and run the case once."""
         self.advance(f"preparing {turn.side} {_name(turn)}")
         plan, folder = self.plan, self.sides.folder
         inputs = folder / "inputs.npz"
@@ -336,7 +334,7 @@ class _Round:
         self._ask(turn, "results", outputs=str(self.sides.folder / _file(turn)))
 
     def _compare(self, group: Group) -> None:
-        """Compare the results of every row of the group that is to be compared."""
+        """Compare the results of the group's rows, if both sides compute the same."""
         rows = [r for r in self.plan.rows if r.differs is None and r.ours in group]
         for turn in dict.fromkeys(turn for r in rows for turn in (r.theirs, r.ours)):
             self._try(turn, self._results)
@@ -357,17 +355,17 @@ class _Round:
 def options_of(
     case: Case, *, chunk_size: int | None = None, form: Form = "auto"
 ) -> dict[str, Any]:
-    """Return what a side is told about a case, besides its inputs.
+    """Return the options of a case for a side.
 
     Args:
-        chunk_size: tokens in a chunk of ours; None: as the operations choose.
-        form: form of ours, where the case names none.
+        chunk_size: tokens in a chunk of our operations; None: they choose.
+        form: form of our operations, if the case names none.
     """
     return asdict(case) | {"form": case.form or form, "chunk_size": chunk_size}
 
 
 def _name(turn: Turn) -> str:
-    """Tell cases apart in one process: others may have the same words in their name."""
+    """Return a name that is unique in one process: forms share the case's name."""
     form = [turn.case.form] if turn.case.form else []
     return "/".join([turn.case.name, *form])
 

@@ -1,6 +1,6 @@
-"""The loop of a side: one JSON object a line in, one a line out.
+"""Request loop of a side: one JSON object per line in, one per line out.
 
-Runs in interpreters that have only numpy and a peer, so it imports nothing else.
+It runs in interpreters that have only numpy and a peer, so it imports nothing else.
 """
 
 import ctypes
@@ -14,21 +14,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# On every side sums of logarithms of decays are not rounded.
+# Inputs that stay float32 on every side, since rounded log decays would add up.
 EXACT = frozenset(["log_decay"])
 
 
 class Prepared(NamedTuple):
-    """A case ready to be measured.
+    """Case ready for measurement.
 
     Attributes:
-        call: one pass, done when it returns, or begun where there is a `finish`.
-        results: the output and the gradients (`gradient_<input>`), by name; asked
-            once, after some passes.
-        finish: returns when all passes begun are done.
-        peak: bytes of memory that one pass needs; None: what it adds to the resident
-            memory is watched.
-        release: drops the results that are held, which a pass would else replace.
+        call: runs one pass; with a `finish`, it only starts the pass.
+        results: returns the output and the gradients (`gradient_<input>`) by name;
+            called once, after some passes.
+        finish: waits for all started passes.
+        peak: returns the bytes of memory that one pass needs; None: measure the growth
+            of the resident memory.
+        release: frees the stored results of the last pass.
     """
 
     call: Callable[[], None]
@@ -44,12 +44,17 @@ Prepare = Callable[[dict[str, np.ndarray], dict[str, Any]], Prepared]
 def serve(prepare: Prepare, versions: Callable[[], dict[str, str]]) -> None:
     """Answer requests from standard input until it ends.
 
-    `prepare` (inputs, options: the case's fields and more) reads `inputs` and runs
-    once; `run` times `repeats` passes, after one that is not timed unless `warm` is
-    false; `memory` measures one pass; `results` writes `outputs`; `forget` frees what a
-    case holds.
+    The requests:
+
+    - `versions` returns the versions of the libraries;
+    - `prepare` loads the file `inputs` and runs one pass; `options` are the case's
+      fields and more;
+    - `run` times `repeats` passes, after an untimed one unless `warm` is false;
+    - `memory` measures one pass;
+    - `results` writes the file `outputs`;
+    - `forget` frees a case.
     """
-    # What libraries print must not mix with the answers.
+    # Keep the output of libraries apart from the answers.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     cases: dict[str, Prepared] = {}
@@ -86,7 +91,7 @@ def _answer(
             peak = case.peak() if case.peak else _peak_growth(case.call)
             return {"peak_bytes": peak}
         case "forget":
-            # A case that could not be prepared is not held.
+            # A case that failed to prepare is missing.
             cases.pop(request["name"], None)
             gc.collect()
             return {}
@@ -96,7 +101,7 @@ def _answer(
 def _prepare(
     request: dict[str, Any], cases: dict[str, Prepared], prepare: Prepare
 ) -> dict[str, Any]:
-    """Prepare a case and run it once; seconds of that, compilation among them."""
+    """Prepare a case, run it once and return the seconds, compilation included."""
     with np.load(request["inputs"]) as stored:
         arrays = dict(stored)
     begin = time.perf_counter()
@@ -109,9 +114,9 @@ def _prepare(
 
 
 def _run(case: Prepared, repeats: int, warm: bool) -> dict[str, float]:
-    """Seconds a pass, in processor time and by the clock."""
+    """Return seconds per pass, in processor time and in wall time."""
     if warm:
-        # The caches hold what the side before left there.
+        # Replace the other side's data in the processor's caches.
         case.call()
         case.finish()
     gc.collect()
@@ -126,10 +131,9 @@ def _run(case: Prepared, repeats: int, warm: bool) -> dict[str, float]:
 
 
 def resident_peak() -> int | None:
-    """Return the most bytes that the process had so far; None where not told.
+    """Return the peak resident bytes of the process; None if not reported.
 
-    Libraries, compilation and memory that the process keeps are counted: what a user
-    sees.
+    As a user sees it, this includes libraries, compilation and unreturned memory.
     """
     try:
         return _status_bytes("VmHWM")
@@ -138,7 +142,7 @@ def resident_peak() -> int | None:
 
 
 def _peak_growth(call: Callable[[], None]) -> int | None:
-    """Bytes by which one pass raises the resident memory; None where not told."""
+    """Return the bytes that one pass adds to resident memory; None if not reported."""
     gc.collect()
     try:
         ctypes.CDLL(None).malloc_trim(0)
@@ -151,7 +155,7 @@ def _peak_growth(call: Callable[[], None]) -> int | None:
 
 
 def _reset_high_water() -> None:
-    """Linux alone lets a process reset its high-water mark."""
+    """Reset the high-water mark of the memory, which only Linux allows."""
     with open("/proc/self/clear_refs", "w") as marks:
         marks.write("5")
 

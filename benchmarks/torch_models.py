@@ -1,7 +1,7 @@
-"""Whole models of transformers: a training step, a prompt, and tokens after it.
+"""Whole models of transformers: train one step, read a prompt, generate tokens.
 
-Imported by the interpreter of a peer's environment, so it imports nothing of memzoo.
-The weights are those of `model_weights`, in the layout that each model has.
+The interpreter of a peer's environment imports this file, so it cannot import memzoo.
+The weights are those of `model_weights`, in the layout of each model.
 """
 
 from typing import Any
@@ -89,7 +89,7 @@ def _mlp(w: Tensors) -> Tensors:
 
 
 def _llama_weights(w: Tensors) -> Tensors:
-    """One block's parameters from its weights."""
+    """Return one block's parameters from its weights."""
     kernels = {"q_proj": "query", "k_proj": "key", "v_proj": "value"}
     kernels["o_proj"] = "output"
     return {
@@ -101,7 +101,7 @@ def _llama_weights(w: Tensors) -> Tensors:
 
 
 def _qwen3_next_weights(w: Tensors) -> Tensors:
-    """One block's parameters; norms scale by 1 + w, and maps lie head by head."""
+    """Return one block's parameters; norms scale by 1 + w, and maps go head by head."""
 
     def by_head(*names: str) -> torch.Tensor:
         heads = [w[name].mT.unflatten(0, (sizes.HEADS, -1)) for name in names]
@@ -127,7 +127,7 @@ def _qwen3_next_weights(w: Tensors) -> Tensors:
 
 
 def _mamba2_weights(w: Tensors) -> Tensors:
-    """One block's parameters; its maps are one."""
+    """Return one block's parameters, with all maps in one matrix."""
     streams = ("value", "key", "query")
     maps = torch.cat([w[name] for name in ("gate", *streams, "time")], -1)
     taps = torch.cat([w[f"{name}_convolution"] for name in streams], -1)
@@ -144,7 +144,7 @@ def _mamba2_weights(w: Tensors) -> Tensors:
     return {"norm.weight": w["norm"], **{f"mixer.{n}": a for n, a in mixer.items()}}
 
 
-# Model, its blocks' parameters, and where embedding, blocks and last norm lie.
+# Model, its blocks' parameters, and the paths of embedding, blocks and last norm.
 _LLAMA_PLACES = ("model.embed_tokens.weight", "model.layers", "model.norm.weight")
 _MODELS = {
     "attention": (_llama, _llama_weights, _LLAMA_PLACES),
@@ -158,7 +158,7 @@ _MODELS = {
 
 
 class _Model:
-    """A model of transformers with the weights that are given."""
+    """Model of transformers with given weights."""
 
     def __init__(self, arrays: Arrays, options: Options) -> None:
         self.name = options["operation"]
@@ -177,7 +177,7 @@ class _Model:
                 parameter.copy_(given[name])
 
     def parameters(self, weights: Tensors) -> Tensors:
-        """The parameters by name, as functions of the weights."""
+        """Return the parameters by name, as functions of the weights."""
         _, block, (embedding, layers, norm) = _MODELS[self.name]
         found = {embedding: weights["embedding"], norm: weights["final_norm"]}
         if self.name == "gated_delta":
@@ -194,14 +194,14 @@ class _Model:
 
 
 def prepare_step(arrays: Arrays, options: Options) -> Prepared:
-    """Forward, backward, clipping and AdamW."""
+    """Prepare forward, backward, clipping and AdamW."""
     tokens, targets = (
         torch.from_numpy(arrays[n]).long() for n in ("tokens", "targets")
     )
     held = _Model(arrays, options)
     model = held.model.train()
     parameters = list(model.parameters())
-    # As in ours: matrices and the embedding decay.
+    # As on our side, only matrices and the embedding get weight decay.
     optimizer = torch.optim.AdamW(
         [
             {"params": [p for p in parameters if p.ndim == 2]},
@@ -219,7 +219,7 @@ def prepare_step(arrays: Arrays, options: Options) -> Prepared:
         optimizer.step()
 
     def results() -> Arrays:
-        """Loss and gradients at the weights that are given, by those weights."""
+        """Return loss and gradients at the given weights, by those weights."""
         leaves = {n: a.clone().requires_grad_() for n, a in held.weights.items()}
 
         def run(**inputs: Any) -> Any:
@@ -235,18 +235,18 @@ def prepare_step(arrays: Arrays, options: Options) -> Prepared:
 
 
 class _Reader:
-    """Reads a prompt into a fresh cache, and tokens after it."""
+    """Reader of a prompt into a new cache, and of tokens after it."""
 
     def __init__(self, arrays: Arrays, options: Options) -> None:
         self.model = _Model(arrays, options).model.eval()
         self.tokens = torch.from_numpy(arrays["tokens"]).long()
         self.name = "cache_params" if options["operation"] == "mamba2" else None
-        # A cache of linear attention alone knows no length, so nothing may ask it.
+        # A cache with only linear attention has no length, so positions are passed.
         self.linear = options["operation"] == "gated_delta"
 
     @torch.no_grad()
     def read(self, tokens: torch.Tensor, cache: Any, position: int) -> torch.Tensor:
-        """Logits after the last of these tokens."""
+        """Return the logits after the last of these tokens."""
         inputs: dict[str, Any] = {self.name or "past_key_values": cache}
         if self.linear:
             place = torch.arange(position, position + tokens.shape[1])
@@ -266,7 +266,7 @@ class _Reader:
 
 
 def prepare_read(arrays: Arrays, options: Options) -> Prepared:
-    """A prompt, read from its first token: logits after the last, and the cache."""
+    """Prepare to read a prompt: logits after its last token, and the cache."""
     reader = _Reader(arrays, options)
     last: list[Any] = []
 
@@ -280,7 +280,7 @@ def prepare_read(arrays: Arrays, options: Options) -> Prepared:
 
 
 def prepare_generate(arrays: Arrays, options: Options) -> Prepared:
-    """Tokens read one after the other, each before the next, after a prompt."""
+    """Prepare to read tokens one by one after a prompt."""
     reader = _Reader(arrays, options)
     following = torch.from_numpy(arrays["next"]).long().T[..., None]
     time = reader.tokens.shape[1]
@@ -290,11 +290,11 @@ def prepare_generate(arrays: Arrays, options: Options) -> Prepared:
     def call() -> None:
         for index, token in enumerate(following):
             logits = reader.read(token, cache, time + index)
-        # Later passes go on from where a memory of one size then is.
+        # Keep the first pass: a memory of constant size is not reset for later ones.
         if not first:
             first.append(logits)
         if options["operation"] == "attention":
-            # The cache grows; a memory of one size takes as long at any place.
+            # Only this cache grows; a memory of constant size takes constant time.
             cache.crop(-len(following))
 
     def results() -> Arrays:

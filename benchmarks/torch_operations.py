@@ -1,6 +1,6 @@
-"""Operations of the peers that compute in PyTorch: one function an operation.
+"""Operations of the peers in PyTorch, one function each.
 
-Imported by the interpreter of a peer's environment, so it imports nothing of memzoo.
+The interpreter of a peer's environment imports this file, so it cannot import memzoo.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,13 @@ Options = dict[str, Any]
 
 
 class Function(NamedTuple):
-    """A peer's function.
+    """Function of a peer.
 
     Attributes:
-        function: inputs by name -> output.
-        heads_first: arrays are laid out `b h t k`, as the peer wants them.
-        adopt: inputs -> the peer's parameters, which took their values; None: the
-            output is differentiated by the inputs themselves.
+        function: maps inputs by name to the output.
+        heads_first: the peer needs arrays with the layout `b h t k`.
+        adopt: copies the inputs into the peer's parameters and returns these; None:
+            differentiate by the inputs themselves.
     """
 
     function: Callable[[Tensors], torch.Tensor]
@@ -33,7 +33,7 @@ def transformers_gated_delta(options: Options) -> Function:
     from transformers.models.qwen3_next import modeling_qwen3_next
 
     public = modeling_qwen3_next.torch_chunk_gated_delta_rule
-    # The public name looks for faster kernels first; the plain form lies under it.
+    # The public function looks for faster kernels first; unwrap the plain form.
     plain = getattr(public, "__wrapped__", public)
 
     def function(x: Tensors) -> torch.Tensor:
@@ -52,7 +52,7 @@ def transformers_mixture(options: Options) -> Function:
         batch, memories, time = x["k"].shape[:3]
         weight, chosen = x["logits"].softmax(-1).topk(top_k)
         weight = weight / weight.sum(-1, keepdim=True)
-        # A row of its own for each memory of each row, as long as the longest.
+        # Make a separate row for each memory of each row, as long as the longest.
         row = chosen + memories * torch.arange(batch)[:, None, None]
         row, order = row.flatten().sort(stable=True)
         count = row.bincount(minlength=batch * memories)
@@ -114,7 +114,7 @@ def fla_delta(options: Options) -> Function:
 def fla_titans_linear(options: Options) -> Function:
     from fla.ops.titans import naive
 
-    # Its default is a Python loop over pairs of tokens, nine times slower.
+    # The default is a Python loop over pairs of tokens, nine times slower.
     naive.combine_params_log = naive.combine_params
 
     def function(x: Tensors) -> torch.Tensor:
@@ -130,7 +130,7 @@ def fla_ttt_linear(options: Options) -> Function:
     from fla.ops.ttt.naive import chunk_ttt_linear_ref
 
     def function(x: Tensors) -> torch.Tensor:
-        # It scales its queries in place, which a leaf does not allow.
+        # The peer scales its queries in place, which a leaf does not allow.
         q, step = x["q"] * 1.0, x["step"][..., None]
         writes = x["k"], x["v"], x["norm"], x["norm_bias"], step
         size = options["update_every"]
@@ -146,7 +146,7 @@ def titans_layer(options: Options) -> Function:
 
     def adopt(x: Tensors) -> Tensors:
         heads, head_size = x["memory_norm"].shape
-        # With its own step of up to 1 and its own decay of a half it diverges.
+        # With the peer's default step of up to 1 and decay of a half it diverges.
         module = NeuralMemory(
             dim=x["x"].shape[-1],
             dim_head=head_size,
@@ -177,7 +177,8 @@ def titans_layer(options: Options) -> Function:
         }
         for name, parameter in own.items():
             turned = x[name].ndim == 2 and name != "memory_norm"
-            # Those of the memory are one tensor seen once a head: not to be written to.
+            # Replace .data: the memory's parameters are views of one tensor, expanded
+            # over the heads, which cannot be written in place.
             parameter.data = (x[name].T if turned else x[name]).clone()
         modules.append(module)
         return own | {"x": x["x"].requires_grad_()}
@@ -251,7 +252,7 @@ def torch_prompt(options: Options) -> Function:
 
 
 def torch_block(options: Options) -> Function:
-    """x + attention(norm(x)), then x + SwiGLU(norm(x)), twice as wide inside."""
+    """Return x + attention(norm(x)), then x + SwiGLU(norm(x)), twice as wide inside."""
     from torch.nn.functional import linear, rms_norm, silu
 
     heads = options["num_heads"]
@@ -291,19 +292,19 @@ OPERATIONS = {
     ("titans", "titans_lmm"): titans_layer,
     ("torch", "attention"): torch_attention,
 }
-# On a GPU, in place of the forms above.
+# Replacements of the functions above on a GPU.
 KERNELS = {
     ("fla", "gated_delta"): kernel_gated_delta,
     ("fla", "delta"): kernel_delta,
     ("fla", "retention"): kernel_retention,
     ("fla", "ttt"): kernel_ttt,
 }
-# Of PyTorch's attention alone.
+# Long prompts; only PyTorch's attention reads them.
 PROMPTS = {"prompt": torch_prompt, "block": torch_block}
 
 
 def function_of(peer: str, options: Options) -> Function:
-    """The peer's function for a case."""
+    """Return the peer's function for a case."""
     if options["kind"] in PROMPTS:
         return PROMPTS[options["kind"]](options)
     known = OPERATIONS | (KERNELS if options["device"] == "gpu" else {})

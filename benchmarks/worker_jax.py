@@ -1,4 +1,4 @@
-"""Our side, in JAX: prepares any case; run as a module by this interpreter.
+"""Worker of our side, in JAX, run as a module by this interpreter.
 
 python -m memzoo.benchmarks.worker_jax [gpu]
 """
@@ -29,7 +29,7 @@ Function = Callable[[Arrays], Array]
 
 
 def prepare(arrays: dict[str, np.ndarray], options: Options) -> Prepared:
-    """The case that the options describe, on these inputs."""
+    """Prepare the case that the options describe, on these inputs."""
     kind = options["kind"]
     if kind in MODEL_KINDS:
         return MODEL_KINDS[kind](arrays, options)
@@ -50,9 +50,9 @@ def prepare(arrays: dict[str, np.ndarray], options: Options) -> Prepared:
 def passes(
     function: Function, x: Arrays, cotangent: Array | None, *, gpu: bool = False
 ) -> Prepared:
-    """Forward, or with a cotangent forward and backward by all of `x`.
+    """Prepare a forward pass, and with a cotangent a backward pass by all of `x`.
 
-    On a GPU passes are begun one after the other, and waited for at the end.
+    On a GPU passes are started one after the other, and waited for at the end.
     """
 
     def forward(x: Arrays) -> tuple[Array, Arrays]:
@@ -73,7 +73,7 @@ def passes(
         jax.block_until_ready(last)
 
     def call() -> None:
-        # The last results would be held while the next are made.
+        # Free the last results before the next pass allocates its own.
         last.clear()
         begin()
         finish()
@@ -102,7 +102,7 @@ def _operation(x: Arrays, options: Options) -> tuple[Function, Arrays]:
 
 
 def _layer(x: Arrays, options: Options) -> tuple[Function, Arrays]:
-    """A registered layer, differentiated by its input and all its parameters."""
+    """Return a registered layer as a function of its input and all its parameters."""
     batch_size, _, width = x["x"].shape
     config = layer_from_text(options["operation"])
 
@@ -132,10 +132,10 @@ _FUNCTIONS: Mapping[str, Callable[[Arrays, Options], tuple[Function, Arrays]]] =
 
 
 def versions(device: str = "cpu") -> dict[str, str]:
-    """Versions of what computes, and on a GPU its name.
+    """Return the versions of the libraries, and the name of a GPU.
 
     Raises:
-        RuntimeError: the device is to be a GPU and is none.
+        RuntimeError: `device` is gpu, and JAX finds none.
     """
     found = {name: version(name) for name in ("memzoo", "jax", "jaxlib")}
     if device == "gpu":

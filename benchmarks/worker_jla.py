@@ -1,8 +1,8 @@
-"""jax-linear-attention, run by the interpreter of its environment.
+"""Worker of jax-linear-attention, run by the interpreter of its environment.
 
     python -I worker_jla.py jla THREADS DEVICE
 
-It imports nothing of memzoo: what it needs lies in the files beside this one.
+It cannot import memzoo, so it uses only files in this folder.
 """
 
 import sys
@@ -22,7 +22,7 @@ from serving import Prepared, serve
 
 Arrays = dict[str, jax.Array]
 
-# Its default is the highest precision; on a CPU all are float32.
+# The default precision is the highest one; on a CPU all products are float32.
 OPERATIONS: dict[str, Callable[[Arrays], jax.Array]] = {
     "gated_delta": lambda x: chunked.gated_delta_rule(
         x["q"], x["k"], x["v"], x["log_decay"], x["write_strength"]
@@ -34,7 +34,7 @@ OPERATIONS: dict[str, Callable[[Arrays], jax.Array]] = {
 
 
 def prepare(arrays: dict[str, np.ndarray], options: dict[str, Any]) -> Prepared:
-    """An operation, forward and backward, compiled as ours is."""
+    """Prepare an operation, forward and backward, compiled like ours."""
     function = OPERATIONS[options["operation"]]
     x = {name: jnp.asarray(a) for name, a in arrays.items()}
     cotangent = x.pop("cotangent")
@@ -47,7 +47,7 @@ def prepare(arrays: dict[str, np.ndarray], options: dict[str, Any]) -> Prepared:
     last: list[Any] = []
 
     def call() -> None:
-        # The last results would be held while the next are made.
+        # Free the last results before the next pass allocates its own.
         last.clear()
         last[:] = [jax.block_until_ready(run(x, cotangent))]
 
@@ -62,7 +62,7 @@ def prepare(arrays: dict[str, np.ndarray], options: dict[str, Any]) -> Prepared:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computes, by distribution."""
+    """Return the versions of the libraries, by distribution."""
     names = {"jax-linear-attention": "jax-linear-attention"}
     names["jax of jax-linear-attention"] = "jax"
     return {name: version(distribution) for name, distribution in names.items()}

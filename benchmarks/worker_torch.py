@@ -1,9 +1,8 @@
-"""A peer that computes in PyTorch, run by the interpreter of its environment.
+"""Worker of a peer in PyTorch, run by the interpreter of its environment.
 
     python -I worker_torch.py PEER THREADS DEVICE
 
-It imports nothing of memzoo, which that interpreter does not have: what it needs lies
-in the files beside this one.
+It cannot import memzoo, so it uses only files in this folder.
 """
 
 import sys
@@ -30,14 +29,14 @@ DISTRIBUTIONS = {
 
 
 def prepare(peer: str, arrays: dict[str, np.ndarray], options: Options) -> Prepared:
-    """The peer's case on the given inputs, in the peer's layout."""
+    """Prepare the peer's case on the given inputs, in the peer's layout."""
     if options["kind"] in MODEL_KINDS:
         return MODEL_KINDS[options["kind"]](arrays, options)
     return _passes(peer, arrays, options)
 
 
 def _passes(peer: str, arrays: dict[str, np.ndarray], options: Options) -> Prepared:
-    """Forward, or forward and backward by all inputs."""
+    """Prepare a forward pass, or forward and backward by all inputs."""
     function, heads_first, adopt = function_of(peer, options)
     device, backward = DEVICES[options["device"]], options["passes"] == "both"
 
@@ -57,7 +56,7 @@ def _passes(peer: str, arrays: dict[str, np.ndarray], options: Options) -> Prepa
     last: list[Any] = []
 
     def call() -> None:
-        # The last results would be held while the next are made.
+        # Free the last results before the next pass allocates its own.
         last.clear()
         last[:] = _run(function, leaves, cotangent if backward else None)
 
@@ -76,7 +75,7 @@ def _passes(peer: str, arrays: dict[str, np.ndarray], options: Options) -> Prepa
 
 
 def _run(function: Any, leaves: Tensors, cotangent: torch.Tensor | None) -> Any:
-    """The output, and the gradients where there is a cotangent."""
+    """Return the output, and the gradients if there is a cotangent."""
     if cotangent is None:
         with torch.no_grad():
             return function(leaves), ()
@@ -85,7 +84,7 @@ def _run(function: Any, leaves: Tensors, cotangent: torch.Tensor | None) -> Any:
 
 
 def finish() -> None:
-    """All passes begun are done."""
+    """Wait for all started passes."""
     torch.cuda.synchronize()
 
 
@@ -99,10 +98,10 @@ def _device_peak(call: Any) -> int:
 
 
 def versions(peer: str, device: str) -> dict[str, str]:
-    """Versions of the peer and of torch, by distribution.
+    """Return the versions of the peer and of torch, by distribution.
 
     Raises:
-        RuntimeError: the device is to be a GPU and PyTorch finds none.
+        RuntimeError: `device` is gpu, and PyTorch finds none.
     """
     from importlib.metadata import version
 
@@ -115,13 +114,13 @@ def versions(peer: str, device: str) -> dict[str, str]:
 
 
 def main() -> None:
-    """Serve the peer on so many threads, on a device."""
+    """Serve a peer with the number of threads and the device from the command line."""
     peer, threads, device = sys.argv[1:]
     torch.set_num_threads(int(threads))
     if device == "gpu" and torch.cuda.is_available():
-        # What a module makes for itself.
+        # For tensors that a module creates.
         torch.set_default_device("cuda")
-        # As JAX multiplies float32.
+        # TF32 products, as in JAX.
         torch.set_float32_matmul_precision("high")
     serve(lambda *case: prepare(peer, *case), lambda: versions(peer, device))
 

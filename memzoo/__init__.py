@@ -1,4 +1,4 @@
-"""A zoo of memory architectures for sequence models in JAX."""
+"""Zoo of memory architectures for sequence models in JAX."""
 
 import importlib
 from difflib import get_close_matches
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __version__ = version("memzoo")
 
-# Imported when first asked for: `memzoo --version` does not wait for JAX.
+# Import on first use, so that `memzoo --version` does not wait for JAX.
 _EXPORTS = {
     "ExperimentConfig": "configs.experiment",
     "InputError": "errors",

@@ -1,4 +1,4 @@
-"""The command line: `memzoo COMMAND`, or `python -m memzoo COMMAND`."""
+"""Command line: `memzoo COMMAND`, or `python -m memzoo COMMAND`."""
 
 import contextlib
 import functools
@@ -10,11 +10,11 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-# Quiet before JAX and its friends are imported: they log about absent accelerators.
+# Set before JAX is imported: it and its libraries log about missing accelerators.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-# A program that was compiled once is read back the next time. JAX reads this when it is
-# imported; a directory of one's own, or an empty value for none, is left alone.
+# Cache compiled programs on disk. JAX reads this at import. The user's value is kept;
+# an empty one switches the cache off.
 _CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
 _CACHE = os.path.join(_CACHE, "memzoo", "jax")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE)
@@ -25,19 +25,19 @@ INTERRUPTED = 130
 
 COMMANDS = {
     "list": "show the layers and presets",
-    "describe": "what CONFIG costs, before anything is allocated",
-    "train": "pretrain CONFIG, or go on where its run stopped",
-    "recall": "compare layers on recall and write one report",
+    "describe": "show what CONFIG costs, without allocating it",
+    "train": "train CONFIG, or resume its run",
+    "recall": "compare layers on recall and write a report",
     "eval": "evaluate a checkpoint of RUN",
-    "generate": "stream text or tokens from RUN",
+    "generate": "generate text or tokens with RUN",
     "check": "run the laws on the layers of a Python file",
-    "bench": "speed beside the peers",
+    "bench": "compare speed with other libraries",
     "demo": "train, compare, reload and evaluate, end to end",
 }
 
 
 def usage() -> str:
-    """What `memzoo --help` prints."""
+    """Return the text of `memzoo --help`."""
     lines = ["usage: memzoo COMMAND [options]   (memzoo COMMAND --help for each)", ""]
     lines += [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
     lines += [
@@ -49,17 +49,17 @@ def usage() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; the exit code says how it went."""
+    """Run one command and return its exit code."""
     unraisable = sys.unraisablehook
     sys.unraisablehook = functools.partial(_unraisable, unraisable)
     try:
         code = _main(argv)
         if code:
-            # What a failed save has left is dropped while our hooks are in place.
+            # Collect the leftovers of a failed save while our hook is installed.
             gc.collect()
         return code
     except KeyboardInterrupt:
-        # Leaving can wait for threads and devices; who asks again waits no longer.
+        # Exit may wait for threads and devices; a second Ctrl-C ends it at once.
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
         print("memzoo: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _unraisable(before: Callable[[Any], object], error: Any) -> None:
-    """Ctrl-C in a callback of the garbage collector would be forgotten."""
+    """Exit on Ctrl-C in a garbage collector callback, where Python would ignore it."""
     if issubclass(error.exc_type, KeyboardInterrupt):
         _leave_at_once()
     before(error)
@@ -81,7 +81,7 @@ def _leave_at_once(*_: object) -> None:
 
 @contextlib.contextmanager
 def _starting() -> Iterator[None]:
-    """Ctrl-C ends the process: modules that are half imported cannot be unwound."""
+    """Exit at once on Ctrl-C during imports: half-imported modules cannot unwind."""
     before = signal.getsignal(signal.SIGINT)
     ours = before is signal.default_int_handler
     ours = ours and threading.current_thread() is threading.main_thread()
@@ -118,11 +118,11 @@ def _main(argv: list[str] | None) -> int:
         with _starting():
             from .commands import run_command
     except ValueError as error:
-        # JAX reads its variables when it is imported.
+        # JAX checks its environment variables at import.
         if "JAX" not in str(error):
             raise
         said = " ".join(str(error).split())
-        print(f"memzoo: {said}; unset or mend that variable", file=sys.stderr)
+        print(f"memzoo: {said}; unset or correct that variable", file=sys.stderr)
         return 2
 
     return run_command(argv[0], argv[1:])

@@ -1,4 +1,4 @@
-"""Comparisons of what a layer gave with what a law asks of it."""
+"""Comparisons of a layer's results with the results that a law requires."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,17 +10,17 @@ TOLERANCE = 3e-5
 
 
 class BrokenLaw(AssertionError):
-    """A layer breaks a law; the message names both."""
+    """Violation of a law by a layer; the message names both."""
 
 
 def near(got: Any, want: Any, what: str) -> None:
-    """Every array is as wanted, up to rounding.
+    """Check that two trees of arrays are equal up to rounding.
 
     Args:
         what: the arrays in words.
 
     Raises:
-        BrokenLaw: one differs; by how much of its size.
+        BrokenLaw: an array differs; names the difference relative to its size.
     """
     for path, (a, b) in _pairs(got, want):
         scale = max(1.0, float(np.max(np.abs(b), initial=0.0)))
@@ -30,10 +30,10 @@ def near(got: Any, want: Any, what: str) -> None:
 
 
 def equal(got: Any, want: Any, what: str) -> None:
-    """Every array is as wanted, bit for bit.
+    """Check that two trees of arrays are equal bit for bit.
 
     Raises:
-        BrokenLaw: one is not.
+        BrokenLaw: an array differs.
     """
     for path, (a, b) in _pairs(got, want):
         if not np.array_equal(a, b):

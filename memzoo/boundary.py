@@ -1,7 +1,7 @@
-"""The one place where errors become a line and an exit code.
+"""Conversion of errors to one line and an exit code; no other module does this.
 
-An error that the user can mend is a `MemzooError`, or one of the system's. Every other
-error is a fault: it keeps its traceback, and a last line asks for a report.
+An error that the user can fix is a `MemzooError`, or an error of the system. Every
+other error is a bug: it keeps its traceback, and a last line asks for a report.
 """
 
 import dataclasses
@@ -18,12 +18,12 @@ from .configs.reading import remedy, tells_what_is_there
 from .parsing import HelpShown
 
 FAULT = 1
-"""Exit code after a traceback, as Python's."""
+"""Exit code after a traceback, the same as Python's."""
 
 
 @dataclasses.dataclass
 class Ended:
-    """How a command ended."""
+    """Exit code of a command."""
 
     code: int = FAULT
 
@@ -40,17 +40,17 @@ def closing_line(command: str) -> Iterator[Ended]:
     except HelpShown:
         ended.code = 0
     except SystemExit as stop:
-        # memzoo never calls sys.exit in a command. A user's layer or task may, and an
-        # unfinished command would pass for a finished one.
+        # memzoo never calls sys.exit in a command. A user's layer or task may, and the
+        # unfinished command would look finished.
         *_, frame = traceback.extract_tb(stop.__traceback__)
         ended.code = stop.code if isinstance(stop.code, int) and stop.code else 1
         _say(
             f"{command} was ended by sys.exit({stop.code!r}) in {frame.filename}, "
-            f"line {frame.lineno}; raise an error there, or leave it out"
+            f"line {frame.lineno}; raise an error there, or remove the call"
         )
     except BrokenPipeError:
-        # The reader of the output left (`memzoo list | head`). Without this Python
-        # would complain on its way out.
+        # The reader of the output has closed it (`memzoo list | head`). Without this
+        # Python would print an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         ended.code = 0
     except Exception as error:
@@ -61,8 +61,8 @@ def closing_line(command: str) -> Iterator[Ended]:
             return
         traceback.print_exc()
         _say(
-            "stopped by the error above, which memzoo did not expect; if none of the "
-            "lines above is in a file of yours, please report them with the command"
+            "stopped by the unexpected error above; if none of its lines is in a file "
+            "of yours, please report them with the command"
         )
 
 
@@ -71,7 +71,7 @@ def _say(line: str) -> None:
 
 
 def _refusal(error: Exception) -> tuple[int, str] | None:
-    """Return exit code and line of an error that the user can mend."""
+    """Return exit code and line of an error that the user can fix, else None."""
     if isinstance(error, MemzooError):
         return error.exit_code, str(error)
     if isinstance(error, OSError) and error.filename is not None:
@@ -103,7 +103,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _is_without_devices(error: Exception) -> bool:
-    """JAX raised the error while it looked for its backends."""
+    """Return whether JAX raised the error while it looked for its backends."""
     frames = traceback.extract_tb(error.__traceback__)
     is_last = bool(frames) and Path(frames[-1].filename).name == "xla_bridge.py"
     return is_last and isinstance(error, RuntimeError | AssertionError)

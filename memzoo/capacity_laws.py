@@ -1,4 +1,4 @@
-"""The law of states that have room for a document of some length, and not for more."""
+"""Law of states with room for a limited number of tokens."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from .models.interface import state_spec
 
 Run = Callable[[Any, Any], tuple[Any, Any]]
 
-# Allocated for so many tokens: a state for one call, and one soon full.
+# Capacities to test: a state for one call, and a state that is soon full.
 _LENGTHS = (0, 4)
 
 
@@ -20,17 +20,17 @@ def check_room(subject: Any) -> None:
     """Check the law on a layer.
 
     Args:
-        subject: of `memzoo.testing`.
+        subject: a `_Subject` of `memzoo.testing`.
 
     Raises:
-        BrokenLaw: a state gives something else than the law allows.
+        BrokenLaw: a state gives an answer that the law does not allow.
     """
     rows, time, _ = subject.x.shape
 
     def new_state(length: int) -> Any:
         spec = state_spec(subject.layer, rows, length)
         if length >= time or _shapes(spec) == _shapes(subject.state):
-            # It has room, and so there is one program more for small states alone.
+            # Reuse the state, so that only small states need another program.
             return subject.state
         init = jax.jit(lambda params: subject.merge(params).init_state(rows, length))
         return init(subject.params)
@@ -55,21 +55,21 @@ def _shapes(state: Any) -> Any:
 def check_capacity(
     new_state: Callable[[int], Any], run: Run, steps: Run, outside: Run, x: Any
 ) -> None:
-    """A state answers exactly, or it says that it has no room.
+    """Check that a state answers exactly, or refuses tokens that it has no room for.
 
-    It has room for the `max_length` tokens that it was made for, or, made with 0, for
-    one call of any length. What comes after them is as if there were room for all, or
-    NaN inside jit and a ValueError outside.
+    A state has room for the `max_length` tokens that it was made for, or, made with 0,
+    for one call of any length. Outputs of later tokens must be exact, or NaN inside jit
+    and a ValueError outside.
 
     Args:
-        new_state: from `max_length` to the state of a new document.
+        new_state: maps `max_length` to the state of a new document.
         run: `(x, state) -> (y, state)`, the sequence form inside jit.
         steps: the same, token by token.
         outside: `run` outside jit.
-        x: rows of an even number of tokens, in numpy, as are the outputs.
+        x: rows of an even number of tokens, in numpy, like the outputs.
 
     Raises:
-        BrokenLaw: a state gives something else.
+        BrokenLaw: a state gives another answer.
     """
     time = x.shape[1]
     half = time // 2
@@ -85,7 +85,7 @@ def check_capacity(
         later = f"outputs of a second call {made}"
         later_y = _or_refused(run, second, middle)
         _compare(later_y, whole[:, half:], fits[half:], later)
-        # Where it is full inside jit it is refused outside.
+        # A call that gives NaN inside jit must raise outside.
         for part, held, given in ((first, state, y), (second, middle, later_y)):
             if given is None or np.any(np.isnan(given)):
                 _check_refusal(outside, part, held, made)
@@ -95,7 +95,7 @@ def check_capacity(
 
 
 def _or_refused(run: Run, x: Any, state: Any) -> Any:
-    """Outputs; None where the state is refused by its shapes, inside jit too."""
+    """Return the outputs, or None if the call is refused by its shapes inside jit."""
     try:
         return run(x, state)[0]
     except ValueError as error:
@@ -114,14 +114,14 @@ def _check_refusal(outside: Run, x: Any, state: Any, made: str) -> None:
     except ValueError as error:
         _check_message(error)
     else:
-        raise BrokenLaw(f"outside jit no ValueError says that there is no room {made}")
+        raise BrokenLaw(f"outside jit no ValueError reports the lack of room {made}")
 
 
 def _compare(y: Any, whole: Any, fits: Any, what: str) -> None:
-    """Tokens that fit are exact, and all others exact or NaN."""
+    """Check that tokens that fit are exact, and all others exact or NaN."""
     if y is None:
         if np.any(fits):
-            raise BrokenLaw(f"{what} are refused, though there is room")
+            raise BrokenLaw(f"{what} are refused although there is room")
         return
     nothing = np.all(np.isnan(y), axis=(0, 2)) & ~fits
     error = np.abs(np.where(nothing[None, :, None], 0, y - whole))

@@ -1,4 +1,4 @@
-"""`memzoo list`: the layers and presets there are."""
+"""`memzoo list`: show the layers and presets."""
 
 import dataclasses
 import json
@@ -27,9 +27,10 @@ class ListOptions:
 
 
 def catalogue() -> list[dict[str, object]]:
-    """One object a layer: name, family, paper, state, presets, refuses, unless.
+    """Return a dictionary per layer.
 
-    `unless` is the option by which a layer that refuses prefixes accepts them, or None.
+    The keys are name, family, paper, state, presets, refuses and unless. `unless` is
+    the option that lets a layer accept prefixes which it otherwise refuses, or None.
     """
     presets: dict[str, list[str]] = {name: [] for name in LAYERS}
     for preset, make in PRESETS.items():
@@ -56,7 +57,7 @@ def _abstract(config: LayerConfig) -> MemoryLayer:
 
 
 def _prefix_option(config: Any) -> str | None:
-    """The field, or that of the layer's memory, by which it accepts a prefix."""
+    """Return the field, its own or its memory's, that makes a layer accept a prefix."""
     with_prefix = {}
     if hasattr(config, "prefix"):
         with_prefix["prefix"] = {"prefix": True}
@@ -65,7 +66,7 @@ def _prefix_option(config: Any) -> str | None:
         inner = dataclasses.replace(memory, prefix=True)
         with_prefix["memory.prefix"] = {"memory": inner}
     for option, fields in with_prefix.items():
-        # A layer that cannot hold such a memory says so.
+        # A layer that cannot hold such a memory raises.
         with suppress(InputError):
             if _abstract(dataclasses.replace(config, **fields)).accepts_prefix:
                 return option
@@ -96,7 +97,7 @@ def show_catalogue(options: ListOptions) -> int:
     console.print(table)
     unless = {str(e["name"]): e["unless"] for e in layers if e["unless"]}
     console.print(
-        "* accepts one where it is told to:",
+        "* accepts a prefix if an option is set:",
         ", ".join(f"{name} by {option}" for name, option in unless.items()),
     )
     console.print()

@@ -1,4 +1,4 @@
-"""`memzoo check FILE`: the laws on layers that live in a file of one's own."""
+"""`memzoo check FILE`: run the laws on the layers of a Python file."""
 
 import dataclasses
 import inspect
@@ -14,12 +14,12 @@ from .testing import laws
 
 
 def check_command(path: Path) -> int:
-    """Print every law on every layer of the file; 0 where all hold, else 1.
+    """Print every law on every layer of the file; return 0 if all hold, else 1.
 
-    A layer is a dataclass with `build` whose fields all have defaults.
+    A layer config is a dataclass with `build` whose fields all have defaults.
 
     Raises:
-        MemzooError: there is no file, it does not import, or it holds no layer.
+        MemzooError: the file is missing, fails to import, or defines no layer.
     """
     module = load_python(path)
     kinds = [
@@ -44,7 +44,7 @@ def check_command(path: Path) -> int:
             said = " ".join(str(error).split())
             raise MemzooError(
                 f"{kind.__name__} cannot be made without arguments ({said}); give "
-                "its fields defaults"
+                "all its fields defaults"
             ) from error
         console.print(f"[bold]{kind.__name__}[/bold]")
         for result in laws(config):

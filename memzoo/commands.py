@@ -1,4 +1,4 @@
-"""The commands: from flags to functions, and from errors to exit codes."""
+"""Commands: parse the flags, call the function and return an exit code."""
 
 import dataclasses
 import json
@@ -26,23 +26,23 @@ def run_command(name: str, arguments: list[str]) -> int:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """Pretrain CONFIG, or resume the run where it stopped."""
+    """Train CONFIG, or resume its run from the last checkpoint."""
 
     experiment: Annotated[ExperimentConfig, tyro.conf.arg(name="")]
     trust: bool = False
-    """Run the code of modules outside memzoo that a config.json names."""
+    """Allow modules outside memzoo that a config.json names to run their code."""
     repeat_context: int | None = None
-    """Times that every row is read before it is answered; None: as CONFIG says."""
+    """Read every row this many times before the answer; None: as CONFIG says."""
     repeat_question: bool = True
-    """Read the question again too, as published; otherwise the context alone."""
+    """Repeat the question too, as published; otherwise only the context."""
     runs: Path = Path("runs")
-    """Folder of runs; the run goes to a folder of its name in it."""
+    """Folder of runs; the run is written to the subfolder with its name."""
     devices: int | None = None
-    """Simulated devices on a CPU; None: what the machine has."""
+    """Number of simulated CPU devices; None: the devices of the machine."""
     distributed: bool = False
-    """One of several processes of a cluster that JAX can find: join the others."""
+    """Join the other processes of a cluster that JAX can detect."""
     progress: bool = True
-    """Show how far it is."""
+    """Show the progress."""
     json: bool = False
     """Print the result as one JSON object."""
 
@@ -50,12 +50,12 @@ class TrainOptions:
 def _split_first(
     arguments: list[str], command: str, what: str
 ) -> tuple[str | None, list[str]]:
-    """Return CONFIG or RUN, which comes first, and the flags.
+    """Return CONFIG or RUN, the first argument, and the flags.
 
-    CONFIG or RUN is None where it is left out and help is asked for.
+    CONFIG or RUN is None if it is missing and the flags ask for help.
 
     Raises:
-        MemzooError: it is left out or blank, as a shell variable that is not set.
+        MemzooError: it is missing or blank, like an unset shell variable.
     """
     first = arguments[0] if arguments else "-"
     if first.strip() and not first.startswith("-"):
@@ -66,20 +66,20 @@ def _split_first(
         "CONFIG": "`memzoo list` shows the presets",
         "RUN": "give the folder of a run, such as runs/NAME",
     }[what]
-    raise MemzooError(f"{command} needs a {what} as its first word; {remedy}")
+    raise MemzooError(f"{command} needs a {what} as its first argument; {remedy}")
 
 
 def _trusts(words: list[str]) -> bool:
-    """Whether `--trust` is among them: CONFIG is read before its flags can be."""
+    """Return whether `--trust` is set; CONFIG is read before tyro parses the flags."""
     given = [word for word in words if word in ("--trust", "--no-trust")]
     return given[-1:] == ["--trust"]
 
 
 def _run_folder(argument: str) -> Path:
-    """RUN as a folder; its config.json stands for it.
+    """Return the folder of RUN, which may be given as its config.json.
 
     Raises:
-        CheckpointError: it is a file, or there is such a run, but elsewhere.
+        CheckpointError: it is a file, or the run is in `runs` instead.
     """
     path = Path(argument)
     if path.name == "config.json":
@@ -119,7 +119,7 @@ def _train(arguments: list[str]) -> int:
     run = options.runs / experiment.name
     folder = None if argument is None else Path(argument)
     if folder is not None and folder.is_dir() and experiment.name == given.name:
-        # The folder of a run may have been moved or renamed.
+        # A run continues in its folder, which may have been moved or renamed.
         run = folder
     command = ["memzoo", "train", *arguments]
     result = train(experiment, run, progress=options.progress, command=command)
@@ -128,7 +128,7 @@ def _train(arguments: list[str]) -> int:
 
 
 def _join_devices(options: TrainOptions) -> None:
-    """The devices that were asked for are there; before anything touches one."""
+    """Set up simulated devices and the cluster, before JAX uses a device."""
     import jax
 
     from .train.distributed import join_processes
@@ -140,23 +140,23 @@ def _join_devices(options: TrainOptions) -> None:
             jax.config.update("jax_num_cpu_devices", options.devices)
         except RuntimeError as error:
             raise MemzooError(
-                "--devices comes too late: this process has used JAX already; call "
-                "memzoo in a process of its own"
+                "--devices comes too late, since this process has already used JAX; "
+                "call memzoo in a new process"
             ) from error
     try:
         join_processes("auto" if options.distributed else None)
     except RuntimeError as error:
         raise MemzooError(
             f"cannot join the other processes ({' '.join(str(error).split())}); see "
-            "the README on several hosts"
+            "the README about several hosts"
         ) from error
 
 
 def _say_result(result: object, run: Path, as_json: bool, outside: bool) -> None:
-    """One line, or one object, about a finished run.
+    """Print the result of a run as text or as JSON.
 
     Args:
-        outside: its config names classes outside memzoo.
+        outside: whether the run's config names classes outside memzoo.
     """
     evaluation = getattr(result, "evaluation", None) or {}
     step, status = getattr(result, "step", 0), getattr(result, "status", "")
@@ -187,11 +187,11 @@ def _say_result(result: object, run: Path, as_json: bool, outside: bool) -> None
         + (f"; validation {numbers}" if numbers else "")
     )
     if status == "preempted":
-        print("the same command goes on from there")
+        print("run the same command again to continue")
     elif not evaluation:
         print("not evaluated: the task has no validation split")
     else:
-        print(f"look closer: memzoo eval {run}{' --trust' if outside else ''}")
+        print(f"more results: memzoo eval {run}{' --trust' if outside else ''}")
 
 
 def _list(arguments: list[str]) -> int:
@@ -242,15 +242,15 @@ def _generate(arguments: list[str]) -> int:
 
     argument, rest = _split_first(arguments, "generate", "RUN")
     options = parse(GenerateOptions, rest, command="generate RUN")
-    assert argument is not None  # help has ended the program
+    assert argument is not None  # parse has raised HelpShown
     return generate_command(_run_folder(argument), options)
 
 
 _CHECK_HELP = """usage: memzoo check FILE
 
-Run the laws of a memory layer on every layer that the Python file defines: frozen
-dataclasses with `build` and a default for every field. docs/adding-a-layer.md has one.
-Exit code 0 where every law holds, 1 where one is broken."""
+Run the laws of a memory layer on every layer config that the Python file defines: a
+frozen dataclass with `build` and a default for every field. docs/adding-a-layer.md
+shows one. The exit code is 0 if every law holds and 1 if one is broken."""
 
 
 def _check(arguments: list[str]) -> int:
@@ -263,7 +263,7 @@ def _check(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0].startswith("-") or blank:
         raise MemzooError(
             "check takes one Python file, which defines layer configs; "
-            "docs/adding-a-layer.md shows one"
+            "see docs/adding-a-layer.md"
         )
     return check_command(Path(arguments[0]))
 

@@ -1,4 +1,4 @@
-"""Recall of layers beside each other, from Python."""
+"""Comparison of layers on recall tasks, from Python."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class RecallTable:
-    """What a comparison measured.
+    """Results of a comparison.
 
     Attributes:
-        rows: one dictionary a number: layer, the settings of the task, metric, value,
-            seed, learning_rate, parameters, state_bytes, chance.
-        page: report.html, with the tables and figures.
+        rows: one dictionary per number: layer, the settings of the task, metric,
+            value, seed, learning_rate, parameters, state_bytes, chance.
+        page: path of report.html, with the tables and figures.
     """
 
     rows: list[dict[str, Any]]
@@ -54,19 +54,19 @@ def recall(
 ) -> RecallTable:
     """Train layers on a recall task and compare them, as `memzoo recall` does.
 
-    Trainings that are done already, in the folder `output`/`name`, are not repeated.
+    Finished trainings in the folder `output`/`name` are not repeated.
 
     Args:
-        layers: registered names, or `module:Config` and `file.py:Config` of yours.
-            None: three that differ.
-        task: mqar, needle, set_disjointness, or `module:Config` of yours.
-        progress: show how far it is.
+        layers: registered names, or `module:Config` and `file.py:Config` for your
+            layers. None: three different layers.
+        task: mqar, needle, set_disjointness, or `module:Config` for your task.
+        progress: show the progress.
         options: options of `memzoo recall` with underscores, such as
             `num_pairs=(8, 16)`, `steps=500`, `seeds=(0,)` or `name="mine"`.
 
     Raises:
         InputError: an option is unknown or its value is refused.
-        MemzooError: the folder holds a comparison of another kind.
+        MemzooError: the folder holds a comparison with other settings.
     """
     made: Any = recall_task(task)
     of_task = {field.name for field in dataclasses.fields(made)}
@@ -74,7 +74,7 @@ def recall(
     for name in options:
         if name not in of_task | of_all:
             raise InputError(f"option is {name!r}{near(name, of_task | of_all)}")
-    # A list is as good as a tuple.
+    # Accept lists where the config has tuples.
     options = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in options.items()

@@ -1,4 +1,4 @@
-"""The law of layers that hold several memories, each written by its maps alone."""
+"""Law of layers with several memories: only its own maps write a memory."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ from .models.projection import PerMemory
 
 
 def check_maps(subject: Any) -> None:
-    """Check that a memory among several is written by its maps, and by no shared one.
+    """Check that each of several memories is written by its own maps only.
 
     The state of such a layer has a field `memories`, whose arrays are `b m ...`. Layers
-    with one memory, or with maps that all memories share by choice, pass.
+    with one memory, or whose memories share all maps by option, pass.
 
     Args:
-        subject: of `memzoo.testing`.
+        subject: a `_Subject` of `memzoo.testing`.
 
     Raises:
-        BrokenLaw: names the map.
+        BrokenLaw: a map writes another memory; names the map.
     """
     own = {
         path: leaf
@@ -65,7 +65,7 @@ def check_maps(subject: Any) -> None:
 
 
 def _check_own(name: str, size: np.ndarray) -> None:
-    """Compare the memory that is written (rows) with the map's memory (columns)."""
+    """Check that only a map's own memory (columns) is the one it writes (rows)."""
     others = size[~np.eye(len(size), dtype=bool)]
     if np.any(others > 0):
         raise BrokenLaw(f"{name} of one memory writes into another")

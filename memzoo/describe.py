@@ -1,4 +1,4 @@
-"""`memzoo describe CONFIG`: what a model costs, before anything is allocated."""
+"""`memzoo describe CONFIG`: show what a model costs, without allocating it."""
 
 import json
 import math
@@ -28,24 +28,24 @@ from .models.language_model import (
 
 @dataclass(frozen=True, kw_only=True)
 class DescribeOptions:
-    """Parameters, state bytes, FLOPs a token and a memory estimate of CONFIG."""
+    """Show parameters, state bytes, FLOPs per token and a memory estimate of CONFIG."""
 
     experiment: Annotated[ExperimentConfig, tyro.conf.arg(name="")]
     trust: bool = False
-    """Run the code of modules outside memzoo that a config.json names."""
+    """Allow modules outside memzoo that a config.json names to run their code."""
     json: bool = False
     """Print JSON."""
 
 
 def describe(config: ExperimentConfig) -> dict[str, Any]:
-    """The costs of an experiment, traced from its model.
+    """Return the costs of an experiment, traced from its model.
 
     Returns:
         parameters; state_bytes of one sequence at the task's length; a row for each
-        block of the pattern; flops_a_token of reading one token halfway through a row
-        in the recurrent form (training takes about three times as much);
-        memory_bytes of a training step, estimated; warnings, a sentence each, of
-        memories that can diverge.
+        block of the pattern; flops_a_token to read one token halfway through a row in
+        the recurrent form (training takes about three times as much); memory_bytes,
+        estimated, of a training step; warnings, one sentence for each memory that can
+        diverge.
     """
     model = abstract_model(config.model)
     length = config.task.length
@@ -78,11 +78,11 @@ def describe(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def warnings(config: LanguageModelConfig) -> Iterator[str]:
-    """A sentence for every memory whose own writes can make it diverge.
+    """Yield a sentence for every memory whose writes can make it diverge.
 
-    A window's gradients are all taken at one memory: where a key fills the window, the
+    All gradients of a window are taken at one memory. If one key fills the window, the
     step is learning rate times window, and above 2 the error grows with every window.
-    Gradients that are clipped, and rows that keep their norms, cannot grow so.
+    Clipped gradients, and rows that keep their norms, prevent this growth.
     """
     for i, group in enumerate(config.pattern):
         for j, layer in enumerate(group.layers):
@@ -102,7 +102,7 @@ def warnings(config: LanguageModelConfig) -> Iterator[str]:
 
 
 def _memories(layer: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """The layer and those inside it that are written by gradient steps."""
+    """Yield the layer, and layers inside it, that gradient steps write."""
     if hasattr(layer, "step_of_repeated_keys"):
         yield path, layer
     for field in fields(layer) if is_dataclass(layer) else ():
@@ -112,13 +112,13 @@ def _memories(layer: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _floor(value: float) -> str:
-    """Two digits, not above the value."""
+    """Return the value rounded down to two digits."""
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)
     return f"{math.floor(value / unit) * unit:.2g}"
 
 
 def flops_a_token(config: LanguageModelConfig, length: int) -> int:
-    """FLOPs of reading one token halfway through a row, in the recurrent form."""
+    """Return the FLOPs to read one token halfway through a row, recurrent form."""
     graphdef, arrays = nnx.split(abstract_model(config))
 
     def init(arrays: Any) -> Any:
@@ -132,7 +132,7 @@ def flops_a_token(config: LanguageModelConfig, length: int) -> int:
 
 
 def _one_block(block: Any) -> Any:
-    """The first repeat of a stacked block, abstract."""
+    """Return the first repeat of a stacked block, without values."""
     graphdef, arrays = nnx.split(block)
     first = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), arrays
@@ -141,10 +141,11 @@ def _one_block(block: Any) -> Any:
 
 
 def memory_bytes(config: ExperimentConfig) -> int:
-    """Bytes that a training step holds on all devices together, roughly.
+    """Return a rough number of bytes that a training step holds on all devices.
 
-    Parameters, gradients and the two moments of AdamW in float32; what the forward pass
-    keeps for the backward pass, as traced; a piece of logits with its gradient.
+    It counts parameters, gradients and the two moments of AdamW in float32, the arrays
+    that the traced forward pass saves for the backward pass, and one piece of logits
+    with its gradient.
     """
     graphdef, params, rest = nnx.split(abstract_model(config.model), nnx.Param, ...)
     batch = _abstract_batch(config)
@@ -160,7 +161,7 @@ def memory_bytes(config: ExperimentConfig) -> int:
             )
             return sums.cross_entropy + sums.auxiliary
 
-        # The backward pass is a pytree whose leaves are what it needs.
+        # The backward pass is a pytree whose leaves are the saved arrays.
         return jax.vjp(loss, params)[1]
 
     kept = jax.tree.leaves(jax.eval_shape(backward, params, batch))
@@ -173,11 +174,11 @@ def memory_bytes(config: ExperimentConfig) -> int:
 
 
 def _abstract_batch(config: ExperimentConfig) -> Batch:
-    """Shapes of what one gradient is taken of; no data is read."""
+    """Return the shapes of the batch of one gradient, without reading data."""
     rows = config.batch_size // config.gradient_accumulation
     task = config.task
     if task.chance is not None:
-        one = task.build("train").examples(np.arange(1))  # made, not read
+        one = task.build("train").examples(np.arange(1))  # generated, not read
         return jax.tree.map(
             lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), one
         )
@@ -219,10 +220,10 @@ def show_description(options: DescribeOptions) -> int:
     facts = {
         "parameters": f"{said['parameters']:,}",
         f"state of one row at {said['length']} tokens": f"{said['state_bytes']:,} B",
-        "FLOPs a token, read": f"{said['flops_a_token']:,}",
-        "FLOPs a token, trained (about)": f"{3 * said['flops_a_token']:,}",
+        "FLOPs per token, read": f"{said['flops_a_token']:,}",
+        "FLOPs per token, trained (about)": f"{3 * said['flops_a_token']:,}",
         "memory of a training step (about)": f"{said['memory_bytes'] / 2**20:,.0f} MiB",
-        "tokens in all": f"{said['tokens_a_step'] * said['steps']:,}",
+        "training tokens in all": f"{said['tokens_a_step'] * said['steps']:,}",
     }
     for name, value in facts.items():
         console.print(f"{name:<36}{value:>20}", highlight=False)

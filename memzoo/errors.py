@@ -4,20 +4,20 @@ import signal
 
 
 class MemzooError(Exception):
-    """Something the user can mend; the message names it and the remedy."""
+    """Error that the user can fix; the message names the problem and the remedy."""
 
     exit_code = 2
 
 
 class InputError(MemzooError, ValueError):
-    """A value or an option that a config, a layer, data or a command refuses."""
+    """Value or option that a config, a layer, data or a command refuses."""
 
 
 class NonFiniteError(MemzooError):
-    """A loss, a gradient, an update or an evaluation is not finite.
+    """Loss, gradient, update or evaluation that is not finite.
 
     Attributes:
-        asked: the signal to stop that came before that was seen.
+        asked: the signal to stop that arrived before the error was noticed, or None.
     """
 
     exit_code = 3
@@ -25,6 +25,6 @@ class NonFiniteError(MemzooError):
 
 
 class CheckpointError(MemzooError):
-    """No valid checkpoint, or data that is not what the checkpoint was made with."""
+    """Missing or damaged checkpoint, or data that differs from the checkpoint's."""
 
     exit_code = 4

@@ -1,4 +1,4 @@
-"""Documentation of a config's fields, read from the strings below them."""
+"""Documentation of a config's fields, taken from the strings below them."""
 
 import ast
 import dataclasses
@@ -28,7 +28,7 @@ def described_fields(config: type[Any]) -> str:
 
 
 def type_name(kind: Any) -> str:
-    """Return a type as it is written in source."""
+    """Return a type as source text."""
     if isinstance(kind, str):
         return kind
     if isinstance(kind, type) and not hasattr(kind, "__args__"):
@@ -37,7 +37,7 @@ def type_name(kind: Any) -> str:
 
 
 def default_of(field: dataclasses.Field[Any]) -> str:
-    """Return the default of a field as it is written in source, or "required"."""
+    """Return the default of a field as source text, or "required"."""
     if field.default is not dataclasses.MISSING:
         return repr(field.default)
     if field.default_factory is not dataclasses.MISSING:

@@ -1,4 +1,4 @@
-"""Parameters that training leaves as they are."""
+"""Functions that exclude parameters from training."""
 
 import fnmatch
 from typing import Any
@@ -9,22 +9,22 @@ from memzoo.errors import InputError
 
 
 class Frozen(nnx.Variable):
-    """A parameter that is no `nnx.Param`: gradients and optimizers pass it over."""
+    """Parameter that is not an `nnx.Param`, so gradients and optimizers skip it."""
 
 
 def freeze(model: nnx.Module, *names: str) -> list[str]:
-    """Freeze the parameters of these parts, in place, and return their names.
+    """Freeze the parameters of these parts in place, and return their names.
 
-    `nnx.value_and_grad` and `nnx.Optimizer(model, tx, wrt=nnx.Param)` then leave them
-    alone. `unfreeze` undoes it.
+    `nnx.value_and_grad` and `nnx.Optimizer(model, tx, wrt=nnx.Param)` then skip them.
+    `unfreeze` reverses this.
 
     Args:
         model: any module.
-        names: names of parts, with `.` between levels, `*` for anything:
-            "embedding", "stack.groups.0", "*.mlp". A part holds all below it.
+        names: names of parts, with `.` between levels and `*` for anything:
+            "embedding", "stack.groups.0", "*.mlp". A part includes everything below it.
 
     Raises:
-        InputError: a name fits no parameter.
+        InputError: a name matches no parameter.
     """
     return _change(model, names, nnx.Param, Frozen)
 

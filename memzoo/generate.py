@@ -1,4 +1,4 @@
-"""`memzoo generate RUN`: text streamed from a run, token by token."""
+"""`memzoo generate RUN`: stream text from a run, token by token."""
 
 import codecs
 import itertools
@@ -24,9 +24,9 @@ from .models.interface import SequenceInfo
 from .models.language_model import LanguageModel
 from .sampling import check_sampling, choose_token
 
-# Byte tokenizers put the beginning of a document after the 256 bytes.
+# The token for the beginning of a document follows the 256 bytes.
 BEGIN = 256
-# Stands for a token whose scores are not finite.
+# Marks a token whose scores are not finite.
 _NOT_FINITE = -1
 
 
@@ -35,26 +35,28 @@ class GenerateOptions:
     """Stream a continuation of a prompt from a run's newest checkpoint."""
 
     prompt: str = ""
-    """Text to go on from; for a recall task, token numbers with commas between."""
+    """Text to continue; for a recall task, token numbers separated by commas."""
     tokens: int = 256
     """Tokens to generate."""
     temperature: float = 0.8
-    """0 takes the most probable token, of equal ones the first."""
+    """Randomness of the draw; 0 takes the most probable token, of equal ones the
+    first."""
     top_k: int | None = None
-    """Draw among this many most probable tokens, of equal ones the first; None: among
+    """Draw from this many most probable tokens, of equal ones the first; None: from
     all."""
     seed: int = 0
-    """Of the draws."""
+    """Seed of the draws."""
     prefix: Literal["auto", "yes", "no"] = "auto"
     """Whether layers that accept a prefix read the prompt as one, non-causally; auto:
     if the run was trained with prefixes."""
     load_state: Path | None = None
-    """Go on from the document whose state `memzoo eval --stream --save-state` wrote;
+    """Continue the document whose state `memzoo eval --stream --save-state` wrote;
     the prompt follows it."""
     checkpoint: int | None = None
     """Step of the checkpoint; None: the newest."""
     trust: bool = False
-    """Run the code of modules outside memzoo that the run's config.json names."""
+    """Allow modules outside memzoo that the run's config.json names to run their
+    code."""
 
     def __post_init__(self) -> None:
         if self.tokens < 1:
@@ -68,8 +70,8 @@ class GenerateOptions:
             raise InputError(f"checkpoint is {self.checkpoint}; give 0 or more")
         if self.load_state is not None and self.prefix == "yes":
             raise InputError(
-                "prefix is yes; a prefix begins a document, and load_state goes on "
-                "with one: leave either out"
+                "prefix is yes; a prefix begins a document, and load_state continues "
+                "one: drop one of them"
             )
 
 
@@ -85,24 +87,24 @@ def generate(
     prefix: bool = False,
     carried: Carried | None = None,
 ) -> Iterator[int]:
-    """Token after token behind the prompt; memory does not grow while it streams.
+    """Yield the tokens that follow the prompt; memory use does not grow meanwhile.
 
     Args:
         prompt: at least one token.
         temperature: 0 takes the most probable token.
-        top_k: draws among this many most probable tokens, of equal ones the first;
-            None: among all.
-        vocab_size: tokens that there are, where the model's vocabulary is padded.
-        prefix: layers that accept a prefix read the prompt non-causally, once; what
-            follows takes the same steps.
-        carried: a document that the prompt goes on with; the prompt's first token is
-            the last one of it. None: a new one.
+        top_k: draw from this many most probable tokens, of equal ones the first;
+            None: from all.
+        vocab_size: number of real tokens, if the model's vocabulary is padded.
+        prefix: layers that accept a prefix read the prompt non-causally, once; later
+            tokens take the same steps as without one.
+        carried: a document that the prompt continues; the prompt's first token is the
+            document's last. None: a new document.
 
     Raises:
         InputError: the temperature or top_k is refused.
         MemzooError: a token of the prompt is not in the vocabulary, no layer accepts a
-            prefix, or the state that is carried has no room.
-        NonFiniteError: while it streams, where a token's scores are not finite.
+            prefix, or the carried state has no room.
+        NonFiniteError: while it streams, a token's scores are not finite.
     """
     check_sampling(temperature, top_k)
     if prefix and not model.stack.accepts_prefix:
@@ -121,7 +123,7 @@ def generate(
         token = choose_token(logits, key, temperature=temperature, top_k=top_k)
         return jnp.where(finite, token, _NOT_FINITE)
 
-    # What is refused is refused here, before anything is put out.
+    # A separate generator, so that the checks above run before the first token.
     return _stream(model, prompt, state, tokens, prefix, jax.jit(choose))
 
 
@@ -154,9 +156,9 @@ def _stream(
         number = int(token[0])
         if number == _NOT_FINITE:
             raise NonFiniteError(
-                f"the scores of token {index + 1} are not finite, the memory or the "
-                "model has diverged; give a shorter prompt, another --checkpoint or "
-                "another state"
+                f"the scores of token {index + 1} are not finite, since the memory or "
+                "the model has diverged; give a shorter prompt, another --checkpoint "
+                "or another state"
             )
         yield number
 
@@ -175,16 +177,16 @@ def _check_prompt(prompt: list[int], known: int) -> None:
 def continuation(
     model: LanguageModel, task: Config, options: GenerateOptions
 ) -> Iterator[str]:
-    """Text that follows the prompt, or token numbers of a recall task, as it comes.
+    """Yield the text, or token numbers of a recall task, that follow the prompt.
 
     Args:
         model: a language model.
-        task: the one that it was trained on.
-        options: the prompt, and how tokens are drawn.
+        task: the task that it was trained on.
+        options: the prompt, and how to draw tokens.
 
     Raises:
-        MemzooError: the prompt or an option does not suit the task.
-        NonFiniteError: while it streams, where a token's scores are not finite.
+        MemzooError: the prompt or an option does not fit the task.
+        NonFiniteError: while it streams, a token's scores are not finite.
     """
     is_text = task.chance is None
     prompt = _text_prompt(options.prompt) if is_text else _token_prompt(options.prompt)
@@ -200,7 +202,7 @@ def continuation(
         temperature=options.temperature,
         top_k=options.top_k,
         seed=options.seed,
-        # The tokens that stand for masks are never read or generated here.
+        # Mask tokens are never read or generated here.
         vocab_size=getattr(task, "mask_token", task.vocab_size),
         prefix=options.prefix == "yes"
         or (options.prefix == "auto" and carried is None and reads_prefix(task)),
@@ -210,7 +212,7 @@ def continuation(
 
 
 def generate_command(run: Path, options: GenerateOptions) -> int:
-    """Print what a run generates, as it comes."""
+    """Print what a run generates, piece by piece."""
     from .train.runs import load_run
 
     loaded = load_run(run, options.checkpoint, report=_say, trust=options.trust)
@@ -223,7 +225,7 @@ def generate_command(run: Path, options: GenerateOptions) -> int:
             sys.stdout.write(piece)
             sys.stdout.flush()
     except NonFiniteError:
-        print(flush=True)  # the error stands on a line of its own
+        print(flush=True)  # the error goes on a new line
         raise
     print()
     return 0
@@ -239,8 +241,8 @@ def _numbers(stream: Iterator[int]) -> Iterator[str]:
 
 
 def _text(stream: Iterator[int]) -> Iterator[str]:
-    """Text of the tokens, up to the end of the document."""
-    # A character may take several bytes: they are held back until it is whole.
+    """Yield the text of the tokens, up to the end of the document."""
+    # A character may take several bytes: wait until it is complete.
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     for token in itertools.takewhile(lambda token: token < BEGIN, stream):
         yield decoder.decode(bytes([token]))
@@ -256,6 +258,6 @@ def _token_prompt(prompt: str) -> list[int]:
         return [int(word) for word in split_list(prompt)]
     except ValueError as error:
         raise MemzooError(
-            f"prompt {prompt!r} is not a list of token numbers; this run reads a "
-            "recall task: give --prompt 2,8,4,7,2"
+            f"prompt {prompt!r} is not a list of token numbers, which this run of a "
+            "recall task needs; give --prompt 2,8,4,7,2"
         ) from error

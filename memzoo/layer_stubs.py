@@ -1,4 +1,4 @@
-"""Writer of `layers.pyi`, from which editors know the fields of every layer.
+"""Writer of `layers.pyi`, which tells editors the fields of every layer.
 
 python -m memzoo.layer_stubs > memzoo/layers.pyi
 """
@@ -72,7 +72,7 @@ def _stub(config: type[RegisteredConfig], named: dict[str, str]) -> str:
 
 
 def _spelled(kind: Any, named: dict[str, str]) -> str:
-    """Return a type as source, and note the classes of memzoo that it names."""
+    """Return a type as source, and add the memzoo classes that it names to `named`."""
     arguments = typing.get_args(kind)
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         return " | ".join(_spelled(each, named) for each in arguments)

@@ -1,7 +1,7 @@
-"""Every registered layer as a class of its sizes: `GatedDeltaNet(512, rngs=rngs)`.
+"""Classes that build the registered layers: `GatedDeltaNet(512, rngs=rngs)`.
 
-Each class is named as its config without "Config", and builds the layer that the config
-builds. `layers.pyi` gives editors their fields; `make stubs` writes it.
+Each class has the name of its config without "Config", and builds the same layer as the
+config. `layers.pyi` tells editors the fields; `make stubs` writes it.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ OTHER_NAMES = {
     "window_size": "window",
     "rope_theta": "rotary_base",
 }
-"""Names that other libraries give to a field, and ours."""
+"""Names of fields in other libraries, and in memzoo."""
 
 OTHER_LAYERS = {
     "MultiheadAttention": "Attention",
@@ -45,7 +45,7 @@ OTHER_LAYERS = {
     "MomAttention": "MixtureOfMemories",
     "TTT": "TTTLinear",
 }
-"""Names that other libraries give to a layer, and ours."""
+"""Names of layers in other libraries, and in memzoo."""
 
 
 class LayerClass(type):
@@ -66,7 +66,7 @@ class LayerClass(type):
 
         Raises:
             InputError: the layer has no such field, or refuses a value.
-            TypeError: width or rngs is left out.
+            TypeError: width or rngs is missing.
         """
         known = [field.name for field in dataclasses.fields(cls.Config)]
         for name in fields:

@@ -1,4 +1,4 @@
-"""Operations on arrays of yours: `b t h k` in, outputs and the last memory out."""
+"""Operations on plain arrays: `b t h k` in, outputs and the last memory out."""
 
 from difflib import get_close_matches
 from typing import Any

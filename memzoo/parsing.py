@@ -1,4 +1,4 @@
-"""Flags from dataclasses; whatever is wrong with them becomes one line."""
+"""Parser that makes flags from dataclasses and reports every error in one line."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ _REGISTRY = tyro.constructors.ConstructorRegistry()
 
 @_REGISTRY.primitive_rule
 def _path(info: Any) -> Any:
-    """Reader of every path: a blank one would be the current folder."""
+    """Read paths, and refuse a blank one, which would mean the current folder."""
     if info.type is not Path:
         return None
     return tyro.constructors.PrimitiveConstructorSpec(
@@ -34,12 +34,12 @@ def _path(info: Any) -> Any:
 
 def _path_from(word: str) -> Path:
     if not word.strip():
-        raise InputError("is empty; give a path, or leave the option out")
+        raise InputError("is empty; give a path, or drop the option")
     return Path(word)
 
 
 class HelpShown(SystemExit):
-    """Help was asked for, and is printed: there is nothing else to do."""
+    """Exit after `--help` has printed the help."""
 
 
 def parse(
@@ -49,15 +49,15 @@ def parse(
     command: str,
     default: Options | None = None,
 ) -> Options:
-    """The options that the arguments give.
+    """Return the options that the arguments describe.
 
     Args:
-        command: what stands between `memzoo` and the options.
-        default: what they change; its types are then fixed.
+        command: the words between `memzoo` and the options.
+        default: options that the arguments change; this fixes their types.
 
     Raises:
         MemzooError: an unknown flag, a wrong type, or a value that a config refuses.
-        HelpShown: help was asked for; it was printed.
+        HelpShown: the arguments ask for help, which is printed.
     """
     settings: dict[str, Any] = {
         "args": arguments,
@@ -84,15 +84,15 @@ def parse(
             raise HelpShown(stop.code) from None
         _raise_faults(stop)
         line = one_line(said.getvalue(), arguments, command)
-        if "belongs to no option" in line:
+        if "does not belong to an option" in line:
             line = _switch_given_a_value(kind, settings) or line
         raise MemzooError(line) from None
 
 
 def _raise_faults(stop: SystemExit) -> None:
-    """Raise the error of a config's checks again, unless it is a refusal.
+    """Raise a config's error again, unless it is a `MemzooError`.
 
-    tyro reports every ValueError of a config's `__post_init__` as the user's.
+    tyro reports every ValueError from a `__post_init__` as a user's mistake.
     """
     error = stop.__context__
     while error is not None:
@@ -104,16 +104,16 @@ def _raise_faults(stop: SystemExit) -> None:
 
 
 def wants_help(arguments: list[str]) -> bool:
-    """Help was asked for."""
+    """Return whether the arguments ask for help."""
     return bool({"-h", "--help"} & set(arguments))
 
 
 def one_line(box: str, arguments: list[str], command: str) -> str:
-    """What tyro's box says, in one line with the remedy.
+    """Return the message of tyro's box in one line with the remedy.
 
     Args:
-        box: a title and sections, with rules between.
-        arguments: what was parsed.
+        box: a title and sections, separated by rules.
+        arguments: the parsed arguments.
     """
     sections: list[list[str]] = [[]]
     for line in box.splitlines():
@@ -134,7 +134,7 @@ def one_line(box: str, arguments: list[str], command: str) -> str:
         return f"{flag} is {value}; choose one of {choices}"
     if found := re.match(r"Missing value for argument '(.*?)'", said):
         return f"{found.group(1)} needs a value; {help_line}"
-    # Our readers of values say what is wrong, and are read after the option's name.
+    # Our value readers raise "is ...; remedy", to be read after the option's name.
     if found := re.match(r"Error parsing (--\S+):(?:.*:)? (is [^;]+; .+)", said):
         return " ".join(found.groups())
     if found := re.match(r"Error parsing (--\S+): ", said):
@@ -149,7 +149,7 @@ def one_line(box: str, arguments: list[str], command: str) -> str:
 def _unknown(words: list[str], sections: list[list[str]], help_line: str) -> str:
     flags = [word for word in words if word.startswith("-")]
     if not flags:
-        return f"{words[0]!r} belongs to no option; {help_line}"
+        return f"{words[0]!r} does not belong to an option; {help_line}"
     flag = flags[0].partition("=")[0]
     for section in sections:
         if section and section[0].startswith("Perhaps you meant") and section[1:]:
@@ -159,7 +159,7 @@ def _unknown(words: list[str], sections: list[list[str]], help_line: str) -> str
 
 
 def _switch_given_a_value(kind: type[Any], settings: dict[str, Any]) -> str | None:
-    """What to write in place of `--flag True`, where the flag is a switch."""
+    """Return the correction of `--flag True` if the flag is a switch, else None."""
     words = " ".join(settings["args"])
     given = re.findall(r"(?:^| )(--[^ =]+)[ =](?:true|false)(?= |$)", words, re.I)
     if not given:
@@ -177,7 +177,7 @@ def _switch_given_a_value(kind: type[Any], settings: dict[str, Any]) -> str | No
     for flag in (word.replace("_", "-") for word in given):
         for on, off in switches.items():
             if flag in (on, off):
-                return f"{flag} is a switch: write {on} or {off}"
+                return f"{flag} is a switch; write {on} or {off}"
     return None
 
 
@@ -185,7 +185,7 @@ def _wrong_value(
     flag: str, arguments: list[str], sections: list[list[str]], help_line: str
 ) -> str:
     given: list[str] = []
-    # tyro takes underscores for dashes.
+    # tyro treats underscores as dashes.
     words = [re.sub(r"^--[^=]*", _dashes, word) for word in arguments]
     for index, word in enumerate(words):
         if word.startswith(f"{flag}="):
@@ -205,7 +205,7 @@ def _dashes(flag: re.Match[str]) -> str:
 
 
 def _in_words(metavar: str) -> str:
-    """`{None}|INT` as `None or INT`, `{[INT [INT ...]]}` as `several INT`."""
+    """Return `{None}|INT` as `None or INT`, `{[INT [INT ...]]}` as `several INT`."""
     if metavar == "INT":
         return "a whole number, such as 1000"
     several = re.sub(r"\{?\[?(\w+) \[\1 \.\.\.\]\]?\}?", r"several \1", metavar)
@@ -214,7 +214,7 @@ def _in_words(metavar: str) -> str:
 
 @contextlib.contextmanager
 def _wide_terminal() -> Iterator[None]:
-    """Keeps boxes from wrapping what they say."""
+    """Keep tyro from wrapping the text in its boxes."""
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "4000"
     try:

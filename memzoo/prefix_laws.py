@@ -1,4 +1,4 @@
-"""The laws of layers that read the beginning of a document non-causally."""
+"""Laws of layers that read the beginning of a document, its prefix, non-causally."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,20 +9,20 @@ from .agreement import BrokenLaw, equal, near
 
 Run = Callable[..., tuple[Any, Any]]
 
-# Tokens of the prefix in each row, from none to all of them.
+# Lengths of the prefixes of the two rows; None: the whole row.
 _LENGTHS = ((0, None), (1, 8), (7, 13))
 
 
 def check_prefix(run: Run, plain: Run, x: Any) -> None:
-    """A prefix is read whole by its document, and nothing else non-causally.
+    """Check that a document sees its whole prefix, and nothing else non-causally.
 
     Args:
-        run: `(x, state, reset, valid, prefix) -> (y, state)`; None is left out.
+        run: `(x, state, reset, valid, prefix) -> (y, state)`; all but x are optional.
         plain: `(x) -> (y, state)` without masks.
-        x: two rows, in numpy, as are the outputs of `run` and `plain`.
+        x: two rows, in numpy, like the outputs of `run` and `plain`.
 
     Raises:
-        BrokenLaw: the first that does not hold.
+        BrokenLaw: the first check that fails.
     """
     time = x.shape[1]
     for lengths in _LENGTHS:
@@ -43,7 +43,7 @@ def _marked(time: int, lengths: tuple[int | None, int | None]) -> Any:
 
 
 def _check_causality(run: Run, x: Any, prefix: Any, y: Any) -> None:
-    """Outputs see all of their prefix, and behind it nothing that comes later."""
+    """Check that outputs see all of their prefix, and no later token after it."""
     time = x.shape[1]
     lengths = np.asarray(prefix).sum(axis=1)
     for row, length in enumerate(lengths):
@@ -63,20 +63,20 @@ def _check_causality(run: Run, x: Any, prefix: Any, y: Any) -> None:
 
 
 def _check_parts(run: Run, x: Any, prefix: Any, y: Any, state: Any) -> None:
-    """Any split behind the prefix, the state carried across, equals the whole."""
+    """Check that two calls, split after the prefix, equal one."""
     time = x.shape[1]
     longest = int(np.asarray(prefix).sum(axis=1).max())
     for split in {longest, min(longest + 2, time)}:
         first = np.broadcast_to(np.arange(time)[None, :] < split, prefix.shape)
         before, middle = run(x, valid=first, prefix=prefix)
-        # What is marked in a document that was begun before is read causally.
+        # Marks in a document that began in an earlier call are read causally.
         behind, after = run(x, state=middle, valid=~first, prefix=~first)
-        near(before + behind, y, f"outputs behind a prefix, split at {split},")
-        near(after, state, f"final states behind a prefix, split at {split},")
+        near(before + behind, y, f"outputs after a prefix, split at {split},")
+        near(after, state, f"final states after a prefix, split at {split},")
 
 
 def _check_padding(run: Run, x: Any, prefix: Any) -> None:
-    """Padding on the left changes nothing."""
+    """Check that padding on the left changes nothing."""
     time, extra = x.shape[1], 4
     shifted = np.roll(x, extra, axis=1)
     shifted[:, :extra] = np.nan
@@ -85,19 +85,19 @@ def _check_padding(run: Run, x: Any, prefix: Any) -> None:
     padded, _ = run(shifted, valid=real, prefix=np.roll(prefix, extra, axis=1) | ~real)
     kept = np.broadcast_to(index < time - extra, prefix.shape)
     short, _ = run(x, valid=kept, prefix=prefix)
-    near(padded[:, extra:], short[:, : time - extra], "outputs behind padding")
+    near(padded[:, extra:], short[:, : time - extra], "outputs after padding")
 
 
 def _check_gap(run: Run, x: Any, prefix: Any, y: Any) -> None:
-    """What is marked behind a token that is not is read causally."""
+    """Check that marks after an unmarked token are read causally."""
     index = np.arange(x.shape[1])[None, :]
     length = np.sum(prefix, axis=1)[:, None]
     marked, _ = run(x, prefix=prefix | (index > length))
-    near(marked, y, "outputs with marks behind a gap")
+    near(marked, y, "outputs with marks after a gap")
 
 
 def _check_documents(run: Run, x: Any) -> None:
-    """Prefixes of packed documents equal those of documents that stand alone."""
+    """Check that packed documents with prefixes equal separate ones."""
     time = x.shape[1]
     starts, lengths = (0, 5, 6, 13), (3, 1, 7, 2)
     index = np.arange(time)
@@ -105,7 +105,7 @@ def _check_documents(run: Run, x: Any) -> None:
     for start, length in zip(starts, lengths, strict=True):
         prefix[:, start : start + length] = True
         reset[:, start] = True
-    # The first row goes on with a document that was begun before.
+    # The first row continues a document of an earlier call.
     _, carried = run(x)
     reset[0, 0] = False
     y, state = run(x, state=carried, reset=reset, prefix=prefix)
@@ -120,9 +120,9 @@ def _check_documents(run: Run, x: Any) -> None:
         )
     begun = np.broadcast_to(index < starts[1], (2, time))
     first, _ = run(x, state=carried, valid=begun)
-    near(y[0, : starts[1]], first[0, : starts[1]], "outputs of a document gone on with")
-    # Slots of a cache that are out of sight may differ: what the state answers counts.
+    near(y[0, : starts[1]], first[0, : starts[1]], "outputs of a continued document")
+    # Invisible slots of a cache may differ, so compare outputs and not states.
     last = np.broadcast_to(index >= starts[-1], (2, time))
     _, alone = run(x, valid=last, prefix=prefix)
     answers = [run(x[:, ::-1], state=each)[0] for each in (state, alone)]
-    near(answers[0], answers[1], "what follows packed prefixes")
+    near(answers[0], answers[1], "outputs after packed prefixes")

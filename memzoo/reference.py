@@ -1,4 +1,4 @@
-"""Writer of docs/reference.md, from the docstrings of what `import memzoo` gives.
+"""Writer of docs/reference.md, from the docstrings of the public API.
 
 python -m memzoo.reference > docs/reference.md
 """
@@ -20,14 +20,14 @@ from .models.stack_state import StackState
 
 _HEAD = """# Reference of the library
 
-Everything that `import memzoo` gives, from its docstrings; `make reference` writes
-this page. `help()` shows the same texts. The commands are on the front page and in
+The public names of `import memzoo`, with their docstrings; `make reference` writes
+this page. `help()` shows the same texts. For the commands see the front page and
 `memzoo COMMAND --help`.
 """
 _LAYERS = """## memzoo.layers
 
-Each layer is a class: `Layer(width, rngs=rngs, **fields)`. Its call maps a sequence
-and returns the state for the next call; `step` maps one token a row.
+Each layer is a class: `Layer(width, rngs=rngs, **fields)`. A call maps a sequence and
+returns the state for the next call; `step` maps one token per row.
 [docs/layers](layers) has a page for each.
 """
 
@@ -56,7 +56,7 @@ def reference() -> str:
 
 
 def _entry(name: str, made: Any) -> list[str]:
-    """Signature and docstring of a function or class, and of its methods."""
+    """Return signature and docstring of a function or class, and of its methods."""
     parts = [f"### {name}\n"]
     if not issubclass(made, tuple) if isinstance(made, type) else True:
         parts.append(f"```python\n{name}{_signature(made)}\n```\n")
@@ -78,7 +78,7 @@ def _methods(kind: type) -> Iterator[tuple[str, Any]]:
 
 
 def _fields(name: str, config: Any) -> list[str]:
-    """Docstring of a config, and a table of its fields."""
+    """Return the docstring of a config, and a table of its fields."""
     rows = ["| field | type | default | |", "|---|---|---|---|"]
     for field in dataclasses.fields(config):
         meaning = field_meanings(config).get(field.name, "").replace("|", "\\|")
@@ -90,7 +90,7 @@ def _fields(name: str, config: Any) -> list[str]:
 
 
 def _signature(made: Any) -> str:
-    """Return the signature without the types of arrays, one argument a line."""
+    """Return the signature without type annotations."""
     parameters = [
         parameter.replace(annotation=inspect.Parameter.empty)
         for parameter in inspect.signature(made).parameters.values()

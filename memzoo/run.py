@@ -1,4 +1,4 @@
-"""A trained run in Python: load it, read with it, go on from it."""
+"""Trained runs in Python: load a run, read and generate with it, train further."""
 
 import dataclasses
 import sys
@@ -31,11 +31,11 @@ _PIECE = 512
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """A document so far, and numbers of the bytes that were read last.
+    """State of a document so far, and numbers for the bytes that were read last.
 
     Attributes:
-        bits: of each byte, predicted from all before it; `n`.
-        surprise: of the neural memories at each byte, the loss before it is written,
+        bits: bits to predict each byte from all bytes before it; `n`.
+        surprise: loss of the neural memories at each byte before they write it,
             averaged over layers and heads; `n`. None: no layer reports it.
         carried: everything that the next call needs.
     """
@@ -46,19 +46,19 @@ class Reading:
 
     @property
     def state(self) -> StackState:
-        """State of the model, after all bytes but the last."""
+        """State of the model after all bytes but the last."""
         return self.carried.state
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A model and the checkpoint that it comes from.
+    """Model of a run, loaded from a checkpoint.
 
     Attributes:
-        folder: of the run.
-        config: its experiment.
+        folder: folder of the run.
+        config: the run's experiment.
         model: an `nnx.Module`.
-        step: of the checkpoint.
+        step: step of the checkpoint.
     """
 
     folder: Path
@@ -75,20 +75,20 @@ class Run:
         top_k: int | None = None,
         seed: int = 0,
     ) -> Iterator[str]:
-        """Text that follows the prompt, as it comes.
+        """Yield the text that follows the prompt, piece by piece.
 
-        For a recall task the prompt and the answer are token numbers with commas.
+        For a recall task, prompt and answer are token numbers separated by commas.
 
         Args:
-            prompt: text to go on from.
-            max_tokens: tokens to generate; text ends earlier where a document does.
+            prompt: text to continue.
+            max_tokens: tokens to generate; text also ends at the end of a document.
             temperature: 0 takes the most probable token.
-            top_k: draw among this many most probable tokens; None: among all.
-            seed: of the draws.
+            top_k: draw from this many most probable tokens; None: from all.
+            seed: seed of the draws.
 
         Raises:
             InputError: a value is refused.
-            MemzooError: the prompt does not suit the task.
+            MemzooError: the prompt does not fit the task.
         """
         options = GenerateOptions(
             prompt=prompt,
@@ -109,13 +109,13 @@ class Run:
         """Return accuracy, loss and rows by setting.
 
         Args:
-            task: None: the one of the training.
-            split: which part of it.
-            examples: rows; None: as many as training evaluated.
+            task: task to evaluate on; None: the task of the training.
+            split: split of the task.
+            examples: number of rows; None: as many as training evaluated.
 
         Raises:
             InputError: the model has fewer tokens than the task.
-            DataError: the data is not there.
+            DataError: the data is missing.
             NonFiniteError: a number is not finite.
         """
         task = self.config.task if task is None else task
@@ -141,13 +141,13 @@ class Run:
         *,
         max_length: int | None = None,
     ) -> Reading:
-        """Read a text byte by byte, after what an earlier call has read.
+        """Read a text byte by byte, as a new document or as the next part of one.
 
         Args:
             text: at least one byte; text is read as UTF-8.
-            after: the reading that the text goes on from; None: a new document.
+            after: the reading that the text continues; None: a new document.
             max_length: bytes of the whole document, for a state that grows with it
-                (attention); None: those of this text. Only for a new document.
+                (attention); None: the length of this text. Only for a new document.
 
         Raises:
             InputError: the text is empty, or max_length is given twice.
@@ -162,7 +162,7 @@ class Run:
             carried = begin(self.model, BEGIN, max_length or len(content))
         elif max_length is not None:
             raise InputError(
-                f"max_length is {max_length}, and the document has begun; give it to "
+                f"max_length is {max_length}, but the document has begun; give it to "
                 "the call that begins the document"
             )
         else:
@@ -181,16 +181,16 @@ class Run:
 
 
 def load(folder: str | Path, step: int | None = None, *, trust: bool = False) -> Run:
-    """Load a run's model from a checkpoint, verified by its digests.
+    """Load a run's model from a checkpoint and verify its digests.
 
     Args:
-        folder: of the run.
-        step: of the checkpoint; None: the newest that is intact.
+        folder: folder of the run.
+        step: step of the checkpoint; None: the newest that is not damaged.
         trust: import the modules of classes outside memzoo that the run names, which
-            runs their code. Modules that are imported already need none.
+            runs their code. Modules that you have imported already do not need it.
 
     Raises:
-        CheckpointError: no such run or step, or none that is intact.
+        CheckpointError: no such run or step, or all checkpoints are damaged.
         ReadError: a file cannot be read.
     """
     loaded = load_run(folder, step, report=_say, trust=trust)
@@ -205,13 +205,13 @@ def train(
     progress: bool = True,
     **changes: Any,
 ) -> Run:
-    """Train a config, or go on where its run stopped, and load the result.
+    """Train a config, or resume its run, and load the result.
 
     Args:
         config: an experiment, the name of a preset, or a file that holds one.
-        runs: folder of runs; the run goes to a folder of its name in it.
-        start_from: folder of a run of the same model, whose parameters are the first.
-        progress: show how far it is.
+        runs: folder of runs; the run is written to the subfolder with its name.
+        start_from: folder of a run of the same model, whose parameters to start from.
+        progress: show the progress.
         changes: fields of the config to change, such as `steps=50`.
 
     Raises:

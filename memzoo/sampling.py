@@ -1,4 +1,4 @@
-"""The choice of the next token from its logits."""
+"""Functions that choose the next token from its logits."""
 
 import math
 
@@ -8,14 +8,14 @@ from jaxtyping import Array, Float, Int, Key
 
 from memzoo.errors import InputError
 
-# Smaller temperatures, and the reciprocals of larger ones, are no normal float32: a
-# device takes them for 0.
+# Smaller temperatures, and reciprocals of larger ones than its inverse, are subnormal
+# in float32, and a device may flush them to 0.
 LEAST_TEMPERATURE = float(jnp.finfo(jnp.float32).tiny)
 _MOST_TEMPERATURE = 1 / LEAST_TEMPERATURE
 
 
 def check_sampling(temperature: float, top_k: int | None) -> None:
-    """Raise InputError where no token can be chosen with these options."""
+    """Raise InputError if no token can be chosen with these options."""
     if not math.isfinite(temperature) or temperature < 0:
         raise InputError(
             f"temperature is {temperature}; give a finite number, 0 or more"
@@ -33,21 +33,21 @@ def choose_token(
 ) -> Int[Array, "b"]:
     """Return the next token of every row.
 
-    A token is drawn with probability softmax(logits / temperature), among the `top_k`
-    largest logits: exactly so many, of equal ones those with the lower index. No
-    temperature overflows. At 0, and below 1.2e-38, the largest logit is taken, of
-    equal ones that with the lowest index.
+    The token is drawn with probability softmax(logits / temperature) from exactly the
+    `top_k` largest logits; of equal logits the lower index counts first. No temperature
+    overflows. At 0, and below 1.2e-38, the largest logit is taken, of equal ones the
+    one with the lowest index.
 
     Args:
         logits: finite; a masked token may have -inf.
-        key: of the draw; the noise of a token is the same whatever the other options.
+        key: key of the draw; a token's noise does not depend on the other options.
         temperature: 0 or more, finite.
-        top_k: None: all tokens.
+        top_k: number of tokens to draw from; None: all.
     """
     if temperature < LEAST_TEMPERATURE:
         return jnp.argmax(logits, axis=-1)
-    # The largest of logits / temperature + noise is such a draw. Scaled by whatever
-    # keeps both terms small, it is the same one.
+    # The largest of logits / temperature + Gumbel noise is such a draw. Scaling both
+    # terms, so that neither overflows, does not change which one is the largest.
     below = logits - jnp.max(logits, axis=-1, keepdims=True)
     noise = jax.random.gumbel(key, logits.shape, logits.dtype)
     if temperature <= 1:

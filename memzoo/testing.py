@@ -1,4 +1,4 @@
-"""The laws that every memory layer obeys, for layers of this library and of others."""
+"""Laws that every memory layer must obey, whether in memzoo or outside."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -23,17 +23,17 @@ from .prefix_laws import check_prefix
 
 __all__ = ["BUILD", "BrokenLaw", "LawResult", "check_layer", "laws"]
 
-# Twice eleven: no chunk divides it, and its halves are one program.
+# No chunk size divides 22, and its two equal halves share one program.
 BATCH, TIME = 2, 22
-ROOM = 2 * TIME  # Some laws go on with a document.
-BUILD = "it can be built, with a state"
+ROOM = 2 * TIME  # Some laws continue a document.
+BUILD = "the layer can be built, with a state"
 
 
 class LawResult(NamedTuple):
-    """One law on one layer; `detail` is empty where it holds.
+    """Result of one law on one layer; `detail` is empty if it holds.
 
     Attributes:
-        error: what the layer raised in place of an answer.
+        error: the exception if the layer raised one.
     """
 
     law: str
@@ -53,7 +53,7 @@ def check_layer(config: Any, *, width: int = 32) -> None:
         width: model width; small, since the laws do not depend on it.
 
     Raises:
-        BrokenLaw: the first law that does not hold, and by how much.
+        BrokenLaw: names the first law that does not hold, and the size of the error.
     """
     for result in laws(config, width=width):
         if not result.holds:
@@ -62,7 +62,7 @@ def check_layer(config: Any, *, width: int = 32) -> None:
 
 
 def laws(config: Any, *, width: int = 32) -> Iterator[LawResult]:
-    """Check the laws one by one; a layer that cannot be built gives one result."""
+    """Check the laws one by one; yield one result if the layer cannot be built."""
     name = type(config).__name__
     try:
         subject = _Subject(config, width)
@@ -77,16 +77,16 @@ def laws(config: Any, *, width: int = 32) -> Iterator[LawResult]:
         "any split equals the whole": _parts_equal_whole,
         "no output depends on a later input": _causality,
         "the state keeps its shapes and types, and grows as declared": _state_shape,
-        "a state answers exactly or says that it has no room": check_room,
+        "a state answers exactly or refuses for lack of room": check_room,
         "packed documents equal separate runs": _documents,
-        "padding leaves the state bit for bit": _padding,
+        "padding leaves the state unchanged bit for bit": _padding,
         "every parameter gets a finite gradient that is not zero": _gradients,
         "rows do not see each other": _rows,
         "each of several memories is written by its maps": check_maps,
         "the same function on a mesh": _mesh,
     }
     if subject.layer.accepts_prefix:
-        checks["a prefix is read whole, and nothing else ahead of its time"] = _prefix
+        checks["a prefix is read whole, and nothing else non-causally"] = _prefix
     for law, check in checks.items():
         try:
             check(subject)
@@ -104,21 +104,21 @@ def _said(error: Exception) -> str:
 
 
 class _Subject:
-    """A layer with perturbed parameters, and its jitted forms, built once."""
+    """Layer with perturbed parameters and its jitted forms, built once."""
 
     def __init__(self, config: Any, width: int):
         if any(field.name == "chunk_size" for field in dataclasses.fields(config)):
-            # Several chunks within the few tokens of a check.
+            # The few tokens of a check should fill several chunks.
             config = dataclasses.replace(config, chunk_size=8)
         layer = config.build(width, nnx.Rngs(0), layer_index=0, depth=2)
         if not isinstance(layer, MemoryLayer):
             raise BrokenLaw(
                 f"{type(config).__name__}.build returned {type(layer).__name__}, "
-                "which is no MemoryLayer"
+                "which is not a MemoryLayer"
             )
         self.layer = layer
         graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
-        # In numpy, here and in the laws: JAX would compile every small operation.
+        # Use numpy here and in the laws: JAX would compile every small operation.
         rng = np.random.default_rng(1)
         self.params = jax.tree.map(
             lambda leaf: jnp.asarray(
@@ -131,7 +131,7 @@ class _Subject:
         self.valid = np.ones((BATCH, TIME), bool)
 
         def merge(params: Any) -> Any:
-            # A copy: what a layer keeps besides its parameters changes in a trace.
+            # Copy, since a trace changes the layer's variables that are not parameters.
             return nnx.merge(graphdef, params, rest, copy=True)
 
         def plain(params: Any, x: Any, state: Any) -> Any:
@@ -182,7 +182,7 @@ class _Subject:
 
 
 def _with_numpy_outputs(run: Callable[..., tuple[Any, Any]]) -> Callable[..., Any]:
-    """`run` jitted; outputs in numpy, the state as it is."""
+    """Return `run` jitted, with outputs in numpy and the state unchanged."""
     jitted = jax.jit(run)
 
     def call(*args: Any) -> tuple[np.ndarray, Any]:
@@ -193,9 +193,9 @@ def _with_numpy_outputs(run: Callable[..., tuple[Any, Any]]) -> Callable[..., An
 
 
 def _visible(subject: _Subject, state: Any) -> Any:
-    """The state as the next token sees it: what it answers, and its position.
+    """Return outputs of later tokens in place of the state.
 
-    Slots of a cache that are out of sight may differ.
+    Invisible slots of a cache may differ.
     """
     y, after = subject.plain(subject.params, subject.x[:, ::-1], state)
     del after
@@ -225,7 +225,7 @@ def _parts_equal_whole(subject: _Subject) -> None:
     near(np.concatenate([y1, y2], axis=1), y, "outputs, in two calls,")
     near(after, state, "final states, in two calls,")
     _, same = subject.plain(subject.params, subject.x[:, :0], middle)
-    equal(same, middle, "states behind no token")
+    equal(same, middle, "states after a call without tokens")
 
 
 def _causality(subject: _Subject) -> None:
@@ -239,7 +239,7 @@ def _causality(subject: _Subject) -> None:
             raise BrokenLaw(f"the output at {time} does not see its own token")
     weight = np.zeros_like(subject.x)
     weight[:, :12] = 1.0
-    # Where one is accepted, an empty prefix: the program of another law.
+    # An empty prefix, if accepted, reuses the program of another law.
     prefix = np.zeros((BATCH, TIME), bool) if subject.layer.accepts_prefix else None
     _, gradient = subject.gradient(subject.params, subject.x, weight, prefix)
     future = np.asarray(gradient)[:, 12:]
@@ -279,7 +279,7 @@ def _documents(subject: _Subject) -> None:
     starts = (0, 1, 2, 9, 16)
     reset = subject.reset.copy()
     reset[:, list(starts)] = True
-    # The rows differ, so that a reset cannot be taken from the wrong one.
+    # The rows differ, so that a reset of the wrong row shows.
     reset[1, 9] = False
     _, carried = subject.run()
     y, state = subject.run(state=carried, reset=reset)
@@ -328,7 +328,7 @@ def _gradients(subject: _Subject) -> None:
     weight = weight.astype(np.float32)
     prefix = None
     if subject.layer.accepts_prefix:
-        # What only a prefix is read by is trained by one.
+        # Parameters that only read a prefix need one for a gradient.
         prefix = np.broadcast_to(np.arange(TIME)[None, :] < 9, (BATCH, TIME))
     for dtype in (jnp.float32, jnp.bfloat16):
         x = subject.x.astype(dtype)
@@ -379,7 +379,7 @@ def _mesh(subject: _Subject) -> None:
     rows = jax.NamedSharding(mesh, jax.P("data"))
 
     def spread_rows(a: Any, b: Any) -> jax.NamedSharding:
-        # The batch is the axis that grows with it: a stack's states have it second.
+        # The batch axis is the one that grows with the batch; in a stack it is second.
         sizes = zip(a.shape, b.shape, strict=True)
         axes = ("data" if size < larger else None for size, larger in sizes)
         return jax.NamedSharding(mesh, jax.P(*axes))

@@ -1,4 +1,4 @@
-"""A language model on a text data set that TensorFlow Datasets has prepared.
+"""Language model on a text data set that TensorFlow Datasets has prepared.
 
 memzoo train docs/examples/my_dataset.py --steps 20
 """

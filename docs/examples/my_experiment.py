@@ -1,4 +1,4 @@
-"""An experiment of one's own: a layer of one's own beside one of the zoo's, on recall.
+"""Example of your own experiment: your layer and a memzoo layer, trained on recall.
 
 memzoo describe docs/examples/my_experiment.py
 memzoo train docs/examples/my_experiment.py --steps 5
@@ -19,7 +19,7 @@ config = ExperimentConfig(
     model=LanguageModelConfig(
         vocab_size=task.vocab_size,
         width=32,
-        # Two blocks, twice: a layer of one's own, then a layer of the zoo.
+        # Two blocks, repeated twice: your layer, then a layer of memzoo.
         pattern=(
             Group(layers=(MyLayerConfig(), AttentionConfig(num_heads=2)), repeats=2),
         ),

@@ -1,4 +1,4 @@
-"""A layer of one's own: a matrix memory a head that forgets as the token says.
+"""Example of your own layer: one matrix memory per head, with a decay per token.
 
 memzoo check docs/examples/my_layer.py
 """
@@ -23,7 +23,7 @@ from memzoo.models.streams import query_key_value
 class MyLayerConfig:
     """S_t = a_t S_(t-1) + k_t v_t^T,  o_t = S_t^T q_t,  a_t = sigmoid(W x)^(1 / life).
 
-    Gated linear attention (Yang et al. 2023, arXiv:2312.06635) with one gate a head.
+    Gated linear attention (Yang et al. 2023, arXiv:2312.06635) with one gate per head.
     """
 
     num_heads: int = 2
@@ -31,16 +31,16 @@ class MyLayerConfig:
     convolution_size: int = 4
     """Taps of the short convolutions on queries, keys and values; 0: none."""
     life: float = 8.0
-    """Tokens after which half of the memory is left, where W x is 0."""
+    """Tokens after which half of the memory is left, if W x is 0."""
     chunk_size: int | None = None
-    """Tokens a chunk: speed only. None: chosen by the backend."""
+    """Tokens in a chunk; affects only speed. None: chosen by the backend."""
 
     def __post_init__(self) -> None:
         if not self.life > 0:
             raise InputError(f"life is {self.life}; give a number above 0")
 
     def build(self, width: int, rngs: nnx.Rngs, *, layer_index, depth) -> "MyLayer":
-        del layer_index  # every block of a stack begins alike
+        del layer_index  # every block of a stack is built the same way
         return MyLayer(self, width, rngs, depth)
 
 

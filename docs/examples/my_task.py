@@ -1,4 +1,4 @@
-"""A task of the user: walk along links that are given in any order.
+"""Example of your own task: follow links that are given in random order.
 
 memzoo train docs/examples/my_task.py
 memzoo recall --task docs/examples/my_task.py:MyTaskConfig --task.hops 1
@@ -21,9 +21,9 @@ from memzoo.evals.tuple_flags import Integers, check_tuple
 
 @dataclass(frozen=True, kw_only=True)
 class MyTaskConfig:
-    """Links between nodes, then a node: which one is `hops` links further?
+    """Task to follow links: given links and a node, name the node `hops` links further.
 
-    With 4 nodes on a ring 5 -> 2 -> 8 -> 3 -> 5 and 2 hops (`.`: nothing is asked):
+    With 4 nodes on a ring 5 -> 2 -> 8 -> 3 -> 5 and 2 hops (`.`: no target):
 
         tokens    8  3  5  2  3  5  2  8  5
         targets   .  .  .  .  .  .  .  .  8
@@ -33,13 +33,13 @@ class MyTaskConfig:
     data_version: ClassVar[int] = 1
 
     nodes: int = 8
-    """Nodes of the ring, and links."""
+    """Number of nodes in the ring, and of links."""
     hops: int = 2
-    """Links to walk."""
+    """Number of links to follow."""
     vocab_size: int = 64
     """Number of tokens; the nodes are drawn from them."""
     seed: int = 0
-    """Of every draw. No row comes twice."""
+    """Seed of every draw. No row is repeated."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.hops < self.nodes <= self.vocab_size:
@@ -50,12 +50,12 @@ class MyTaskConfig:
 
     @property
     def length(self) -> int:
-        """Tokens a row."""
+        """Tokens in a row."""
         return 2 * self.nodes + 1
 
     @property
     def context_length(self) -> int:
-        """Tokens before the question: what layers may read as a prefix."""
+        """Tokens before the question, which layers may read as a prefix."""
         return 2 * self.nodes
 
     @property
@@ -65,7 +65,7 @@ class MyTaskConfig:
 
     @property
     def kinds(self) -> tuple[dict[str, float], ...]:
-        """Setting that all rows are measured under."""
+        """Settings of the rows; here all rows have the same one."""
         return ({"hops": self.hops, "length": self.length},)
 
     def build(self, split) -> "MyTask":
@@ -73,12 +73,12 @@ class MyTaskConfig:
         return MyTask(self, split)
 
     def content(self) -> dict[str, int | str]:
-        """Nothing is read from outside."""
+        """Describe the data read from outside; this task reads none."""
         return {}
 
 
 class MyTask:
-    """One split: row `i` is the same bytes in any batch, order or process."""
+    """Split of the task; row `i` is the same in any batch, order or process."""
 
     def __init__(self, config: MyTaskConfig, split) -> None:
         self.config = config
@@ -117,17 +117,17 @@ class MyTask:
 
 @dataclass(frozen=True, kw_only=True)
 class MyRecall(RecallTask):
-    """A training for each number of hops, also read on rings of other sizes."""
+    """Comparison with one training per number of hops, also tested on other rings."""
 
     title: ClassVar[str] = "Links, compared"
     axes: ClassVar[tuple[str, ...]] = ("hops",)
 
     hops: Integers = (1, 2)
-    """Links to walk; a model is trained for each."""
+    """Numbers of links to follow; one model is trained for each."""
     nodes: int = 8
-    """Nodes of the rings that are trained on."""
+    """Nodes of the rings in training."""
     read_nodes: Integers = (16,)
-    """Nodes of the rings that are read after training."""
+    """Nodes of the rings to read after training."""
 
     def __post_init__(self) -> None:
         for name in ("hops", "read_nodes"):
@@ -145,7 +145,7 @@ class MyRecall(RecallTask):
         ]
 
     def readings(self, experiment, config):
-        """Return larger rings, which no model was trained on."""
+        """Return rings of other sizes than in training."""
         return [
             Reading(with_task_fields(experiment.task, nodes=nodes), examples=256)
             for nodes in self.read_nodes

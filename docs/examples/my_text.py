@@ -1,4 +1,4 @@
-"""A language model on the text files of a folder: here on memzoo's own pages.
+"""Language model on the text files of a folder, here memzoo's documentation.
 
 memzoo train docs/examples/my_text.py --steps 20
 memzoo train docs/examples/my_text.py --task.path ~/notes --task.pattern "**/*.txt"

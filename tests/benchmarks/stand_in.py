@@ -1,4 +1,4 @@
-"""A side that knows no operation: it puts out q, and its inputs as gradients.
+"""Stand-in for a side: it returns q as output and its inputs as gradients.
 
 Arguments: a factor on the output, and `die` to end at the first request to prepare;
 with a file after it, once. `refuse` refuses every case, `refuse X` the operation X.
@@ -12,7 +12,7 @@ from memzoo.benchmarks.serving import Prepared, serve
 
 
 def _has_died():
-    """Whether the file after `die` says so; without one it dies every time."""
+    """Return whether the file after `die` exists; without one, always False."""
     after = sys.argv[sys.argv.index("die") + 1 :]
     if after and Path(after[0]).exists():
         return True

@@ -47,4 +47,4 @@ def test_a_peer_of_ours_is_named_by_what_tells_it_apart():
     assert row.peer_name == "dense" and row.theirs == ("memzoo", dense)
     other = Row(case=case, peer="fla", peer_function="f")
     assert other.peer_name == "fla" and other.theirs == ("fla", case)
-    assert other.name == "mixture:64 beside fla"
+    assert other.name == "mixture:64 against fla"

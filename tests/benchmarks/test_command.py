@@ -16,13 +16,13 @@ from memzoo.benchmarks.rows import CPU_ROWS
     "field, value, message",
     [
         ("rounds", 0, "at least 1 round"),
-        ("wall_rounds", -1, "0 leaves the wall time out"),
+        ("wall_rounds", -1, "give 0 to skip the wall time"),
         ("minimum_seconds", 0.0, "give a time above 0, 3600 or less"),
         ("minimum_seconds", float("nan"), "give a time above 0, 3600 or less"),
         ("minimum_seconds", float("inf"), "give a time above 0, 3600 or less"),
         ("seed", -1, "give 0 or more, below 2"),
         ("seed", 2**32, "give 0 or more, below 2"),
-        ("chunk_size", 0, "or leave it out"),
+        ("chunk_size", 0, "or drop it"),
     ],
 )
 def test_settings_out_of_range_are_refused(field, value, message):
@@ -33,11 +33,11 @@ def test_settings_out_of_range_are_refused(field, value, message):
 @pytest.mark.parametrize(
     "fields, message",
     [
-        ({"gpu": True, "wall_rounds": 5}, "wall_rounds is for a CPU; leave it out"),
-        ({"gpu": True, "growth": False}, "growth is for a CPU; leave it out, or gpu"),
-        ({"rows": "prompt", "form": "scan"}, "form is scan; it is for operations"),
-        ({"rows": "layer", "chunk_size": 9}, "chunk_size is 9; it is for operations"),
-        ({"rows": "step", "wall_rounds": 0}, "wall_rounds is 0; it is for operations"),
+        ({"gpu": True, "wall_rounds": 5}, "wall_rounds is only for a CPU; drop it"),
+        ({"gpu": True, "growth": False}, "growth is only for a CPU; drop it, or drop"),
+        ({"rows": "prompt", "form": "scan"}, "form is scan, which only operations use"),
+        ({"rows": "layer", "chunk_size": 9}, "chunk_size is 9, which only operations"),
+        ({"rows": "step", "wall_rounds": 0}, "wall_rounds is 0, which only operations"),
     ],
 )
 def test_what_would_not_be_read_is_refused(fields, message):
@@ -51,7 +51,7 @@ def test_what_would_not_be_read_is_refused(fields, message):
         ({"rows": "delta"}, ["fla"]),
         ({"rows": "step"}, ["transformers"]),
         ({"gpu": True}, ["torch", "fla", "titans"]),
-        # Another form of ours needs none.
+        # Another form of our operation needs no environment.
         ({"rows": "titans_mlp"}, []),
     ],
 )
@@ -88,7 +88,7 @@ def row_result(failure=None):
 
 @pytest.fixture
 def runs(monkeypatch):
-    """`runs(*results)`: a run that finds these, one after the other."""
+    """Return `runs(*results)`, a run that finds these results one by one."""
 
     def stand_in(*stages):
         def run_plan(plan, commands, advance, found):
@@ -131,7 +131,7 @@ def test_the_page_is_written_as_rows_are_measured(runs, tmp_path, monkeypatch):
 
     monkeypatch.setattr(command, "_write_page", watch)
     runs(Results(rows=(row_result("first"),)), Results(rows=(row_result("second"),)))
-    # Not everything that was asked for was measured.
+    # Some rows failed.
     assert run(BenchConfig(markdown=page)) == 1
     assert ["first" in each for each in pages] == [True, False]
     assert "second" in page.read_text() and "`memzoo bench`" in page.read_text()

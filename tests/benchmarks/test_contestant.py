@@ -88,7 +88,7 @@ def test_a_cache_of_the_users_own_is_used(monkeypatch, tmp_path):
 
 
 def test_freed_memory_is_seen_to_be_free():
-    # A process that keeps what it frees would report less than it uses.
+    # A process that keeps freed memory would report less than it uses.
     code = """
 import json, sys
 import numpy as np

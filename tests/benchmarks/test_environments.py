@@ -32,7 +32,7 @@ def test_every_requirement_is_an_exact_pin_without_an_address(peer):
 def test_fla_and_transformers_do_not_live_together():
     assert "transformers" not in pins("fla")
     assert not {"fla-core", "flash-linear-attention"} & set(pins("transformers"))
-    # fla's plain functions lie in modules that import it.
+    # fla's plain functions are in modules that import triton.
     assert "triton" in pins("fla")
 
 
@@ -64,7 +64,7 @@ def test_a_failed_installation_names_its_last_line(tmp_path):
     fails = tmp_path / "python"
     fails.write_text("#!/bin/sh\necho first >&2\necho no space left >&2\nexit 1\n")
     fails.chmod(0o755)
-    with pytest.raises(PeerMissingError, match=r"of torch .*made: no space left; try"):
+    with pytest.raises(PeerMissingError, match=r"of torch .*made: no space left; run"):
         prepare(tmp_path / "peers", ["torch"], str(fails), lambda line: None)
 
 

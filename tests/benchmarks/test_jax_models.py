@@ -32,7 +32,7 @@ def test_a_step_trains_and_its_gradients_are_those_of_the_first_weights():
     weights = {n for n in x if n not in ("tokens", "targets")}
     assert set(results) == {"output", *(f"gradient_{n}" for n in weights)}
     assert all(results[f"gradient_{n}"].shape == x[n].shape for n in weights)
-    # A direction down the gradients lowers the loss by as much as they say.
+    # A small step down the gradients lowers the loss by the predicted amount.
     rate = 1e-3
     squares = sum(np.sum(results[f"gradient_{n}"] ** 2) for n in weights)
     moved = x | {n: x[n] - rate * results[f"gradient_{n}"] for n in weights}

@@ -1,4 +1,4 @@
-"""The form that keeps all weights computes what the dual form does."""
+"""The materialised form computes the same as the dual form."""
 
 from dataclasses import replace
 
@@ -29,10 +29,10 @@ def test_both_forms_agree_in_outputs_and_gradients(update_every):
         scale = np.abs(expected).max()
         assert scale > 0
         np.testing.assert_allclose(ours[name], expected, atol=2e-5 * scale, rtol=0)
-        # Not one form twice.
+        # The two forms really differ.
         assert name == "output" or np.any(ours[name] != expected)
 
 
 def test_a_length_that_is_no_multiple_of_the_window_is_refused():
-    with pytest.raises(ValueError, match="12 tokens are no multiple of the window, 5"):
+    with pytest.raises(ValueError, match="12 tokens are not a multiple of the window"):
         results(update_every=5, form="materialised")

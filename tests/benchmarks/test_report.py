@@ -49,7 +49,7 @@ def results(rows=ROWS, wall=True, **changes):
 @pytest.mark.parametrize("wall", [True, False])
 def test_the_tables_fit_80_columns(wall):
     text = as_text(results(wall=wall))
-    # Remarks are wrapped by the terminal.
+    # The terminal wraps remarks.
     table = text[: text.index("error: ")]
     assert max(map(len, table.splitlines())) <= WIDTH
     for expected in ("scalar decay", "transformers", "12.1", "1e-07", "5e-07"):
@@ -132,9 +132,9 @@ def test_json_holds_every_round():
 def test_the_page_names_command_machine_versions_and_tables():
     page = as_markdown(results(), "memzoo bench", "2026-01-02")
     assert "`memzoo bench` on 2026-01-02" in page
-    assert "delta beside fla `ops.delta_rule.naive.delta_rule_chunkwise`" in page
+    assert "delta against fla `ops.delta_rule.naive.delta_rule_chunkwise`" in page
     assert "jax 0.10.2, torch 2.13.0" in page
-    assert "fla in titans/16 (its gradient of the layer norm is not" in page
+    assert "fla in titans/16 (its gradient of the layer norm is wrong" in page
     lines = [line for line in page.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) > 1
     growth = sum(len(each.times) for each in GROWTH)
@@ -154,5 +154,5 @@ def test_a_busy_machine_is_told(load, warned):
 def test_remarks_are_of_what_is_shown():
     plain = [r for r in CPU_ROWS if r.case.operation == "delta"]
     text = as_text(results(plain, growth=()))
-    assert "stroke" not in text and "compute something else" not in text
+    assert "slash" not in text and "compute something else" not in text
     assert "Whole models" not in text

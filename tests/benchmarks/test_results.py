@@ -5,7 +5,7 @@ from memzoo.benchmarks.rows import CPU_ROWS, GROWTH, model_rows
 
 
 def result(row, peer, ours=1.0):
-    """A row whose processor time and wall time have other ratios."""
+    """Return a row with different ratios in processor time and wall time."""
     return RowResult(
         row=row,
         theirs=Measured(cpu=[peer], wall=[3 * peer], all_cores=[2 * peer]),

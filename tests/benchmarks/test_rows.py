@@ -138,7 +138,7 @@ def test_growth_follows_the_rows_chosen():
         ("ttt", 16),
     ]
     assert not select_growth(select_rows("delta", "gpu"))
-    # A layer or model of that name is another case.
+    # A layer or model of the same name is another case.
     assert not select_growth(select_rows("step:gated_delta"))
 
 

@@ -35,7 +35,7 @@ def plan_of(*rows, **changes):
 
 
 def stand_ins(**arguments):
-    """Every side is the stand-in, with the factor 1 or the arguments given."""
+    """Return commands that run the stand-in for every side."""
 
     def command(side, threads, device):
         return [sys.executable, STAND_IN, *arguments.get(side, ("1",))]
@@ -57,7 +57,7 @@ def test_operations_have_rounds_on_one_core_and_on_all_and_a_pass_for_memory():
     assert one.compares and memory.memory and memory.variables is RETURN_MEMORY
     turns = {turn for group in one.groups for turn in group}
     assert len(turns) == 5 and turns == {t for g in memory.groups for t in g}
-    # The lengths of the growth are for one core.
+    # The growth is measured on one core.
     assert len([t for g in every.groups for t in g]) == 4
 
 
@@ -116,7 +116,7 @@ def test_a_run_measures_compares_and_counts_its_steps():
         assert row.ours.first_seconds > 0
     assert [len(m.cpu) for m in results.growth[0].measured] == [2, 2]
     assert results.versions["torch"] == {"stand-in": "3"}
-    # All that is known is told after every group of every stage.
+    # Results so far are reported after every group of every stage.
     assert len(seen) == 3 * 2
     assert [row.ratio is None for row in seen[0].rows] == [False, True]
     assert steps[0] == "preparing fla delta:8"
@@ -148,7 +148,7 @@ def test_one_layer_that_fails_leaves_the_others():
 
 
 def test_a_process_that_ended_is_begun_again(tmp_path):
-    """It dies the first time that it is asked to prepare, and not after that."""
+    """The process dies at its first request to prepare, and not later."""
     rows = (ROW, replace(OTHER, peer="fla"))
     sides = {"fla": ("1", "die", str(tmp_path / "died"))}
     results, *_ = measure(*rows, sides=sides)
@@ -157,7 +157,7 @@ def test_a_process_that_ended_is_begun_again(tmp_path):
 
 
 def test_without_a_gpu_the_command_ends_with_the_remedy():
-    # A process that cannot even answer what it is.
+    # A process that cannot answer the first request.
     gone = [sys.executable, "-c", "import sys; sys.exit('no device')"]
     plan = plan_of(replace(OTHER, case=replace(OTHER.case, device="gpu")))
 

@@ -17,7 +17,7 @@ def test_a_run_times_its_passes_after_one_that_is_not_timed():
     passes = []
     case = serving.Prepared(lambda: passes.append(1), dict, lambda: passes.append(0))
     answer = serving._run(case, 4, True)
-    # Those that go on by themselves are waited for, and the clock waits too.
+    # Asynchronous passes are waited for before the clock stops.
     assert passes == [1, 0, 1, 1, 1, 1, 0]
     serving._run(case, 2, False)
     assert passes[7:] == [1, 1, 0]

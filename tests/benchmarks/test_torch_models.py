@@ -1,4 +1,4 @@
-"""Every row of a whole model has its model in transformers, trained as ours is."""
+"""Every row of a whole model has a model in transformers, trained like ours."""
 
 import ast
 

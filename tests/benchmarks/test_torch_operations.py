@@ -1,4 +1,4 @@
-"""Every row beside a peer in PyTorch has the peer's function."""
+"""Every row with a peer in PyTorch has the peer's function."""
 
 import ast
 

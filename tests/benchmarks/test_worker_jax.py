@@ -1,4 +1,4 @@
-"""Our side prepares every kind of case, on whatever device there is."""
+"""Our side prepares every kind of case, on any device."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from memzoo.benchmarks.runner import options_of
 from memzoo.benchmarks.serving import EXACT
 from memzoo.benchmarks.worker_jax import passes, prepare, versions
 
-# Every operation of a GPU once, and one of them forward alone.
+# Every GPU operation once, and one of them only forward.
 CASES = {(r.case.operation, r.case.passes): r.case for r in GPU_ROWS}
 
 
@@ -66,7 +66,7 @@ def test_a_layer_is_differentiated_by_input_and_parameters():
     prepared.call()
     results = prepared.results()
     assert results["output"].shape == results["gradient_x"].shape == (1, 8, 16)
-    assert any("output_projection" in name for name in results)
+    assert any("read_out/projection" in name for name in results)
     assert all(np.abs(x).max() > 0 for x in results.values())
 
 

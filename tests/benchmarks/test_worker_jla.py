@@ -1,4 +1,4 @@
-"""jax-linear-attention has a function for every row beside it."""
+"""jax-linear-attention has a function for every row against it."""
 
 import ast
 

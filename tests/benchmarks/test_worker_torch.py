@@ -1,4 +1,4 @@
-"""What the processes of peers may import: they do not have memzoo."""
+"""The workers of peers import only what exists without memzoo."""
 
 import ast
 import sys

@@ -7,7 +7,7 @@ from memzoo.__main__ import main
 
 @pytest.fixture
 def call(capsys):
-    """A command's exit code, and what it printed."""
+    """Call a command; return its exit code and its output."""
 
     def call(*words):
         capsys.readouterr()

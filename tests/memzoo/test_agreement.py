@@ -1,4 +1,4 @@
-"""What counts as equal, and what is said where it is not."""
+"""Comparison of arrays, and the messages about differences."""
 
 import jax.numpy as jnp
 import pytest

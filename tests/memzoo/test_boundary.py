@@ -13,7 +13,7 @@ from memzoo.errors import InputError, MemzooError
 
 @pytest.fixture
 def call(capsys):
-    """A command's exit code and output, tracebacks included."""
+    """Call a command; return its exit code and output, tracebacks included."""
 
     def call(*words):
         code = main(list(words))

@@ -1,4 +1,4 @@
-"""The law of full states bites: each fault breaks it in the way that it is made to."""
+"""The law of full states finds every fault."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ X = np.random.default_rng(0).standard_normal((2, 10, 3)).astype(np.float32)
 
 
 class Sums:
-    """A sum of the document so far, in a state of as many tokens: `(sum, n, room)`."""
+    """Sum of the document so far, with the state `(sum, n, room)`."""
 
     def __init__(self, fault=""):
         self.fault = fault
@@ -73,8 +73,8 @@ FAULTS = {
     "too early": "outputs of a state with max_length 4 are neither exact nor NaN",
     "no training": "outputs of a state with max_length 0 are neither exact nor NaN",
     "goes on by steps": "outputs of steps of a state with max_length 0 are neither",
-    "refuses steps": "steps of a state with max_length 4 are refused, though there is",
-    "silent outside": "outside jit no ValueError says that there is no room",
+    "refuses steps": "steps of a state with max_length 4 are refused although there is",
+    "silent outside": "outside jit no ValueError reports the lack of room",
 }
 
 

@@ -64,7 +64,7 @@ def test_as_tables(capsys, monkeypatch):
     assert "memzoo train" in said
     assert "prefix*" in said
     assert "titans_mag by memory.prefix" in " ".join(said.split())
-    # What a preset's docstring explains below its result is not part of the table.
+    # The table has only the first paragraph of a preset's docstring.
     assert "each has the size" not in " ".join(said.split())
 
 

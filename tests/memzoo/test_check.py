@@ -15,7 +15,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "my_layer.
 
 @pytest.fixture(autouse=True)
 def modules(monkeypatch):
-    """Modules and places of modules are forgotten after a test."""
+    """Restore sys.modules and sys.path after a test."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("COLUMNS", "120")
     before = set(sys.modules)
@@ -33,7 +33,7 @@ def test_the_layer_of_the_documentation_passes(capsys):
 
 @pytest.fixture
 def changed(tmp_path):
-    """The example with something else in it."""
+    """Return a function that writes the example with a change."""
 
     def changed(old, new, name):
         text = EXAMPLE.read_text()
@@ -46,7 +46,7 @@ def changed(tmp_path):
 
 
 def test_a_broken_law_is_shown(changed, capsys, monkeypatch):
-    """Other laws are still looked at; the exit code is 1."""
+    """Other laws are still checked; the exit code is 1."""
     found = [LawResult("this one", ""), LawResult("that one", "it [is] wrong by 3")]
     monkeypatch.setattr(check, "laws", lambda config: found)
     assert (
@@ -62,7 +62,7 @@ def test_a_broken_law_is_shown(changed, capsys, monkeypatch):
     ("made", "reason"),
     [
         ("1 / 0", "MyLayerConfig raised ZeroDivisionError: division by zero"),
-        ("None", "MyLayerConfig.build returned NoneType, which is no MemoryLayer"),
+        ("None", "MyLayerConfig.build returned NoneType, which is not a MemoryLayer"),
     ],
 )
 def test_what_cannot_be_built_is_broken(changed, capsys, made, reason):
@@ -71,7 +71,7 @@ def test_what_cannot_be_built_is_broken(changed, capsys, made, reason):
     assert check_command(path) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[1:] == [
-        f"  broken it can be built, with a state: {reason}",
+        f"  broken the layer can be built, with a state: {reason}",
         "1 broken",
     ]
 

@@ -1,4 +1,4 @@
-"""The commands as a user meets them: a tiny experiment end to end, and refusals."""
+"""The commands as a user calls them: a tiny experiment end to end, and errors."""
 
 import json
 import sys
@@ -35,7 +35,7 @@ LAYER = "--model.pattern.0.layers.0"
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with an experiment, where runs are made."""
+    """Folder with an experiment, where runs are made."""
     folder = tmp_path_factory.mktemp("work")
     (folder / "tiny_experiment.py").write_text(EXPERIMENT)
     return folder
@@ -43,7 +43,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def working(place, monkeypatch):
-    """The commands are called in this folder."""
+    """Call the commands in this folder."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(place)
     monkeypatch.setenv("COLUMNS", "120")
@@ -57,7 +57,7 @@ def train(call, *words):
 
 @pytest.fixture(scope="module")
 def trained(place):
-    """A run of 20 steps, by the command line."""
+    """Run of 20 steps, from the command line."""
     words = ["train", str(place / "tiny_experiment.py"), "--runs", str(place / "runs")]
     before = list(sys.path)
     assert main([*words, "--mesh.data", "1", "--no-progress"]) == 0
@@ -73,19 +73,19 @@ def last_step(run):
 def test_a_run_is_trained_extended_and_copied(call, trained):
     record = json.loads((trained / "config.json").read_text())
     assert record["status"] == "done" and record["command"][:2] == ["memzoo", "train"]
-    # Called again: done already.
+    # A second call finds the run finished.
     before = (trained / "metrics.jsonl").read_text()
     said = train(call, "tiny_experiment.py")
     assert (said["run"], said["step"], said["status"]) == ("runs/tiny", 20, "done")
     assert (trained / "metrics.jsonl").read_text() == before
-    # With more steps it goes on from the 20th.
+    # With more steps it continues from step 20.
     said = train(call, "tiny_experiment.py", "--steps", 30)
     assert (said["step"], last_step(trained)) == (30, 30)
     assert (trained / "metrics.jsonl").read_text().startswith(before)
-    # The folder of the run stands for its experiment.
+    # The folder of the run is accepted as CONFIG.
     assert train(call, "runs/tiny")["step"] == 30
     assert train(call, "runs/tiny", "--steps", 31)["step"] == 31
-    # Its config.json makes another run.
+    # Its config.json starts a new run.
     said = train(call, "runs/tiny/config.json", "--name", "other", "--steps", 2)
     assert (said["run"], said["step"]) == ("runs/other", 2)
     said = train(call, "runs/tiny", "--name", "third", "--steps", 1)
@@ -108,7 +108,7 @@ def test_one_line_says_how_it_went(call, trained):
     assert code == 0
     first, second = out.splitlines()
     assert first.startswith("runs/tiny: done at step ") and "accuracy 0." in first
-    assert second == "look closer: memzoo eval runs/tiny"
+    assert second == "more results: memzoo eval runs/tiny"
 
 
 def test_eval(call, trained):
@@ -126,7 +126,7 @@ def test_contexts_are_read_again(call, place):
     record = json.loads((place / "runs/again/config.json").read_text())
     task = record["config"]["task"]
     assert (task["type"], task["times"], task["task"]["type"]) == ("repeat", 2, "mqar")
-    # The run's folder says how often; so may the flag, again.
+    # The run repeats its context; the flag can change the number.
     assert train(call, "runs/again", "--steps", 3)["step"] == 3
     assert train(call, "runs/again", *words, "--steps", 4)["step"] == 4
     code, out, _ = call("eval", "runs/again", "--json")
@@ -165,7 +165,7 @@ RUN_REFUSED = [
     (
         "generate runs/tiny",
         2,
-        "prompt '' is not a list of token numbers; this run read",
+        "prompt '' is not a list of token numbers, which this run",
     ),
     ("generate runs/tiny --prompt a,b", 2, "prompt 'a,b' is not a list of token numb"),
     ("generate runs/tiny --prompt 99", 2, "token 99 of the prompt is not in the vocab"),

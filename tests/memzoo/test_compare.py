@@ -1,4 +1,4 @@
-"""Recall of layers beside each other, from Python."""
+"""Comparison of layers on recall tasks, from Python."""
 
 import sys
 import types

@@ -1,4 +1,4 @@
-"""The law of several memories holds, and notices a map that is shared by mistake."""
+"""The law of several memories holds, and finds a map that is shared by mistake."""
 
 from functools import partial
 

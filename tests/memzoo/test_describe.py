@@ -1,4 +1,4 @@
-"""`memzoo describe`: counts by hand, and nothing allocated."""
+"""`memzoo describe`: compare with counts by hand; nothing is allocated."""
 
 import dataclasses
 import json
@@ -72,7 +72,7 @@ def test_parameters_and_state_by_hand():
 
 
 def test_flops_by_hand():
-    """Products exactly; elementwise work is between nothing and 40 a channel."""
+    """Products are exact; elementwise work is between 0 and 40 per channel."""
     layer = dataclasses.replace(LINEAR, convolution_size=0)
     model = experiment(layer, mlp_width=0).model
     projections = 2 * 4 * WIDTH**2
@@ -181,7 +181,7 @@ def test_a_memory_that_cannot_diverge_is_not(fields):
 
 
 def test_the_remedy_is_one():
-    """At the learning rate that the warning names there is no warning."""
+    """There is no warning at the learning rate that the warning recommends."""
     for rate, window in ((0.1, 16), (1.0, 7), (0.9, 64), (0.37, 1000)):
         layer = dataclasses.replace(MEMORY, max_learning_rate=rate, update_every=window)
         (said,) = warnings(experiment(layer).model)
@@ -206,7 +206,7 @@ def test_a_warning_is_one_line(capsys, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mqar-linear-attention", "text-attention"])
 def test_memory_is_what_the_compiler_says(name):
-    """Within a factor of two of XLA's own count for the compiled step."""
+    """The estimate is within a factor of two of XLA's count for the compiled step."""
     config = PRESETS[name]()
     mesh = make_mesh(dataclasses.replace(config.mesh, data=1))
     with jax.set_mesh(mesh):

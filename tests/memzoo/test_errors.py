@@ -17,5 +17,5 @@ def test_exit_codes(kind, code):
 
 
 def test_a_refusal_is_a_value_error():
-    """Code that uses the library catches what Python's libraries raise."""
+    """Code that uses the library can catch the usual ValueError."""
     assert issubclass(InputError, ValueError)

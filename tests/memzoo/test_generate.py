@@ -45,16 +45,16 @@ def made(model, prompt=PROMPT, **options):
 
 
 def test_temperature_zero_is_greedy_decoding(model):
-    """Each token is the most probable one of a forward pass over all before it."""
+    """Each token is the most probable one of a forward pass over earlier tokens."""
     found = made(model)
     tokens = jnp.asarray([PROMPT + found], jnp.int32)
-    read = nnx.jit(lambda m: m.logits(m(tokens, m.init_state(1, tokens.shape[1]))[0]))
+    read = nnx.jit(lambda m: m(tokens, m.init_state(1, tokens.shape[1]))[0])
     best = jnp.argmax(read(model)[0], axis=-1).tolist()
     assert found == best[len(PROMPT) - 1 : -1] == made(model, seed=7)
 
 
 def test_a_prompt_can_be_a_prefix():
-    """Each token is the most probable one behind a prompt that is read whole."""
+    """Each token is the most probable one after a prompt that is read as a prefix."""
     layers = (
         PrefixLinearAttentionConfig(num_heads=2, feature_size=3),
         AttentionConfig(num_heads=2),
@@ -77,7 +77,7 @@ def test_a_prompt_can_be_a_prefix():
 
 def test_a_prefix_needs_a_layer_that_accepts_it(model):
     with pytest.raises(MemzooError, match="no layer of the model accepts a prefix"):
-        # Before a token is asked for: nothing has been put out yet.
+        # The error comes before the first token is requested.
         generate(model, PROMPT, tokens=6, temperature=0.0, prefix=True)
 
 
@@ -85,7 +85,7 @@ def test_tokens_come_one_by_one(model):
     stream = generate(model, PROMPT, tokens=6, temperature=1.0)
     first = [next(stream) for _ in range(3)]
     assert first == made(model, temperature=1.0)[:3]
-    # What was asked for besides makes no draw another.
+    # Other options do not change a draw.
     assert first == made(model, temperature=1.0, tokens=3)
 
 
@@ -144,7 +144,7 @@ def test_options_that_are_refused(field, value):
 @pytest.mark.parametrize("options", [{"temperature": -1.0}, {"top_k": 0}])
 def test_draws_that_are_refused(model, options):
     with pytest.raises(ValueError, match=r"^\w+ is .*; give "):
-        # Before a token is asked for.
+        # The error comes before the first token is requested.
         generate(model, PROMPT, **{"tokens": 6, "temperature": 1.0} | options)
 
 
@@ -154,24 +154,24 @@ def test_tiny_temperatures_are_greedy_decoding(model):
 
 def test_text_is_decoded_character_by_character():
     said = "é€🙂 end"
-    pieces = list(_text("do ", iter([*said.encode(), BEGIN, 65])))
-    assert pieces[0] == "do " and "".join(pieces) == "do " + said
-    assert set(said) <= set(pieces)  # nothing waits longer than its own bytes
+    pieces = list(_text(iter([*said.encode(), BEGIN, 65])))
+    assert "".join(pieces) == said
+    assert set(said) <= set(pieces)  # each as soon as it is complete
 
 
 def test_bytes_that_are_no_text_are_marked_and_no_more():
     stream = [0xFF, *b"ab", *"€".encode()[:2], *b"c", 0xE2]
-    assert "".join(_text("", iter(stream))) == "�ab�c�"
+    assert "".join(_text(iter(stream))) == "�ab�c�"
 
 
 def test_a_prompt_is_bytes_behind_a_beginning():
     assert _text_prompt("é") == [BEGIN, 0xC3, 0xA9]
     assert _text_prompt("") == [BEGIN]
-    assert _text_prompt("\udcff") == [BEGIN, 0xFF]  # as an argument that is no UTF-8
+    assert _text_prompt("\udcff") == [BEGIN, 0xFF]  # an argument that is not UTF-8
 
 
 def test_a_document_that_was_read_goes_on(model):
-    """A prompt behind a carried state is the whole prompt, read at once."""
+    """A prompt after a carried state equals the whole prompt, read at once."""
     carried = begin(model, PROMPT[0], 20)
     carried = stream(model, [np.array(PROMPT[1:5])], carried, piece=3).carried
     found = made(model, PROMPT[4:], carried=carried)
@@ -181,7 +181,7 @@ def test_a_document_that_was_read_goes_on(model):
 
 
 def diverged(model, prompt):
-    """A document whose memory is no longer finite."""
+    """Return a document whose memory is no longer finite."""
     carried = begin(model, prompt[0], 20)
     state = jax.tree.map(
         lambda a: a * jnp.nan if a.dtype == jnp.float32 else a, carried.state
@@ -220,7 +220,7 @@ def test_text_goes_on_from_a_file(monkeypatch, tmp_path, capsys):
         assert generate_command(tmp_path, options) == 0
         said.append(capsys.readouterr().out)
     assert said[0] == "def f(" + said[1]
-    # What was put out before an error keeps a line of its own.
+    # Output before an error stays on a separate line.
     found = (diverged(text, [BEGIN]), {})
     monkeypatch.setattr("memzoo.generate.load_state", lambda *_: found)
     with pytest.raises(NonFiniteError, match="scores of token 1 are not finite"):

@@ -1,4 +1,4 @@
-"""The package: its names, and what it says of names it does not have."""
+"""Names of the package, and messages about unknown names."""
 
 import subprocess
 import sys

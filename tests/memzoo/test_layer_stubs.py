@@ -1,4 +1,4 @@
-"""The stubs of the layers are those of the configs."""
+"""The stubs of the layers match the configs."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Layers as classes of their sizes."""
+"""Classes that build the registered layers."""
 
 import dataclasses
 import inspect
@@ -49,7 +49,7 @@ def test_a_layer_goes_on_exactly(layer, x):
     second, _ = layer(x[:, 4:], state)
     joined = jnp.concatenate([first, second], axis=1)
     np.testing.assert_allclose(joined, whole, atol=1e-5)
-    # The state matters: without it the rest is another document.
+    # Without the state the rest would be a new document.
     alone, _ = layer(x[:, 4:])
     assert np.max(np.abs(alone - second)) > 1e-2
 

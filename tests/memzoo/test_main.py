@@ -1,4 +1,4 @@
-"""`memzoo`, in processes of its own and in this one."""
+"""`memzoo`, in separate processes and in this one."""
 
 import os
 import signal
@@ -49,7 +49,7 @@ def test_a_variable_that_jax_cannot_read_is_one_line(tmp_path, variable):
     ended = run("list", cwd=tmp_path, env=os.environ | {variable: "maybe"})
     assert ended.returncode == 2 and ended.stdout == ""
     assert ended.stderr.startswith("memzoo: ") and "maybe" in ended.stderr
-    assert ended.stderr.endswith("; unset or mend that variable\n")
+    assert ended.stderr.endswith("; unset or correct that variable\n")
     assert ended.stderr.count("\n") == 1
 
 
@@ -88,22 +88,22 @@ def test_help_of_a_preset_shows_its_own_layer(capsys, monkeypatch):
 
 
 def test_the_experiment_of_the_documentation(tmp_path):
-    """A layer of one's own is trained, stored by its name, and found again."""
+    """A user's layer is trained, stored by its name, and found again."""
     sizes = [word for pair in TINY.items() for word in pair]
     done = run("train", EXAMPLES / "my_experiment.py", *sizes, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("runs/my-experiment: done at step 5; ")
     last = done.stdout.splitlines()[-1]
-    assert last == "look closer: memzoo eval runs/my-experiment --trust"
+    assert last == "more results: memzoo eval runs/my-experiment --trust"
     record = (tmp_path / "runs/my-experiment/config.json").read_text()
     assert '"type": "my_layer:MyLayerConfig"' in record
-    # Its code is run where that is asked for.
+    # `--trust` runs its code.
     lost = run("eval", "runs/my-experiment", cwd=tmp_path)
     assert (lost.returncode, lost.stdout) == (4, "")
     assert lost.stderr.count("\n") == 1
     assert "my_layer:MyLayerConfig, which is not part of memzoo" in lost.stderr
     assert "add --trust" in lost.stderr
-    # Beside its module, where it can be found.
+    # In the folder of its module, which can be imported.
     words = ["eval", tmp_path / "runs/my-experiment", "--trust", "--json"]
     found = run(*words, cwd=EXAMPLES)
     assert found.returncode == 0, found.stderr
@@ -138,14 +138,14 @@ def test_a_reader_that_leaves_is_no_failure(tmp_path):
 
 @pytest.fixture
 def handler():
-    """The one for Ctrl-C is put back after a test."""
+    """Restore the handler of Ctrl-C after a test."""
     before = signal.getsignal(signal.SIGINT)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 def test_an_interruption_is_one_line(handler, capsys, monkeypatch):
-    """Also while the modules of a command are imported."""
+    """The line also appears while the modules of a command are imported."""
 
     def interrupted(name, arguments):
         raise KeyboardInterrupt
@@ -182,7 +182,7 @@ IN_A_CALLBACK = """
 
 @pytest.mark.parametrize("body", [TWICE, IN_A_CALLBACK], ids=["twice", "callback"])
 def test_an_interruption_is_never_lost(tmp_path, body):
-    """An exit that hangs is cut short, and so is what would swallow it."""
+    """Ctrl-C ends an exit that hangs, and code that would swallow it."""
     done = subprocess.run(
         [sys.executable, "-c", BEGIN.replace("BODY", body)],
         capture_output=True,

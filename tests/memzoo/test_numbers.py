@@ -1,4 +1,4 @@
-"""Numbers that `memzoo train` refuses, and those that it has not."""
+"""Numbers that `memzoo train` refuses, and a missing evaluation."""
 
 from pathlib import Path
 

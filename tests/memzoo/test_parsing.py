@@ -1,4 +1,4 @@
-"""One line for everything that can be wrong with flags."""
+"""Every error in the flags is one line."""
 
 import os
 from dataclasses import dataclass, field
@@ -65,16 +65,16 @@ HELP = "; `memzoo try CONFIG --help` lists the options"
         (["--jsn"], "unknown option --jsn; did you mean --json?"),
         (["--stepz=3"], "unknown option --stepz" + HELP),
         (["--zzzzzz"], "unknown option --zzzzzz" + HELP),
-        (["more", "words"], "'more' belongs to no option" + HELP),
-        (["--json", "True"], "--json is a switch: write --json or --no-json"),
-        (["--json=false"], "--json is a switch: write --json or --no-json"),
-        (["--no-json", "TRUE"], "--no-json is a switch: write --json or --no-json"),
+        (["more", "words"], "'more' does not belong to an option" + HELP),
+        (["--json", "True"], "--json is a switch; write --json or --no-json"),
+        (["--json=false"], "--json is a switch; write --json or --no-json"),
+        (["--no-json", "TRUE"], "--no-json is a switch; write --json or --no-json"),
         (
             ["--inner.name_it", "true", "--inner.even_it", "false"],
-            "--inner.even-it is a switch: write --inner.even-it or --inner.no-even-it",
+            "--inner.even-it is a switch; write --inner.even-it or --inner.no-even-it",
         ),
-        (["--json", "3"], "'3' belongs to no option" + HELP),
-        (["--steps", "3", "true"], "'true' belongs to no option" + HELP),
+        (["--json", "3"], "'3' does not belong to an option" + HELP),
+        (["--steps", "3", "true"], "'true' does not belong to an option" + HELP),
         (
             ["--steps", "abc"],
             "--steps is 'abc'; it must be a whole number, such as 1000",

@@ -1,4 +1,4 @@
-"""The laws of prefixes bite: each fault breaks the one that it is made to break."""
+"""The laws of prefixes find every fault."""
 
 import itertools
 
@@ -24,7 +24,7 @@ def _prefix_length(marked, begun, fault):
 
 
 def make_run(fault=None):
-    """A sum over prefix and past in plain loops: obeys every law but for the fault."""
+    """Return a sum over prefix and past, in plain loops, with one fault."""
 
     def run(x, state=None, reset=None, valid=None, prefix=None):
         x = np.asarray(x, np.float64)
@@ -74,9 +74,9 @@ def test_a_layer_without_fault_obeys():
         ("reads causally", "the first of .* tokens of a prefix is causal"),
         ("leaks", "outputs before .* are not equal bit for bit"),
         ("forgets the prefix", "split at"),
-        ("counts padding", "behind padding differ by nan"),
-        ("reads behind a gap", "outputs with marks behind a gap"),
-        ("reads marks of a document begun before", "outputs behind a prefix, split"),
+        ("counts padding", "after padding differ by nan"),
+        ("reads behind a gap", "outputs with marks after a gap"),
+        ("reads marks of a document begun before", "outputs after a prefix, split"),
         ("knows one document", "outputs of the document with a prefix at"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The reference page is that of the docstrings."""
+"""The reference page matches the docstrings."""
 
 from pathlib import Path
 

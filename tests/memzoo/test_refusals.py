@@ -1,4 +1,4 @@
-"""Wrong calls as a user makes them: one line each, and nothing left behind."""
+"""Wrong calls give one line each and leave no files."""
 
 import shlex
 
@@ -7,18 +7,18 @@ import pytest
 LAYER = "--model.pattern.0.layers.0"
 
 REFUSED = [
-    ("train", 2, "train needs a CONFIG as its first word; `memzoo list` shows"),
-    ("describe --json", 2, "describe needs a CONFIG as its first word; "),
-    ("eval", 2, "eval needs a RUN as its first word; give the folder of a run"),
-    ("generate --tokens 3", 2, "generate needs a RUN as its first word; give"),
-    ("train ''", 2, "train needs a CONFIG as its first word; `memzoo list` shows"),
-    ("train ' ' --steps 1", 2, "train needs a CONFIG as its first word; `memzoo list"),
-    ("describe ''", 2, "describe needs a CONFIG as its first word; `memzoo list` sh"),
-    ("eval ''", 2, "eval needs a RUN as its first word; give the folder of a run"),
-    ("generate ''", 2, "generate needs a RUN as its first word; give the folder of "),
+    ("train", 2, "train needs a CONFIG as its first argument; "),
+    ("describe --json", 2, "describe needs a CONFIG as its first argument; "),
+    ("eval", 2, "eval needs a RUN as its first argument; "),
+    ("generate --tokens 3", 2, "generate needs a RUN as its first argument; "),
+    ("train ''", 2, "train needs a CONFIG as its first argument; "),
+    ("train ' ' --steps 1", 2, "train needs a CONFIG as its first argument; "),
+    ("describe ''", 2, "describe needs a CONFIG as its first argument; "),
+    ("eval ''", 2, "eval needs a RUN as its first argument; "),
+    ("generate ''", 2, "generate needs a RUN as its first argument; "),
     ("check ''", 2, "check takes one Python file, which defines layer configs; "),
-    ("list ''", 2, "'' belongs to no option; `memzoo list --help` lists the options"),
-    ("train mqar-attention ''", 2, "'' belongs to no option; `memzoo train mqar-a"),
+    ("list ''", 2, "'' does not belong to an option; `memzoo list --help` lists"),
+    ("train mqar-attention ''", 2, "'' does not belong to an option; `memzoo train mq"),
     ("train mqar-attention --runs ''", 2, "--runs is empty; give a path, or "),
     ("train mqar-attention --name ''", 2, "name is empty; give a plain folder name, "),
     ("train mqar-attention --name .", 2, "name is '.'; give a plain folder name, su"),
@@ -75,9 +75,9 @@ REFUSED = [
         "mesh.fsdp 1 x mesh.tensor 99 = 99 do",
     ),
     ("train mqar-attention --devices 0", 2, "--devices is 0; give 1 or more"),
-    ("train mqar-attention --devices 3", 2, "--devices comes too late: this process"),
+    ("train mqar-attention --devices 3", 2, "--devices comes too late, since this pro"),
     ("recall --layers nothing", 2, "layer 'nothing' is not known; known: attention, "),
-    ("list more", 2, "'more' belongs to no option; `memzoo list --help` lists the opt"),
+    ("list more", 2, "'more' does not belong to an option; `memzoo list --help` li"),
     (f"train {'n' * 300}", 2, f"{'n' * 300}: File name too long; give another path"),
     (f"eval {'n' * 300}", 2, f"{'n' * 300}: File name too long; give another path"),
     (f"check {'n' * 300}.py", 2, f"{'n' * 300}.py: File name too long; give another"),

@@ -1,4 +1,4 @@
-"""A run in Python: trained, loaded, read with, and gone on from."""
+"""Runs in Python: train, load, read, and continue."""
 
 import dataclasses
 
@@ -80,7 +80,7 @@ def test_a_text_read_in_pieces_is_the_whole(run):
     )
     with pytest.raises(InputError, match="the text is empty"):
         run.read("")
-    with pytest.raises(InputError, match="max_length is 9, and the document has begun"):
+    with pytest.raises(InputError, match="max_length is 9, but the document has begun"):
         run.read(text, first, max_length=9)
 
 
@@ -95,7 +95,7 @@ def test_a_run_starts_from_another(run, folder):
         config, runs=folder / "runs", name="third", steps=1, progress=False
     )
     apart = np.abs(other.model.embedding[...] - run.model.embedding[...])
-    # One step at the learning rate of the first moves no number far.
+    # One step at the first learning rate changes no number much.
     assert 0 < np.max(moved) < 5e-3
     assert np.max(apart) > np.max(moved)
 

@@ -16,7 +16,7 @@ RUN = "runs/foreign"
 
 @pytest.fixture
 def call(tmp_path, monkeypatch, capsys):
-    """Call a command in a folder with a run; gives the exit code and its one line."""
+    """Call a command in a folder with a run; return the exit code and its one line."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     config = to_json(PRESETS["mqar-attention"]())

@@ -1,4 +1,4 @@
-"""Draws beside those of numpy in float64."""
+"""Draws compared with those of numpy in float64."""
 
 import functools
 import math
@@ -17,13 +17,13 @@ TINY = float(np.finfo(np.float32).tiny)
 
 @functools.lru_cache
 def drawer(temperature, top_k):
-    """`DRAWS` tokens for one row of logits, each with a key of its own."""
+    """Return a function that draws `DRAWS` tokens, each with its own key."""
 
     def draw(logits, key):
         return choose_token(logits, key, temperature=temperature, top_k=top_k)
 
     draw = jax.vmap(draw, in_axes=(None, 0))
-    # Compiled where the temperature is extreme: XLA divides by constants in its way.
+    # Compile for extreme temperatures, since XLA rewrites divisions by constants.
     return draw if 1e-3 <= temperature <= 1e3 else jax.jit(draw)
 
 

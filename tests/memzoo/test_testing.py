@@ -1,4 +1,4 @@
-"""The laws bite: each small broken layer breaks the law that it is made to break."""
+"""The laws find the fault of each small broken layer."""
 
 import dataclasses
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class SumState(NamedTuple):
 
 
 class Sum(MemoryLayer[SumState]):
-    """A decaying sum of the document, by a matrix: obeys every law."""
+    """Decaying sum of the document, times a matrix; it obeys every law."""
 
     def __init__(self, config, width, rngs):
         self.config = config
@@ -94,7 +94,7 @@ class Sum(MemoryLayer[SumState]):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SumConfig:
-    """Builds a `Sum` with one fault."""
+    """Config of a `Sum` with one fault."""
 
     fault: str = ""
 
@@ -117,7 +117,7 @@ FAULTS = {
     "mixes rows": "a loop of step equals the sequence form: outputs",
     "changes its type": r"a loop of step equals the sequence form: final states.*total",
     "grows": "grows as declared: declared constant, but its bytes",
-    "goes on when it is full": "no room: outputs of a state with max_length 4 are nei",
+    "goes on when it is full": "of room: outputs of a state with max_length 4 are nei",
     "has a dead parameter": "gradient of .*kernel.* in float32 is zero",
     "has an infinite gradient": "gradient of .*kernel.* in float32 is not finite",
     "ignores its token": "no output depends on a later input: the output at 1 does not",
@@ -133,7 +133,7 @@ def test_the_first_broken_law_is_named(fault):
 BROKEN_TOO = {
     "sees the next token": "no output depends on a later input",
     "mixes rows": "rows do not see each other",
-    "counts padding": "padding leaves the state bit for bit",
+    "counts padding": "padding leaves the state unchanged bit for bit",
     "changes its type": "the state keeps its shapes and types, and grows as declared",
 }
 
@@ -170,7 +170,7 @@ class CountingConfig(SumConfig):
 
 
 class Counting(Sum):
-    """Keeps a count of its own besides its parameters."""
+    """Layer that stores a count in addition to its parameters."""
 
     def __init__(self, config, width, rngs):
         super().__init__(config, width, rngs)

@@ -69,7 +69,7 @@ def test_a_prompt_can_be_a_prefix():
     @nnx.jit
     def read(m):
         state = m.init_state(1, tokens.shape[1])
-        return m.logits(m(tokens, state, SequenceInfo(prefix=prefix))[0])
+        return m(tokens, state, SequenceInfo(prefix=prefix))[0]
 
     best = jnp.argmax(read(model)[0], axis=-1).tolist()
     assert found == best[len(PROMPT) - 1 : -1]

@@ -108,7 +108,7 @@ def test_layers_are_set_beside_attention():
     assert row.case.operation == "retnet/num_heads=8"
     assert row.theirs.case.operation == row.peer_name == "attention"
     assert select_rows("layer:attention") == layer_rows()
-    with pytest.raises(MemzooError, match="no layer is named 'delta'"):
+    with pytest.raises(MemzooError, match="layer is 'delta'; did you mean delta_net"):
         select_rows("layer:delta")
     with pytest.raises(MemzooError, match="has no field 'form'"):
         select_rows("layer:retnet/form=dense")

@@ -100,7 +100,7 @@ def test_a_damaged_file_of_results_is_moved_aside(loads, tmp_path, capfd, text):
         said = capfd.readouterr().err
         assert said.count("\n") == 1
         assert f"{path} is damaged: " in said
-        assert f"it is results.json.damaged-{number} now" in said
+        assert f"it is now results.json.damaged-{number}" in said
         assert (tmp_path / f"results.json.damaged-{number}").read_text() == text
         assert {row["checkpoint_step"] for row in read_results(path)} == {20}
 

@@ -68,7 +68,7 @@ def place(tmp_path, monkeypatch):
     run_sweep = compare.run_sweep
 
     def small(config, **options):
-        task = dataclasses.replace(config.task, vocab_size=64, length=64)
+        task = dataclasses.replace(config.task, vocab_size=128, length=64)
         config = dataclasses.replace(
             config,
             task=task,

@@ -8,6 +8,7 @@ import dataclasses
 import inspect
 import sys
 from difflib import get_close_matches
+from numbers import Integral
 from typing import Any
 
 from flax import nnx
@@ -65,9 +66,14 @@ class LayerClass(type):
         """Build the layer.
 
         Raises:
-            InputError: the layer has no such field, or refuses a value.
+            InputError: the layer has no such field, or refuses a value; width or rngs
+                is of another type.
             TypeError: width or rngs is missing.
         """
+        if isinstance(width, bool) or not isinstance(width, Integral) or width < 1:
+            raise InputError(f"width is {width!r}; give a whole number, 1 or more")
+        if not isinstance(rngs, nnx.Rngs):
+            raise InputError(f"rngs is {rngs!r}; give rngs=nnx.Rngs(0)")
         known = [field.name for field in dataclasses.fields(cls.Config)]
         for name in fields:
             if name not in known:

@@ -15,7 +15,7 @@ from .configs.experiment import ExperimentConfig
 from .configs.resolve import resolve
 from .data import TaskConfig
 from .data.corpus import BEGIN
-from .data.task import Split
+from .data.task import SPLITS, Config, Split
 from .evals.document import check_bytes
 from .evals.evaluate import Evaluation, evaluate
 from .evals.stream import Carried, begin, read_pieces
@@ -90,6 +90,11 @@ class Run:
             InputError: a value is refused.
             MemzooError: the prompt does not fit the task.
         """
+        if not isinstance(prompt, str):
+            raise InputError(f"prompt is {prompt!r}; give text")
+        _check_whole("max_tokens", max_tokens)
+        if max_tokens < 1:
+            raise InputError(f"max_tokens is {max_tokens}; give 1 or more")
         options = GenerateOptions(
             prompt=prompt,
             tokens=max_tokens,
@@ -114,11 +119,17 @@ class Run:
             examples: number of rows; None: as many as training evaluated.
 
         Raises:
-            InputError: the model has fewer tokens than the task.
+            InputError: a value is refused, or the model has fewer tokens than the task.
             DataError: the data is missing.
             NonFiniteError: a number is not finite.
         """
         task = self.config.task if task is None else task
+        if isinstance(task, type) or not isinstance(task, Config):
+            raise InputError(f"task is {task!r}; give the config of a task")
+        if split not in SPLITS:
+            raise InputError(f"split is {split!r}; give one of {', '.join(SPLITS)}")
+        if examples is not None:
+            _check_whole("examples", examples)
         known = self.model.config.vocab_size
         if task.vocab_size > known:
             raise InputError(
@@ -190,9 +201,13 @@ def load(folder: str | Path, step: int | None = None, *, trust: bool = False) ->
             runs their code. Modules that you have imported already do not need it.
 
     Raises:
+        InputError: folder is not a path, or step not a whole number.
         CheckpointError: no such run or step, or all checkpoints are damaged.
         ReadError: a file cannot be read.
     """
+    _path("folder", folder, "the folder of a run")
+    if step is not None:
+        _check_whole("step", step)
     loaded = load_run(folder, step, report=_say, trust=trust)
     return Run(Path(folder), loaded.config, loaded.model, loaded.step)
 
@@ -219,8 +234,11 @@ def train(
         MemzooError: see `memzoo.train.loop.train`.
     """
     if not isinstance(config, ExperimentConfig):
-        config = resolve(str(config))
+        config = resolve(
+            str(_path("config", config, "an ExperimentConfig or its name"))
+        )
     if start_from is not None:
+        _path("start_from", start_from, "the folder of a run")
         changes["start_from"] = str(start_from)
     known = {field.name for field in dataclasses.fields(config)}
     for name in changes:
@@ -233,6 +251,19 @@ def train(
     folder = Path(runs) / config.name
     train_run(config, folder, progress=progress)
     return load(folder)
+
+
+def _path(name: str, value: Any, wanted: str) -> str | Path:
+    """Return the value if it is text or a path, else raise InputError."""
+    if not isinstance(value, str | Path):
+        raise InputError(f"{name} is a {type(value).__name__}; give {wanted}")
+    return value
+
+
+def _check_whole(name: str, value: Any) -> None:
+    """Raise InputError unless the value is a whole number."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InputError(f"{name} is {value!r}; give a whole number")
 
 
 def _say(line: str) -> None:

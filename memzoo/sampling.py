@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from memzoo.errors import InputError
@@ -16,12 +17,13 @@ _MOST_TEMPERATURE = 1 / LEAST_TEMPERATURE
 
 def check_sampling(temperature: float, top_k: int | None) -> None:
     """Raise InputError if no token can be chosen with these options."""
-    if not math.isfinite(temperature) or temperature < 0:
+    number = isinstance(temperature, int | float | np.number)
+    if not number or not math.isfinite(temperature) or temperature < 0:
         raise InputError(
-            f"temperature is {temperature}; give a finite number, 0 or more"
+            f"temperature is {temperature!r}; give a finite number, 0 or more"
         )
-    if top_k is not None and top_k < 1:
-        raise InputError(f"top_k is {top_k}; give 1 or more, or None")
+    if top_k is not None and not (isinstance(top_k, int | np.integer) and top_k >= 1):
+        raise InputError(f"top_k is {top_k!r}; give 1 or more, or None")
 
 
 def choose_token(

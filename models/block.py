@@ -51,8 +51,11 @@ class Group:
             raise InputError("a group of the pattern has no layers; give at least one")
         for index, layer in enumerate(self.layers):
             if isinstance(layer, type) or not isinstance(layer, LayerConfig):
+                given = repr(layer)
+                if isinstance(layer, nnx.Module):  # its repr has many lines
+                    given = f"a {type(layer).__name__}"
                 raise InputError(
-                    f"pattern.layers[{index}] is {layer!r}; give a layer config"
+                    f"pattern.layers[{index}] is {given}; give a layer config"
                 )
         if self.repeats < 1:
             raise InputError(f"repeats is {self.repeats}; give 1 or more")
@@ -252,6 +255,18 @@ class Stack(MemoryLayer[StackState]):
 
             picked.append(jax.vmap(one)(arrays, ours, theirs))
         return StackState(picked)
+
+    def _check_rows(self, x: Any, state: StackState) -> None:
+        super()._check_rows(x, state)
+        found = [len(blocks) for blocks in state]
+        needed = [len(group.blocks) for group in self.groups]
+        if found != needed:
+            raise InputError(
+                f"the state has groups of {found} layers, and the model of {needed}; "
+                "give the state that this model returned, or none"
+            )
+        for mixer, held in self._mixers_with(state):
+            mixer._check_rows(x, held)
 
     def capacity(self, state: StackState) -> int | None:
         return smallest_capacity(

@@ -178,6 +178,7 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
         """
         info = SequenceInfo() if info is None else info
         self._check_axes(x, "b t d")
+        self._check_masks(x, info)
         state = self._started(x, state, max_length)
         self._check_rows(x, state)
         self._check_prefix(info.prefix)
@@ -251,11 +252,30 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
 
     def _check_axes(self, x: Any, axes: str) -> None:
         """Raise InputError unless `x` has these axes."""
+        name = type(self).__name__
+        if not hasattr(x, "dtype"):
+            raise InputError(f"{name}: x is a {type(x).__name__}; give an array")
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise InputError(f"{name}: x is {x.dtype}; give floats")
         if x.ndim != len(axes.split()):
             raise InputError(
-                f"{type(self).__name__}: x has shape {x.shape}; give it the axes "
-                f"`{axes}`"
+                f"{name}: x has shape {x.shape}; give it the axes `{axes}`"
             )
+
+    def _check_masks(self, x: Any, info: Any) -> None:
+        """Raise InputError unless every mask of a call has the axes `b t` of x."""
+        name = type(self).__name__
+        if not isinstance(info, SequenceInfo):
+            raise InputError(
+                f"{name}: info is a {type(info).__name__}; give a SequenceInfo"
+            )
+        for mask in ("reset", "valid", "prefix"):
+            given = getattr(info, mask)
+            if given is not None and jnp.shape(given) != x.shape[:2]:
+                raise InputError(
+                    f"{name}: {mask} has shape {jnp.shape(given)}; give it the axes "
+                    f"`b t`, here {x.shape[:2]}"
+                )
 
     def _check_rows(self, x: Any, state: State) -> None:
         """Raise InputError unless the state fits this layer and has x's batch size."""

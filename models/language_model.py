@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal
 
 import jax
@@ -50,8 +51,11 @@ class LanguageModelConfig:
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "width", "loss_chunk_tokens"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; give 1 or more")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Integral):
+                raise InputError(f"{name} is {value!r}; give a whole number")
+            if value < 1:
+                raise InputError(f"{name} is {value}; give 1 or more")
         for name in ("vocab_size", "width"):
             if getattr(self, name) > LARGEST:
                 raise InputError(
@@ -110,6 +114,10 @@ class LanguageModel(nnx.Module):
         given = {name: value for name, value in given.items() if value is not None}
         if rngs is None:
             raise InputError("LanguageModel needs rngs; give rngs=nnx.Rngs(0)")
+        if not isinstance(rngs, nnx.Rngs):
+            raise InputError(f"rngs is {rngs!r}; give rngs=nnx.Rngs(0)")
+        if config is not None and not isinstance(config, LanguageModelConfig):
+            raise InputError(f"config is {config!r}; give a LanguageModelConfig")
         if config is None:
             config = _config_of(given | fields)
         elif given or fields:
@@ -169,6 +177,11 @@ class LanguageModel(nnx.Module):
 
         Arguments and errors are as in `__call__`.
         """
+        self._check_tokens(tokens)
+        if tokens.ndim != 2:
+            raise InputError(
+                f"tokens have shape {tokens.shape}; give them the axes `b t`"
+            )
         x = self._embed(tokens)
         x, state = self.stack(x, state, info, max_length=max_length)
         return self.final_norm(x), state
@@ -286,6 +299,10 @@ class LanguageModel(nnx.Module):
 
         Values are checked only outside jit.
         """
+        if not hasattr(tokens, "dtype"):
+            raise InputError(
+                f"tokens are a {type(tokens).__name__}; give an array of whole numbers"
+            )
         if not jnp.issubdtype(tokens.dtype, jnp.integer):
             raise InputError(f"tokens are {tokens.dtype}; give whole numbers")
         if tokens.size == 0 or not is_known(tokens):

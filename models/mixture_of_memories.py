@@ -90,6 +90,11 @@ class MixtureOfMemoriesConfig(RegisteredConfig):
     most. auto: packed if the memory's rule supports it, else padded."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.memory, type) or not isinstance(self.memory, LayerConfig):
+            raise InputError(
+                f"memory is {self.memory!r}; give a layer config, such as "
+                "GatedDeltaNetConfig()"
+            )
         if self.num_memories < 1:
             raise InputError(f"num_memories is {self.num_memories}; give 1 or more")
         if not 1 <= self.top_k <= self.num_memories:

@@ -96,6 +96,7 @@ class Recurrence(Generic[Tokens, Memory]):
         """
         memory = self.new_memory(tokens) if memory is None else memory
         check_axes(self.tokens, tokens, self.memory_axes, memory)
+        _check_reset(reset, tokens)
         empty = jax.tree.map(jnp.zeros_like, memory)
         return scan_steps(self.step, tokens, memory, reset=reset, initial=empty)
 
@@ -154,6 +155,7 @@ class Recurrence(Generic[Tokens, Memory]):
         """
         memory = self.new_memory(tokens) if memory is None else memory
         check_axes(self.tokens, tokens, self.memory_axes, memory, which is not None)
+        _check_reset(reset, tokens)
         if valid is not None:
             tokens = identity_tokens(tokens, valid)
         time = tokens[0].shape[1]
@@ -212,6 +214,17 @@ class Recurrence(Generic[Tokens, Memory]):
         if chunk_size < 1:
             raise InputError(f"chunk_size is {chunk_size}; give at least 1, or None")
         return min(chunk_size, max(time, 1))
+
+
+def _check_reset(reset: Any, tokens: Any) -> None:
+    """Raise InputError unless `reset` is None or has the axes `b t` of the tokens."""
+    if reset is None:
+        return
+    shape, needed = jnp.shape(reset), tokens[0].shape[:2]
+    if shape != needed:
+        raise InputError(
+            f"reset has shape {shape}; give it the axes `b t`, here {needed}"
+        )
 
 
 def scan_steps(

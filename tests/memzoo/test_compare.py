@@ -1,5 +1,6 @@
 """Comparison of layers on recall tasks, from Python."""
 
+import inspect
 import sys
 import types
 
@@ -61,4 +62,37 @@ def test_rows_become_a_data_frame(table, monkeypatch):
 )
 def test_what_cannot_be_compared_is_refused(options, line):
     with pytest.raises(InputError, match=line):
-        memzoo.recall(**options)
+        inspect.unwrap(memzoo.recall)(**options)  # as without type checks
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (
+            {"layers": [memzoo.layers.DeltaNetConfig()]},
+            r"DeltaNetConfig.* is not a name",
+        ),
+        ({"task": 3}, "task is 3; give a name, or file.py:Config"),
+        ({"num_pairs": "two"}, "num_pairs is 'two', and 'two' is not a whole number"),
+        ({"width": (8.5,)}, r"width is \(8.5,\), and 8.5 is not a whole number"),
+        ({"seeds": [0, "1"]}, "and '1' is not a whole number"),
+        (
+            {"task": "set_disjointness", "sizes": (2, 4)},
+            r"sizes is \(2, 4\), and 2 is not a pair of whole numbers",
+        ),
+    ],
+)
+def test_items_of_wrong_types_are_refused(options, line):
+    with pytest.raises(InputError, match=line):
+        inspect.unwrap(memzoo.recall)(**options)  # as without type checks
+
+
+def test_a_single_value_stands_for_a_tuple_of_one(tmp_path):
+    table = memzoo.recall(
+        "linear_attention",
+        num_pairs=2,
+        output=tmp_path,
+        **SMALL | {"width": 8, "seeds": 0, "learning_rates": 0.01},
+    )
+    assert {row["layer"] for row in table.rows} == {"linear_attention"}
+    assert {row["seed"] for row in table.rows} == {0}

@@ -13,6 +13,7 @@ import memzoo
 from memzoo.errors import InputError
 from memzoo.layers import LayerClass
 from memzoo.models import LAYERS
+from memzoo.models.interface import SequenceInfo
 
 WIDTH = 8
 
@@ -114,3 +115,39 @@ def test_wrong_fields_are_refused(fields, line):
 def test_unknown_layers_name_the_one_to_use(name, line):
     with pytest.raises(AttributeError, match=line):
         getattr(memzoo.layers, name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ({"width": 8.0}, "width is 8.0; give a whole number, 1 or more"),
+        ({"width": -8}, "width is -8; give a whole number, 1 or more"),
+        ({"rngs": 0}, r"rngs is 0; give rngs=nnx.Rngs\(0\)"),
+    ],
+)
+def test_sizes_and_streams_of_wrong_types_are_refused(arguments, line):
+    call = inspect.unwrap(type(memzoo.layers.DeltaNet).__call__)
+    arguments = {"width": WIDTH, "rngs": nnx.Rngs(0)} | arguments
+    with pytest.raises(InputError, match=line):
+        call(memzoo.layers.DeltaNet, num_heads=2, **arguments)
+
+
+def test_inputs_that_are_not_arrays_of_numbers_are_refused(layer, x):
+    # As without the type checks of the tests.
+    call = inspect.unwrap(type(layer).__call__)
+    with pytest.raises(InputError, match="GatedDeltaNet: x is a list; give an array"):
+        call(layer, x.tolist())
+    with pytest.raises(InputError, match="GatedDeltaNet: x is int32; give floats"):
+        call(layer, x.astype(int))
+    with pytest.raises(InputError, match="info is a dict; give a SequenceInfo"):
+        call(layer, x, None, {"reset": None})
+
+
+@pytest.mark.parametrize("name", ["GatedDeltaNet", "Attention"])
+@pytest.mark.parametrize("mask", ["reset", "valid"])
+def test_masks_of_another_length_are_refused(x, name, mask):
+    layer = getattr(memzoo.layers, name)(WIDTH, num_heads=2, rngs=nnx.Rngs(0))
+    info = SequenceInfo(**{mask: jnp.zeros((len(x), x.shape[1] - 1), bool)})
+    call = inspect.unwrap(type(layer).__call__)
+    with pytest.raises(InputError, match=f"{name}: {mask} has shape .*; give it the"):
+        call(layer, x, None, info)

@@ -1,11 +1,14 @@
 """Operations on a user's arrays, under jit, vmap and grad."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import memzoo
+from memzoo.errors import InputError
 
 B, T, H, K, V = 2, 5, 3, 4, 2
 
@@ -88,6 +91,16 @@ def test_a_wrong_order_of_axes_is_refused(arrays):
     q, k, v = (np.swapaxes(x, 1, 2) for x in (q, k, v))
     with pytest.raises(memzoo.InputError, match=f"axis t is {T} in write_strength"):
         memzoo.ops.gated_delta_rule(q, k, v, write_strength=strength)
+
+
+@pytest.mark.parametrize("shape", [(B, T - 1), (B, T + 1), (T, B)])
+def test_document_starts_of_another_shape_are_refused(arrays, shape):
+    q, k, v, strength, _ = arrays
+    with pytest.raises(InputError, match=r"reset has shape .*; give it the axes `b t`"):
+        # As without the type checks of the tests.
+        inspect.unwrap(memzoo.ops.gated_delta_rule)(
+            q, k, v, write_strength=strength, reset=jnp.zeros(shape, bool)
+        )
 
 
 @pytest.mark.parametrize(

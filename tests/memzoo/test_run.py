@@ -1,6 +1,7 @@
 """Runs in Python: train, load, read, and continue."""
 
 import dataclasses
+import inspect
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from memzoo.errors import InputError, MemzooError
 from memzoo.models.language_model import LanguageModelConfig
 from memzoo.models.pattern import pattern_of
 from memzoo.models.titans_lmm import TitansLMMConfig
+from memzoo.run import train
 
 MEMORY = TitansLMMConfig(num_heads=1, memory_depth=1, persistent_tokens=0)
 
@@ -57,7 +59,7 @@ def test_text_is_generated(run):
     pieces = list(run.generate("to be", max_tokens=4, temperature=0.0))
     assert pieces == list(run.generate("to be", max_tokens=4, temperature=0.0))
     assert not "".join(pieces).startswith("to be")
-    with pytest.raises(InputError, match="tokens is 0"):
+    with pytest.raises(InputError, match="max_tokens is 0"):
         run.generate("to be", max_tokens=0)
 
 
@@ -105,3 +107,45 @@ def test_what_cannot_be_trained_is_refused(folder):
         memzoo.train(experiment(folder), step=3)
     with pytest.raises(MemzooError, match="no-such-preset"):
         memzoo.train("no-such-preset")
+
+
+def untyped(function):
+    """Return the function as a user calls it, without the type checks of the tests."""
+    return inspect.unwrap(getattr(function, "__func__", function))
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"split": "dev"}, "split is 'dev'; give one of train, validation, test"),
+        ({"task": "mqar"}, "task is 'mqar'; give the config of a task"),
+        ({"task": MqarConfig}, "task is <class .*; give the config of a task"),
+        ({"examples": "8"}, "examples is '8'; give a whole number"),
+    ],
+)
+def test_evaluate_refuses_wrong_types(run, options, line):
+    with pytest.raises(InputError, match=line):
+        untyped(run.evaluate)(run, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"prompt": [1, 2]}, r"prompt is \[1, 2\]; give text"),
+        ({"max_tokens": 2.5}, "max_tokens is 2.5; give a whole number"),
+    ],
+)
+def test_generate_refuses_wrong_types(run, options, line):
+    with pytest.raises(InputError, match=line):
+        untyped(run.generate)(run, **options)
+
+
+def test_runs_and_configs_of_wrong_types_are_refused(folder, run):
+    with pytest.raises(InputError, match="config is a LanguageModelConfig; give an Ex"):
+        untyped(train)(run.config.model)
+    with pytest.raises(InputError, match="start_from is a Run; give the folder of a r"):
+        untyped(train)(experiment(folder), start_from=run)
+    with pytest.raises(InputError, match="folder is a int; give the folder of a run"):
+        untyped(memzoo.load)(3)
+    with pytest.raises(InputError, match="step is '2'; give a whole number"):
+        untyped(memzoo.load)(run.folder, step="2")

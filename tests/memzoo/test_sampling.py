@@ -1,6 +1,7 @@
 """Draws compared with those of numpy in float64."""
 
 import functools
+import inspect
 import math
 
 import jax
@@ -151,3 +152,17 @@ def test_what_cannot_be_drawn_is_refused(temperature, top_k, message):
         check_sampling(temperature, top_k)
     check_sampling(0.0, 1)
     check_sampling(-0.0, None)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "message"),
+    [
+        ("hot", None, "temperature is 'hot'; give a finite number, 0 or more"),
+        (1.0, "5", "top_k is '5'; give 1 or more, or None"),
+        (1.0, 2.5, "top_k is 2.5; give 1 or more, or None"),
+    ],
+)
+def test_wrong_types_are_refused(temperature, top_k, message):
+    # As without the type checks of the tests.
+    with pytest.raises(ValueError, match=f"^{message}"):
+        inspect.unwrap(check_sampling)(temperature, top_k)

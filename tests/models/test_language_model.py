@@ -1,6 +1,7 @@
 """The language model over recurrent, attention and hybrid stacks."""
 
 import dataclasses
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -343,3 +344,33 @@ def test_tokens_outside_the_vocabulary_are_refused(recurrent, tokens, line):
 def test_rows_of_one_token_have_no_loss(recurrent):
     with pytest.raises(InputError, match=r"tokens have shape \(2, 1\); give the axes"):
         recurrent.loss(_tokens()[:, :1])
+
+
+def test_a_state_of_another_model_is_refused():
+    model, longer = (_model((Group(layers=(RECURRENT,) * n),)) for n in (1, 2))
+    other = _model((Group(layers=(ATTENTION,)),))
+    tokens = _tokens()
+    with pytest.raises(ValueError, match=r"groups of \[2\] layers, and the model of"):
+        model(tokens, longer.init_state(BATCH, TIME))
+    with pytest.raises(ValueError, match="LinearAttention: the state is a AttentionSt"):
+        model(tokens, other.init_state(BATCH, TIME))
+
+
+def test_wrong_types_are_refused():
+    # As without the type checks of the tests.
+    model = _model(PATTERNS["recurrent"])
+    hidden = inspect.unwrap(type(model).hidden)
+    with pytest.raises(ValueError, match=r"tokens have shape \(8,\); give them the ax"):
+        hidden(model, _tokens((TIME,)))
+    with pytest.raises(ValueError, match="tokens are a list; give an array of whole"):
+        inspect.unwrap(type(model)._check_tokens)(model, [[1, 2]])
+    init = inspect.unwrap(type(model).__init__)
+    with pytest.raises(ValueError, match=r"rngs is 0; give rngs=nnx.Rngs\(0\)"):
+        init(model, rngs=0)
+    with pytest.raises(ValueError, match="config is 'x'; give a LanguageModelConfig"):
+        init(model, "x", nnx.Rngs(0))
+    config = _config(PATTERNS["recurrent"])
+    for width in ("8", 8.0):
+        object.__setattr__(config, "width", width)
+        with pytest.raises(ValueError, match=r"width is .*; give a whole number"):
+            config.__post_init__()

@@ -398,3 +398,14 @@ def test_what_a_network_cannot_do_is_refused(options, message):
 def test_memories_that_a_mixture_cannot_hold_are_refused(memory, message):
     with pytest.raises(ValueError, match=f"memory is {message}"):
         _with_memory(memory).build(WIDTH, nnx.Rngs(0), layer_index=0, depth=2)
+
+
+def test_a_memory_that_is_no_config_is_refused():
+    config = MixtureOfMemoriesConfig()
+    # The tests' type checks would catch it first; users have none.
+    for memory in ("gated_delta_net", GatedDeltaNetConfig):
+        object.__setattr__(config, "memory", memory)
+        with pytest.raises(
+            ValueError, match=r"memory is .*; give a layer config, such"
+        ):
+            config.__post_init__()

@@ -34,7 +34,7 @@ class Case:
         operation: name of the operation, layer or model.
         update_every: tokens whose gradients a neural memory takes at the same weights;
             None: not a neural memory.
-        num_memories: memories of a mixture, of which every token chooses two; None: one
+        num_memories: memories of a mixture; each token chooses two. None: one
             memory.
         preferred: how many memories are the same for all tokens; the others are random.
         form: form of our operation; None: the form from the command line.

@@ -19,11 +19,11 @@ def duration_text(seconds: float) -> str:
 
 
 def percent_text(value: float) -> str:
-    """Return a share as a percentage; only an exact 1 becomes 100 %."""
+    """Return a share as a percentage; only an exact 1 becomes 100%."""
     text = f"{100 * value:.1f}"
     if text == "100.0" and value < 1:
         text = "99.9"
-    return f"{text} %"
+    return f"{text}%"
 
 
 def length_text(length: int) -> str:

@@ -267,7 +267,7 @@ def depth_map(
     def draw(axes: Axes) -> None:
         share_fields(axes, shares, number)
         ticks(axes, range(len(lengths)), [length_text(n) for n in lengths])
-        axes.set_yticks(range(len(depths)), [f"{100 * d:.0f} %" for d in depths])
+        axes.set_yticks(range(len(depths)), [f"{100 * d:.0f}%" for d in depths])
         axes.set_xlabel("tokens read")
         axes.set_ylabel("noise before the needle")
 

@@ -37,4 +37,4 @@ def test_bytes_as_people_read_them(count, text):
 def test_lengths_and_shares_as_people_read_them():
     assert [length_text(n) for n in (100, 1024, 16_384)] == ["100", "1k", "16k"]
     shares = [percent_text(share) for share in (0.0, 0.5, 0.9999, 1.0)]
-    assert shares == ["0.0 %", "50.0 %", "99.9 %", "100.0 %"]
+    assert shares == ["0.0%", "50.0%", "99.9%", "100.0%"]

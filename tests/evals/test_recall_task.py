@@ -42,7 +42,7 @@ def test_a_task_has_a_page_with_its_readings_at_the_rates_of_training():
     rows[-1]["setting"]["length"] = rows[-2]["setting"]["length"] = 33
     found = Steps().findings(Measured(rows=rows, curves={}, steps=5, goal=0.9))
     assert found.finding == (
-        "Accuracy at steps 2, 9 tokens: attention 50.0 % (chance: 25.0 %)."
+        "Accuracy at steps 2, 9 tokens: attention 50.0% (chance: 25.0%)."
     )
     titles = [section.title for section in found.sections]
     assert titles == ["Accuracy", "Read after training", "Every number"]

@@ -147,7 +147,7 @@ b: linear_attention
 h2: How to read this
 h2: Real text
 layer | parameters | state | bits per byte | next byte right
-gated_delta_net | 5 | 2 KiB | 2.345 | 50.0 %
+gated_delta_net | 5 | 2 KiB | 2.345 | 50.0%
 b: Does it use its context?
 b: How often is the next byte right?
 h2: How this was made
@@ -164,8 +164,8 @@ def test_the_page_holds_these_parts_in_this_order(page):
 
 def test_the_finding_is_the_hardest_setting(page):
     finding = (
-        "Recall of 16 key-value pairs in 64 tokens: gated_delta_net 99.5 %, "
-        "linear_attention 13.0 % (chance: 6.2 %)."
+        "Recall of 16 key-value pairs in 64 tokens: gated_delta_net 99.5%, "
+        "linear_attention 13.0% (chance: 6.2%)."
     )
     assert findings(recall_rows()).finding == finding
     assert finding in page

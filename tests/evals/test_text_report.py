@@ -19,7 +19,7 @@ def test_text_has_a_table_and_a_figure_a_metric():
     section = text_section(text_rows(), name="Some text")
     assert section.lead == "Some text, held-out files."
     (table,) = section.tables
-    assert table.rows[0][1:] == ("5", "2 KiB", "2.345", "50.0 %")
+    assert table.rows[0][1:] == ("5", "2 KiB", "2.345", "50.0%")
     for text in ("Does it use its context?", "How often is the next byte right?"):
         assert text in section.body
     # One layer needs no legend.

@@ -81,8 +81,8 @@ def findings(rows=ROWS, curves=None, length=64):
 def test_the_finding_says_the_trained_and_the_longest_length():
     assert findings().finding == (
         "Trained on needles in 64 tokens, share of value tokens found: in 64 tokens "
-        "attention 90.0 %, delta_net 90.0 %; in 4,096 tokens attention 30.0 %, "
-        "delta_net 30.0 % (chance: 5.0 %)."
+        "attention 90.0%, delta_net 90.0%; in 4,096 tokens attention 30.0%, "
+        "delta_net 30.0% (chance: 5.0%)."
     )
     assert "found: in 4,096 tokens" in findings(length=21).finding
 
@@ -125,7 +125,7 @@ def test_a_map_has_a_field_for_every_length_and_depth():
     values = {(256, 0.0): 0.9, (256, 1.0): 1.0, (2048, 0.0): 0.1}
     drawn = depth_map(values, "delta_net", 0)
     assert {"90", "100", "10"} <= set(re.findall(r">(\d+)<", drawn))
-    assert ">2k<" in drawn and ">100 %<" in drawn
+    assert ">2k<" in drawn and ">100%<" in drawn
     assert "noise before the needle" in drawn and "http" not in drawn
 
 

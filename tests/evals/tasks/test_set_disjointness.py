@@ -99,9 +99,9 @@ def test_the_finding_is_of_the_most_unequal_sets():
     assert said.startswith(
         "Sets of 2 and 8 tokens, with the small one first and with the large"
     )
-    assert f"{LAYER} 95.0 % and 93.0 %" in said
-    assert f"{LAYER}-causal, 2 times 70.0 % and 70.0 %" in said
-    assert said.endswith("(chance: 50.0 %).")
+    assert f"{LAYER} 95.0% and 93.0%" in said
+    assert f"{LAYER}-causal, 2 times 70.0% and 70.0%" in said
+    assert said.endswith("(chance: 50.0%).")
 
 
 def test_the_page_has_a_table_for_every_pair_of_sizes():

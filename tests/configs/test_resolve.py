@@ -227,12 +227,12 @@ config = {}
 """
 WRONG = {
     "made(optimizer=None)": "optimizer is None; it must be OptimizerConfig",
-    "made(model=dict(width=64.0))": "model.width is 64.0; it must be int",
-    "made(model=dict(width='64'))": "LanguageModelConfig.width is '64'; it must be int",
+    "made(model=dict(width=64.0))": "width is 64.0; give a whole number",
+    "made(model=dict(width='64'))": "width is '64'; give a whole number",
     "made(model=dict(pattern=('attention',)))": "pattern[0] is 'attention'; give a Gr",
     "made(layer=AttentionConfig)": "pattern.layers[0] is <class 'memzoo.models.attent",
     "made(layer=AttentionConfig(num_heads='2'))": "layers.0.num_heads is '2'; it must",
-    "made(layer=MixtureOfMemoriesConfig(memory=3))": "layers.0.memory is 3; it must b",
+    "made(layer=MixtureOfMemoriesConfig(memory=3))": "memory is 3; give a layer config",
     "made(task=MqarConfig(num_pairs=[1, 8]))": "MqarConfig.num_pairs is [1, 8]; it m",
     "made(task=MqarConfig(power='x'))": "MqarConfig.power is 'x'; it must be float",
     "made(task=MqarConfig())(3)": "TypeError: 'ExperimentConfig' object is not callab",

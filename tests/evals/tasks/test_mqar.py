@@ -84,7 +84,7 @@ def row(value=0.5, metric="accuracy", pairs=16, **setting):
     [
         (
             [row(), row(pairs=4)],
-            "Recall of 16 key-value pairs in 64 tokens: attention 50.0% (chance: 6.2 ",
+            "Recall of 16 key-value pairs in 64 tokens: attention 50.0% (chance: 6.2%",
             ["Accuracy", "Every number", "How to read this"],
         ),
         (

@@ -151,19 +151,19 @@ def test_a_layer_from_outside_is_compared_like_any_other(tmp_path, monkeypatch):
         "class MineConfig(DeltaNetConfig):\n    family = 'delta rule'\n"
         "Nothing = int\n"
     )
-    (tmp_path / "outside_layer.py").write_text(text)
-    found = compared_layer(f"{tmp_path}/outside_layer.py:MineConfig")
-    assert found.name == "outside_layer:MineConfig"
-    assert found.folder == "outside_layer.MineConfig"
+    (tmp_path / "layer_compared_here.py").write_text(text)
+    found = compared_layer(f"{tmp_path}/layer_compared_here.py:MineConfig")
+    assert found.name == "layer_compared_here:MineConfig"
+    assert found.folder == "layer_compared_here.MineConfig"
     assert compared_layer(found.name) == found
     layer = found.config(16, 2)
     assert (type(layer).__name__, layer.num_heads) == ("MineConfig", 2)
     assert layer.convolution_size == 4
     assert not found.reads_prefix(16, 2)
     for name, said in (
-        ("outside_layer:Missing", "has no Missing"),
-        ("outside_layer:Nothing", "is not a config"),
-        ("outside_layer:MineConfig-whole", "layer .* is not known"),
+        ("layer_compared_here:Missing", "has no Missing"),
+        ("layer_compared_here:Nothing", "is not a config"),
+        ("layer_compared_here:MineConfig-whole", "layer .* is not known"),
         ("no_such_module:MineConfig", "cannot be imported"),
         ("no_such_file.py:MineConfig", "no_such_file.py is not a Python file"),
         ("memzoo.data.mqar:MqarConfig", "is not a layer; name the config of one"),

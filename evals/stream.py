@@ -47,7 +47,7 @@ class Carried(NamedTuple):
 
 
 def begin(model: LanguageModel, first: int, capacity: int) -> Carried:
-    """Return a document of which only the first token is known."""
+    """Return a new document that begins with the token `first`."""
     graphdef, arrays = nnx.split(model)
 
     @jax.jit

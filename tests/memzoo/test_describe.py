@@ -181,7 +181,7 @@ def test_a_memory_that_cannot_diverge_is_not(fields):
 
 
 def test_the_remedy_is_one():
-    """There is no warning at the learning rate that the warning recommends."""
+    """Check that the recommended learning rate causes no warning."""
     for rate, window in ((0.1, 16), (1.0, 7), (0.9, 64), (0.37, 1000)):
         layer = dataclasses.replace(MEMORY, max_learning_rate=rate, update_every=window)
         (said,) = warnings(experiment(layer).model)

@@ -156,7 +156,7 @@ def test_a_document_that_does_not_fit_is_refused(built):
 
 @pytest.mark.parametrize("slots, number", [(0, 0), (8, 2), (11, 5)])
 def test_what_a_state_has_no_room_for_is_not_put_out(built, run, slots, number):
-    """Read six tokens, then five more, of which `number` fit."""
+    """Read six tokens, then five more; `number` of them fit."""
     layer, _, x = built
     _, state = run(x[:, :6], layer.init_state(2, slots), None)
     y, _ = run(x[:, 6:], state, None)

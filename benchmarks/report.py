@@ -277,8 +277,8 @@ def _remarks(results: Results) -> tuple[str, ...]:
         )
     if any(case.num_memories is not None for case in cases):
         found.append(
-            "The number after mixture is the number of memories, of which every token "
-            "writes and reads two at random; one: one of the two is the same for all "
+            "The number after mixture is the number of memories. Each token writes and "
+            "reads two at random; one: one of the two is the same for all "
             "tokens; two: both are."
         )
     differing = dict.fromkeys(

@@ -45,8 +45,8 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
     config: Any
     """The layer's config; its `chunk_size` is read here."""
     tails_of_copies: ClassVar[frozenset[str]] = frozenset({"key", "value"})
-    """Names of the tails of which each memory of a mixture holds a copy; the others are
-    shared. Parameters are marked by the type `PerMemory` instead."""
+    """Names of the tails that each memory of a mixture copies; it shares the others.
+    Parameters are marked by the type `PerMemory` instead."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

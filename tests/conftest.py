@@ -2,6 +2,7 @@
 
 import functools
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -38,6 +39,24 @@ jax.config.update("jax_threefry_partitionable", True)
 if jax.default_backend() == "gpu":
     # Float32 means float32: products are rounded to TF32 there by default.
     jax.config.update("jax_default_matmul_precision", "highest")
+
+
+_USERS_FILES = (
+    str(Path(tempfile.gettempdir()).resolve()),
+    str(Path(__file__).resolve().parents[1] / "docs" / "examples"),
+)
+
+
+@pytest.fixture(autouse=True)
+def forget_modules_of_users():
+    """Forget the files of users that a test imports: others have the same names."""
+    before, path = set(sys.modules), list(sys.path)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and str(Path(file).resolve()).startswith(_USERS_FILES):
+            del sys.modules[name]
 
 
 @pytest.fixture

@@ -8,16 +8,6 @@ from memzoo.configs.python_file import find_modules_here, load_python
 from memzoo.errors import MemzooError
 
 
-@pytest.fixture(autouse=True)
-def modules(monkeypatch):
-    """Unload modules and forget their folders after a test."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
-
-
 def test_load_python_twice_is_one_module(tmp_path):
     path = tmp_path / "twice.py"
     path.write_text("x = object()")

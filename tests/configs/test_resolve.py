@@ -21,16 +21,6 @@ config = dataclasses.replace(PRESETS["mqar-attention"](), name="mine", steps=7)
 """
 
 
-@pytest.fixture(autouse=True)
-def modules(monkeypatch):
-    """Unload modules and forget their folders after a test."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
-
-
 @pytest.fixture
 def write(tmp_path):
     def write(name, content):

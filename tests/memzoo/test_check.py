@@ -1,6 +1,5 @@
 """`memzoo check FILE`, on the layer of the documentation and on broken ones."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,8 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "my_layer.
 
 
 @pytest.fixture(autouse=True)
-def modules(monkeypatch):
-    """Restore sys.modules and sys.path after a test."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
+def terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
 
 
 def test_the_layer_of_the_documentation_passes(capsys):

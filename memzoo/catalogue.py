@@ -5,6 +5,8 @@ import json
 from contextlib import suppress
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +16,7 @@ from memzoo.errors import InputError
 from .configs.presets import PRESETS
 from .configs.serialise import type_name
 from .models import LAYERS
+from .models.flops import count_flops
 from .models.interface import MemoryLayer
 from .models.layer_config import LayerConfig
 
@@ -24,6 +27,8 @@ class ListOptions:
 
     json: bool = False
     """Print JSON."""
+    map: bool = False
+    """Show the layers as test-time regression: weights, regressor and solver."""
 
 
 def catalogue() -> list[dict[str, object]]:
@@ -52,8 +57,44 @@ def catalogue() -> list[dict[str, object]]:
     ]
 
 
-def _abstract(config: LayerConfig) -> MemoryLayer:
-    return nnx.eval_shape(lambda: config.build(64, nnx.Rngs(0), layer_index=0, depth=2))
+def regression_map() -> list[dict[str, object]]:
+    """Return a dictionary per layer that test-time regression describes.
+
+    The keys are name, weights, regressor, solver, state_bytes, flops and paper. State
+    and FLOPs are those of one sequence, after 1,024 tokens, at width 512.
+    """
+    return [
+        {
+            "name": name,
+            **kind.regression._asdict(),
+            **_cost(kind()),
+            "paper": kind.paper(),
+        }
+        for name, kind in LAYERS.items()
+        if kind.regression is not None
+    ]
+
+
+def _cost(config: LayerConfig) -> dict[str, int]:
+    """Return the bytes of a state, and the FLOPs of one token."""
+    graphdef, arrays = nnx.split(_abstract(config, 512))
+
+    def init(arrays: Any) -> Any:
+        return nnx.merge(graphdef, arrays).init_state(1, 1024)
+
+    def step(arrays: Any, x: jax.Array, state: Any) -> jax.Array:
+        return nnx.merge(graphdef, arrays).step(x, state)[0]
+
+    state = jax.eval_shape(init, arrays)
+    x = jax.ShapeDtypeStruct((1, 512), jnp.float32)
+    sizes = [a.size * a.dtype.itemsize for a in jax.tree.leaves(state)]
+    return {"state_bytes": sum(sizes), "flops": count_flops(step, arrays, x, state)}
+
+
+def _abstract(config: LayerConfig, width: int = 64) -> MemoryLayer:
+    return nnx.eval_shape(
+        lambda: config.build(width, nnx.Rngs(0), layer_index=0, depth=2)
+    )
 
 
 def _prefix_option(config: Any) -> str | None:
@@ -75,6 +116,8 @@ def _prefix_option(config: Any) -> str | None:
 
 def show_catalogue(options: ListOptions) -> int:
     """Print the layers and presets as a table or as JSON."""
+    if options.map:
+        return _show_map(options)
     layers = catalogue()
     if options.json:
         print(json.dumps(layers, indent=1))
@@ -109,4 +152,37 @@ def show_catalogue(options: ListOptions) -> int:
         command = f"memzoo train {name}"
         table.add_row(command, said.removeprefix(command).lstrip(": "))
     console.print(table)
+    return 0
+
+
+_WIDTH_OF_MAP = 104
+"""Columns of a terminal that shows the map with the papers."""
+
+
+def _show_map(options: ListOptions) -> int:
+    layers = regression_map()
+    if options.json:
+        print(json.dumps(layers, indent=1))
+        return 0
+    table = Table(
+        title="layers as test-time regression", title_justify="left", box=None,
+        pad_edge=False,
+    )  # fmt: skip
+    for column in ("name", "weights", "regressor", "solver"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("state KiB", justify="right")
+    table.add_column("MFLOP", justify="right")
+    console = Console()
+    papers = console.width >= _WIDTH_OF_MAP
+    if papers:
+        table.add_column("paper", no_wrap=True)
+    for layer in layers:
+        point = [str(layer[k]) for k in ("name", "weights", "regressor", "solver")]
+        kib, mflop = int(layer["state_bytes"]) / 1024, int(layer["flops"]) / 1e6  # type: ignore[call-overload]
+        row = [*point, f"{kib:,.0f}", f"{mflop:.1f}"]
+        table.add_row(*row, *([str(layer["paper"])] if papers else []))
+    console.print(table)
+    console.print(
+        "state and cost of one token: one layer, width 512, after 1,024 tokens"
+    )
     return 0

@@ -18,6 +18,7 @@ from .prefix_attention import PrefixAttentionConfig
 from .prefix_linear_attention import PrefixLinearAttentionConfig
 from .retnet import RetNetConfig
 from .sliding_window_attention import SlidingWindowAttentionConfig
+from .test_time_regression import TestTimeRegressionConfig
 from .titans_lmm import TitansLMMConfig
 from .titans_mac import TitansMACConfig
 from .titans_mag import TitansMAGConfig
@@ -42,6 +43,7 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "prefix_linear_attention": PrefixLinearAttentionConfig,
     "prefix_attention": PrefixAttentionConfig,
     "mixture_of_memories": MixtureOfMemoriesConfig,
+    "test_time_regression": TestTimeRegressionConfig,
     "titans_lmm": TitansLMMConfig,
     "titans_mag": TitansMAGConfig,
     "titans_mal": TitansMALConfig,

@@ -31,6 +31,7 @@ from .ops.rotary import RotaryScaling, rotary
 from .ops.visibility import ALWAYS_VISIBLE
 from .projection import RMSNorm, projection
 from .read_out import ReadOut
+from .regression import Regression
 from .streams import Tails, init_tails, query_key_value, run_streams, streams_of
 
 Implementation = Literal["auto", "blockwise", "reference", "cudnn"]
@@ -41,6 +42,7 @@ class SoftmaxAttentionConfig(RegisteredConfig):
     """Fields that all softmax attention layers share."""
 
     family: ClassVar[Family] = "softmax attention"
+    regression: ClassVar[Regression | None] = Regression("kernel", "constant", "exact")
 
     num_heads: int = 4
     head_size: int | None = None

@@ -1,4 +1,4 @@
-"""Gates with one value per channel, from low-rank maps."""
+"""Decays per head, and gates and decays per channel from low-rank maps."""
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,21 @@ class LowRank(nnx.Module):
 
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b e"]:
         return self.up(self.down(x))
+
+
+class ScalarDecay(nnx.Module):
+    """Log decays -exp(log_a) softplus(W x + time_bias), one per head."""
+
+    def __init__(self, width: int, num_heads: int, rngs: nnx.Rngs, *, fastest: float):
+        """Draw initial rates exp(log_a) uniformly from 0 to `fastest`."""
+        self.time = projection(width, num_heads, rngs, per_memory=True)
+        log_a = init_log_a(rngs, num_heads, minimum=0.0, maximum=fastest)
+        self.log_a = nnx.Param(log_a)
+        self.time_bias = nnx.Param(init_time_bias(rngs, num_heads))
+
+    def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t h"]:
+        time = self.time(x).astype(jnp.float32) + self.time_bias[...][None, None, :]
+        return -jnp.exp(self.log_a[...])[None, None, :] * jax.nn.softplus(time)
 
 
 class ChannelDecay(nnx.Module):

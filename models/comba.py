@@ -23,6 +23,7 @@ from .ops.erase_write import ERASE_WRITE, EraseWriteTokens
 from .ops.normalisation import l2_normalise
 from .projection import RMSNorm, projection
 from .read_out import ReadOut
+from .regression import Regression
 from .streams import Tails, query_key_value
 
 
@@ -47,6 +48,9 @@ class CombaConfig(RegisteredConfig):
     """
 
     family: ClassVar[Family] = "delta rule"
+    regression: ClassVar[Regression | None] = Regression(
+        "scalar_decay", "linear", "online"
+    )
 
     num_heads: int = 4
     head_size: int | None = None

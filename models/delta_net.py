@@ -22,6 +22,7 @@ from .ops.delta_rule import DELTA_RULE, DeltaTokens
 from .ops.normalisation import l2_normalise
 from .projection import RMSNorm, projection
 from .read_out import ReadOut
+from .regression import Regression
 from .streams import Tails, query_key_value
 
 
@@ -38,6 +39,7 @@ class DeltaNetConfig(RegisteredConfig):
     """
 
     family: ClassVar[Family] = "delta rule"
+    regression: ClassVar[Regression | None] = Regression("uniform", "linear", "online")
 
     num_heads: int = 4
     head_size: int | None = None

@@ -26,6 +26,7 @@ from .ops.delta_rule import DELTA_RULE, DeltaTokens
 from .ops.normalisation import l2_normalise
 from .projection import RMSNorm, projection
 from .read_out import ReadOut
+from .regression import Regression
 from .streams import Encoder, Tails, query_key_value
 
 
@@ -55,6 +56,9 @@ class GatedDeltaNetConfig(RegisteredConfig):
     """
 
     family: ClassVar[Family] = "delta rule"
+    regression: ClassVar[Regression | None] = Regression(
+        "scalar_decay", "linear", "online"
+    )
 
     num_heads: int = 4
     """Number of query and key heads."""

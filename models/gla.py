@@ -24,6 +24,7 @@ from .memory_inputs import MemoryInputs
 from .ops.vector_decay import VECTOR_DECAY, VectorDecayTokens
 from .projection import RMSNorm, projection, split_heads
 from .read_out import ReadOut
+from .regression import Regression
 from .streams import Tails, query_key_value
 
 
@@ -43,6 +44,9 @@ class GLAConfig(RegisteredConfig):
     """
 
     family: ClassVar[Family] = "vector decay"
+    regression: ClassVar[Regression | None] = Regression(
+        "channel_decay", "linear", "one_step"
+    )
 
     num_heads: int = 4
     head_size: int | None = None

@@ -21,6 +21,7 @@ from .memory_inputs import MemoryInputs
 from .ops.vector_decay import VECTOR_DECAY, VectorDecayTokens
 from .projection import RMSNorm
 from .read_out import ReadOut
+from .regression import Regression
 from .streams import Tails, query_key_value
 
 
@@ -41,6 +42,9 @@ class HGRN2Config(RegisteredConfig):
     """
 
     family: ClassVar[Family] = "vector decay"
+    regression: ClassVar[Regression | None] = Regression(
+        "channel_decay", "linear", "one_step"
+    )
 
     num_heads: int = 4
     head_size: int | None = None

@@ -23,6 +23,7 @@ from .ops.erase_write import ERASE_WRITE, EraseWriteTokens
 from .ops.normalisation import l2_normalise
 from .projection import RMSNorm, projection
 from .read_out import ReadOut
+from .regression import Regression
 from .streams import Tails, query_key_value
 
 
@@ -42,6 +43,9 @@ class KDAConfig(RegisteredConfig):
     """
 
     family: ClassVar[Family] = "delta rule"
+    regression: ClassVar[Regression | None] = Regression(
+        "channel_decay", "linear", "online"
+    )
 
     num_heads: int = 4
     head_size: int | None = None

@@ -16,12 +16,14 @@ from flax import nnx
 from jaxtyping import Array
 
 from .interface import MemoryLayer
+from .regression import Regression
 
 Family = Literal[
     "softmax attention",
     "scalar decay",
     "vector decay",
     "delta rule",
+    "test-time regression",
     "neural memory",
     "mixture",
     "convolution",
@@ -59,6 +61,8 @@ class RegisteredConfig(LayerConfig):
 
     family: ClassVar[Family]
     """Section of the zoo in which the layer is listed."""
+    regression: ClassVar[Regression | None] = None
+    """Place of the default config on the map of test-time regression."""
     small: ClassVar[Mapping[str, Any]] = {}
     """Field values for the laws: windows and segments end within a few tokens."""
 

@@ -24,6 +24,7 @@ from .ops import feature_maps
 from .ops.scalar_decay import SCALAR_DECAY, ScalarDecayTokens
 from .projection import RMSNorm
 from .read_out import ReadOut
+from .regression import Regression
 from .streams import Tails, query_key_value
 
 FeatureMap = Literal["identity", "elu_plus_one", "relu", "taylor"]
@@ -43,6 +44,9 @@ class LinearAttentionConfig(RegisteredConfig):
     """
 
     family: ClassVar[Family] = "scalar decay"
+    regression: ClassVar[Regression | None] = Regression(
+        "uniform", "features", "one_step"
+    )
 
     num_heads: int = 4
     head_size: int | None = None

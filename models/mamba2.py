@@ -22,6 +22,7 @@ from .memory_inputs import MemoryInputs
 from .ops.scalar_decay import SCALAR_DECAY, ScalarDecayTokens
 from .projection import RMSNorm, ShortConvolution, projection
 from .read_out import ReadOut
+from .regression import Regression
 from .streams import Stream, Tails
 
 
@@ -45,6 +46,9 @@ class Mamba2Config(RegisteredConfig):
     """
 
     family: ClassVar[Family] = "scalar decay"
+    regression: ClassVar[Regression | None] = Regression(
+        "scalar_decay", "linear", "one_step"
+    )
     small: ClassVar[Mapping[str, Any]] = {"head_size": 16, "state_size": 8}
 
     expand: int = 2

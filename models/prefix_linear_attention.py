@@ -23,6 +23,7 @@ from .ops.recurrence import Recurrence
 from .ops.scalar_decay import SCALAR_DECAY, ScalarDecayTokens
 from .ops.taylor_attention import TAYLOR_ATTENTION, TaylorTokens
 from .read_out import ReadOut
+from .regression import Regression
 from .streams import Encoder, Tails, query_key_value
 
 PrefixFeatureMap = Literal["taylor", "taylor_full", "elu_plus_one"]
@@ -51,6 +52,9 @@ class PrefixLinearAttentionConfig(RegisteredConfig):
     """
 
     family: ClassVar[Family] = "scalar decay"
+    regression: ClassVar[Regression | None] = Regression(
+        "uniform", "polynomial", "one_step"
+    )
 
     num_heads: int = 4
     feature_size: int = 16

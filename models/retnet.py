@@ -23,6 +23,7 @@ from .ops.rotary import rotary
 from .ops.scalar_decay import SCALAR_DECAY, ScalarDecayTokens
 from .projection import RMSNorm, projection
 from .read_out import ReadOut
+from .regression import Regression
 from .streams import Tails, query_key_value
 
 
@@ -42,6 +43,9 @@ class RetNetConfig(RegisteredConfig):
     """
 
     family: ClassVar[Family] = "scalar decay"
+    regression: ClassVar[Regression | None] = Regression(
+        "scalar_decay", "linear", "one_step"
+    )
 
     num_heads: int = 4
     head_size: int | None = None

@@ -30,6 +30,7 @@ from .ops.write_rule import WriteRule
 from .ops.write_schedule import Gates
 from .projection import RMSNorm, projection
 from .read_out import ReadOut
+from .regression import Regression
 from .streams import Encoder, Tails, query_key_value
 
 
@@ -64,6 +65,9 @@ class TitansLMMConfig(RegisteredConfig):
     """
 
     family: ClassVar[Family] = "neural memory"
+    regression: ClassVar[Regression | None] = Regression(
+        "scalar_decay", "mlp", "online_momentum"
+    )
     small: ClassVar[Mapping[str, Any]] = {
         "update_every": 4,
         "memory_depth": 1,

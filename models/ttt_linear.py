@@ -29,6 +29,7 @@ from .ops.write_rule import WriteRule
 from .ops.write_schedule import Gates
 from .projection import projection
 from .read_out import ReadOut
+from .regression import Regression
 from .streams import Stream, Tails
 
 
@@ -37,6 +38,7 @@ class TTTConfig(RegisteredConfig):
     """Fields that TTT-Linear and TTT-MLP share."""
 
     family: ClassVar[Family] = "neural memory"
+    regression: ClassVar[Regression | None] = Regression("uniform", "linear", "online")
     small: ClassVar[Mapping[str, Any]] = {"update_every": 4}
 
     num_heads: int = 4

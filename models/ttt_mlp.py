@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from flax import nnx
 from jaxtyping import Array
 
+from .regression import Regression
 from .ttt_linear import TTT, TTTConfig
 
 
@@ -21,6 +22,7 @@ class TTTMLPConfig(TTTConfig):
     not warmed up with the outer one.
     """
 
+    regression: ClassVar[Regression | None] = Regression("uniform", "mlp", "online")
     small: ClassVar[Mapping[str, Any]] = {"update_every": 4, "backbone": "transformer"}
 
     base_learning_rate: float = 0.1

@@ -1,7 +1,11 @@
 """Feature maps of linear attention: phi(q) . phi(k) is a kernel."""
 
+import itertools
+import math
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 
@@ -46,6 +50,32 @@ def taylor_full(x: Float[Array, "*axes k"]) -> Float[Array, "*axes f"]:
     products = x[..., :, None] * x[..., None, :] / jnp.sqrt(2).astype(x.dtype)
     flat = products.reshape(*x.shape[:-1], x.shape[-1] ** 2)
     return jnp.concatenate([ones, x, flat], axis=-1)
+
+
+def polynomial(x: Float[Array, "*axes k"], degree: int) -> Float[Array, "*axes f"]:
+    """Return features with the inner product 1 + s + s^2/2! + ... + s^degree/degree!.
+
+    s is q . k. The features are all monomials of the numbers up to this degree, each
+    once: f = binomial(k + degree, degree). `taylor` has the same inner product in
+    degree 2.
+    """
+    features = [jnp.ones_like(x[..., :1])]
+    for n in range(1, degree + 1):
+        factors = list(itertools.combinations_with_replacement(range(x.shape[-1]), n))
+        # The square of a monomial's weight is 1 / product of its powers' factorials.
+        weights = [
+            math.prod(math.factorial(c) for c in np.bincount(f)) ** -0.5
+            for f in factors
+        ]
+        monomials = jnp.prod(x[..., np.asarray(factors)], axis=-1)
+        weights = jnp.asarray(weights, x.dtype)
+        features.append(monomials * weights.reshape((1,) * (x.ndim - 1) + (-1,)))
+    return jnp.concatenate(features, axis=-1)
+
+
+def polynomial_size(size: int, degree: int) -> int:
+    """Return the number of features that `polynomial` computes from `size` numbers."""
+    return math.comb(size + degree, degree)
 
 
 def num_features(name: str, size: int) -> int:

@@ -2,7 +2,12 @@
 
 import json
 
-from memzoo.catalogue import ListOptions, catalogue, show_catalogue
+from memzoo.catalogue import (
+    ListOptions,
+    catalogue,
+    regression_map,
+    show_catalogue,
+)
 from memzoo.configs.presets import PRESETS
 from memzoo.models import LAYERS
 
@@ -73,3 +78,20 @@ def test_the_table_of_layers_fits_a_terminal(capsys, monkeypatch):
     assert show_catalogue(ListOptions()) == 0
     said = capsys.readouterr().out
     assert "…" not in said and max(map(len, said.splitlines())) <= 80
+
+
+def test_map_shows_the_choices_and_the_cost_of_each_layer(capsys, monkeypatch):
+    rows = {str(row["name"]): row for row in regression_map()}
+    assert set(rows) == {n for n, kind in LAYERS.items() if kind.regression is not None}
+    delta = rows["delta_net"]
+    assert (delta["weights"], delta["solver"]) == ("uniform", "online")
+    # Four heads of 128 x 128 numbers, three tails of 3 x 512, and a position.
+    assert delta["state_bytes"] == 4 * (4 * 128**2 + 9 * 512 + 1)
+    # At least four projections of 512 x 512.
+    assert 4 * 2 * 512**2 < delta["flops"] < 6 * 2 * 512**2
+    for columns, shown in [("80", False), ("120", True)]:
+        monkeypatch.setenv("COLUMNS", columns)
+        assert show_catalogue(ListOptions(map=True)) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= int(columns)
+        assert any("arXiv:2406.06484" in line for line in lines) == shown

@@ -4,13 +4,16 @@ import functools
 import os
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 # Most of the time of these tests is compilation. `make test-all` compiles as users do:
 # it sets this to nothing. Read when JAX is first used, here and in child processes.
+# JAX 0.12 has no other way to compile fused loops.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    + " --xla_cpu_use_fusion_emitters=false" * version("jax").startswith("0.10."),
 )
 
 import jax
@@ -73,4 +76,6 @@ def jit_as_users():
         "xla_backend_optimization_level": 3,
         "xla_llvm_disable_expensive_passes": False,
     }
+    if "xla_cpu_use_fusion_emitters" in os.environ["XLA_FLAGS"]:
+        options["xla_cpu_use_fusion_emitters"] = True
     return functools.partial(jax.jit, compiler_options=options)

@@ -1,17 +1,23 @@
 """Anchors and laws of the delta rule with momentum."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from memzoo.models.ops.delta_rule import DELTA_RULE, DeltaTokens
+from memzoo.models.ops.memory_network import MemoryNetwork
 from memzoo.models.ops.momentum_delta import (
     MOMENTUM_DELTA,
     MomentumDeltaTokens,
     MomentumMemory,
     momentum_delta_rule,
 )
+from memzoo.models.ops.neural_memory import NeuralTokens, neural_memory_chunkwise
+from memzoo.models.ops.write_rule import WriteRule, new_memory
+from memzoo.models.ops.write_schedule import Gates
 
 
 @pytest.fixture
@@ -92,6 +98,43 @@ def test_without_momentum_it_is_the_delta_rule(x64, make):
     wanted, last = DELTA_RULE.recurrent(plain, before.memory)
     np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(after.memory, last, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("loss", "share"), [("half", 1.0), ("full", 2.0)])
+def test_it_is_titans_with_a_linear_memory_and_one_token_a_window(
+    x64, make, loss, share
+):
+    """With b = 1, erasing keys that do not decay, and Titans' 1 - alpha and eta."""
+    tokens, before = make(9)
+    key, step = tokens.erase, 0.3 * tokens.write_strength
+    gates = Gates(
+        learning_rate=step / share,
+        momentum=jnp.exp(tokens.log_momentum),
+        forget=-jnp.expm1(tokens.log_decay),
+    )
+    network = MemoryNetwork(
+        kind="mlp", key_size=6, value_size=5, hidden_size=6, depth=1
+    )
+    rule = WriteRule(update_every=1, loss=loss)
+    (name,) = network.matrices()
+    held = new_memory({name: before.memory}, network, rule, momentum=True)
+    held = held._replace(momentum={name: before.momentum})
+    wanted, after = jax.jit(
+        lambda tokens, memory: neural_memory_chunkwise(
+            tokens, memory, network=network, rule=rule
+        )
+    )(NeuralTokens(tokens.query, key, tokens.value, gates), held)
+    found, last = MOMENTUM_DELTA.chunkwise(
+        tokens._replace(
+            key=step[..., None] * key, write_strength=jnp.ones_like(step), erase=key
+        ),
+        before,
+        chunk_size=4,
+    )
+    near = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-11)
+    near(found, wanted)
+    near(last.memory, after.weights[name])
+    near(last.momentum, after.momentum[name])
 
 
 def test_every_array_of_the_memory_is_checked(make):

@@ -114,6 +114,9 @@ def make_tokens() -> Callable[..., tuple[Any, Any]]:
             sizes,
             is_leaf=lambda size: isinstance(size[0], int),
         )
+        fields["covariance_strength"] = rng.uniform(size=shape)
+        fields["covariance_log_decay"] = log_decay_of_kind("mixed", rng, time, ())
+        fields["centre"] = rng.standard_normal(shape)
         fields["log_momentum"] = log_decay_of_kind("mixed", rng, time, ())
         if writes:
             fields |= _writes(rng, keys, time, writes, strength)

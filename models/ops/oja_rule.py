@@ -16,14 +16,14 @@ token j to i, d_i those from the start and d'_j those to the end:
 A chunk holds every d_ij, so it is short.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from einops import rearrange
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from .chunk_decay import ChunkDecay, chunk_decay
+from .chunk_decay import chunk_decay
 from .recurrence import Recurrence
 from .triangular import unit_lower_inverse
 
@@ -76,9 +76,7 @@ def chunk(
     dtype = memory.dtype
     q, k, v = (jnp.swapaxes(x, 1, 2).astype(dtype) for x in tokens[:3])
     strength = jnp.swapaxes(tokens.write_strength, 1, 2).astype(dtype)
-    decay = _decays(tokens.log_decay.astype(dtype), segment)
-    within, carried, remaining, kept = decay
-    assert carried is not None and remaining is not None and kept is not None
+    within, carried, remaining, kept = _decays(tokens.log_decay.astype(dtype), segment)
     decayed = within * jnp.swapaxes(v, 2, 3)[..., None, :]
     erased = jnp.tril(jnp.einsum("bhiv,bhvij->bhij", v, decayed), -1)
     inverse = unit_lower_inverse(erased * strength[..., None])
@@ -95,15 +93,14 @@ def chunk(
 
 def _decays(
     log_decay: Float[Array, "b c h v"], segment: Int[Array, "b c"] | None
-) -> ChunkDecay:
-    """Return the decays of a chunk, with the channels as an axis after the heads."""
+) -> list[Any]:
+    """Return the fields of `ChunkDecay`, with the channels as an axis after heads."""
     heads = log_decay.shape[2]
     log_decay = rearrange(log_decay, "b c h v -> b (h v) c")
     found = chunk_decay(
         log_decay, segment, shape=log_decay.shape, dtype=log_decay.dtype
     )
-    split = [rearrange(x, "b (h v) ... -> b h v ...", h=heads) for x in found]
-    return ChunkDecay(*split)
+    return [rearrange(x, "b (h v) ... -> b h v ...", h=heads) for x in found]
 
 
 OJA_RULE = Recurrence(tokens=OjaTokens, step=step, chunk=chunk, chunk_size=(16, 16))

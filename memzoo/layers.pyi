@@ -8,6 +8,9 @@ from .models.attention import AttentionConfig as AttentionConfig
 from .models.comba import CombaConfig as CombaConfig
 from .models.delta_net import DeltaNetConfig as DeltaNetConfig
 from .models.gated_delta_net import GatedDeltaNetConfig as GatedDeltaNetConfig
+from .models.gated_delta_product import (
+    GatedDeltaProductConfig as GatedDeltaProductConfig,
+)
 from .models.gated_short_convolution import (
     GatedShortConvolutionConfig as GatedShortConvolutionConfig,
 )
@@ -18,9 +21,18 @@ from .models.interface import MemoryLayer
 from .models.kda import KDAConfig as KDAConfig
 from .models.layer_config import LayerConfig as LayerConfig
 from .models.linear_attention import LinearAttentionConfig as LinearAttentionConfig
+from .models.longhorn import LonghornConfig as LonghornConfig
 from .models.mamba2 import Mamba2Config as Mamba2Config
 from .models.mixture_of_memories import (
     MixtureOfMemoriesConfig as MixtureOfMemoriesConfig,
+)
+from .models.momentum_delta_net import MomentumDeltaNetConfig as MomentumDeltaNetConfig
+from .models.oja import OjaConfig as OjaConfig
+from .models.preconditioned_gated_delta_net import (
+    PreconditionedGatedDeltaNetConfig as PreconditionedGatedDeltaNetConfig,
+)
+from .models.preconditioned_kda import (
+    PreconditionedKDAConfig as PreconditionedKDAConfig,
 )
 from .models.prefix_attention import PrefixAttentionConfig as PrefixAttentionConfig
 from .models.prefix_linear_attention import (
@@ -208,6 +220,7 @@ class DeltaNet(_Layer):
         head_size: int | None = None,
         convolution_size: int = 4,
         negative_eigenvalues: bool = False,
+        step_size: Literal["gate", "implicit", "kaczmarz", "error_free"] = "gate",
         norm_epsilon: float = 1e-05,
         chunk_size: int | None = None,
         layer_index: int = 0,
@@ -229,6 +242,7 @@ class GatedDeltaNet(_Layer):
         output_gate: bool = True,
         fastest_decay: float = 16.0,
         negative_eigenvalues: bool = False,
+        step_size: Literal["gate", "implicit", "kaczmarz", "error_free"] = "gate",
         prefix: bool = False,
         norm_epsilon: float = 1e-05,
         chunk_size: int | None = None,
@@ -297,6 +311,130 @@ class Comba(_Layer):
         layer_index: int = 0,
         depth: int = 1,
     ) -> Comba: ...
+
+class GatedDeltaProduct(_Layer):
+    Config = GatedDeltaProductConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        value_ratio: int = 2,
+        num_householder: int = 2,
+        convolution_size: int = 4,
+        forget_gate: bool = True,
+        output_gate: bool = True,
+        fastest_decay: float = 16.0,
+        negative_eigenvalues: bool = True,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> GatedDeltaProduct: ...
+
+class Longhorn(_Layer):
+    Config = LonghornConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        convolution_size: int = 4,
+        negative_eigenvalues: bool = False,
+        step_size: Literal["gate", "implicit", "kaczmarz", "error_free"] = "implicit",
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> Longhorn: ...
+
+class MomentumDeltaNet(_Layer):
+    Config = MomentumDeltaNetConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        value_ratio: int = 2,
+        convolution_size: int = 4,
+        decayed_residual: bool = True,
+        output_gate: bool = True,
+        fastest_decay: float = 16.0,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> MomentumDeltaNet: ...
+
+class PreconditionedGatedDeltaNet(_Layer):
+    Config = PreconditionedGatedDeltaNetConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        value_heads: int | None = None,
+        value_ratio: int = 2,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        fastest_decay: float = 16.0,
+        negative_eigenvalues: bool = False,
+        step_size: Literal["gate", "implicit", "kaczmarz", "error_free"] = "gate",
+        prefix: bool = False,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> PreconditionedGatedDeltaNet: ...
+
+class PreconditionedKDA(_Layer):
+    Config = PreconditionedKDAConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        value_ratio: int = 1,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        gate_rank: int | None = None,
+        fastest_decay: float = 16.0,
+        negative_eigenvalues: bool = False,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> PreconditionedKDA: ...
+
+class Oja(_Layer):
+    Config = OjaConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        value_ratio: int = 1,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        gate_rank: int | None = None,
+        fastest_decay: float = 16.0,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> Oja: ...
 
 class GatedShortConvolution(_Layer):
     Config = GatedShortConvolutionConfig

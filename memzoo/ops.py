@@ -4,23 +4,31 @@ from difflib import get_close_matches
 from typing import Any
 
 from .models.ops.attention import attention
+from .models.ops.delta_product import gated_delta_product
 from .models.ops.delta_rule import gated_delta_rule
 from .models.ops.erase_write import erase_write_rule
+from .models.ops.momentum_delta import momentum_delta_rule
+from .models.ops.oja_rule import gated_oja_rule
 from .models.ops.scalar_decay import linear_attention
 from .models.ops.vector_decay import gated_linear_attention
 
 __all__ = [
     "attention",
     "erase_write_rule",
+    "gated_delta_product",
     "gated_delta_rule",
     "gated_linear_attention",
+    "gated_oja_rule",
     "linear_attention",
+    "momentum_delta_rule",
 ]
 
 _OTHER_NAMES = {
+    "chunk_gated_delta_product": "gated_delta_product",
     "chunk_gated_delta_rule": "gated_delta_rule",
     "chunk_gla": "gated_linear_attention",
     "chunk_kda": "erase_write_rule",
+    "chunk_momentum_delta_rule": "momentum_delta_rule",
     "chunk_retention": "linear_attention",
     "chunk_simple_gla": "linear_attention",
     "delta_rule": "gated_delta_rule",

@@ -4,6 +4,7 @@ from .attention import AttentionConfig
 from .comba import CombaConfig
 from .delta_net import DeltaNetConfig
 from .gated_delta_net import GatedDeltaNetConfig
+from .gated_delta_product import GatedDeltaProductConfig
 from .gated_short_convolution import GatedShortConvolutionConfig
 from .gdn2 import GDN2Config
 from .gla import GLAConfig
@@ -12,8 +13,13 @@ from .kda import KDAConfig
 from .layer_config import LayerConfig as LayerConfig
 from .layer_config import RegisteredConfig
 from .linear_attention import LinearAttentionConfig
+from .longhorn import LonghornConfig
 from .mamba2 import Mamba2Config
 from .mixture_of_memories import MixtureOfMemoriesConfig
+from .momentum_delta_net import MomentumDeltaNetConfig
+from .oja import OjaConfig
+from .preconditioned_gated_delta_net import PreconditionedGatedDeltaNetConfig
+from .preconditioned_kda import PreconditionedKDAConfig
 from .prefix_attention import PrefixAttentionConfig
 from .prefix_linear_attention import PrefixLinearAttentionConfig
 from .retnet import RetNetConfig
@@ -39,6 +45,12 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "kda": KDAConfig,
     "gdn2": GDN2Config,
     "comba": CombaConfig,
+    "gated_delta_product": GatedDeltaProductConfig,
+    "longhorn": LonghornConfig,
+    "momentum_delta_net": MomentumDeltaNetConfig,
+    "preconditioned_gated_delta_net": PreconditionedGatedDeltaNetConfig,
+    "preconditioned_kda": PreconditionedKDAConfig,
+    "oja": OjaConfig,
     "gated_short_convolution": GatedShortConvolutionConfig,
     "prefix_linear_attention": PrefixLinearAttentionConfig,
     "prefix_attention": PrefixAttentionConfig,

@@ -23,6 +23,7 @@ from .ops.normalisation import l2_normalise
 from .projection import RMSNorm, projection
 from .read_out import ReadOut
 from .regression import Regression
+from .step_size import StepSize, check_step_size, key_and_step
 from .streams import Tails, query_key_value
 
 
@@ -48,6 +49,11 @@ class DeltaNetConfig(RegisteredConfig):
     """Taps of the short convolutions on queries, keys and values; 0: none."""
     negative_eigenvalues: bool = False
     """Use write strengths in (0, 2) instead of (0, 1) (arXiv:2411.12537)."""
+    step_size: StepSize = "gate"
+    """Size of the gradient step. gate: beta_t, with keys of length 1. The others have
+    keys of any length. implicit: beta_t / (1 + beta_t |k_t|^2), Longhorn. kaczmarz:
+    beta_t / |k_t|^2. error_free: (1 - exp(-beta_t |k_t|^2)) / |k_t|^2, the exact flow
+    of the gradient, EFLA (arXiv:2512.12602)."""
     norm_epsilon: float = 1e-5
     """Epsilon of the read's norm: added to the mean square."""
     chunk_size: int | None = None
@@ -57,6 +63,7 @@ class DeltaNetConfig(RegisteredConfig):
         check_convolution(self.convolution_size)
         check_chunk_size(self.chunk_size)
         check_positive("norm_epsilon", self.norm_epsilon)
+        check_step_size(self.step_size, negative_eigenvalues=self.negative_eigenvalues)
 
     def build(
         self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
@@ -98,4 +105,5 @@ class DeltaNet(MatrixMemory):
         if self.config.negative_eigenvalues:
             strength = 2 * strength
         q = l2_normalise(q) * self.head_size**-0.5
-        return MemoryInputs(DeltaTokens(q, l2_normalise(k), v, strength)), tails
+        k, step = key_and_step(self.config.step_size, k, strength)
+        return MemoryInputs(DeltaTokens(q, k, v, step)), tails

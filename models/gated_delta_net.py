@@ -27,6 +27,7 @@ from .ops.normalisation import l2_normalise
 from .projection import RMSNorm, projection
 from .read_out import ReadOut
 from .regression import Regression
+from .step_size import StepSize, check_step_size, key_and_step
 from .streams import Encoder, Tails, query_key_value
 
 
@@ -77,6 +78,10 @@ class GatedDeltaNetConfig(RegisteredConfig):
     heads a draw near 16 forgets within a few tokens; choose 1 then."""
     negative_eigenvalues: bool = False
     """Use write strengths in (0, 2) instead of (0, 1) (arXiv:2411.12537)."""
+    step_size: StepSize = "gate"
+    """Size of the gradient step. gate: beta_t, with keys of length 1. The others have
+    keys of any length. implicit: beta_t / (1 + beta_t |k_t|^2). kaczmarz: beta_t /
+    |k_t|^2 (arXiv:2605.08587). error_free: (1 - exp(-beta_t |k_t|^2)) / |k_t|^2."""
     prefix: bool = False
     """Accept a prefix; adds maps to the prefix's keys and values."""
     norm_epsilon: float = 1e-5
@@ -97,6 +102,12 @@ class GatedDeltaNetConfig(RegisteredConfig):
             raise InputError(
                 f"value_heads {self.value_heads} is not a multiple of num_heads "
                 f"{self.num_heads}; choose a multiple or None"
+            )
+        check_step_size(self.step_size, negative_eigenvalues=self.negative_eigenvalues)
+        if self.prefix and self.step_size != "gate":
+            raise InputError(
+                f"step_size {self.step_size} does not write a prefix; set step_size to "
+                "gate, or prefix to False"
             )
 
     def build(
@@ -169,8 +180,8 @@ class GatedDeltaNet(MatrixMemory):
         time = self.decay(x).astype(jnp.float32) + self.time_bias[...][None, None, :]
         log_decay = -jnp.exp(self.log_a[...])[None, None, :] * jax.nn.softplus(time)
         q = self._for_values(l2_normalise(q) * self.head_size**-0.5)
-        k = self._for_values(l2_normalise(k))
-        return MemoryInputs(DeltaTokens(q, k, v, strength, log_decay)), tails
+        k, step = key_and_step(self.config.step_size, self._for_values(k), strength)
+        return MemoryInputs(DeltaTokens(q, k, v, step, log_decay)), tails
 
     def prefix_inputs(
         self, x: Float[Array, "b t d"], inputs: MemoryInputs, layout: Layout

@@ -74,7 +74,7 @@ ROLES: tuple[Role, ...] = (
     Role(names=r"(\w+_)?norm/scale", axes=(None,), decays=False),
     Role(names=r"\w+/bias", axes=(None,), decays=False),
     Role(
-        names=r"log_a|time_bias|skip|erase_bias|correction|lower_bound",
+        names=r"log_a|time_bias|skip|erase_bias|correction|centre|lower_bound",
         axes=("heads",),
         decays=False,
     ),

@@ -25,9 +25,14 @@ def _loop(plain, config, params, x):
     for t in range(len(x)):
         reads = []
         for h in range(heads):
-            query, key = (plain.unit(streams[n][t, h]) for n in ("query", "key"))
+            query, key = plain.unit(streams["query"][t, h]), streams["key"][t, h]
+            step = strength[t, h]
+            if config.step_size == "gate":
+                key = plain.unit(key)
+            else:
+                step = (1 - np.exp(-step * key @ key)) / (key @ key)
             error = streams["value"][t, h] - memory[h].T @ key
-            memory[h] += strength[t, h] * np.outer(key, error)
+            memory[h] += step * np.outer(key, error)
             read = memory[h].T @ query / np.sqrt(size)
             reads.append(plain.rms_norm(read, params["read_out/norm/scale"]))
         outputs.append(np.concatenate(reads) @ params["read_out/projection/kernel"])
@@ -36,8 +41,12 @@ def _loop(plain, config, params, x):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"convolution_size": 0, "negative_eigenvalues": True, "head_size": 3}],
-    ids=["published", "varied"],
+    [
+        {},
+        {"convolution_size": 0, "negative_eigenvalues": True, "head_size": 3},
+        {"convolution_size": 0, "step_size": "error_free"},
+    ],
+    ids=["published", "varied", "error_free"],
 )
 def test_layer_is_the_published_loop(subject, assert_loop, plain, options):
     config = DeltaNetConfig(num_heads=2, chunk_size=4, **options)
@@ -55,6 +64,11 @@ def test_parameters_by_formula(subject):
 def test_one_tap_is_refused(size):
     with pytest.raises(ValueError, match=f"convolution_size is {size}; give 0"):
         DeltaNetConfig(convolution_size=size)
+
+
+def test_a_step_size_without_negative_eigenvalues_refuses_them():
+    with pytest.raises(ValueError, match="implicit has no negative eigenvalues"):
+        DeltaNetConfig(step_size="implicit", negative_eigenvalues=True)
 
 
 @pytest.mark.slow

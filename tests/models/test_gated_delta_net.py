@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from memzoo.models.delta_net import DeltaNetConfig
 from memzoo.models.gated_delta_net import GatedDeltaNetConfig
 from memzoo.models.interface import SequenceInfo
 from memzoo.testing import check_layer
@@ -41,10 +42,14 @@ def _loop(plain, config, params, x, prefix_length=0):
     memory, outputs = np.zeros((value_heads, *sizes)), []
 
     def write(streams, t, h):
-        key = plain.unit(streams["key"][t, h // (value_heads // heads)])
+        key, step = streams["key"][t, h // (value_heads // heads)], strength[t, h]
+        if config.step_size == "gate":
+            key = plain.unit(key)
+        else:
+            step = step / (key @ key + 1e-6)
         memory[h] *= alpha[t, h]
         error = streams["value"][t, h] - memory[h].T @ key
-        memory[h] += strength[t, h] * np.outer(key, error)
+        memory[h] += step * np.outer(key, error)
 
     for t in range(prefix_length):
         ahead = _streams(plain, config, params, x, ("encoder/key", "encoder/value"))
@@ -77,7 +82,11 @@ VARIED = {
 }
 
 
-@pytest.mark.parametrize("options", [{}, VARIED], ids=["published", "varied"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, VARIED | {"step_size": "kaczmarz"}],
+    ids=["published", "varied"],
+)
 def test_layer_is_the_published_loop(subject, assert_loop, plain, options):
     config = GatedDeltaNetConfig(num_heads=2, chunk_size=4, **options)
     assert_loop(subject(config), lambda p, x: _loop(plain, config, p, x))
@@ -120,6 +129,25 @@ def test_a_layer_without_the_option_refuses_a_prefix(subject):
         layer(x, layer.init_state(2, 0), SequenceInfo(prefix=prefix))
 
 
+def test_a_decay_of_one_is_delta_net(subject):
+    options = {"num_heads": 2, "negative_eigenvalues": True}
+    config = GatedDeltaNetConfig(**options, output_gate=False, value_ratio=1)
+    layer, _, x = subject(config)
+    layer.log_a.set_value(jnp.full((2,), -jnp.inf))
+    plain = DeltaNetConfig(**options).build(8, nnx.Rngs(1), layer_index=0, depth=2)
+    shared = {
+        path: value
+        for path, value in nnx.to_flat_state(nnx.state(layer, nnx.Param))
+        if path[0] not in ("decay", "log_a", "time_bias")
+    }
+    nnx.update(plain, nnx.from_flat_state(list(shared.items())))
+    found, wanted = (
+        jax.jit(lambda x, s, layer=each: layer(x, s)[0])(x, each.init_state(2, 0))
+        for each in (layer, plain)
+    )
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_parameters_by_formula(subject):
     _, params, _ = subject(GatedDeltaNetConfig(num_heads=2))
     width, heads, taps = 8, 2, 4
@@ -153,6 +181,7 @@ def test_decays_start_as_published(fastest):
         ({"fastest_decay": 0.0}, "fastest_decay is 0.0; give a number above 0"),
         ({"fastest_decay": float("inf")}, "fastest_decay is inf; give a finite"),
         ({"value_heads": 6}, "value_heads 6 is not a multiple of num_heads 4"),
+        ({"step_size": "kaczmarz", "prefix": True}, "kaczmarz does not write a prefix"),
         ({"value_heads": 0}, "value_heads 0 is not a multiple of num_heads 4"),
     ],
 )

@@ -1,5 +1,6 @@
 """Cases shared by the tests of the recurrent ops."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -59,8 +60,20 @@ def reset_of_kind(kind: str, time: int) -> np.ndarray | None:
     return reset
 
 
+def _writes(
+    rng: np.random.Generator, keys: str, time: int, writes: int, strength: float
+) -> dict[str, np.ndarray]:
+    """Return keys, values and strengths of several writes per token."""
+    shape = (BATCH, time, writes, HEADS)
+    return {
+        "key": keys_of_kind(keys, rng, time * writes).reshape(*shape, KEY),
+        "value": rng.standard_normal((*shape, VALUE)),
+        "write_strength": rng.uniform(0.9 * strength, strength, size=shape),
+    }
+
+
 @pytest.fixture(scope="session")
-def make_tokens() -> Callable[..., tuple[Any, jax.Array]]:
+def make_tokens() -> Callable[..., tuple[Any, Any]]:
     """Builds the tokens and the memory of a recurrence, in float64."""
 
     def make(
@@ -73,10 +86,13 @@ def make_tokens() -> Callable[..., tuple[Any, jax.Array]]:
         strength: float = 1.0,
         seed: int = 0,
         channels: tuple[int, ...] = (),
-    ) -> tuple[Any, jax.Array]:
+        writes: int = 0,
+    ) -> tuple[Any, Any]:
         """Tokens of a class, by the names of its fields.
 
-        `channels` are the axes of a log decay after the heads.
+        `channels` are the axes of a log decay after the heads. `writes` is the length
+        of an axis of writes after the time; 0: there is none. `sizes` are the axes of
+        the memory after the heads, or a NamedTuple of them.
         """
         rng = np.random.default_rng(seed)
         shape = (BATCH, time, HEADS)
@@ -90,8 +106,20 @@ def make_tokens() -> Callable[..., tuple[Any, jax.Array]]:
             "log_decay": log_decay_of_kind(decay, rng, time, channels),
         }
         gate = rng.uniform(0.5, 1, size=(*shape, KEY))
-        fields["erase"] = strengths[..., None] * gate * fields["key"]
-        memory = rng.standard_normal((BATCH, HEADS, *sizes))
+        fields["erase"] = gate * fields["key"]
+        if "write_strength" not in kind._fields:
+            fields["erase"] = strengths[..., None] * fields["erase"]
+        memory = jax.tree.map(
+            lambda size: rng.standard_normal((BATCH, HEADS, *size)),
+            sizes,
+            is_leaf=lambda size: isinstance(size[0], int),
+        )
+        fields["covariance_strength"] = rng.uniform(size=shape)
+        fields["covariance_log_decay"] = log_decay_of_kind("mixed", rng, time, ())
+        fields["centre"] = rng.standard_normal(shape)
+        fields["log_momentum"] = log_decay_of_kind("mixed", rng, time, ())
+        if writes:
+            fields |= _writes(rng, keys, time, writes, strength)
         tokens = kind(**{name: fields[name] for name in kind._fields})
         return jax.tree.map(jnp.asarray, (tokens, memory))
 
@@ -154,3 +182,56 @@ def make_reset() -> Callable[[str, int], jax.Array | None]:
         return None if reset is None else jnp.asarray(reset)
 
     return make
+
+
+def _value_and_gradient(run: Any, tokens: Any, memory: Any) -> Any:
+    """Return outputs, the last memory and all gradients of a function of both."""
+
+    def total(tokens, memory):
+        found = run(tokens, memory)
+        return sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(found)), found
+
+    return jax.jit(jax.grad(total, (0, 1), has_aux=True))(tokens, memory)
+
+
+@pytest.fixture(scope="session")
+def assert_forms() -> Callable[..., None]:
+    """Checks the laws of a recurrence in few programs: a short test_recurrence.py."""
+
+    def compare(rule: Any, tokens: Any, memory: Any, reset: jax.Array) -> None:
+        near = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-11)
+        wanted = _value_and_gradient(
+            functools.partial(rule.recurrent, reset=reset), tokens, memory
+        )
+        forms = ("scan", "parallel") if rule.all_chunks else ("scan",)
+        for form in forms:
+            run = functools.partial(
+                rule.chunkwise, reset=reset, form=form, chunk_size=8
+            )
+            found = _value_and_gradient(run, tokens, memory)
+            jax.tree.map(near, found, wanted)
+        time, held = reset.shape[1], wanted[1][1]
+        # The tokens that are not real are NaN, and the row's other memory stays.
+        first = jnp.asarray(np.arange(time)[None] < np.array([[time], [0]]))
+
+        def spoil(x: jax.Array) -> jax.Array:
+            return jnp.where(first.reshape(2, time, *(1,) * (x.ndim - 2)), x, np.nan)
+
+        hostile, equal = jax.tree.map(spoil, tokens), np.testing.assert_array_equal
+        several = jax.tree.map(lambda x: jnp.stack([x + 1, x], axis=1), memory)
+        for form in forms:
+            _, after = jax.jit(
+                functools.partial(
+                    rule.chunkwise,
+                    reset=reset & first,
+                    valid=first,
+                    which=jnp.ones((2, -(-time // 8)), jnp.int32),
+                    chunk_size=8,
+                    form=form,
+                )
+            )(hostile, several)
+            jax.tree.map(lambda x, y: near(x[0, 1], y[0]), after, held)
+            jax.tree.map(lambda x, y: equal(x[1, 1], y[1]), after, memory)
+            jax.tree.map(lambda x, y: equal(x[:, 0], y[:, 0]), after, several)
+
+    return compare

@@ -12,6 +12,7 @@ def matrix_product(
     *,
     operand: DTypeLike,
     accumulate: DTypeLike,
+    precision: str | None = None,
 ) -> Float[Array, "..."]:
     """Return the einsum of two arrays, rounded to `operand`, summed in `accumulate`.
 
@@ -21,10 +22,12 @@ def matrix_product(
         right: second operand.
         operand: type of the factors, the type of the model's activations.
         accumulate: type of the sums and of the result.
+        precision: precision of JAX's products, such as "highest"; None: its default.
     """
     return jnp.einsum(
         equation,
         left.astype(operand),
         right.astype(operand),
+        precision=precision,
         preferred_element_type=accumulate,
     )

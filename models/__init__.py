@@ -13,6 +13,7 @@ from .layer_config import LayerConfig as LayerConfig
 from .layer_config import RegisteredConfig
 from .linear_attention import LinearAttentionConfig
 from .mamba2 import Mamba2Config
+from .mesa_net import MesaNetConfig
 from .mixture_of_memories import MixtureOfMemoriesConfig
 from .prefix_attention import PrefixAttentionConfig
 from .prefix_linear_attention import PrefixLinearAttentionConfig
@@ -38,6 +39,7 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "kda": KDAConfig,
     "gdn2": GDN2Config,
     "comba": CombaConfig,
+    "mesa_net": MesaNetConfig,
     "gated_short_convolution": GatedShortConvolutionConfig,
     "prefix_linear_attention": PrefixLinearAttentionConfig,
     "prefix_attention": PrefixAttentionConfig,

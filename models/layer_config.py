@@ -22,6 +22,7 @@ Family = Literal[
     "scalar decay",
     "vector decay",
     "delta rule",
+    "least squares",
     "neural memory",
     "mixture",
     "convolution",

@@ -1,6 +1,7 @@
 """Registry of the zoo's layers by name."""
 
 from .attention import AttentionConfig
+from .based import BasedConfig
 from .comba import CombaConfig
 from .delta_net import DeltaNetConfig
 from .gated_delta_net import GatedDeltaNetConfig
@@ -30,6 +31,7 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "attention": AttentionConfig,
     "sliding_window_attention": SlidingWindowAttentionConfig,
     "linear_attention": LinearAttentionConfig,
+    "based": BasedConfig,
     "retnet": RetNetConfig,
     "mamba2": Mamba2Config,
     "gla": GLAConfig,

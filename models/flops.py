@@ -19,9 +19,9 @@ def count_flops(function: Callable, *arguments: Any) -> int:
 
     A matrix product counts two per multiply and add, an elementwise operation one per
     number. A scan counts its body once per iteration (XLA's own cost analysis counts it
-    once in all), and a condition its longer branch. If a loop's length is unknown while tracing, its body counts as often
-    as its slices fit into the sliced array (all tiles of a cache), or once if it takes
-    no slices.
+    once in all), and a condition its longer branch. If a loop's length is unknown while
+    tracing, its body counts as often as its slices fit into the sliced array (all tiles
+    of a cache), or once if it takes no slices.
 
     Args:
         arguments: arrays or `jax.ShapeDtypeStruct`.

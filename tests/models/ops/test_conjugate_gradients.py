@@ -35,7 +35,7 @@ def test_solutions_and_gradients_are_those_of_a_direct_solve(x64):
 
 
 def test_the_iterates_are_the_best_of_their_krylov_space(x64):
-    """After n steps the error is least, in the norm of A, over b, A b, ..., A^(n-1) b."""
+    """The error after n steps is least over b, A b, ..., in the norm of A."""
     rng = np.random.default_rng(1)
     matrix, right = _systems(rng, count=1)[0], rng.standard_normal(6)
     for steps in (1, 3):

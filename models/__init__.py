@@ -9,6 +9,7 @@ from .gated_short_convolution import GatedShortConvolutionConfig
 from .gdn2 import GDN2Config
 from .gla import GLAConfig
 from .hgrn2 import HGRN2Config
+from .intention import IntentionConfig
 from .kda import KDAConfig
 from .layer_config import LayerConfig as LayerConfig
 from .layer_config import RegisteredConfig
@@ -42,6 +43,7 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "gdn2": GDN2Config,
     "comba": CombaConfig,
     "mesa_net": MesaNetConfig,
+    "intention": IntentionConfig,
     "gated_short_convolution": GatedShortConvolutionConfig,
     "prefix_linear_attention": PrefixLinearAttentionConfig,
     "prefix_attention": PrefixAttentionConfig,

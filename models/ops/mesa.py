@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, Int
 from .chunk_decay import ChunkDecay, chunk_decay, keep, row_sum, scale
 from .chunk_scan import put_memory, take_memory
 from .conjugate_gradients import solve
-from .matrix_product import matrix_product
+from .matrix_product import exact_product
 from .recurrence import Recurrence, token_first
 from .scalar_decay import Chunk, read_chunk, write_chunk
 
@@ -88,7 +88,7 @@ class Part(NamedTuple):
         """Return the sums that the chunk adds to the memory."""
         return MesaMemory(
             *(
-                write_chunk(self.written, values, self.decay, _dot)
+                write_chunk(self.written, values, self.decay, exact_product)
                 for values in (self.key, self.value)
             )
         )
@@ -142,7 +142,7 @@ class Mesa:
             return _solve_exactly(matrix, ridge, query)
 
         def product(x: Array) -> Array:
-            return _dot("...k,...kl->...l", x, matrix) + ridge * x
+            return exact_product("...k,...kl->...l", x, matrix) + ridge * x
 
         return solve(product, query, steps=self.steps)
 
@@ -246,9 +246,9 @@ class Mesa:
         ridge = self._ridge(part, before)
 
         def product(x: Float[Array, "b h c k"]) -> Float[Array, "b h c k"]:
-            scores = _dot("bhik,bhjk->bhij", x, part.key)
+            scores = exact_product("bhik,bhjk->bhij", x, part.key)
             chunk = Chunk(x, part.key, part.written, part.decay, scores)
-            return read_chunk(chunk, before, _dot) + ridge * x
+            return read_chunk(chunk, before, exact_product) + ridge * x
 
         return product
 
@@ -282,16 +282,16 @@ def _read(
 ) -> Float[Array, "b h c v"]:
     """Return S_t^T x_t for every token of a chunk."""
     x = _mixed(part.query, x, part.mix)
-    scores = _dot("bhik,bhjk->bhij", x, part.written)
+    scores = exact_product("bhik,bhjk->bhij", x, part.written)
     chunk = Chunk(x, part.written, part.value, part.decay, scores)
-    return read_chunk(chunk, memory.key_value, _dot)
+    return read_chunk(chunk, memory.key_value, exact_product)
 
 
 def _matrices(part: Part, before: Float[Array, "b h k k"]) -> Float[Array, "b h c k k"]:
     """Return H_t for every token of a chunk, in memory c k^2."""
     pairs = part.key[..., :, None] * part.written[..., None, :]
     within = jnp.broadcast_to(part.decay.within, (*part.key.shape[:3], pairs.shape[2]))
-    inside = _dot("bhij,bhjkl->bhikl", within, pairs)
+    inside = exact_product("bhij,bhjkl->bhikl", within, pairs)
     before = before[:, :, None]
     if part.decay.carried is not None:
         before = before * part.decay.carried[..., None, None]
@@ -306,13 +306,13 @@ def _squared_norms(
     It is the square of a weighted sum of H before the chunk and of every k_j k_j^T,
     whose inner products are k_j^T H k_j and (k_i . k_j)^2.
     """
-    scores = _dot("bhik,bhjk->bhij", part.key, part.written)
+    scores = exact_product("bhik,bhjk->bhij", part.key, part.written)
     # (k_i . k_j)^2 with the weights of both.
     pairs = scores * jnp.swapaxes(scores, -1, -2)
     within = jnp.broadcast_to(part.decay.within, pairs.shape)
-    inside = row_sum(_dot("bhij,bhjl->bhil", within, pairs) * within)
-    image = _dot("bhjk,bhkl->bhjl", part.written, before)
-    across = _dot("bhij,bhj->bhi", within, row_sum(image * part.key))
+    inside = row_sum(exact_product("bhij,bhjl->bhil", within, pairs) * within)
+    image = exact_product("bhjk,bhkl->bhjl", part.written, before)
+    across = exact_product("bhij,bhj->bhi", within, row_sum(image * part.key))
     square = jnp.sum(before * before, axis=(-2, -1))[..., None]
     carried = part.decay.carried
     if carried is not None:
@@ -355,14 +355,6 @@ def _root(square: Float[Array, "*axes"]) -> Float[Array, "*axes"]:
 def _merge_rows(x: Array) -> Array:
     """Merge the axes of chunks and rows, the first two."""
     return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
-
-
-def _dot(equation: str, left: Array, right: Array) -> Array:
-    """Return a product at full precision; lower ones stop conjugate gradients early."""
-    dtype = jnp.result_type(left, right)
-    return matrix_product(
-        equation, left, right, operand=dtype, accumulate=dtype, precision="highest"
-    )
 
 
 @lru_cache(maxsize=64)

@@ -14,6 +14,7 @@ from .kda import KDAConfig
 from .layer_config import LayerConfig as LayerConfig
 from .layer_config import RegisteredConfig
 from .linear_attention import LinearAttentionConfig
+from .local_linear_attention import LocalLinearAttentionConfig
 from .mamba2 import Mamba2Config
 from .mesa_net import MesaNetConfig
 from .mixture_of_memories import MixtureOfMemoriesConfig
@@ -44,6 +45,7 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "comba": CombaConfig,
     "mesa_net": MesaNetConfig,
     "intention": IntentionConfig,
+    "local_linear_attention": LocalLinearAttentionConfig,
     "gated_short_convolution": GatedShortConvolutionConfig,
     "prefix_linear_attention": PrefixLinearAttentionConfig,
     "prefix_attention": PrefixAttentionConfig,

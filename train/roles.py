@@ -46,7 +46,7 @@ ROLES: tuple[Role, ...] = (
         decays=True,
     ),
     Role(
-        names=r"(query|key|value|gate|retrieval|retrieved)/kernel",
+        names=r"(query|key|value|gate|slope|retrieval|retrieved)/kernel",
         axes=("embed", "heads"),
         decays=True,
     ),

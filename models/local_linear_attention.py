@@ -113,7 +113,7 @@ class LocalLinearAttention(Attention):
 
     def _attend(
         self,
-        q: Float[Array, "b t h e"],
+        q: Float[Array, "b t h q"],
         k: Float[Array, "b s g k"],
         v: Float[Array, "b s g v"],
         **where: Any,

@@ -109,7 +109,11 @@ class MesaNet(MatrixMemory):
         self.head_size = size
         inner = heads * size
         self.query, self.key, self.value = query_key_value(
-            width, (inner,) * 3, (heads,) * 3, config.convolution_size, rngs
+            width,
+            (inner, inner, inner),
+            (heads, heads, heads),
+            config.convolution_size,
+            rngs,
         )
         # As published, values are neither convolved nor activated.
         self.value.convolution, self.value.activation = None, False

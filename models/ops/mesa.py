@@ -114,17 +114,19 @@ class Mesa:
     ) -> tuple[Float[Array, "b h v"], MesaMemory]:
         """Return one token's output (arrays without axis t) and the memory after it."""
         dtype = memory.key_key.dtype
-        query, key, value, ridge, strength, log_decay, mix = (
-            None if x is None else x.astype(dtype) for x in token
-        )
+        query, key, value, ridge, strength = (x.astype(dtype) for x in token[:5])
+        decay = jnp.ones((), dtype)
+        if token.log_decay is not None:
+            decay = jnp.exp(token.log_decay.astype(dtype))[..., None, None]
         written = key * strength[..., None]
-        decay = 1.0 if log_decay is None else jnp.exp(log_decay)[..., None, None]
         memory = MesaMemory(
             memory.key_key * decay + written[..., None] * key[..., None, :],
             memory.key_value * decay + written[..., None] * value[..., None, :],
         )
         x = self.solution(query, ridge, memory.key_key)
-        read = jnp.einsum("bhk,bhkv->bhv", _mixed(query, x, mix), memory.key_value)
+        read = jnp.einsum(
+            "bhk,bhkv->bhv", _mixed(query, x, token.mix), memory.key_value
+        )
         return read.astype(token.value.dtype), memory
 
     def solution(
@@ -265,9 +267,10 @@ class Mesa:
 def _part(
     tokens: MesaTokens, segment: Int[Array, "b c"] | None, dtype: DTypeLike
 ) -> Part:
-    query, key, value, ridge, strength, log_decay, mix = (
-        None if x is None else jnp.swapaxes(x, 1, 2).astype(dtype) for x in tokens
+    query, key, value, ridge, strength = (
+        jnp.swapaxes(x, 1, 2).astype(dtype) for x in tokens[:5]
     )
+    log_decay, mix = (None if x is None else jnp.swapaxes(x, 1, 2) for x in tokens[5:])
     decay = chunk_decay(log_decay, segment, shape=key.shape[:3], dtype=dtype)
     return Part(query, key, value, ridge, scale(key, strength), mix, decay)
 
@@ -338,7 +341,9 @@ def _mixed(
     x: Float[Array, "*axes k"],
     mix: Float[Array, "*axes"] | None,
 ) -> Float[Array, "*axes k"]:
-    return x if mix is None else query + mix[..., None] * (x - query)
+    if mix is None:
+        return x
+    return query + mix.astype(x.dtype)[..., None] * (x - query)
 
 
 def _positive(ridge: Float[Array, "*axes k"]) -> Float[Array, "*axes k"]:

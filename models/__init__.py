@@ -1,6 +1,7 @@
 """Registry of the zoo's layers by name."""
 
 from .attention import AttentionConfig
+from .based import BasedConfig
 from .comba import CombaConfig
 from .delta_net import DeltaNetConfig
 from .gated_delta_net import GatedDeltaNetConfig
@@ -9,12 +10,15 @@ from .gated_short_convolution import GatedShortConvolutionConfig
 from .gdn2 import GDN2Config
 from .gla import GLAConfig
 from .hgrn2 import HGRN2Config
+from .intention import IntentionConfig
 from .kda import KDAConfig
 from .layer_config import LayerConfig as LayerConfig
 from .layer_config import RegisteredConfig
 from .linear_attention import LinearAttentionConfig
+from .local_linear_attention import LocalLinearAttentionConfig
 from .longhorn import LonghornConfig
 from .mamba2 import Mamba2Config
+from .mesa_net import MesaNetConfig
 from .mixture_of_memories import MixtureOfMemoriesConfig
 from .momentum_delta_net import MomentumDeltaNetConfig
 from .oja import OjaConfig
@@ -36,6 +40,7 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "attention": AttentionConfig,
     "sliding_window_attention": SlidingWindowAttentionConfig,
     "linear_attention": LinearAttentionConfig,
+    "based": BasedConfig,
     "retnet": RetNetConfig,
     "mamba2": Mamba2Config,
     "gla": GLAConfig,
@@ -51,6 +56,9 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "preconditioned_gated_delta_net": PreconditionedGatedDeltaNetConfig,
     "preconditioned_kda": PreconditionedKDAConfig,
     "oja": OjaConfig,
+    "mesa_net": MesaNetConfig,
+    "intention": IntentionConfig,
+    "local_linear_attention": LocalLinearAttentionConfig,
     "gated_short_convolution": GatedShortConvolutionConfig,
     "prefix_linear_attention": PrefixLinearAttentionConfig,
     "prefix_attention": PrefixAttentionConfig,

@@ -21,6 +21,12 @@ def is_known(array: Any) -> bool:
     return not isinstance(array, jax.Array) or array.is_fully_addressable
 
 
+def check_slots(max_length: int) -> None:
+    """Raise InputError if a state is asked for a negative number of tokens."""
+    if max_length < 0:
+        raise InputError(f"max_length is {max_length}; give 0 (for one call) or more")
+
+
 def no_room(name: str, capacity: int, longest: int) -> InputError:
     """Return the error for a document of `longest` tokens."""
     remedy = f"give init_state a max_length of at least {longest}"

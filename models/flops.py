@@ -19,9 +19,9 @@ def count_flops(function: Callable, *arguments: Any) -> int:
 
     A matrix product counts two per multiply and add, an elementwise operation one per
     number. A scan counts its body once per iteration (XLA's own cost analysis counts it
-    once in all). If a loop's length is unknown while tracing, its body counts as often
-    as its slices fit into the sliced array (all tiles of a cache), or once if it takes
-    no slices.
+    once in all), and a condition its longer branch. If a loop's length is unknown while
+    tracing, its body counts as often as its slices fit into the sliced array (all tiles
+    of a cache), or once if it takes no slices.
 
     Args:
         arguments: arrays or `jax.ShapeDtypeStruct`.
@@ -47,6 +47,8 @@ def _count_equation(equation: Any) -> int:
         return _most_turns(body, equation.params["body_nconsts"]) * _count(body)
     if name == "cond":
         return max(_count(branch.jaxpr) for branch in equation.params["branches"])
+    if name == "custom_linear_solve":
+        return _count(equation.params["jaxprs"].solve.jaxpr)
     inner = [_as_jaxpr(value) for value in equation.params.values()]
     found = [jaxpr for jaxpr in inner if jaxpr is not None]
     if found:

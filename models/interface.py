@@ -19,7 +19,7 @@ from .layout import pack
 from .ops.recurrence import select
 
 State = TypeVar("State")
-StateGrowth = Literal["constant", "log", "bounded", "linear"]
+StateGrowth = Literal["constant", "log", "bounded", "linear", "quadratic"]
 
 
 class AuxiliaryLoss(nnx.Variable):

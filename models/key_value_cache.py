@@ -5,8 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from memzoo.errors import InputError
-
+from .capacity import check_slots
 from .interface import Layout
 
 
@@ -29,8 +28,7 @@ def init_cache(
     Raises:
         InputError: `slots` is negative.
     """
-    if slots < 0:
-        raise InputError(f"max_length is {slots}; give 0 (for one call) or more")
+    check_slots(slots)
     return KeyValueCache(
         jnp.zeros((batch_size, slots, groups, key_size), jnp.float32),
         jnp.zeros((batch_size, slots, groups, value_size), jnp.float32),

@@ -24,6 +24,7 @@ Family = Literal[
     "vector decay",
     "delta rule",
     "test-time regression",
+    "least squares",
     "neural memory",
     "mixture",
     "convolution",

@@ -46,7 +46,7 @@ ROLES: tuple[Role, ...] = (
         decays=True,
     ),
     Role(
-        names=r"(query|key|value|gate|retrieval|retrieved)/kernel",
+        names=r"(query|key|value|gate|slope|retrieval|retrieved)/kernel",
         axes=("embed", "heads"),
         decays=True,
     ),
@@ -54,7 +54,7 @@ ROLES: tuple[Role, ...] = (
     Role(names=r"(decay|time|gate)/up/kernel", axes=(None, "heads"), decays=True),
     Role(names=r"router/kernel", axes=("embed", None), decays=True),
     Role(
-        names=r"(write_strength|erase|decay|time)/kernel",
+        names=r"(write_strength|erase|decay|time|mix)/kernel",
         axes=("embed", "heads"),
         decays=True,
     ),
@@ -70,6 +70,7 @@ ROLES: tuple[Role, ...] = (
     ),
     Role(names=r"initial/\w+", axes=("heads", None), decays=False),
     Role(names=r"memory_norm/\w+|step_scale", axes=(), decays=False),
+    Role(names=r"ridge/unbounded", axes=(), decays=False),
     Role(names=r"persistent(_key|_value)?|learned_queries", axes=(), decays=False),
     Role(names=r"(\w+_)?norm/scale", axes=(None,), decays=False),
     Role(names=r"\w+/bias", axes=(None,), decays=False),

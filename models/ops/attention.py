@@ -73,7 +73,7 @@ def attention(
     dtype = v.dtype
     factor: float = q.shape[-1] ** -0.5 if scale is None else scale
     given = (query_segment, query_position, key_segment, key_position)
-    places = _fill_places(q, k, *given) if any(x is not None for x in given) else None
+    places = fill_places(q, k, *given) if any(x is not None for x in given) else None
     obstacle = _cudnn_obstacle(q, k, v, places)
     if implementation == "auto":
         implementation = "blockwise" if obstacle else "cudnn"
@@ -122,7 +122,7 @@ def _check(
         )
 
 
-def _fill_places(
+def fill_places(
     q: Array,
     k: Array,
     query_segment: Array | None,
@@ -157,7 +157,7 @@ def _reference(
     """Compute the masked softmax directly."""
     wide = jnp.promote_types(q.dtype, jnp.float32)
     if places is None:
-        places = _fill_places(q, k, None, None, None, None)
+        places = fill_places(q, k, None, None, None, None)
     batch, time, heads, size = q.shape
     groups = k.shape[2]
     grouped = q.reshape(batch, time, groups, heads // groups, size)

@@ -1,4 +1,4 @@
-"""The matrix product of the recurrent ops."""
+"""The matrix products of the recurrent ops."""
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -28,3 +28,14 @@ def matrix_product(
         right.astype(operand),
         preferred_element_type=accumulate,
     )
+
+
+def exact_product(
+    equation: str, left: Float[Array, "..."], right: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """Return the einsum of two arrays at full precision, for linear systems.
+
+    Faster products of a GPU round their factors to 11 bits; a solution of a system then
+    loses digits, and a Cholesky factor may not exist.
+    """
+    return jnp.einsum(equation, left, right, precision="highest")

@@ -12,6 +12,7 @@ With S the memory before a chunk and D, E, F and g the decays `within`, `carried
 The backward pass uses the saved S, scores and decays.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -86,12 +87,34 @@ def chunk(
         segment: document starts in the chunk.
     """
     part, dot = _prepare(memory, tokens, segment)
-    decay = part.decay
-    o = scale(dot("bhik,bhkv->bhiv", part.q, memory), decay.carried)
-    o = o + dot("bhij,bhjv->bhiv", part.scores * decay.within, part.v)
-    left = dot("bhjk,bhjv->bhkv", part.k, scale(part.v, decay.remaining))
-    saved = (part.scores, decay)
-    return keep(memory, decay) + left, token_first(o, tokens.value), saved
+    o = token_first(read_chunk(part, memory, dot), tokens.value)
+    saved = (part.scores, part.decay)
+    left = write_chunk(part.k, part.v, part.decay, dot)
+    return keep(memory, part.decay) + left, o, saved
+
+
+def read_chunk(
+    part: Chunk, memory: Float[Array, "b h k v"], dot: Callable[..., Array]
+) -> Float[Array, "b h c v"]:
+    """Return the reads of a chunk.
+
+    Args:
+        part: the chunk.
+        memory: memory before the chunk.
+        dot: matrix product, called with an equation and two arrays.
+    """
+    o = scale(dot("bhik,bhkv->bhiv", part.q, memory), part.decay.carried)
+    return o + dot("bhij,bhjv->bhiv", part.scores * part.decay.within, part.v)
+
+
+def write_chunk(
+    k: Float[Array, "b h c k"],
+    v: Float[Array, "b h c v"],
+    decay: ChunkDecay,
+    dot: Callable[..., Array],
+) -> Float[Array, "b h k v"]:
+    """Return the sum that a chunk adds to the memory."""
+    return dot("bhjk,bhjv->bhkv", k, scale(v, decay.remaining))
 
 
 def chunk_backward(

@@ -41,6 +41,17 @@ def test_a_scan_counts_as_often_as_it_runs():
     assert count_flops(lambda x: _powers(x, 6), _array(3, 3)) == 6 * 54
 
 
+def test_a_linear_solve_counts_its_solver():
+    def solver(product, right):
+        return _powers(jnp.outer(product(right), right), 4)[0]
+
+    def run(x, b):
+        solution = jax.lax.custom_linear_solve
+        return solution(lambda y: x @ y, b, solver, symmetric=True)
+
+    assert count_flops(run, _array(3, 3), _array(3)) == 18 + 9 + 4 * 54
+
+
 def test_what_is_nested_counts_inside():
     @jax.jit
     def inner(x):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from memzoo.models.based import BasedConfig
 from memzoo.models.comba import CombaConfig
 from memzoo.models.delta_net import DeltaNetConfig
 from memzoo.models.gated_delta_net import GatedDeltaNetConfig
@@ -17,6 +18,7 @@ from memzoo.models.hgrn2 import HGRN2Config
 from memzoo.models.kda import KDAConfig
 from memzoo.models.linear_attention import LinearAttentionConfig
 from memzoo.models.mamba2 import Mamba2Config
+from memzoo.models.mesa_net import MesaNetConfig
 from memzoo.models.mixture_of_memories import MixtureOfMemoriesConfig
 from memzoo.models.retnet import RetNetConfig
 from memzoo.models.titans_lmm import TitansLMMConfig
@@ -35,6 +37,8 @@ MEMORIES = {
     "kda": KDAConfig(num_heads=2, chunk_size=4),
     "gdn2": GDN2Config(num_heads=2, chunk_size=4),
     "comba": CombaConfig(num_heads=2, chunk_size=4),
+    "mesa_net": MesaNetConfig(num_heads=2, chunk_size=4),
+    "based": BasedConfig(num_heads=2, feature_size=3, chunk_size=4),
     "titans_lmm": TitansLMMConfig(
         num_heads=2, persistent_tokens=0, update_every=4, chunk_size=8
     ),

@@ -91,6 +91,8 @@ def make_tokens() -> Callable[..., tuple[Any, jax.Array]]:
         }
         gate = rng.uniform(0.5, 1, size=(*shape, KEY))
         fields["erase"] = strengths[..., None] * gate * fields["key"]
+        fields["read_key"] = -fields["key"]
+        fields["write_key"] = fields["erase"]
         memory = rng.standard_normal((BATCH, HEADS, *sizes))
         tokens = kind(**{name: fields[name] for name in kind._fields})
         return jax.tree.map(jnp.asarray, (tokens, memory))

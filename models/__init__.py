@@ -17,6 +17,7 @@ from .mixture_of_memories import MixtureOfMemoriesConfig
 from .prefix_attention import PrefixAttentionConfig
 from .prefix_linear_attention import PrefixLinearAttentionConfig
 from .retnet import RetNetConfig
+from .rwkv7 import RWKV7Config
 from .sliding_window_attention import SlidingWindowAttentionConfig
 from .titans_lmm import TitansLMMConfig
 from .titans_mac import TitansMACConfig
@@ -38,6 +39,7 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "kda": KDAConfig,
     "gdn2": GDN2Config,
     "comba": CombaConfig,
+    "rwkv7": RWKV7Config,
     "gated_short_convolution": GatedShortConvolutionConfig,
     "prefix_linear_attention": PrefixLinearAttentionConfig,
     "prefix_attention": PrefixAttentionConfig,

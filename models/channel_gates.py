@@ -1,5 +1,7 @@
 """Gates with one value per channel, from low-rank maps."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from einops import rearrange
@@ -11,7 +13,7 @@ from .projection import projection
 
 
 class LowRank(nnx.Module):
-    """The linear map W_up W_down x, with an optional bias."""
+    """The map W_up act(W_down x) + b; activation and bias are optional."""
 
     def __init__(
         self,
@@ -22,12 +24,30 @@ class LowRank(nnx.Module):
         *,
         bias: bool = False,
         per_memory: bool = False,
+        activation: Callable[[Array], Array] | None = None,
+        gain: float = 1.0,
     ):
+        """Create the two projections.
+
+        Args:
+            size_in: channels of the input.
+            rank: channels between the two projections.
+            size_out: channels of the output.
+            rngs: random streams for the projections.
+            bias: add a bias to the output.
+            per_memory: give each memory of a mixture a separate map.
+            activation: function of the channels between; None: the map is linear.
+            gain: factor of the initial standard deviation of W_up.
+        """
         self.down = projection(size_in, rank, rngs, per_memory=per_memory)
-        self.up = projection(rank, size_out, rngs, bias=bias, per_memory=per_memory)
+        self.up = projection(
+            rank, size_out, rngs, bias=bias, per_memory=per_memory, gain=gain
+        )
+        self.activation = activation
 
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b e"]:
-        return self.up(self.down(x))
+        low = self.down(x)
+        return self.up(low if self.activation is None else self.activation(low))
 
 
 class ChannelDecay(nnx.Module):

@@ -50,8 +50,16 @@ ROLES: tuple[Role, ...] = (
         axes=("embed", "heads"),
         decays=True,
     ),
-    Role(names=r"(decay|time|gate)/down/kernel", axes=("embed", None), decays=True),
-    Role(names=r"(decay|time|gate)/up/kernel", axes=(None, "heads"), decays=True),
+    Role(
+        names=r"(decay|time|gate|write_strength)/down/kernel",
+        axes=("embed", None),
+        decays=True,
+    ),
+    Role(
+        names=r"(decay|time|gate|write_strength)/up/kernel",
+        axes=(None, "heads"),
+        decays=True,
+    ),
     Role(names=r"router/kernel", axes=("embed", None), decays=True),
     Role(
         names=r"(write_strength|erase|decay|time)/kernel",
@@ -71,10 +79,12 @@ ROLES: tuple[Role, ...] = (
     Role(names=r"initial/\w+", axes=("heads", None), decays=False),
     Role(names=r"memory_norm/\w+|step_scale", axes=(), decays=False),
     Role(names=r"persistent(_key|_value)?|learned_queries", axes=(), decays=False),
+    Role(names=r"token_shift", axes=(None, None), decays=False),
     Role(names=r"(\w+_)?norm/scale", axes=(None,), decays=False),
     Role(names=r"\w+/bias", axes=(None,), decays=False),
     Role(
-        names=r"log_a|time_bias|skip|erase_bias|correction|lower_bound",
+        names=r"log_a|time_bias|skip|erase_bias|correction|lower_bound|bonus"
+        r"|removal_scale|write_scale",
         axes=("heads",),
         decays=False,
     ),

@@ -7,6 +7,7 @@ from memzoo.models.attention import AttentionConfig
 from memzoo.models.gated_delta_net import GatedDeltaNetConfig
 from memzoo.models.mixture_of_memories import MixtureOfMemoriesConfig
 from memzoo.models.prefix_linear_attention import PrefixLinearAttentionConfig
+from memzoo.models.rwkv7 import RWKV7Config
 from memzoo.models.titans_lmm import TitansLMMConfig
 from memzoo.models.ttt_linear import TTTLinearConfig
 
@@ -64,6 +65,7 @@ def test_what_a_network_cannot_do_is_refused(options, message):
     [
         (GatedDeltaNetConfig(prefix=True), "GatedDeltaNet, .*; set prefix to False$"),
         (PrefixLinearAttentionConfig(num_heads=2), ".*ion, .*; choose another layer$"),
+        (RWKV7Config(num_heads=2), "RWKV7, which adds a bonus .* another layer, such"),
         (AttentionConfig(num_heads=2), "Attention, not an Associative"),
         (
             TTTLinearConfig(num_heads=2),

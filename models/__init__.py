@@ -13,6 +13,7 @@ from .layer_config import LayerConfig as LayerConfig
 from .layer_config import RegisteredConfig
 from .linear_attention import LinearAttentionConfig
 from .mamba2 import Mamba2Config
+from .mamba3 import Mamba3Config
 from .mixture_of_memories import MixtureOfMemoriesConfig
 from .prefix_attention import PrefixAttentionConfig
 from .prefix_linear_attention import PrefixLinearAttentionConfig
@@ -32,6 +33,7 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "linear_attention": LinearAttentionConfig,
     "retnet": RetNetConfig,
     "mamba2": Mamba2Config,
+    "mamba3": Mamba3Config,
     "gla": GLAConfig,
     "hgrn2": HGRN2Config,
     "delta_net": DeltaNetConfig,

@@ -60,9 +60,9 @@ ROLES: tuple[Role, ...] = (
         axes=(None, "heads"),
         decays=True,
     ),
-    Role(names=r"router/kernel", axes=("embed", None), decays=True),
+    Role(names=r"(router|angle)/kernel", axes=("embed", None), decays=True),
     Role(
-        names=r"(write_strength|erase|decay|time)/kernel",
+        names=r"(write_strength|erase|decay|time|trapezoid)/kernel",
         axes=("embed", "heads"),
         decays=True,
     ),
@@ -79,6 +79,11 @@ ROLES: tuple[Role, ...] = (
     Role(names=r"initial/\w+", axes=("heads", None), decays=False),
     Role(names=r"memory_norm/\w+|step_scale", axes=(), decays=False),
     Role(names=r"persistent(_key|_value)?|learned_queries", axes=(), decays=False),
+    Role(
+        names=r"(query|key)_bias|mimo_(value|gate|read)",
+        axes=("heads", None, None),
+        decays=False,
+    ),
     Role(names=r"token_shift", axes=(None, None), decays=False),
     Role(names=r"(\w+_)?norm/scale", axes=(None,), decays=False),
     Role(names=r"\w+/bias", axes=(None,), decays=False),

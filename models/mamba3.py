@@ -1,5 +1,6 @@
 """Mamba-3: a decaying memory with the trapezoid rule and rotated keys."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -67,6 +68,9 @@ class Mamba3Config(RegisteredConfig):
     """Share of the channels of queries and keys that is rotated, above 0 to 1."""
     output_gate: bool = True
     """Multiply the read by silu(W_z u)."""
+    initial_time: tuple[float, float] = (1e-3, 0.1)
+    """Initial dt is log-uniform between these. A token turns a pair by pi dt at most:
+    choose about 1 for tasks that need half turns, such as parity."""
     least_rate: float = 1e-4
     """Smallest -A."""
     norm_epsilon: float = 1e-5
@@ -79,6 +83,12 @@ class Mamba3Config(RegisteredConfig):
         names = ("expand", "head_size", "state_size", "num_groups", "rank")
         for name in (*names, "least_rate", "norm_epsilon"):
             check_positive(name, getattr(self, name))
+        shortest, longest = self.initial_time
+        if not 1e-4 <= shortest <= longest < math.inf:
+            raise InputError(
+                f"initial_time is {self.initial_time}; give two numbers, 1e-4 or more, "
+                "the smaller one first"
+            )
         if not 0 < self.rotary_fraction <= 1:
             raise InputError(
                 f"rotary_fraction is {self.rotary_fraction}; give a number above 0, at "
@@ -153,7 +163,9 @@ class Mamba3(MatrixMemory):
         bias = jnp.ones((heads, config.rank, config.state_size), jnp.float32)
         self.key_bias, self.query_bias = nnx.Param(bias), nnx.Param(bias)
         self.time = projection(width, heads, rngs)
-        self.time_bias = nnx.Param(init_time_bias(rngs, heads))
+        shortest, longest = config.initial_time
+        bias = init_time_bias(rngs, heads, shortest=shortest, longest=longest)
+        self.time_bias = nnx.Param(bias)
         self.decay = projection(width, heads, rngs)
         self.trapezoid = projection(width, heads, rngs)
         self.angle = projection(width, config.num_angles, rngs)

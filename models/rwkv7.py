@@ -63,6 +63,9 @@ class RWKV7Config(RegisteredConfig):
     """Rank of the map to a_t; None: as for decays."""
     gate_rank: int | None = None
     """Rank of the map to g_t; None: about 5 sqrt(width), in steps of 32."""
+    negative_eigenvalues: bool = False
+    """Erase with rates a_t (1 + alpha_t) instead of a_t. Eigenvalues of the transition
+    then reach from -1 to 1, and a reflection is possible where alpha_t is near 1."""
     norm_epsilon: float = 64e-5
     """Epsilon of the read's norm: added to the variance."""
     chunk_size: int | None = None
@@ -186,6 +189,9 @@ class RWKV7(MatrixMemory):
         rate = jax.nn.sigmoid(self.write_strength(mixed[4]).astype(jnp.float32))
         removal = l2_normalise(self._heads(k * self._scale(self.removal_scale)))
         k = k * (1 + (rate - 1) * self._scale(self.write_scale))
+        log_decay = -FASTEST * log_decay
+        if self.config.negative_eigenvalues:
+            rate = rate * (1 + jnp.exp(log_decay))
         weighted = self._heads(q * k * self._scale(self.bonus))
         q, k, v, rate = map(self._heads, (q, k.astype(x.dtype), v, rate))
         bonus = jnp.sum(weighted, axis=-1, keepdims=True) * v
@@ -195,7 +201,7 @@ class RWKV7(MatrixMemory):
             value=v,
             read_key=-removal.astype(x.dtype),
             write_key=(removal * rate).astype(x.dtype),
-            log_decay=-FASTEST * self._heads(log_decay),
+            log_decay=self._heads(log_decay),
         )
         after = (bonus.astype(x.dtype), mixed[-1])
         return MemoryInputs(tokens, after=after), ShiftTails(tail)

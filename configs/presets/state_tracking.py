@@ -24,9 +24,17 @@ class _Row:
 
 
 _ROWS = {
-    "rwkv7": _Row(fields={"num_heads": 2}, result="PENDING"),
+    "rwkv7": _Row(
+        fields={"num_heads": 2, "negative_eigenvalues": True}, result="PENDING"
+    ),
     "mamba3": _Row(
-        fields={"expand": 1, "head_size": 16, "state_size": 16}, result="PENDING"
+        fields={
+            "expand": 1,
+            "head_size": 16,
+            "state_size": 16,
+            "initial_time": (0.5, 2.0),
+        },
+        result="PENDING",
     ),
     "gated_delta_net": _Row(
         fields={"num_heads": 2, "negative_eigenvalues": True}, result="PENDING"

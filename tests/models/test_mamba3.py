@@ -1,5 +1,7 @@
 """Mamba-3 against its equation, token by token."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -106,6 +108,10 @@ def test_parameters_start_as_published():
     layer = config.build(32, nnx.Rngs(0), layer_index=0, depth=2)
     time = nnx.softplus(layer.time_bias[...])
     assert 0.999e-3 < jnp.min(time) < jnp.max(time) < 0.1001
+    config = dataclasses.replace(config, initial_time=(0.5, 2.0))
+    slower = config.build(32, nnx.Rngs(0), layer_index=0, depth=2)
+    time = nnx.softplus(slower.time_bias[...])
+    assert 0.499 < jnp.min(time) < jnp.max(time) < 2.001
     for name, value in (
         ("skip", 1),
         ("key_bias", 1),
@@ -129,6 +135,8 @@ def test_parameters_start_as_published():
         ({"norm_epsilon": 0.0}, "norm_epsilon is 0.0; give a number above 0"),
         ({"rotary_fraction": 0.0}, "rotary_fraction is 0.0; give a number above 0, at"),
         ({"rotary_fraction": 1.5}, "rotary_fraction is 1.5; give a number above 0, at"),
+        ({"initial_time": (0.1, 0.01)}, r"initial_time is \(0.1, 0.01\); give two num"),
+        ({"initial_time": (0.0, 0.01)}, r"initial_time is \(0.0, 0.01\); give two num"),
         ({"state_size": 3}, "0.5 of state_size 3 holds no pair of channels; give more"),
     ],
 )

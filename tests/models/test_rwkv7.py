@@ -1,9 +1,11 @@
 """RWKV-7's time mixing against its equation, token by token."""
 
+import jax
 import numpy as np
 import pytest
 from flax import nnx
 
+from memzoo.models.layout import Layout
 from memzoo.models.rwkv7 import RWKV7Config
 
 NAMES = ("query", "decay", "key", "value", "write_strength", "gate")
@@ -36,6 +38,8 @@ def _loop(plain, config, params, x):
     )
     kappa = split(k * params["removal_scale"])
     k = k + k * (a - 1) * params["write_scale"]
+    if config.negative_eigenvalues:
+        a = a * (1 + w.reshape(len(x), -1))
     weighted = split(r * k * params["bonus"])
     r, k, v, a = map(split, (r, k, v, a))
     size = k.shape[-1]
@@ -68,6 +72,7 @@ VARIED = {
     "output_gate": False,
     "decay_rank": 2,
     "rate_rank": 5,
+    "negative_eigenvalues": True,
     "norm_epsilon": 0.01,
 }
 
@@ -76,6 +81,22 @@ VARIED = {
 def test_layer_is_the_published_loop(subject, assert_loop, plain, options):
     config = RWKV7Config(num_heads=2, chunk_size=4, **options)
     assert_loop(subject(config), lambda p, x: _loop(plain, config, p, x))
+
+
+@pytest.mark.parametrize("negative", [False, True])
+def test_eigenvalues_of_the_transition_stay_within_their_bounds(subject, negative):
+    """Check tokens with extreme rates and decays: none lets the memory grow."""
+    config = RWKV7Config(num_heads=2, negative_eigenvalues=negative)
+    layer, _, x = subject(config)
+    inputs, _ = layer.inputs(30 * x, layer.init_state(2, 0), Layout())
+    tokens = jax.tree.map(lambda a: np.asarray(a, np.float64), inputs.tokens)
+    diagonal = np.exp(tokens.log_decay)[..., None] * np.eye(4)
+    low_rank = tokens.write_key[..., :, None] * tokens.read_key[..., None, :]
+    found = np.linalg.eigvals(diagonal + low_rank)
+    assert np.max(np.abs(found.imag)) < 1e-5
+    assert np.max(found.real) <= 1 + 1e-5
+    least = np.min(found.real)
+    assert -1 - 1e-5 < least < -0.9 if negative else -0.46 < least < -0.1
 
 
 @pytest.mark.parametrize("index", [0, 2])

@@ -20,13 +20,16 @@ class _Row:
     """Fields of a layer, and the result of its preset."""
 
     fields: dict[str, Any]
-    result: str
+    result: str = "not trained yet"
 
 
 _ROWS = {
+    # Without negative eigenvalues: 0.580, near chance, after 300 steps.
     "rwkv7": _Row(
-        fields={"num_heads": 2, "negative_eigenvalues": True}, result="PENDING"
+        fields={"num_heads": 2, "negative_eigenvalues": True},
+        result="1.000 after 100 steps; 1.000 at 128 tokens, 0.989 at 512",
     ),
+    # With the published initial times: 0.622 after 800 steps.
     "mamba3": _Row(
         fields={
             "expand": 1,
@@ -34,12 +37,10 @@ _ROWS = {
             "state_size": 16,
             "initial_time": (0.5, 2.0),
         },
-        result="PENDING",
+        result="1.000 after 500 steps; 0.794 at 128 tokens",
     ),
-    "gated_delta_net": _Row(
-        fields={"num_heads": 2, "negative_eigenvalues": True}, result="PENDING"
-    ),
-    "gla": _Row(fields={"num_heads": 2}, result="PENDING"),
+    "gated_delta_net": _Row(fields={"num_heads": 2, "negative_eigenvalues": True}),
+    "gla": _Row(fields={"num_heads": 2}),
 }
 
 
@@ -55,7 +56,7 @@ def _preset(layer: str) -> Callable[[], ExperimentConfig]:
             width=32,
             depth=1,
             learning_rate=1e-2,
-            steps=400,
+            steps=700,
         )
         return dataclasses.replace(
             experiment, stop_at_accuracy=None, evaluate_every=200, log_every=100

@@ -19,6 +19,7 @@ from .models.kda import KDAConfig as KDAConfig
 from .models.layer_config import LayerConfig as LayerConfig
 from .models.linear_attention import LinearAttentionConfig as LinearAttentionConfig
 from .models.mamba2 import Mamba2Config as Mamba2Config
+from .models.mamba3 import Mamba3Config as Mamba3Config
 from .models.mixture_of_memories import (
     MixtureOfMemoriesConfig as MixtureOfMemoriesConfig,
 )
@@ -27,6 +28,7 @@ from .models.prefix_linear_attention import (
     PrefixLinearAttentionConfig as PrefixLinearAttentionConfig,
 )
 from .models.retnet import RetNetConfig as RetNetConfig
+from .models.rwkv7 import RWKV7Config as RWKV7Config
 from .models.sliding_window_attention import (
     SlidingWindowAttentionConfig as SlidingWindowAttentionConfig,
 )
@@ -159,6 +161,28 @@ class Mamba2(_Layer):
         layer_index: int = 0,
         depth: int = 1,
     ) -> Mamba2: ...
+
+class Mamba3(_Layer):
+    Config = Mamba3Config
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        expand: int = 2,
+        head_size: int = 64,
+        state_size: int = 128,
+        num_groups: int = 1,
+        rank: int = 1,
+        rotary_fraction: float = 0.5,
+        output_gate: bool = True,
+        initial_time: tuple[float, float] = ...,
+        least_rate: float = 0.0001,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> Mamba3: ...
 
 class GLA(_Layer):
     Config = GLAConfig
@@ -297,6 +321,26 @@ class Comba(_Layer):
         layer_index: int = 0,
         depth: int = 1,
     ) -> Comba: ...
+
+class RWKV7(_Layer):
+    Config = RWKV7Config
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        output_gate: bool = True,
+        decay_rank: int | None = None,
+        rate_rank: int | None = None,
+        gate_rank: int | None = None,
+        negative_eigenvalues: bool = False,
+        norm_epsilon: float = 0.00064,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> RWKV7: ...
 
 class GatedShortConvolution(_Layer):
     Config = GatedShortConvolutionConfig

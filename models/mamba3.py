@@ -198,7 +198,7 @@ class Mamba3(MatrixMemory):
     def inputs(
         self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
     ) -> tuple[MemoryInputs, LastToken]:
-        tails, heads = state.tails, self.num_heads
+        tails, heads = LastToken(*state.tails), self.num_heads
         time = self.time(x).astype(jnp.float32) + self.time_bias[...][None, None, :]
         time = jax.nn.softplus(time)
         rate = _positive(self.decay(x).astype(jnp.float32))

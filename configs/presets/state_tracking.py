@@ -1,7 +1,7 @@
 """State tracking: one layer, trained on parity at 32 tokens, to be read at 128.
 
-`memzoo eval RUN --lengths 32,128` reads a run at both lengths, and `--task.group S3`
-chooses another group. Results: seed 0, a 2-core CPU.
+`memzoo eval RUN --lengths 32,128` reads a run at both lengths. `--task.group S3
+--model.vocab-size 6` chooses another group. Results: seed 0, a 2-core CPU.
 """
 
 import dataclasses

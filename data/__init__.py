@@ -5,6 +5,7 @@ from .needle import NeedleConfig
 from .prefix import PrefixConfig
 from .repeat import RepeatConfig
 from .set_disjointness import SetDisjointnessConfig
+from .state_tracking import StateTrackingConfig
 from .task import Config as TaskConfig
 from .text import FolderConfig, TextConfig
 from .tfds import TfdsConfig
@@ -14,6 +15,7 @@ TASKS: dict[str, type[TaskConfig]] = {
     "mqar": MqarConfig,
     "needle": NeedleConfig,
     "set_disjointness": SetDisjointnessConfig,
+    "state_tracking": StateTrackingConfig,
     "text": TextConfig,
     "folder": FolderConfig,
     "tfds": TfdsConfig,

@@ -8,9 +8,6 @@ from .models.attention import AttentionConfig as AttentionConfig
 from .models.comba import CombaConfig as CombaConfig
 from .models.delta_net import DeltaNetConfig as DeltaNetConfig
 from .models.gated_delta_net import GatedDeltaNetConfig as GatedDeltaNetConfig
-from .models.gated_delta_product import (
-    GatedDeltaProductConfig as GatedDeltaProductConfig,
-)
 from .models.gated_short_convolution import (
     GatedShortConvolutionConfig as GatedShortConvolutionConfig,
 )
@@ -21,24 +18,17 @@ from .models.interface import MemoryLayer
 from .models.kda import KDAConfig as KDAConfig
 from .models.layer_config import LayerConfig as LayerConfig
 from .models.linear_attention import LinearAttentionConfig as LinearAttentionConfig
-from .models.longhorn import LonghornConfig as LonghornConfig
 from .models.mamba2 import Mamba2Config as Mamba2Config
+from .models.mamba3 import Mamba3Config as Mamba3Config
 from .models.mixture_of_memories import (
     MixtureOfMemoriesConfig as MixtureOfMemoriesConfig,
-)
-from .models.momentum_delta_net import MomentumDeltaNetConfig as MomentumDeltaNetConfig
-from .models.oja import OjaConfig as OjaConfig
-from .models.preconditioned_gated_delta_net import (
-    PreconditionedGatedDeltaNetConfig as PreconditionedGatedDeltaNetConfig,
-)
-from .models.preconditioned_kda import (
-    PreconditionedKDAConfig as PreconditionedKDAConfig,
 )
 from .models.prefix_attention import PrefixAttentionConfig as PrefixAttentionConfig
 from .models.prefix_linear_attention import (
     PrefixLinearAttentionConfig as PrefixLinearAttentionConfig,
 )
 from .models.retnet import RetNetConfig as RetNetConfig
+from .models.rwkv7 import RWKV7Config as RWKV7Config
 from .models.sliding_window_attention import (
     SlidingWindowAttentionConfig as SlidingWindowAttentionConfig,
 )
@@ -172,6 +162,28 @@ class Mamba2(_Layer):
         depth: int = 1,
     ) -> Mamba2: ...
 
+class Mamba3(_Layer):
+    Config = Mamba3Config
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        expand: int = 2,
+        head_size: int = 64,
+        state_size: int = 128,
+        num_groups: int = 1,
+        rank: int = 1,
+        rotary_fraction: float = 0.5,
+        output_gate: bool = True,
+        initial_time: tuple[float, float] = ...,
+        least_rate: float = 0.0001,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> Mamba3: ...
+
 class GLA(_Layer):
     Config = GLAConfig
     def __new__(
@@ -220,7 +232,6 @@ class DeltaNet(_Layer):
         head_size: int | None = None,
         convolution_size: int = 4,
         negative_eigenvalues: bool = False,
-        step_size: Literal["gate", "implicit", "kaczmarz", "error_free"] = "gate",
         norm_epsilon: float = 1e-05,
         chunk_size: int | None = None,
         layer_index: int = 0,
@@ -242,7 +253,6 @@ class GatedDeltaNet(_Layer):
         output_gate: bool = True,
         fastest_decay: float = 16.0,
         negative_eigenvalues: bool = False,
-        step_size: Literal["gate", "implicit", "kaczmarz", "error_free"] = "gate",
         prefix: bool = False,
         norm_epsilon: float = 1e-05,
         chunk_size: int | None = None,
@@ -312,8 +322,8 @@ class Comba(_Layer):
         depth: int = 1,
     ) -> Comba: ...
 
-class GatedDeltaProduct(_Layer):
-    Config = GatedDeltaProductConfig
+class RWKV7(_Layer):
+    Config = RWKV7Config
     def __new__(
         cls,
         width: int,
@@ -321,120 +331,16 @@ class GatedDeltaProduct(_Layer):
         rngs: nnx.Rngs,
         num_heads: int = 4,
         head_size: int | None = None,
-        value_ratio: int = 2,
-        num_householder: int = 2,
-        convolution_size: int = 4,
-        forget_gate: bool = True,
         output_gate: bool = True,
-        fastest_decay: float = 16.0,
-        negative_eigenvalues: bool = True,
-        norm_epsilon: float = 1e-05,
-        chunk_size: int | None = None,
-        layer_index: int = 0,
-        depth: int = 1,
-    ) -> GatedDeltaProduct: ...
-
-class Longhorn(_Layer):
-    Config = LonghornConfig
-    def __new__(
-        cls,
-        width: int,
-        *,
-        rngs: nnx.Rngs,
-        num_heads: int = 4,
-        head_size: int | None = None,
-        convolution_size: int = 4,
-        negative_eigenvalues: bool = False,
-        step_size: Literal["gate", "implicit", "kaczmarz", "error_free"] = "implicit",
-        norm_epsilon: float = 1e-05,
-        chunk_size: int | None = None,
-        layer_index: int = 0,
-        depth: int = 1,
-    ) -> Longhorn: ...
-
-class MomentumDeltaNet(_Layer):
-    Config = MomentumDeltaNetConfig
-    def __new__(
-        cls,
-        width: int,
-        *,
-        rngs: nnx.Rngs,
-        num_heads: int = 4,
-        head_size: int | None = None,
-        value_ratio: int = 2,
-        convolution_size: int = 4,
-        decayed_residual: bool = True,
-        output_gate: bool = True,
-        fastest_decay: float = 16.0,
-        norm_epsilon: float = 1e-05,
-        chunk_size: int | None = None,
-        layer_index: int = 0,
-        depth: int = 1,
-    ) -> MomentumDeltaNet: ...
-
-class PreconditionedGatedDeltaNet(_Layer):
-    Config = PreconditionedGatedDeltaNetConfig
-    def __new__(
-        cls,
-        width: int,
-        *,
-        rngs: nnx.Rngs,
-        num_heads: int = 4,
-        head_size: int | None = None,
-        value_heads: int | None = None,
-        value_ratio: int = 2,
-        convolution_size: int = 4,
-        output_gate: bool = True,
-        fastest_decay: float = 16.0,
-        negative_eigenvalues: bool = False,
-        step_size: Literal["gate", "implicit", "kaczmarz", "error_free"] = "gate",
-        prefix: bool = False,
-        norm_epsilon: float = 1e-05,
-        chunk_size: int | None = None,
-        layer_index: int = 0,
-        depth: int = 1,
-    ) -> PreconditionedGatedDeltaNet: ...
-
-class PreconditionedKDA(_Layer):
-    Config = PreconditionedKDAConfig
-    def __new__(
-        cls,
-        width: int,
-        *,
-        rngs: nnx.Rngs,
-        num_heads: int = 4,
-        head_size: int | None = None,
-        value_ratio: int = 1,
-        convolution_size: int = 4,
-        output_gate: bool = True,
+        decay_rank: int | None = None,
+        rate_rank: int | None = None,
         gate_rank: int | None = None,
-        fastest_decay: float = 16.0,
         negative_eigenvalues: bool = False,
-        norm_epsilon: float = 1e-05,
+        norm_epsilon: float = 0.00064,
         chunk_size: int | None = None,
         layer_index: int = 0,
         depth: int = 1,
-    ) -> PreconditionedKDA: ...
-
-class Oja(_Layer):
-    Config = OjaConfig
-    def __new__(
-        cls,
-        width: int,
-        *,
-        rngs: nnx.Rngs,
-        num_heads: int = 4,
-        head_size: int | None = None,
-        value_ratio: int = 1,
-        convolution_size: int = 4,
-        output_gate: bool = True,
-        gate_rank: int | None = None,
-        fastest_decay: float = 16.0,
-        norm_epsilon: float = 1e-05,
-        chunk_size: int | None = None,
-        layer_index: int = 0,
-        depth: int = 1,
-    ) -> Oja: ...
+    ) -> RWKV7: ...
 
 class GatedShortConvolution(_Layer):
     Config = GatedShortConvolutionConfig

@@ -9,6 +9,7 @@ from .models.ops.delta_rule import gated_delta_rule
 from .models.ops.erase_write import erase_write_rule
 from .models.ops.momentum_delta import momentum_delta_rule
 from .models.ops.oja_rule import gated_oja_rule
+from .models.ops.low_rank import low_rank_rule
 from .models.ops.scalar_decay import linear_attention
 from .models.ops.vector_decay import gated_linear_attention
 
@@ -21,15 +22,18 @@ __all__ = [
     "gated_oja_rule",
     "linear_attention",
     "momentum_delta_rule",
+    "low_rank_rule",
 ]
 
 _OTHER_NAMES = {
     "chunk_gated_delta_product": "gated_delta_product",
     "chunk_gated_delta_rule": "gated_delta_rule",
     "chunk_gla": "gated_linear_attention",
+    "chunk_dplr_delta_rule": "low_rank_rule",
     "chunk_kda": "erase_write_rule",
     "chunk_momentum_delta_rule": "momentum_delta_rule",
     "chunk_retention": "linear_attention",
+    "chunk_rwkv7": "low_rank_rule",
     "chunk_simple_gla": "linear_attention",
     "delta_rule": "gated_delta_rule",
     "dot_product_attention": "attention",

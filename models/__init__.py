@@ -19,6 +19,7 @@ from .local_linear_attention import LocalLinearAttentionConfig
 from .longhorn import LonghornConfig
 from .mamba2 import Mamba2Config
 from .mesa_net import MesaNetConfig
+from .mamba3 import Mamba3Config
 from .mixture_of_memories import MixtureOfMemoriesConfig
 from .momentum_delta_net import MomentumDeltaNetConfig
 from .oja import OjaConfig
@@ -27,6 +28,7 @@ from .preconditioned_kda import PreconditionedKDAConfig
 from .prefix_attention import PrefixAttentionConfig
 from .prefix_linear_attention import PrefixLinearAttentionConfig
 from .retnet import RetNetConfig
+from .rwkv7 import RWKV7Config
 from .sliding_window_attention import SlidingWindowAttentionConfig
 from .test_time_regression import TestTimeRegressionConfig
 from .titans_lmm import TitansLMMConfig
@@ -43,6 +45,7 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "based": BasedConfig,
     "retnet": RetNetConfig,
     "mamba2": Mamba2Config,
+    "mamba3": Mamba3Config,
     "gla": GLAConfig,
     "hgrn2": HGRN2Config,
     "delta_net": DeltaNetConfig,
@@ -59,6 +62,7 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "mesa_net": MesaNetConfig,
     "intention": IntentionConfig,
     "local_linear_attention": LocalLinearAttentionConfig,
+    "rwkv7": RWKV7Config,
     "gated_short_convolution": GatedShortConvolutionConfig,
     "prefix_linear_attention": PrefixLinearAttentionConfig,
     "prefix_attention": PrefixAttentionConfig,

@@ -211,7 +211,7 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
                 prefix, written, inputs, state.memory, layout.reset
             )
         _, position = layout.positions(state.position, x.shape[1])
-        y = self._output(read, inputs.skip, x)
+        y = self.finish(read, inputs, x)
         return y, AssociativeState(memory, tails, position)
 
     def token(
@@ -220,17 +220,24 @@ class AssociativeMemory(MemoryLayer[AssociativeState]):
         x = x[:, None, :]
         inputs, tails = self.inputs(x, state, Layout())
         read, memory = self.write_and_read_token(inputs, state.memory)
-        y = self._output(read, inputs.skip, x)[:, 0]
+        y = self.finish(read, inputs, x)[:, 0]
         return y, AssociativeState(memory, tails, state.position + 1)
 
-    def _output(
+    def finish(
         self,
         read: Float[Array, "b t h v"],
-        skip: Float[Array, "b t h v"] | None,
+        inputs: MemoryInputs,
         x: Float[Array, "b t d"],
     ) -> Float[Array, "b t d"]:
-        if skip is not None:
-            read = read + skip.astype(read.dtype)
+        """Return the layer's output; a mixture calls `output` instead.
+
+        Args:
+            read: read of the memory.
+            inputs: inputs of the memory for these tokens.
+            x: the layer's input.
+        """
+        if inputs.skip is not None:
+            read = read + inputs.skip.astype(read.dtype)
         return self.output(read.astype(x.dtype), x)
 
     @classmethod

@@ -1,4 +1,6 @@
-"""Decays per head, and gates and decays per channel from low-rank maps."""
+"""Gates with one value per channel, from low-rank maps."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ from .projection import projection
 
 
 class LowRank(nnx.Module):
-    """The linear map W_up W_down x, with an optional bias."""
+    """The map W_up act(W_down x) + b; activation and bias are optional."""
 
     def __init__(
         self,
@@ -22,27 +24,30 @@ class LowRank(nnx.Module):
         *,
         bias: bool = False,
         per_memory: bool = False,
+        activation: Callable[[Array], Array] | None = None,
+        gain: float = 1.0,
     ):
+        """Create the two projections.
+
+        Args:
+            size_in: channels of the input.
+            rank: channels between the two projections.
+            size_out: channels of the output.
+            rngs: random streams for the projections.
+            bias: add a bias to the output.
+            per_memory: give each memory of a mixture a separate map.
+            activation: function of the channels between; None: the map is linear.
+            gain: factor of the initial standard deviation of W_up.
+        """
         self.down = projection(size_in, rank, rngs, per_memory=per_memory)
-        self.up = projection(rank, size_out, rngs, bias=bias, per_memory=per_memory)
+        self.up = projection(
+            rank, size_out, rngs, bias=bias, per_memory=per_memory, gain=gain
+        )
+        self.activation = activation
 
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b e"]:
-        return self.up(self.down(x))
-
-
-class ScalarDecay(nnx.Module):
-    """Log decays -exp(log_a) softplus(W x + time_bias), one per head."""
-
-    def __init__(self, width: int, num_heads: int, rngs: nnx.Rngs, *, fastest: float):
-        """Draw initial rates exp(log_a) uniformly from 0 to `fastest`."""
-        self.time = projection(width, num_heads, rngs, per_memory=True)
-        log_a = init_log_a(rngs, num_heads, minimum=0.0, maximum=fastest)
-        self.log_a = nnx.Param(log_a)
-        self.time_bias = nnx.Param(init_time_bias(rngs, num_heads))
-
-    def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t h"]:
-        time = self.time(x).astype(jnp.float32) + self.time_bias[...][None, None, :]
-        return -jnp.exp(self.log_a[...])[None, None, :] * jax.nn.softplus(time)
+        low = self.down(x)
+        return self.up(low if self.activation is None else self.activation(low))
 
 
 class ChannelDecay(nnx.Module):

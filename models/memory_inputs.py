@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 
 class MemoryInputs(NamedTuple):
@@ -12,11 +12,14 @@ class MemoryInputs(NamedTuple):
         tokens: NamedTuple of the layer's operation; it has a field `query`.
         skip: term added to the read; None: nothing.
         valid: mask of real tokens; others do not change the memory. None: all are real.
+        after: arrays that the layer's `finish` needs besides the read. A mixture cannot
+            hold a layer that sets them.
     """
 
     tokens: Any
     skip: Float[Array, "b t h v"] | None = None
     valid: Bool[Array, "b t"] | None = None
+    after: PyTree[Array] | None = None
 
     @property
     def query(self) -> Float[Array, "b t h k"]:

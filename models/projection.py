@@ -109,6 +109,15 @@ class RMSNorm(nnx.Module):
         return (normed * jnp.broadcast_to(factor, x.shape)).astype(x.dtype)
 
 
+class GroupNorm(nnx.GroupNorm):
+    """Group norm of each token: mean 0 and variance 1 in every group of channels."""
+
+    def __call__(self, x: Float[Array, "*b d"], **options: Any) -> Float[Array, "*b d"]:
+        # Flax takes the mean over all axes but the first.
+        rows = x.reshape(-1, x.shape[-1])
+        return super().__call__(rows, **options).reshape(x.shape)
+
+
 class ShortConvolution(nnx.Module):
     """Depthwise causal convolution over the last few tokens; its tail is the state."""
 

@@ -8,7 +8,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from .projection import RMSNorm, merge_heads, output_gain, projection, split_heads
+from .projection import (
+    GroupNorm,
+    RMSNorm,
+    merge_heads,
+    output_gain,
+    projection,
+    split_heads,
+)
 
 GateActivation = Literal["silu", "sigmoid", "gelu", "identity"]
 
@@ -34,7 +41,7 @@ class ReadOut(nnx.Module):
         rngs: nnx.Rngs,
         *,
         depth: int | None,
-        norm: RMSNorm | nnx.LayerNorm | None = None,
+        norm: RMSNorm | GroupNorm | nnx.LayerNorm | None = None,
         norm_per_head: bool = True,
         gate: Callable[[Array], Array] | None = None,
         activation: GateActivation = "silu",
@@ -65,14 +72,24 @@ class ReadOut(nnx.Module):
         self.projection = projection(size, width, rngs, gain=gain, bias=bias)
 
     def __call__(
-        self, read: Float[Array, "b t h v"], x: Float[Array, "b t d"]
+        self,
+        read: Float[Array, "b t h v"],
+        x: Float[Array, "b t d"],
+        bonus: Float[Array, "b t h v"] | None = None,
     ) -> Float[Array, "b t d"]:
-        """Return the layer's output `b t d`, in the type of `x`."""
+        """Return the layer's output `b t d`, in the type of the read.
+
+        Args:
+            read: read of the memory.
+            x: input of the gate.
+            bonus: term added after the norm and before the gate.
+        """
         heads, y = read.shape[2], merge_heads(read)
         if self.gate_first:
             y = self._normed(self._gated(y, x), heads)
         else:
-            y = self._gated(self._normed(y, heads), x)
+            y = self._normed(y, heads)
+            y = self._gated(y if bonus is None else y + merge_heads(bonus), x)
         return self.projection(y)
 
     def _normed(self, y: Float[Array, "b t e"], heads: int) -> Float[Array, "b t e"]:

@@ -13,7 +13,8 @@ from memzoo.errors import InputError
 
 from .associative_memory import AssociativeState, MatrixMemory
 from .attention import AttentionConfig
-from .channel_gates import ChannelDecay, ScalarDecay
+from .channel_gates import ChannelDecay
+from .head_decay import HeadDecay
 from .interface import Layout, MemoryLayer
 from .layer_checks import (
     check_choice,
@@ -247,9 +248,9 @@ class FeatureRegression(MatrixMemory):
         self.step_size: nnx.Linear | None = nnx.data(None)
         if config.solver != "one_step":
             self.step_size = projection(width, heads, rngs, per_memory=True)
-        self.decay: ScalarDecay | ChannelDecay | None = nnx.data(None)
+        self.decay: HeadDecay | ChannelDecay | None = nnx.data(None)
         if config.weights == "scalar_decay":
-            self.decay = ScalarDecay(width, heads, rngs, fastest=config.fastest_decay)
+            self.decay = HeadDecay(width, heads, rngs, fastest=config.fastest_decay)
         elif config.weights == "channel_decay":
             self.decay = ChannelDecay(
                 width, size, heads, size, rngs, fastest=config.fastest_decay

@@ -50,11 +50,19 @@ ROLES: tuple[Role, ...] = (
         axes=("embed", "heads"),
         decays=True,
     ),
-    Role(names=r"(decay|time|gate)/down/kernel", axes=("embed", None), decays=True),
-    Role(names=r"(decay|time|gate)/up/kernel", axes=(None, "heads"), decays=True),
-    Role(names=r"router/kernel", axes=("embed", None), decays=True),
     Role(
-        names=r"(write_strength|erase|decay|time|mix)/kernel",
+        names=r"(decay|time|gate|write_strength)/down/kernel",
+        axes=("embed", None),
+        decays=True,
+    ),
+    Role(
+        names=r"(decay|time|gate|write_strength)/up/kernel",
+        axes=(None, "heads"),
+        decays=True,
+    ),
+    Role(names=r"(router|angle)/kernel", axes=("embed", None), decays=True),
+    Role(
+        names=r"(write_strength|erase|decay|time|mix|trapezoid)/kernel",
         axes=("embed", "heads"),
         decays=True,
     ),
@@ -72,10 +80,17 @@ ROLES: tuple[Role, ...] = (
     Role(names=r"memory_norm/\w+|step_scale", axes=(), decays=False),
     Role(names=r"ridge/unbounded", axes=(), decays=False),
     Role(names=r"persistent(_key|_value)?|learned_queries", axes=(), decays=False),
+    Role(
+        names=r"(query|key)_bias|mimo_(value|gate|read)",
+        axes=("heads", None, None),
+        decays=False,
+    ),
+    Role(names=r"token_shift", axes=(None, None), decays=False),
     Role(names=r"(\w+_)?norm/scale", axes=(None,), decays=False),
     Role(names=r"\w+/bias", axes=(None,), decays=False),
     Role(
-        names=r"log_a|time_bias|skip|erase_bias|correction|centre|lower_bound",
+        names=r"log_a|time_bias|skip|erase_bias|correction|centre|lower_bound|bonus"
+        r"|removal_scale|write_scale",
         axes=("heads",),
         decays=False,
     ),

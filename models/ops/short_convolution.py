@@ -77,6 +77,28 @@ def short_convolution_step(
     return y[:, 0], tail
 
 
+def previous_token(
+    x: Float[Array, "b t d"],
+    tail: Float[Array, "b 1 d"],
+    *,
+    reset: Bool[Array, "b t"] | None = None,
+    length: Int[Array, "b"] | None = None,
+) -> tuple[Float[Array, "b t d"], Float[Array, "b 1 d"]]:
+    """Return the token before each token of `x`, and the last token as the new tail.
+
+    Args:
+        x: tokens.
+        tail: the token before x, zeros at a document's start.
+        reset: True where a document begins; the token before its first is zero.
+        length: number of real tokens, at the front of each row. None: all.
+    """
+    tokens = jnp.concatenate([tail.astype(x.dtype), x], axis=1)
+    previous = tokens[:, :-1]
+    if reset is not None:
+        previous = jnp.where(reset[:, :, None], 0, previous)
+    return previous, _tail(tokens, None, length, 1).astype(tail.dtype)
+
+
 def _check_tail(kernel: Float[Array, "w d"], tail: Float[Array, "b tail d"]) -> None:
     if tail.shape[1] != kernel.shape[0] - 1:
         raise InputError(

@@ -18,6 +18,7 @@ from memzoo.data import (
     PrefixConfig,
     RepeatConfig,
     SetDisjointnessConfig,
+    StateTrackingConfig,
     TaskConfig,
     TextConfig,
     TfdsConfig,
@@ -53,6 +54,7 @@ MIXED = [
     RepeatConfig(task=NeedleConfig(length=65, depth=(1.0, 0.0), value_length=3)),
     SETS,
     RepeatConfig(task=SETS),
+    StateTrackingConfig(group="S3"),
     TextConfig(length=64, max_bytes=300_000),
 ]
 

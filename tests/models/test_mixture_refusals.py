@@ -5,8 +5,10 @@ from flax import nnx
 
 from memzoo.models.attention import AttentionConfig
 from memzoo.models.gated_delta_net import GatedDeltaNetConfig
+from memzoo.models.mamba3 import Mamba3Config
 from memzoo.models.mixture_of_memories import MixtureOfMemoriesConfig
 from memzoo.models.prefix_linear_attention import PrefixLinearAttentionConfig
+from memzoo.models.rwkv7 import RWKV7Config
 from memzoo.models.titans_lmm import TitansLMMConfig
 from memzoo.models.ttt_linear import TTTLinearConfig
 
@@ -64,6 +66,8 @@ def test_what_a_network_cannot_do_is_refused(options, message):
     [
         (GatedDeltaNetConfig(prefix=True), "GatedDeltaNet, .*; set prefix to False$"),
         (PrefixLinearAttentionConfig(num_heads=2), ".*ion, .*; choose another layer$"),
+        (Mamba3Config(head_size=4, state_size=4), "Mamba3, which rotates .* layer, s"),
+        (RWKV7Config(num_heads=2), "RWKV7, which adds a bonus .* another layer, such"),
         (AttentionConfig(num_heads=2), "Attention, not an Associative"),
         (
             TTTLinearConfig(num_heads=2),

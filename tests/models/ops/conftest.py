@@ -120,6 +120,8 @@ def make_tokens() -> Callable[..., tuple[Any, Any]]:
         fields["log_momentum"] = log_decay_of_kind("mixed", rng, time, ())
         if writes:
             fields |= _writes(rng, keys, time, writes, strength)
+        fields["read_key"] = -fields["key"]
+        fields["write_key"] = fields["erase"]
         tokens = kind(**{name: fields[name] for name in kind._fields})
         return jax.tree.map(jnp.asarray, (tokens, memory))
 

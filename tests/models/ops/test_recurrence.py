@@ -14,6 +14,7 @@ import pytest
 from memzoo.models.ops.delta_rule import DELTA_RULE
 from memzoo.models.ops.erase_write import ERASE_WRITE
 from memzoo.models.ops.feature_maps import taylor_size
+from memzoo.models.ops.low_rank import LOW_RANK
 from memzoo.models.ops.recurrence import Recurrence
 from memzoo.models.ops.scalar_decay import SCALAR_DECAY
 from memzoo.models.ops.taylor_attention import TAYLOR_ATTENTION
@@ -34,6 +35,7 @@ RECURRENCES = {
     "delta_rule": Row(DELTA_RULE),
     "erase_write": Row(ERASE_WRITE, channels=(KEY,)),
     "erase_write_by_head": Row(ERASE_WRITE, channels=(1,)),
+    "low_rank": Row(LOW_RANK, channels=(KEY,)),
     "scalar_decay": Row(SCALAR_DECAY),
     "taylor_attention": Row(TAYLOR_ATTENTION, (taylor_size(KEY), VALUE)),
     "vector_decay": Row(VECTOR_DECAY, channels=(KEY,)),

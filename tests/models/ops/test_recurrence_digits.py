@@ -15,6 +15,7 @@ import pytest
 
 from memzoo.models.ops.delta_rule import DELTA_RULE
 from memzoo.models.ops.erase_write import ERASE_WRITE
+from memzoo.models.ops.low_rank import LOW_RANK
 from memzoo.models.ops.recurrence import Recurrence
 from memzoo.models.ops.scalar_decay import SCALAR_DECAY
 from memzoo.models.ops.vector_decay import VECTOR_DECAY
@@ -22,6 +23,7 @@ from memzoo.models.ops.vector_decay import VECTOR_DECAY
 RULES = {
     "delta_rule": (DELTA_RULE, ()),
     "erase_write": (ERASE_WRITE, (6,)),
+    "low_rank": (LOW_RANK, (6,)),
     "scalar_decay": (SCALAR_DECAY, ()),
     "vector_decay": (VECTOR_DECAY, (6,)),
 }

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from memzoo.models.ops.short_convolution import (
+    previous_token,
     short_convolution,
     short_convolution_step,
 )
@@ -133,3 +134,19 @@ def test_a_tail_of_the_wrong_length_is_refused():
     inputs = _inputs()
     with pytest.raises(ValueError, match="tail has 2 tokens; for a kernel of 4 rows"):
         convolve(**{**inputs, "tail": inputs["tail"][:, 1:]})
+
+
+@pytest.mark.parametrize("length", [None, [9, 0]])
+def test_the_previous_token_is_zero_where_a_document_begins(length):
+    x, tail = (np.asarray(_inputs(taps=2)[name]) for name in ("x", "tail"))
+    reset = np.zeros((2, 9), bool)
+    reset[0, [0, 4]] = True
+    lengths = None if length is None else jnp.asarray(length)
+    found, after = previous_token(
+        jnp.asarray(x), jnp.asarray(tail), reset=jnp.asarray(reset), length=lengths
+    )
+    wanted = np.concatenate([tail, x[:, :-1]], axis=1)
+    wanted[reset] = 0
+    np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(after[0], x[0, -1:])
+    np.testing.assert_array_equal(after[1], tail[1] if length else x[1, -1:])

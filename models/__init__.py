@@ -18,8 +18,8 @@ from .linear_attention import LinearAttentionConfig
 from .local_linear_attention import LocalLinearAttentionConfig
 from .longhorn import LonghornConfig
 from .mamba2 import Mamba2Config
-from .mesa_net import MesaNetConfig
 from .mamba3 import Mamba3Config
+from .mesa_net import MesaNetConfig
 from .mixture_of_memories import MixtureOfMemoriesConfig
 from .momentum_delta_net import MomentumDeltaNetConfig
 from .oja import OjaConfig

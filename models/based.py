@@ -16,6 +16,7 @@ from .layer_checks import (
 from .layer_config import Family, RegisteredConfig
 from .normalised_features import NormalisedFeatures
 from .read_out import ReadOut
+from .regression import Regression
 from .streams import query_key_value
 
 TaylorMap = Literal["taylor", "taylor_full"]
@@ -39,6 +40,9 @@ class BasedConfig(RegisteredConfig):
     """
 
     family: ClassVar[Family] = "scalar decay"
+    regression: ClassVar[Regression | None] = Regression(
+        "uniform", "polynomial", "one_step"
+    )
 
     num_heads: int = 4
     feature_size: int = 16

@@ -24,6 +24,7 @@ from .ops.delta_product import DELTA_PRODUCT, DeltaProductTokens
 from .ops.normalisation import l2_normalise
 from .projection import RMSNorm, projection
 from .read_out import ReadOut
+from .regression import Regression
 from .streams import Tails, query_key_value
 
 
@@ -48,6 +49,9 @@ class GatedDeltaProductConfig(RegisteredConfig):
     """
 
     family: ClassVar[Family] = "delta rule"
+    regression: ClassVar[Regression | None] = Regression(
+        "scalar_decay", "linear", "several_steps"
+    )
 
     num_heads: int = 4
     head_size: int | None = None

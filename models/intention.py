@@ -27,6 +27,7 @@ from .ops.kernel_ridge import (
 )
 from .ops.normalisation import l2_normalise
 from .read_out import ReadOut
+from .regression import Regression
 from .ridge import Ridge, check_ridge
 from .streams import Tails, init_tails, query_key_value, run_streams, streams_of
 
@@ -49,6 +50,7 @@ class IntentionConfig(RegisteredConfig):
     """
 
     family: ClassVar[Family] = "least squares"
+    regression: ClassVar[Regression | None] = Regression("uniform", "kernel", "exact")
 
     num_heads: int = 4
     head_size: int | None = None

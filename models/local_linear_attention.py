@@ -15,6 +15,7 @@ from .layer_checks import check_choice
 from .layer_config import Family
 from .ops.local_linear import local_linear_attention
 from .projection import projection, split_heads
+from .regression import Regression
 from .ridge import Ridge, check_ridge
 from .streams import Tails
 
@@ -42,6 +43,7 @@ class LocalLinearAttentionConfig(SoftmaxAttentionConfig):
     """
 
     family: ClassVar[Family] = "least squares"
+    regression: ClassVar[Regression | None] = Regression("kernel", "linear", "exact")
 
     normalise_query_key: bool = True
     """Apply a root-mean-square norm with a learned scale to queries and keys. With keys

@@ -1,10 +1,12 @@
 """Longhorn: a matrix memory that solves a proximal problem at every token."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from memzoo.errors import InputError
 
 from .delta_net import DeltaNetConfig
+from .regression import Regression
 from .step_size import StepSize
 
 
@@ -25,6 +27,10 @@ class LonghornConfig(DeltaNetConfig):
     the step is exact, where the published kernel keeps only the diagonal of k k^T; the
     streams and the read-out are those of delta_net, not those of Mamba.
     """
+
+    regression: ClassVar[Regression | None] = Regression(
+        "uniform", "linear", "implicit"
+    )
 
     step_size: StepSize = "implicit"
     """Always implicit; delta_net has the others."""

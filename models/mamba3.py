@@ -25,6 +25,7 @@ from .ops.scalar_decay import SCALAR_DECAY, ScalarDecayTokens
 from .ops.short_convolution import previous_token
 from .projection import RMSNorm, merge_heads, projection
 from .read_out import ReadOut
+from .regression import Regression
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,9 @@ class Mamba3Config(RegisteredConfig):
     """
 
     family: ClassVar[Family] = "scalar decay"
+    regression: ClassVar[Regression | None] = Regression(
+        "scalar_decay", "linear", "one_step"
+    )
     small: ClassVar[Mapping[str, Any]] = {"head_size": 16, "state_size": 8}
 
     expand: int = 2

@@ -24,6 +24,7 @@ from .ops.normalisation import l2_normalise
 from .ops.recurrence import Recurrence
 from .projection import RMSNorm, projection
 from .read_out import ReadOut
+from .regression import Regression
 from .ridge import Ridge, check_ridge
 from .streams import Tails, query_key_value
 
@@ -54,6 +55,9 @@ class MesaNetConfig(RegisteredConfig):
     """
 
     family: ClassVar[Family] = "least squares"
+    regression: ClassVar[Regression | None] = Regression(
+        "scalar_decay", "linear", "conjugate_gradients"
+    )
 
     num_heads: int = 4
     head_size: int | None = None

@@ -23,6 +23,7 @@ from .ops.momentum_delta import MOMENTUM_DELTA, MomentumDeltaTokens, MomentumMem
 from .ops.normalisation import l2_normalise
 from .projection import RMSNorm, projection
 from .read_out import ReadOut
+from .regression import Regression
 from .streams import Tails, query_key_value
 
 
@@ -50,6 +51,9 @@ class MomentumDeltaNetConfig(RegisteredConfig):
     """
 
     family: ClassVar[Family] = "delta rule"
+    regression: ClassVar[Regression | None] = Regression(
+        "scalar_decay", "linear", "online_momentum"
+    )
 
     num_heads: int = 4
     head_size: int | None = None

@@ -20,6 +20,7 @@ from .ops.normalisation import l2_normalise
 from .ops.short_convolution import previous_token
 from .projection import GroupNorm, projection, split_heads
 from .read_out import ReadOut
+from .regression import Regression
 
 FASTEST = math.exp(-0.5)
 """Magnitude of the largest log decay of a token: a channel keeps at least 0.545."""
@@ -51,6 +52,9 @@ class RWKV7Config(RegisteredConfig):
     """
 
     family: ClassVar[Family] = "delta rule"
+    regression: ClassVar[Regression | None] = Regression(
+        "channel_decay", "linear", "online"
+    )
 
     num_heads: int = 4
     head_size: int | None = None

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, get_args
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -24,10 +25,13 @@ from .layer_checks import (
     resolve_head_size,
 )
 from .layer_config import Family, RegisteredConfig
+from .local_linear_attention import LocalLinearAttentionConfig
 from .memory_inputs import MemoryInputs
 from .ops import feature_maps
+from .ops.delta_product import DELTA_PRODUCT, DeltaProductTokens
 from .ops.delta_rule import DELTA_RULE, DeltaTokens
 from .ops.erase_write import ERASE_WRITE, EraseWriteTokens
+from .ops.mesa import MesaMemory, MesaTokens, mesa
 from .ops.normalisation import l2_normalise
 from .ops.recurrence import Recurrence
 from .ops.scalar_decay import SCALAR_DECAY, ScalarDecayTokens
@@ -43,6 +47,7 @@ _OPERATIONS: dict[str, Recurrence[Any, Any]] = {
     "vector_decay": VECTOR_DECAY,
     "delta_rule": DELTA_RULE,
     "erase_write": ERASE_WRITE,
+    "delta_product": DELTA_PRODUCT,
 }
 _MOST_FEATURES = 1 << 16
 
@@ -61,16 +66,22 @@ def why_refused(weights: str, regressor: str, solver: str) -> str | None:
                 f"kernel weights need one fit per query, which costs too much for "
                 f"{_A[regressor]}; choose the regressor constant or linear"
             )
-        if regressor == "constant" and solver != "exact":
-            return "a weighted mean needs no iterations; choose the solver exact"
-        if regressor == "linear":
-            return "no operation computes this yet; choose the regressor constant"
+        if solver != "exact":
+            return (
+                "kernel weights give each query a small system, which a factor "
+                "solves; choose the solver exact"
+            )
         return None
     if weights == "channel_decay":
         if closed:
             return (
                 "decays by channel do not weight tokens, so there are no least "
                 "squares to solve; choose the weights scalar_decay"
+            )
+        if solver == "several_steps":
+            return (
+                "the operation of several steps has one decay per head; choose the "
+                "weights scalar_decay"
             )
         if regressor != "linear":
             return (
@@ -79,8 +90,6 @@ def why_refused(weights: str, regressor: str, solver: str) -> str | None:
             )
     if regressor == "mlp" and solver != "online":
         return _NOT_FOR_NETWORKS[solver]
-    if closed or solver == "several_steps":
-        return "no operation computes this yet; choose the solver online"
     return None
 
 
@@ -196,7 +205,10 @@ class TestTimeRegressionConfig(RegisteredConfig):
             for name in ("num_heads", "head_size", "convolution_size", "output_gate")
         }
         if self.weights == "kernel":
-            return AttentionConfig(**shared, normalise_query_key=True, rotary_base=None)
+            attention = {"normalise_query_key": True, "rotary_base": None}
+            if self.regressor == "linear":
+                return LocalLinearAttentionConfig(**shared, **attention)
+            return AttentionConfig(**shared, **attention)
         if self.regressor == "mlp":
             return TitansLMMConfig(
                 **shared,
@@ -213,9 +225,14 @@ class TestTimeRegressionConfig(RegisteredConfig):
     def engine(self) -> str:
         """Return the name of the layer or operation that computes this."""
         if self.weights == "kernel":
-            return "attention"
+            linear = self.regressor == "linear"
+            return "local_linear_attention" if linear else "attention"
         if self.regressor == "mlp":
             return "titans_lmm"
+        if self.solver in ("exact", "conjugate_gradients"):
+            return "mesa"
+        if self.solver == "several_steps":
+            return "delta_product"
         channels = self.weights == "channel_decay"
         if self.solver == "one_step":
             return "vector_decay" if channels else "scalar_decay"
@@ -235,19 +252,20 @@ class FeatureRegression(MatrixMemory):
         heads = config.num_heads
         size = resolve_head_size(width, heads, config.head_size)
         inner = heads * size
+        writes = config.steps if config.solver == "several_steps" else 1
         self.config = config
         self.head_size = size
         self.num_features = _num_features(config, size)
         self.query, self.key, self.value = query_key_value(
             width,
-            (inner, inner, inner),
-            (heads, heads, heads),
+            (inner, inner * writes, inner * writes),
+            (heads, heads * writes, heads * writes),
             config.convolution_size,
             rngs,
         )
         self.step_size: nnx.Linear | None = nnx.data(None)
-        if config.solver != "one_step":
-            self.step_size = projection(width, heads, rngs, per_memory=True)
+        if config.solver in ("online", "several_steps", "implicit"):
+            self.step_size = projection(width, heads * writes, rngs, per_memory=True)
         self.decay: HeadDecay | ChannelDecay | None = nnx.data(None)
         if config.weights == "scalar_decay":
             self.decay = HeadDecay(width, heads, rngs, fastest=config.fastest_decay)
@@ -267,11 +285,18 @@ class FeatureRegression(MatrixMemory):
     @property
     def rule(self) -> Recurrence[Any, Any]:  # type: ignore[override]
         """Operation that the solver and the weights need."""
-        return _OPERATIONS[self.config.engine()]
+        name = self.config.engine()
+        if name == "mesa":
+            exact = self.config.solver == "exact"
+            return mesa(solver="exact" if exact else "conjugate_gradients")
+        return _OPERATIONS[name]
 
-    def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:
-        shape = (batch_size, self.config.num_heads, self.num_features, self.head_size)
-        return jnp.zeros(shape, jnp.float32)
+    def init_memory(self, batch_size: int) -> Float[Array, "b h k v"] | MesaMemory:
+        rows = (batch_size, self.config.num_heads, self.num_features)
+        memory = jnp.zeros((*rows, self.head_size), jnp.float32)
+        if self.config.engine() != "mesa":
+            return memory
+        return MesaMemory(jnp.zeros((*rows, self.num_features), jnp.float32), memory)
 
     def inputs(
         self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
@@ -281,17 +306,39 @@ class FeatureRegression(MatrixMemory):
             q, k = l2_normalise(q), l2_normalise(k)
         q, k = self._features(q).astype(q.dtype), self._features(k).astype(k.dtype)
         decay = None if self.decay is None else self.decay(x)
-        if self.rule is SCALAR_DECAY:
+        engine = self.config.engine()
+        if engine == "scalar_decay":
             return MemoryInputs(ScalarDecayTokens(q, k, v, decay)), tails
-        if self.rule is VECTOR_DECAY:
+        if engine == "vector_decay":
             return MemoryInputs(VectorDecayTokens(q, k, v, decay)), tails
+        if engine == "mesa":
+            once = jnp.ones(k.shape[:3], jnp.float32)
+            return MemoryInputs(MesaTokens(q, k, v, self._ridge(q), once, decay)), tails
         step = self._step(x, k)
-        if self.rule is DELTA_RULE:
+        if engine == "delta_rule":
             return MemoryInputs(DeltaTokens(q, k, v, step, decay)), tails
+        if engine == "delta_product":
+            k, v, step = (
+                rearrange(a, "b t (r h) ... -> b t r h ...", r=self.config.steps)
+                for a in (k, v, step)
+            )
+            return MemoryInputs(DeltaProductTokens(q, k, v, step, decay)), tails
         step = step[..., None]
         value, erase = (step * v).astype(v.dtype), (step * k).astype(k.dtype)
-        tokens = EraseWriteTokens(q, k, value, erase, decay)
-        return MemoryInputs(tokens), tails
+        return MemoryInputs(EraseWriteTokens(q, k, value, erase, decay)), tails
+
+    def read(
+        self, query: Float[Array, "b t h k"], memory: Any
+    ) -> Float[Array, "b t h v"]:
+        if not isinstance(memory, MesaMemory):
+            return super().read(query, memory)
+        nothing = jnp.zeros((*query.shape[:3], self.head_size), query.dtype)
+        weight = jnp.zeros(query.shape[:3], jnp.float32)
+        tokens = MesaTokens(query, query, nothing, self._ridge(query), weight)
+        return self.rule.chunkwise(tokens, memory, chunk_size=self._chunk_size())[0]
+
+    def _ridge(self, query: Float[Array, "b t h k"]) -> Float[Array, "b t h k"]:
+        return jnp.full(query.shape, self.config.ridge, jnp.float32)
 
     def _step(
         self, x: Float[Array, "b t d"], features: Float[Array, "b t h f"]

@@ -42,65 +42,81 @@ def _decays(plain, config, params, x):
         return np.ones((len(x), heads, 1))
     rate = np.exp(params["decay/log_a"])[None, :, None]
     time = x
-    for name in ("decay/time/kernel", "decay/time/down/kernel", "decay/time/up/kernel"):
+    for name in ("decay/kernel", "decay/time/down/kernel", "decay/time/up/kernel"):
         time = time @ params[name] if name in params else time
     time = plain.softplus(time + params["decay/time_bias"])
     return np.exp(-rate * time.reshape(len(x), heads, -1))
 
 
-def _fit(config, memory, decay, key, value, step):
+def _step(config, memory, decay, keys, values, steps):
     """Return the function after one token, from the one before it."""
     memory = decay[:, None] * memory
-    if config.solver == "one_step":  # the negative gradient at zero, decayed
-        return memory + np.outer(key, value)
-    if config.solver == "online":
-        return memory + step * np.outer(key, value - memory.T @ key)
-    assert config.solver == "implicit"
-    near = np.eye(len(key)) / step
-    return np.linalg.solve(
-        np.outer(key, key) + near, np.outer(key, value) + near @ memory
-    )
+    for key, value, step in zip(keys, values, steps, strict=True):
+        if config.solver == "one_step":  # the negative gradient at zero, decayed
+            memory = memory + np.outer(key, value)
+        elif config.solver == "implicit":
+            near = np.eye(len(key)) / step
+            right = np.outer(key, value) + near @ memory
+            memory = np.linalg.solve(np.outer(key, key) + near, right)
+        else:
+            memory = memory + step * np.outer(key, value - memory.T @ key)
+    return memory
+
+
+def _least_squares(config, decays, keys, values):
+    """Return the best function after all tokens: least squares with added rows."""
+    root = np.sqrt([np.prod(decays[s + 1 :]) for s in range(len(keys))])[:, None]
+    size = keys.shape[-1]
+    rows = np.concatenate([root * keys, np.sqrt(config.ridge) * np.eye(size)])
+    zeros = np.zeros((size, values.shape[-1]))
+    return np.linalg.lstsq(rows, np.concatenate([root * values, zeros]))[0]
+
+
+def _functions(config, decays, keys, values, steps):
+    """Yield one head's function after every token."""
+    memory = np.zeros((keys.shape[-1], values.shape[-1]))
+    for t in range(len(keys)):
+        if config.solver in ("exact", "conjugate_gradients"):
+            end = slice(t + 1)
+            yield _least_squares(config, decays[end, 0], keys[end, 0], values[end, 0])
+        else:
+            memory = _step(config, memory, decays[t], keys[t], values[t], steps[t])
+            yield memory
 
 
 def _loop(plain, config, params, x):
-    heads = config.num_heads
-    streams = {}
+    heads, streams = config.num_heads, {}
     for name in ("query", "key", "value"):
         kernel = params[f"{name}/convolution/kernel"]
         stream = plain.silu(plain.convolve(x @ params[f"{name}/kernel"], kernel))
-        streams[name] = stream.reshape(len(x), heads, -1)
+        streams[name] = stream.reshape(len(x), -1, heads, config.head_size)
+    steps = np.ones((len(x), 1, heads))
+    if "step_size/kernel" in params:
+        made = plain.softplus if config.solver == "implicit" else plain.sigmoid
+        steps = made(x @ params["step_size/kernel"]).reshape(len(x), -1, heads)
     decays = _decays(plain, config, params, x)
-    steps = np.ones((len(x), heads))
-    if config.solver != "one_step":
-        implicit = config.solver == "implicit"
-        step = plain.softplus if implicit else plain.sigmoid
-        steps = step(x @ params["step_size/kernel"])
-    unit = (lambda a: a) if config.solver == "implicit" else plain.unit
-    memories, outputs = [0.0] * heads, []
-    for t, token in enumerate(x):
-        reads = []
-        for h in range(heads):
-            query, key = (
-                _features(config, unit(streams[name][t, h]))
-                for name in ("query", "key")
-            )
-            if t == 0:
-                memories[h] = np.zeros((len(key), streams["value"].shape[-1]))
-            memories[h] = _fit(
-                config,
-                memories[h],
-                decays[t, h],
-                key,
-                streams["value"][t, h],
-                steps[t, h],
-            )
-            read = memories[h].T @ query
-            reads.append(plain.rms_norm(read, params["read_out/norm/scale"]))
-        gate = plain.silu(token @ params["read_out/gate/kernel"])
-        outputs.append(
-            (np.concatenate(reads) * gate) @ params["read_out/projection/kernel"]
+
+    def features(name):
+        unit = (lambda a: a) if config.solver == "implicit" else plain.unit
+        return np.apply_along_axis(
+            lambda a: _features(config, unit(a)), -1, streams[name]
         )
-    return np.stack(outputs), None
+
+    query, key, reads = features("query"), features("key"), []
+    for h in range(heads):
+        functions = _functions(
+            config,
+            decays[:, h],
+            key[:, :, h],
+            streams["value"][:, :, h],
+            steps[:, :, h],
+        )
+        read = [m.T @ query[t, 0, h] for t, m in enumerate(functions)]
+        scale = params["read_out/norm/scale"]
+        reads.append(np.stack([plain.rms_norm(r, scale) for r in read]))
+    gate = plain.silu(x @ params["read_out/gate/kernel"])
+    read = np.concatenate(reads, axis=-1)
+    return (read * gate) @ params["read_out/projection/kernel"], None
 
 
 LOOPS = [
@@ -111,6 +127,9 @@ LOOPS = [
     ("channel_decay", "linear", "online"),
     ("scalar_decay", "polynomial", "online"),
     ("uniform", "polynomial", "implicit"),
+    ("scalar_decay", "linear", "several_steps"),
+    ("scalar_decay", "linear", "exact"),
+    ("uniform", "polynomial", "conjugate_gradients"),
 ]
 
 
@@ -118,7 +137,12 @@ LOOPS = [
 def test_layer_solves_its_problem(choice, subject, assert_loop, plain):
     weights, regressor, solver = choice
     config = Config(
-        weights=weights, regressor=regressor, solver=solver, num_heads=2, chunk_size=4
+        weights=weights,
+        regressor=regressor,
+        solver=solver,
+        num_heads=2,
+        head_size=4,
+        chunk_size=4,
     )
     assert_loop(subject(config), lambda p, x: _loop(plain, config, p, x))
 

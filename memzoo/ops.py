@@ -7,9 +7,10 @@ from .models.ops.attention import attention
 from .models.ops.delta_product import gated_delta_product
 from .models.ops.delta_rule import gated_delta_rule
 from .models.ops.erase_write import erase_write_rule
+from .models.ops.least_squares import least_squares
+from .models.ops.low_rank import low_rank_rule
 from .models.ops.momentum_delta import momentum_delta_rule
 from .models.ops.oja_rule import gated_oja_rule
-from .models.ops.low_rank import low_rank_rule
 from .models.ops.scalar_decay import linear_attention
 from .models.ops.vector_decay import gated_linear_attention
 
@@ -20,9 +21,10 @@ __all__ = [
     "gated_delta_rule",
     "gated_linear_attention",
     "gated_oja_rule",
+    "least_squares",
     "linear_attention",
-    "momentum_delta_rule",
     "low_rank_rule",
+    "momentum_delta_rule",
 ]
 
 _OTHER_NAMES = {
@@ -31,6 +33,7 @@ _OTHER_NAMES = {
     "chunk_gla": "gated_linear_attention",
     "chunk_dplr_delta_rule": "low_rank_rule",
     "chunk_kda": "erase_write_rule",
+    "chunk_mesa_net": "least_squares",
     "chunk_momentum_delta_rule": "momentum_delta_rule",
     "chunk_retention": "linear_attention",
     "chunk_rwkv7": "low_rank_rule",

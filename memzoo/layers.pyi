@@ -28,12 +28,8 @@ from .models.mixture_of_memories import (
 )
 from .models.momentum_delta_net import MomentumDeltaNetConfig as MomentumDeltaNetConfig
 from .models.oja import OjaConfig as OjaConfig
-from .models.preconditioned_gated_delta_net import (
-    PreconditionedGatedDeltaNetConfig as PreconditionedGatedDeltaNetConfig,
-)
-from .models.preconditioned_kda import (
-    PreconditionedKDAConfig as PreconditionedKDAConfig,
-)
+from .models.pgdn import PGDNConfig as PGDNConfig
+from .models.pkda import PKDAConfig as PKDAConfig
 from .models.prefix_attention import PrefixAttentionConfig as PrefixAttentionConfig
 from .models.prefix_linear_attention import (
     PrefixLinearAttentionConfig as PrefixLinearAttentionConfig,
@@ -372,8 +368,8 @@ class MomentumDeltaNet(_Layer):
         depth: int = 1,
     ) -> MomentumDeltaNet: ...
 
-class PreconditionedGatedDeltaNet(_Layer):
-    Config = PreconditionedGatedDeltaNetConfig
+class PGDN(_Layer):
+    Config = PGDNConfig
     def __new__(
         cls,
         width: int,
@@ -393,10 +389,10 @@ class PreconditionedGatedDeltaNet(_Layer):
         chunk_size: int | None = None,
         layer_index: int = 0,
         depth: int = 1,
-    ) -> PreconditionedGatedDeltaNet: ...
+    ) -> PGDN: ...
 
-class PreconditionedKDA(_Layer):
-    Config = PreconditionedKDAConfig
+class PKDA(_Layer):
+    Config = PKDAConfig
     def __new__(
         cls,
         width: int,
@@ -414,7 +410,7 @@ class PreconditionedKDA(_Layer):
         chunk_size: int | None = None,
         layer_index: int = 0,
         depth: int = 1,
-    ) -> PreconditionedKDA: ...
+    ) -> PKDA: ...
 
 class Oja(_Layer):
     Config = OjaConfig

@@ -23,8 +23,8 @@ from .mesa_net import MesaNetConfig
 from .mixture_of_memories import MixtureOfMemoriesConfig
 from .momentum_delta_net import MomentumDeltaNetConfig
 from .oja import OjaConfig
-from .preconditioned_gated_delta_net import PreconditionedGatedDeltaNetConfig
-from .preconditioned_kda import PreconditionedKDAConfig
+from .pgdn import PGDNConfig
+from .pkda import PKDAConfig
 from .prefix_attention import PrefixAttentionConfig
 from .prefix_linear_attention import PrefixLinearAttentionConfig
 from .retnet import RetNetConfig
@@ -56,8 +56,8 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "gated_delta_product": GatedDeltaProductConfig,
     "longhorn": LonghornConfig,
     "momentum_delta_net": MomentumDeltaNetConfig,
-    "preconditioned_gated_delta_net": PreconditionedGatedDeltaNetConfig,
-    "preconditioned_kda": PreconditionedKDAConfig,
+    "pgdn": PGDNConfig,
+    "pkda": PKDAConfig,
     "oja": OjaConfig,
     "mesa_net": MesaNetConfig,
     "intention": IntentionConfig,

@@ -54,16 +54,16 @@ def test_the_iterates_are_the_best_of_their_krylov_space(x64):
 def test_systems_stop_one_by_one_and_zero_stays_zero():
     """No bit of a solution depends on a system that needs more steps."""
     rng = np.random.default_rng(2)
-    matrices = _systems(rng)
-    matrices[0] = np.eye(6) + 0.01 * matrices[0]
-    right = rng.standard_normal((3, 6))
-    right[1] = 0
-    alone = right * [[1], [0], [0]]
+    matrices = _systems(rng, count=20)
+    matrices[-1] = np.diag(10.0 ** np.arange(6))
+    right = rng.standard_normal((20, 6))
+    right[0] = 0
+    easy = right * (np.arange(20) < 19)[:, None]
     run = partial(conjugate_gradients, _product(jnp.asarray(matrices, jnp.float32)))
     together, first = (
-        run(jnp.asarray(b, jnp.float32), steps=40) for b in (right, alone)
+        run(jnp.asarray(b, jnp.float32), steps=40) for b in (right, easy)
     )
-    np.testing.assert_array_equal(together[0], first[0])
-    np.testing.assert_array_equal(together[1], np.zeros(6))
-    wanted = np.linalg.solve(matrices, right[..., None])[..., 0]
-    np.testing.assert_allclose(together, wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(together[:-1], first[:-1])
+    np.testing.assert_array_equal(together[0], np.zeros(6))
+    wanted = np.linalg.solve(matrices, right[..., None])[:-1, :, 0]
+    np.testing.assert_allclose(together[:-1], wanted, rtol=1e-4, atol=1e-4)

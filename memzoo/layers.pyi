@@ -5,6 +5,7 @@ from typing import Any, Literal
 from flax import nnx
 
 from .models.attention import AttentionConfig as AttentionConfig
+from .models.based import BasedConfig as BasedConfig
 from .models.comba import CombaConfig as CombaConfig
 from .models.delta_net import DeltaNetConfig as DeltaNetConfig
 from .models.gated_delta_net import GatedDeltaNetConfig as GatedDeltaNetConfig
@@ -14,11 +15,16 @@ from .models.gated_short_convolution import (
 from .models.gdn2 import GDN2Config as GDN2Config
 from .models.gla import GLAConfig as GLAConfig
 from .models.hgrn2 import HGRN2Config as HGRN2Config
+from .models.intention import IntentionConfig as IntentionConfig
 from .models.interface import MemoryLayer
 from .models.kda import KDAConfig as KDAConfig
 from .models.layer_config import LayerConfig as LayerConfig
 from .models.linear_attention import LinearAttentionConfig as LinearAttentionConfig
+from .models.local_linear_attention import (
+    LocalLinearAttentionConfig as LocalLinearAttentionConfig,
+)
 from .models.mamba2 import Mamba2Config as Mamba2Config
+from .models.mesa_net import MesaNetConfig as MesaNetConfig
 from .models.mixture_of_memories import (
     MixtureOfMemoriesConfig as MixtureOfMemoriesConfig,
 )
@@ -116,6 +122,23 @@ class LinearAttention(_Layer):
         layer_index: int = 0,
         depth: int = 1,
     ) -> LinearAttention: ...
+
+class Based(_Layer):
+    Config = BasedConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        feature_size: int = 16,
+        head_size: int | None = None,
+        feature_map: Literal["taylor", "taylor_full"] = "taylor",
+        convolution_size: int = 0,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> Based: ...
 
 class RetNet(_Layer):
     Config = RetNetConfig
@@ -297,6 +320,79 @@ class Comba(_Layer):
         layer_index: int = 0,
         depth: int = 1,
     ) -> Comba: ...
+
+class MesaNet(_Layer):
+    Config = MesaNetConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        convolution_size: int = 4,
+        output_gate: bool = False,
+        decay_bias: float = 3.0,
+        ridge: Literal["learned", "frobenius"] = "learned",
+        ridge_floor: float = 0.25,
+        initial_ridge: float = 1.0,
+        frobenius_ratio: float = 0.02,
+        mixing_gate: bool = False,
+        solver: Literal["conjugate_gradients", "exact"] = "conjugate_gradients",
+        solver_steps: int = 30,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> MesaNet: ...
+
+class Intention(_Layer):
+    Config = IntentionConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        kernel: Literal["linear", "exponential"] = "exponential",
+        bandwidth: float = 0.5,
+        ridge_floor: float = 0.05,
+        initial_ridge: float = 1.0,
+        convolution_size: int = 4,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> Intention: ...
+
+class LocalLinearAttention(_Layer):
+    Config = LocalLinearAttentionConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        key_value_heads: int | None = None,
+        rotary_base: float | None = 10000.0,
+        rotary_fraction: float = 1.0,
+        rotary_factor: float = 1.0,
+        rotary_original_length: int | None = None,
+        normalise_query_key: bool = True,
+        zero_centred_norm: bool = False,
+        norm_epsilon: float = 1e-05,
+        bias: bool = False,
+        output_bias: bool = False,
+        output_gate: bool = False,
+        convolution_size: int = 0,
+        persistent_tokens: int = 0,
+        implementation: Literal["auto", "blockwise", "reference", "cudnn"] = "auto",
+        solver: Literal["exact", "amortised"] = "exact",
+        ridge_floor: float = 0.05,
+        initial_ridge: float = 1.0,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> LocalLinearAttention: ...
 
 class GatedShortConvolution(_Layer):
     Config = GatedShortConvolutionConfig

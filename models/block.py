@@ -387,5 +387,5 @@ def _build_repeats(
 
 
 def _fastest(growths: Any) -> Any:
-    order = ("constant", "bounded", "log", "linear", "quadratic")
+    order = ("constant", "bounded", "log", "linear", "square")
     return max(growths, key=order.index)

@@ -19,7 +19,7 @@ from .layout import pack
 from .ops.recurrence import select
 
 State = TypeVar("State")
-StateGrowth = Literal["constant", "log", "bounded", "linear", "quadratic"]
+StateGrowth = Literal["constant", "log", "bounded", "linear", "square"]
 
 
 class AuxiliaryLoss(nnx.Variable):

@@ -5,6 +5,7 @@ import functools
 import inspect
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from memzoo.errors import InputError
@@ -22,6 +23,22 @@ def check_types(config: Any) -> None:
     """
     if problem := wrong_field(config):
         raise InputError(problem)
+
+
+def check_fields(kind: type, fields: Mapping[str, Any]) -> None:
+    """Refuse values of the wrong type before a config is made of them.
+
+    Args:
+        kind: class of the config.
+        fields: values by the name of their field; unknown names are ignored.
+
+    Raises:
+        InputError: names the field, the value and the expected type.
+    """
+    hints = _hints(kind)
+    for name, value in fields.items():
+        if name in hints and (problem := _wrong(value, hints[name], name)):
+            raise InputError(problem)
 
 
 def wrong_field(config: Any) -> str | None:

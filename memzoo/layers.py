@@ -7,13 +7,12 @@ config. `layers.pyi` tells editors the fields; `make stubs` writes it.
 import dataclasses
 import inspect
 import sys
-from difflib import get_close_matches
 from numbers import Integral
 from typing import Any
 
 from flax import nnx
 
-from memzoo.errors import InputError
+from memzoo.errors import InputError, name_to_use
 
 from .field_docs import described_fields
 from .models import LAYERS
@@ -21,6 +20,7 @@ from .models.interface import MemoryLayer
 from .models.layer_config import LayerConfig, RegisteredConfig
 
 OTHER_NAMES = {
+    "dim": "width",
     "hidden_size": "width",
     "d_model": "width",
     "features": "width",
@@ -86,16 +86,10 @@ class LayerClass(type):
 
 
 def _no_field(layer: str, name: str, known: list[str]) -> str:
-    ours = OTHER_NAMES.get(name)
-    close = get_close_matches(name, known, n=1)
-    if ours == "width":
+    if OTHER_NAMES.get(name) == "width":
         remedy = f"give the width first, as in {layer}(512, rngs=rngs)"
-    elif ours in known:
-        remedy = f"it is called {ours} here"
-    elif close:
-        remedy = f"did you mean {close[0]}?"
     else:
-        remedy = f"its fields are {', '.join(known)}"
+        remedy = name_to_use(name, known, OTHER_NAMES, rest="its fields are")
     return f"{layer} has no field {name!r}; {remedy}"
 
 
@@ -134,13 +128,7 @@ def signature(config: type[RegisteredConfig]) -> inspect.Signature:
 
 def __getattr__(name: str) -> Any:
     known = [each for each in __all__ if not each.endswith("Config")]
-    close = get_close_matches(name, known, n=1)
-    if name in OTHER_LAYERS:
-        remedy = f"it is called {OTHER_LAYERS[name]} here"
-    elif close:
-        remedy = f"did you mean {close[0]}?"
-    else:
-        remedy = f"there are {', '.join(known)}"
+    remedy = name_to_use(name, known, OTHER_LAYERS, rest="there are")
     raise AttributeError(f"memzoo.layers has no {name!r}; {remedy}")
 
 

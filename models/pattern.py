@@ -1,9 +1,8 @@
 """Patterns from lists of layers."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
-from memzoo.errors import InputError
+from memzoo.errors import InputError, name_to_use
 
 from . import LAYERS
 from .block import Group
@@ -46,6 +45,4 @@ def _layer(layer: str | LayerConfig) -> LayerConfig:
         return layer
     if layer in LAYERS:
         return LAYERS[layer]()
-    close = get_close_matches(layer, LAYERS, n=1)
-    remedy = f"did you mean {close[0]}?" if close else f"known: {', '.join(LAYERS)}"
-    raise InputError(f"there is no layer {layer!r}; {remedy}")
+    raise InputError(f"there is no layer {layer!r}; {name_to_use(layer, LAYERS)}")

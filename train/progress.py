@@ -53,7 +53,7 @@ class Screen:
     Args:
         name: name of the run.
         steps: steps of the whole run.
-        shown: if false, show only the lines of `say`.
+        shown: if false, print only the lines of `say`.
     """
 
     def __init__(self, name: str, steps: int, *, shown: bool) -> None:
@@ -82,6 +82,11 @@ class Screen:
     def say(self, line: str) -> None:
         """Print one line, even if progress is not shown."""
         self._console.print(line, soft_wrap=True, markup=False)
+
+    def note(self, line: str) -> None:
+        """Print one line if progress is shown."""
+        if self._shown:
+            self.say(line)
 
     def at(self, step: int) -> None:
         """Show that the run is at this step."""

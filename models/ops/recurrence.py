@@ -6,6 +6,7 @@ module supplies the token-by-token reference and the chunkwise form.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import jax
@@ -14,7 +15,8 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from memzoo.errors import InputError
 
-from .axes import check_axes
+from ..capacity import is_known
+from .axes import check_axes, float_array
 from .chunk_scan import (
     Backward,
     Form,
@@ -117,10 +119,13 @@ class Recurrence(Generic[Tokens, Memory]):
             chunk_size: tokens per chunk; affects speed only.
 
         Raises:
-            InputError: an axis has two lengths.
+            InputError: an array is not one of floats, an axis has two lengths, or,
+                outside jit, a decay is above 1.
         """
-        tokens = self.tokens(*jax.tree.map(jnp.asarray, tuple(fields)))
-        memory = jax.tree.map(jnp.asarray, memory)
+        names = self.tokens._fields
+        tokens = self.tokens(*map(float_array, names, fields))
+        memory = jax.tree.map(partial(float_array, "memory"), memory)
+        _check_decay(getattr(tokens, "log_decay", None))
         return self.chunkwise(tokens, memory, reset=reset, chunk_size=chunk_size)
 
     def chunkwise(
@@ -214,6 +219,19 @@ class Recurrence(Generic[Tokens, Memory]):
         if chunk_size < 1:
             raise InputError(f"chunk_size is {chunk_size}; give at least 1, or None")
         return min(chunk_size, max(time, 1))
+
+
+def _check_decay(log_decay: Array | None) -> None:
+    """Raise InputError if a known decay lets the memory grow."""
+    if log_decay is None or log_decay.size == 0 or not is_known(log_decay):
+        return
+    with jax.ensure_compile_time_eval():
+        most = float(jnp.max(log_decay))
+    if most > 0:
+        raise InputError(
+            f"log_decay is up to {most:.4g}, so the memory would grow; give the "
+            "logarithm of a decay, at most 0"
+        )
 
 
 def _check_reset(reset: Any, tokens: Any) -> None:

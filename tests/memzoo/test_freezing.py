@@ -1,5 +1,7 @@
 """Frozen parameters take no part in training."""
 
+import inspect
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -65,4 +67,9 @@ def test_unfreezing_restores_every_parameter(model):
 def test_a_name_that_fits_nothing_is_refused(model):
     with pytest.raises(InputError, match="'head'; the model has embedding, final_norm"):
         freeze(model, "head")
+    for change in (freeze, unfreeze):
+        with pytest.raises(InputError, match="no part is named; give names of parts, "):
+            change(model)
+    with pytest.raises(InputError, match="a part is a Stack; give its name, such as"):
+        inspect.unwrap(freeze)(model, model.stack)
     assert jnp.isfinite(model.loss(TOKENS))

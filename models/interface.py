@@ -349,7 +349,7 @@ def _with_checked_sizes(init_state: Any) -> Any:
     """Return `init_state` that refuses sizes that are not whole numbers."""
 
     @functools.wraps(init_state)
-    def checked(self: Any, batch_size: int, max_length: int) -> Any:
+    def checked(self: Any, batch_size: Any, max_length: Any) -> Any:
         check_size("batch_size", batch_size)
         check_size("max_length", max_length)
         return init_state(self, batch_size, max_length)

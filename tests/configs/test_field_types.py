@@ -223,5 +223,5 @@ def test_a_path_is_no_text():
 def test_fields_are_checked_before_a_config_is_made():
     check_fields(AnyConfig, {"number": 2, "pair": (1, "a"), "not_a_field": 3})
     check_fields(MineConfig, {"unknown": "x"})
-    with pytest.raises(InputError, match="^number is '2'; it must be float$"):
+    with pytest.raises(InputError, match=r"^number is '2'; it must be float$"):
         check_fields(AnyConfig, {"switch": True, "number": "2"})

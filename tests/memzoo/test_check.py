@@ -92,6 +92,6 @@ def test_a_task_is_not_checked():
     path = EXAMPLE.with_name("my_task.py")
     with pytest.raises(
         MemzooError,
-        match=r"defines the task MyTaskConfig and no layer.*recall --task .*my_task.py:My",
+        match=r"defines the task MyTaskConfig and no layer.*recall --task .*task.py:My",
     ):
         check_command(path)

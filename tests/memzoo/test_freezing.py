@@ -8,7 +8,7 @@ import optax
 import pytest
 from flax import nnx
 
-from memzoo import LanguageModel, freeze, unfreeze
+from memzoo import LanguageModel, freeze, freezing, unfreeze
 from memzoo.errors import InputError
 from memzoo.freezing import Frozen
 
@@ -71,5 +71,5 @@ def test_a_name_that_fits_nothing_is_refused(model):
         with pytest.raises(InputError, match="no part is named; give names of parts, "):
             change(model)
     with pytest.raises(InputError, match="a part is a Stack; give its name, such as"):
-        inspect.unwrap(freeze)(model, model.stack)
+        inspect.unwrap(freezing._change)(model, (model.stack,), nnx.Param, Frozen)
     assert jnp.isfinite(model.loss(TOKENS))

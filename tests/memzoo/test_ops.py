@@ -140,7 +140,7 @@ def test_unknown_arguments_name_the_one_to_use(arrays, operation, name, line):
 
 
 def test_arrays_of_other_types_are_refused(arrays):
-    q, k, v, strength, decay = arrays
+    q, k, v, strength, _ = arrays
     delta, attention = (
         inspect.unwrap(each)
         for each in (memzoo.ops.gated_delta_rule, memzoo.ops.attention)
@@ -160,7 +160,7 @@ def test_arrays_of_other_types_are_refused(arrays):
 
 def test_a_memory_that_would_grow_is_refused(arrays):
     q, k, v, _, decay = arrays
-    with pytest.raises(InputError, match="log_decay is up to .*, so the memory would"):
+    with pytest.raises(InputError, match=r"log_decay is up to .*, so the memory would"):
         memzoo.ops.gated_linear_attention(q, k, v, log_decay=-decay)
     jax.eval_shape(memzoo.ops.gated_linear_attention, q, k, v, log_decay=-decay)
 

@@ -134,7 +134,7 @@ def test_an_unknown_preset_is_refused():
 def test_a_run_with_more_steps_is_refused(run, folder):
     changes = {"steps": 1, "runs": folder / "runs", "progress": False}
     with pytest.raises(
-        InputError, match="steps is 1, and .*tiny is at step 2; give it"
+        InputError, match=r"steps is 1, and .*tiny is at step 2; give it"
     ):
         memzoo.train(run.config, **changes)
 

@@ -8,9 +8,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from memzoo.errors import InputError
-
-_LONGEST = 80
+from memzoo.errors import InputError, shown
 
 
 def check_types(config: Any) -> None:
@@ -105,7 +103,7 @@ def _wrong(value: Any, expected: Any, where: str) -> str | None:
             return problems[0]
     elif any(_is(value, kind) for kind in kinds):
         return None
-    return f"{where} is {_shown(value)}; it must be {_in_words(kinds)}"
+    return f"{where} is {shown(value)}; it must be {_in_words(kinds)}"
 
 
 def _members(expected: Any) -> tuple[Any, ...]:
@@ -139,7 +137,7 @@ def _wrong_item(value: tuple, items: tuple[Any, ...], where: str) -> str | None:
     if items[-1] is Ellipsis:
         items = (items[0],) * len(value)
     if len(items) != len(value):
-        return f"{where} is {_shown(value)}; give a tuple of {len(items)}"
+        return f"{where} is {shown(value)}; give a tuple of {len(items)}"
     for index, (each, item) in enumerate(zip(value, items, strict=True)):
         if problem := _wrong(each, item, f"{where}.{index}"):
             return problem
@@ -165,14 +163,6 @@ def _is(value: Any, kind: Any) -> bool:
         return False
     kind = typing.get_origin(kind) or kind
     return isinstance(value, kind) if isinstance(kind, type) else True
-
-
-def _shown(value: Any) -> str:
-    """Return a value in one line, shortened."""
-    if isinstance(value, type):
-        return f"the class {value.__name__} (without parentheses after it)"
-    text = " ".join(repr(value).split())
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
 def _in_words(kinds: tuple[Any, ...]) -> str:

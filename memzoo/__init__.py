@@ -67,6 +67,11 @@ def __getattr__(name: str) -> Any:
             return importlib.import_module(f".{name}", __name__)
         return getattr(importlib.import_module(f".{module}", __name__), name)
     remedy = name_to_use(name, __all__, _OTHER_NAMES, rest="it has")
+    # Classes alone, since `layers` imports JAX.
+    if name[:1].isupper() and hasattr(
+        importlib.import_module(f"{__name__}.layers"), name
+    ):
+        remedy = f"it is memzoo.layers.{name}"
     raise AttributeError(f"memzoo has no {name!r}; {remedy}")
 
 

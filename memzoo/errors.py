@@ -5,12 +5,21 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
 
+_LONGEST = 80
 _NO_NAMES: Mapping[str, str] = MappingProxyType({})
 
 
 def with_article(name: str) -> str:
     """Return a name with its article: "an int", "a list"."""
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+def shown(value: object) -> str:
+    """Return a value in one line, shortened, for an error."""
+    if isinstance(value, type):
+        return f"the class {value.__name__} (without parentheses after it)"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
 def name_to_use(

@@ -5,7 +5,7 @@ from typing import Any
 
 from flax import nnx
 
-from memzoo.errors import InputError, with_article
+from memzoo.errors import InputError, shown, with_article
 
 
 class Frozen(nnx.Variable):
@@ -40,6 +40,8 @@ def _change(
     from_type: type[nnx.Variable],
     to_type: type[nnx.Variable],
 ) -> list[str]:
+    if not isinstance(model, nnx.Module):
+        raise InputError(f"model is {shown(model)}; give an nnx.Module")
     flat = nnx.to_flat_state(nnx.state(model, from_type))
     found = {".".join(map(str, path)): path for path, _ in flat}
     tops = ", ".join(sorted({each.split(".")[0] for each in found})) or "none"

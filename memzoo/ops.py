@@ -110,6 +110,10 @@ gated_linear_attention = _with_hints(_vector_decay.gated_linear_attention)
 linear_attention = _with_hints(_scalar_decay.linear_attention)
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     remedy = name_to_use(name, __all__, _OTHER_NAMES, rest="there are")
     raise AttributeError(f"memzoo.ops has no {name!r}; {remedy}")

@@ -185,7 +185,8 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
         """
         info = SequenceInfo() if info is None else info
         self._check_axes(x, "b t d")
-        self._check_masks(x, info)
+        x = jnp.asarray(x)
+        self._check_masks(x, info, SequenceInfo)
         state = self._started(x, state, max_length)
         self._check_prefix(info.prefix)
         if info.valid is None:
@@ -212,11 +213,13 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
         """
         info = TokenInfo() if info is None else info
         self._check_axes(x, "b d")
+        x = jnp.asarray(x)
         if state is None:
             raise InputError(
                 f"{type(self).__name__}.step needs a state; give that of a call, or "
                 f"init_state({x.shape[0]}, max_length)"
             )
+        self._check_masks(x, info, TokenInfo)
         self._check_state(x, state)
         if info.prefix is not None:
             raise InputError(
@@ -278,22 +281,28 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
                 f"{name}: x has shape {x.shape}; give it the axes `{axes}`"
             )
 
-    def _check_masks(self, x: Any, info: Any) -> None:
-        """Raise InputError unless every mask is of bool, with the axes `b t` of x."""
+    def _check_masks(self, x: Any, info: Any, kind: type) -> None:
+        """Raise InputError unless every mask is of bool, with the leading axes of x."""
         name = type(self).__name__
-        if not isinstance(info, SequenceInfo):
+        if not isinstance(info, kind):
             given = with_article(type(info).__name__)
-            raise InputError(f"{name}: info is {given}; give a SequenceInfo")
+            raise InputError(f"{name}: info is {given}; give a {kind.__name__}")
         for mask in ("reset", "valid", "prefix"):
             given = getattr(info, mask)
-            if given is not None and jnp.shape(given) != x.shape[:2]:
+            if given is None:
+                continue
+            if not hasattr(given, "dtype"):
+                found = with_article(type(given).__name__)
+                raise InputError(f"{name}: {mask} is {found}; give an array")
+            if given.shape != x.shape[:-1]:
+                axes = "b t" if kind is SequenceInfo else "b"
                 raise InputError(
-                    f"{name}: {mask} has shape {jnp.shape(given)}; give it the axes "
-                    f"`b t`, here {x.shape[:2]}"
+                    f"{name}: {mask} has shape {given.shape}; give it the axes "
+                    f"`{axes}`, here {x.shape[:-1]}"
                 )
-            if given is not None and jnp.result_type(given) != jnp.bool_:
+            if given.dtype != jnp.bool_:
                 raise InputError(
-                    f"{name}: {mask} is {jnp.result_type(given)}; give a mask of bool"
+                    f"{name}: {mask} is {given.dtype}; give a mask of bool"
                 )
 
     def _check_state(self, x: Any, state: State) -> None:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from memzoo.errors import InputError, name_to_use, with_article
+from memzoo.errors import InputError, name_to_use, shown, with_article
 
 from ..configs.field_types import check_types
 from .block import Group, RematPolicy, Stack, StackConfig
@@ -136,9 +136,9 @@ class LanguageModel(nnx.Module):
         if rngs is None:
             raise InputError("LanguageModel needs rngs; give rngs=nnx.Rngs(0)")
         if not isinstance(rngs, nnx.Rngs):
-            raise InputError(f"rngs is {rngs!r}; give rngs=nnx.Rngs(0)")
+            raise InputError(f"rngs is {shown(rngs)}; give rngs=nnx.Rngs(0)")
         if config is not None and not isinstance(config, LanguageModelConfig):
-            raise InputError(f"config is {config!r}; give a LanguageModelConfig")
+            raise InputError(f"config is {shown(config)}; give a LanguageModelConfig")
         if config is None:
             config = _config_of(given | fields)
         elif given or fields:
@@ -258,7 +258,7 @@ class LanguageModel(nnx.Module):
                 f"tokens have shape {tokens.shape}; give 2 tokens or more per row"
             )
         if info is not None:
-            self.stack._check_masks(tokens, info)
+            self.stack._check_masks(tokens[:, :, None], info, SequenceInfo)
         weights = jnp.ones(tokens[:, 1:].shape, jnp.float32)
         if info is not None and info.reset is not None:
             weights = jnp.where(info.reset[:, 1:], 0, weights)

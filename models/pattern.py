@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from memzoo.errors import InputError, name_to_use
+from memzoo.errors import InputError, name_to_use, shown
 
 from . import LAYERS
 from .block import Group
@@ -21,8 +21,8 @@ def pattern_of(layers: Sequence[str | LayerConfig]) -> tuple[Group, ...]:
     Raises:
         InputError: the list is empty, or a name is unknown.
     """
-    if isinstance(layers, str):
-        raise InputError(f"layers is {layers!r}; give a list of layers")
+    if isinstance(layers, str) or not isinstance(layers, Sequence):
+        raise InputError(f"layers is {shown(layers)}; give a list of layers")
     chosen = tuple(map(_layer, layers))
     if not chosen:
         raise InputError("layers is empty; give at least one layer")
@@ -42,6 +42,11 @@ def pattern_of(layers: Sequence[str | LayerConfig]) -> tuple[Group, ...]:
 
 def _layer(layer: str | LayerConfig) -> LayerConfig:
     if not isinstance(layer, str):
+        if isinstance(layer, type) or not isinstance(layer, LayerConfig):
+            raise InputError(
+                f"layers has {shown(layer)}; give the name of a layer, such as "
+                "'attention', or a config, such as memzoo.layers.AttentionConfig()"
+            )
         return layer
     if layer in LAYERS:
         return LAYERS[layer]()

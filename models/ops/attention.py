@@ -128,10 +128,11 @@ def _check(
             f"{heads} heads are not a multiple of {groups} key groups; give a "
             f"multiple, and check {_ORDER}"
         )
-    if window is not None and window < 1:
-        raise InputError(f"window is {window}; give at least 1, or None")
-    if block_size is not None and block_size < 1:
-        raise InputError(f"block_size is {block_size}; give at least 1, or None")
+    for name, size in (("window", window), ("block_size", block_size)):
+        if size is not None and not hasattr(size, "__index__"):
+            raise InputError(f"{name} is {size!r}; give a whole number, or None")
+        if size is not None and size < 1:
+            raise InputError(f"{name} is {size}; give at least 1, or None")
     if (query_position is None) != (key_position is None):
         raise InputError(
             "only one of query_position and key_position is given; give both or neither"

@@ -46,6 +46,9 @@ def check_axes(
         if array is None:
             continue
         names = axes.split()
+        if not hasattr(array, "ndim"):
+            found = with_article(type(array).__name__)
+            raise InputError(f"{name} is {found}; give an array")
         if array.ndim != len(names):
             raise InputError(
                 f"{name} has shape {array.shape}; give it the axes `{axes}`"

@@ -212,8 +212,10 @@ class Recurrence(Generic[Tokens, Memory]):
         """Return the chunk size to use, at most `time`.
 
         Raises:
-            InputError: the chunk size is not positive.
+            InputError: the chunk size is not a whole number above 0.
         """
+        if chunk_size is not None and not hasattr(chunk_size, "__index__"):
+            raise InputError(f"chunk_size is {chunk_size!r}; give a whole number")
         if chunk_size is None:
             chunk_size = self.chunk_size[jax.default_backend() != "cpu"]
         if chunk_size < 1:
@@ -243,6 +245,8 @@ def _check_reset(reset: Any, tokens: Any) -> None:
         raise InputError(
             f"reset has shape {shape}; give it the axes `b t`, here {needed}"
         )
+    if jnp.result_type(reset) != jnp.bool_:
+        raise InputError(f"reset is {jnp.result_type(reset)}; give a mask of bool")
 
 
 def scan_steps(

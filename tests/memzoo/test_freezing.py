@@ -70,6 +70,8 @@ def test_a_name_that_fits_nothing_is_refused(model):
     for change in (freeze, unfreeze):
         with pytest.raises(InputError, match="no part is named; give names of parts, "):
             change(model)
+    with pytest.raises(InputError, match=r"model is None; give an nnx.Module"):
+        inspect.unwrap(freezing._change)(None, ("head",), nnx.Param, Frozen)
     with pytest.raises(InputError, match="a part is a Stack; give its name, such as"):
         inspect.unwrap(freezing._change)(model, (model.stack,), nnx.Param, Frozen)
     assert jnp.isfinite(model.loss(TOKENS))

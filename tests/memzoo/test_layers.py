@@ -16,7 +16,7 @@ import memzoo
 from memzoo.errors import InputError
 from memzoo.layers import LayerClass
 from memzoo.models import LAYERS
-from memzoo.models.interface import SequenceInfo
+from memzoo.models.interface import SequenceInfo, TokenInfo
 
 WIDTH = 8
 
@@ -158,13 +158,28 @@ def test_unknown_layers_name_the_one_to_use(name, line):
         ({"width": 8.0}, "width is 8.0; give a whole number, 1 or more"),
         ({"width": -8}, "width is -8; give a whole number, 1 or more"),
         ({"rngs": 0}, r"rngs is 0; give rngs=nnx.Rngs\(0\)"),
+        ({"rngs": None}, r"rngs is None; give rngs=nnx.Rngs\(0\)"),
+        ({"rngs": jax.random.key(0)}, r"rngs is Array\(.*; give rngs=nnx.Rngs\(0\)"),
+        ({"depth": 0}, "depth is 0; give 1 or more"),
+        ({"layer_index": "1"}, "layer_index is '1'; give a whole number"),
     ],
 )
 def test_sizes_and_streams_of_wrong_types_are_refused(arguments, line):
     call = inspect.unwrap(type(memzoo.layers.DeltaNet).__call__)
     arguments = {"width": WIDTH, "rngs": nnx.Rngs(0)} | arguments
-    with pytest.raises(InputError, match=line):
+    with pytest.raises(InputError, match=line) as refused:
         call(memzoo.layers.DeltaNet, num_heads=2, **arguments)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_field_without_a_name_is_refused():
+    with pytest.raises(InputError, match="takes the width and then fields by name; gi"):
+        memzoo.layers.DeltaNet(WIDTH, 2, rngs=nnx.Rngs(0))
+
+
+def test_numbers_of_numpy_are_read(layer, x):
+    wide, _ = layer(np.asarray(x, np.float64))
+    np.testing.assert_array_equal(wide, layer(x)[0])
 
 
 def test_inputs_that_are_not_arrays_of_numbers_are_refused(layer, x):
@@ -178,6 +193,13 @@ def test_inputs_that_are_not_arrays_of_numbers_are_refused(layer, x):
         call(layer, x, None, {"reset": None})
     with pytest.raises(InputError, match="GatedDeltaNet: valid is int32; give a mask"):
         call(layer, x, None, SequenceInfo(valid=jnp.ones(x.shape[:2], int)))
+    with pytest.raises(InputError, match="GatedDeltaNet: reset is a list; give an arr"):
+        call(layer, x, None, SequenceInfo(reset=[[True]]))
+    step, state = inspect.unwrap(type(layer).step), layer.init_state(2, 4)
+    with pytest.raises(InputError, match="info is a SequenceInfo; give a TokenInfo"):
+        step(layer, x[:, 0], state, SequenceInfo())
+    with pytest.raises(InputError, match="give it the axes `b`, here"):
+        step(layer, x[:, 0], state, TokenInfo(reset=jnp.zeros((3,), bool)))
     with pytest.raises(InputError, match="max_length is '4'; give a whole number"):
         inspect.unwrap(type(layer)._started)(layer, x, None, "4")
 

@@ -151,6 +151,14 @@ def test_arrays_of_other_types_are_refused(arrays):
         delta(q, k, v, write_strength=strength.astype(np.int32))
     with pytest.raises(InputError, match="memory is a float; give an array"):
         delta(q, k, v, write_strength=strength, memory=0.5)
+    with pytest.raises(InputError, match="chunk_size is '3'; give a whole number"):
+        delta(q, k, v, write_strength=strength, chunk_size="3")
+    with pytest.raises(InputError, match="reset is float32; give a mask of bool"):
+        delta(q, k, v, write_strength=strength, reset=strength[..., 0])
+    with pytest.raises(InputError, match="window is '3'; give a whole number, or None"):
+        attention(q, k, v, window="3")
+    with pytest.raises(InputError, match="query_position is a list; give an array"):
+        attention(q, k, v, query_position=[[0]], key_position=[[0]])
     with pytest.raises(InputError, match="v is a list; give an array"):
         attention(q, k, v.tolist())
     wide = memzoo.ops.linear_attention(*(x.astype(np.float64) for x in (q, k, v)))

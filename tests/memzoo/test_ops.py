@@ -9,6 +9,9 @@ import pytest
 
 import memzoo
 from memzoo.errors import InputError
+from memzoo.models.ops import recurrence
+from memzoo.models.ops.attention import _check
+from memzoo.models.ops.delta_rule import DELTA_RULE
 
 B, T, H, K, V = 2, 5, 3, 4, 2
 
@@ -151,12 +154,13 @@ def test_arrays_of_other_types_are_refused(arrays):
         delta(q, k, v, write_strength=strength.astype(np.int32))
     with pytest.raises(InputError, match="memory is a float; give an array"):
         delta(q, k, v, write_strength=strength, memory=0.5)
+    size = inspect.unwrap(recurrence.Recurrence.resolve_chunk_size)
     with pytest.raises(InputError, match="chunk_size is '3'; give a whole number"):
-        delta(q, k, v, write_strength=strength, chunk_size="3")
+        size(DELTA_RULE, "3", T)
     with pytest.raises(InputError, match="reset is float32; give a mask of bool"):
-        delta(q, k, v, write_strength=strength, reset=strength[..., 0])
+        recurrence._check_reset(strength[..., 0], (q,))
     with pytest.raises(InputError, match="window is '3'; give a whole number, or None"):
-        attention(q, k, v, window="3")
+        inspect.unwrap(_check)(q, k, "3", None, None, None)
     with pytest.raises(InputError, match="query_position is a list; give an array"):
         attention(q, k, v, query_position=[[0]], key_position=[[0]])
     with pytest.raises(InputError, match="v is a list; give an array"):

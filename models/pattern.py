@@ -1,6 +1,7 @@
 """Patterns from lists of layers."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from memzoo.errors import InputError, name_to_use, shown
 
@@ -19,7 +20,7 @@ def pattern_of(layers: Sequence[str | LayerConfig]) -> tuple[Group, ...]:
         layers: configs, or registered names for default configs.
 
     Raises:
-        InputError: the list is empty, or a name is unknown.
+        InputError: the list is empty or none, or has an unknown layer.
     """
     if isinstance(layers, str) or not isinstance(layers, Sequence):
         raise InputError(f"layers is {shown(layers)}; give a list of layers")
@@ -40,7 +41,7 @@ def pattern_of(layers: Sequence[str | LayerConfig]) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def _layer(layer: str | LayerConfig) -> LayerConfig:
+def _layer(layer: Any) -> LayerConfig:
     if not isinstance(layer, str):
         if isinstance(layer, type) or not isinstance(layer, LayerConfig):
             raise InputError(

@@ -28,12 +28,13 @@ class _StandardError(io.TextIOBase):
         self._stream = sys.stderr
 
     def write(self, text: str, /) -> int:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with suppress(OSError):
+        # Python flushes at the end too, when the stream may be a closed file.
+        with suppress(OSError, ValueError):
             self._stream.flush()
 
     def isatty(self) -> bool:

@@ -9,8 +9,8 @@ from rich.markup import escape
 
 from memzoo.errors import MemzooError
 
-from .configs.field_types import sort_of
 from .configs.python_file import load_python
+from .models.field_types import sort_of
 from .testing import laws
 
 

@@ -13,9 +13,9 @@ from jaxtyping import Array, Float, Int
 
 from memzoo.errors import InputError, name_to_use, shown, with_article
 
-from ..configs.field_types import check_types
 from .block import Group, RematPolicy, Stack, StackConfig
 from .capacity import is_known
+from .field_types import check_types
 from .interface import SequenceInfo, TokenInfo
 from .layer_config import LayerConfig
 from .loss import LossSums, chunked_cross_entropy

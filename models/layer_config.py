@@ -16,7 +16,7 @@ from typing import (
 from flax import nnx
 from jaxtyping import Array
 
-from ..configs.field_types import check_fields
+from .field_types import check_fields
 from .interface import MemoryLayer
 
 # Not `typing.Self`, which checkers of types at run time do not know in a method.

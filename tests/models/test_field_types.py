@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from memzoo.configs.experiment import ExperimentConfig, MeshConfig
-from memzoo.configs.field_types import check_fields, check_types, sort_of, wrong_field
 from memzoo.configs.presets import PRESETS
 from memzoo.data import TASKS
 from memzoo.data.mqar import MqarConfig
@@ -20,6 +19,7 @@ from memzoo.models import LAYERS
 from memzoo.models.attention import AttentionConfig
 from memzoo.models.block import Group
 from memzoo.models.delta_net import DeltaNetConfig
+from memzoo.models.field_types import check_fields, check_types, sort_of, wrong_field
 from memzoo.models.language_model import LanguageModelConfig
 from memzoo.models.mixture_of_memories import MixtureOfMemoriesConfig
 

@@ -80,10 +80,7 @@ _Result = TypeVar("_Result")
 def _with_hints(
     operation: Callable[_Arguments, _Result],
 ) -> Callable[_Arguments, _Result]:
-    """Return the operation, which names the argument to use in place of an unknown one.
-
-    Its InputError is also raised for an unknown argument.
-    """
+    """Return the operation with hints: an unknown argument raises InputError."""
     known = list(inspect.signature(operation).parameters)
 
     @functools.wraps(operation)

@@ -4,10 +4,9 @@ from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
 
-import jax
-from jax.core import Tracer
-
 from memzoo.errors import InputError
+
+from .ops.axes import is_known as is_known
 
 
 def smallest_capacity(capacities: Iterable[int | None]) -> int | None:
@@ -21,13 +20,6 @@ def check_size(name: str, value: Any, least: int = 0) -> None:
         raise InputError(f"{name} is {value!r}; give a whole number")
     if isinstance(value, Integral) and value < least:
         raise InputError(f"{name} is {value}; give {least} or more")
-
-
-def is_known(array: Any) -> bool:
-    """Return whether values are readable: not traced, and not on another host."""
-    if isinstance(array, Tracer):
-        return False
-    return not isinstance(array, jax.Array) or array.is_fully_addressable
 
 
 def no_room(name: str, capacity: int, longest: int) -> InputError:

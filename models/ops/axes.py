@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import PyTree
 
 from memzoo.errors import InputError, with_article
@@ -80,6 +81,13 @@ def float_array(name: str, given: Any) -> Any:
     if not jnp.issubdtype(given.dtype, jnp.floating):
         raise InputError(f"{name} is {given.dtype}; give floats")
     return jnp.asarray(given)
+
+
+def is_known(array: Any) -> bool:
+    """Return whether values are readable: not traced, and not on another host."""
+    if isinstance(array, Tracer):
+        return False
+    return not isinstance(array, jax.Array) or array.is_fully_addressable
 
 
 @lru_cache(maxsize=64)

@@ -15,8 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from memzoo.errors import InputError
 
-from ..capacity import is_known
-from .axes import check_axes, float_array
+from .axes import check_axes, float_array, is_known
 from .chunk_scan import (
     Backward,
     Form,

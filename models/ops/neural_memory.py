@@ -110,8 +110,9 @@ def neural_memory_step(
     """
     if memory.anchor is None and rule.update_every > 1:
         raise InputError(
-            "the memory was made for one call and cannot be continued; make the state "
-            "with a max_length of at least 1"
+            "the memory was made for one call and cannot be continued; give "
+            "max_length=1 or more to init_state, or to the call that begins the "
+            "document"
         )
     dtype, out = memory_type(memory), token.value.dtype
     q, k, v, gates = jax.tree.map(lambda x: x.astype(dtype), token)

@@ -28,7 +28,7 @@ Family = Literal[
     "scalar decay",
     "vector decay",
     "delta rule",
-    "test-time regression",
+    "regression",
     "least squares",
     "neural memory",
     "mixture",

@@ -62,7 +62,7 @@ ROLES: tuple[Role, ...] = (
     ),
     Role(names=r"(router|angle)/kernel", axes=("embed", None), decays=True),
     Role(
-        names=r"(write_strength|erase|decay|time|mix|trapezoid)/kernel",
+        names=r"(write_strength|step_size|erase|decay|time|mix|trapezoid)/kernel",
         axes=("embed", "heads"),
         decays=True,
     ),

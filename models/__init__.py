@@ -1,5 +1,6 @@
 """Registry of the zoo's layers by name."""
 
+from .armt import ARMTConfig
 from .attention import AttentionConfig
 from .based import BasedConfig
 from .comba import CombaConfig
@@ -19,6 +20,7 @@ from .local_linear_attention import LocalLinearAttentionConfig
 from .longhorn import LonghornConfig
 from .mamba2 import Mamba2Config
 from .mamba3 import Mamba3Config
+from .memo import MemoConfig
 from .mesa_net import MesaNetConfig
 from .mixture_of_memories import MixtureOfMemoriesConfig
 from .momentum_delta_net import MomentumDeltaNetConfig
@@ -28,6 +30,7 @@ from .pkda import PKDAConfig
 from .prefix_attention import PrefixAttentionConfig
 from .prefix_linear_attention import PrefixLinearAttentionConfig
 from .retnet import RetNetConfig
+from .rmt import RMTConfig
 from .rwkv7 import RWKV7Config
 from .sliding_window_attention import SlidingWindowAttentionConfig
 from .test_time_regression import TestTimeRegressionConfig
@@ -67,6 +70,9 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "prefix_linear_attention": PrefixLinearAttentionConfig,
     "prefix_attention": PrefixAttentionConfig,
     "mixture_of_memories": MixtureOfMemoriesConfig,
+    "rmt": RMTConfig,
+    "armt": ARMTConfig,
+    "memo": MemoConfig,
     "test_time_regression": TestTimeRegressionConfig,
     "titans_lmm": TitansLMMConfig,
     "titans_mag": TitansMAGConfig,

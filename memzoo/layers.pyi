@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from flax import nnx
 
+from .models.armt import ARMTConfig as ARMTConfig
 from .models.attention import AttentionConfig as AttentionConfig
 from .models.based import BasedConfig as BasedConfig
 from .models.comba import CombaConfig as CombaConfig
@@ -29,6 +30,7 @@ from .models.local_linear_attention import (
 from .models.longhorn import LonghornConfig as LonghornConfig
 from .models.mamba2 import Mamba2Config as Mamba2Config
 from .models.mamba3 import Mamba3Config as Mamba3Config
+from .models.memo import MemoConfig as MemoConfig
 from .models.mesa_net import MesaNetConfig as MesaNetConfig
 from .models.mixture_of_memories import (
     MixtureOfMemoriesConfig as MixtureOfMemoriesConfig,
@@ -42,6 +44,7 @@ from .models.prefix_linear_attention import (
     PrefixLinearAttentionConfig as PrefixLinearAttentionConfig,
 )
 from .models.retnet import RetNetConfig as RetNetConfig
+from .models.rmt import RMTConfig as RMTConfig
 from .models.rwkv7 import RWKV7Config as RWKV7Config
 from .models.sliding_window_attention import (
     SlidingWindowAttentionConfig as SlidingWindowAttentionConfig,
@@ -651,6 +654,59 @@ class MixtureOfMemories(_Layer):
         layer_index: int = 0,
         depth: int = 1,
     ) -> MixtureOfMemories: ...
+
+class RMT(_Layer):
+    Config = RMTConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        layers: tuple[LayerConfig, ...] = ...,
+        mlp_width: int = 0,
+        segment_size: int = 64,
+        norm_epsilon: float = 1e-05,
+        memory_tokens: int = 16,
+        stop_gradient: bool = False,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> RMT: ...
+
+class ARMT(_Layer):
+    Config = ARMTConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        layers: tuple[LayerConfig, ...] = ...,
+        mlp_width: int = 0,
+        segment_size: int = 64,
+        norm_epsilon: float = 1e-05,
+        memory_tokens: int = 16,
+        stop_gradient: bool = False,
+        key_size: int = 64,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> ARMT: ...
+
+class Memo(_Layer):
+    Config = MemoConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        layers: tuple[LayerConfig, ...] = ...,
+        mlp_width: int = 0,
+        segment_size: int = 64,
+        norm_epsilon: float = 1e-05,
+        summary_tokens: int = 8,
+        kept_segments: int = 16,
+        stop_gradient: bool = False,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> Memo: ...
 
 class TestTimeRegression(_Layer):
     Config = TestTimeRegressionConfig

@@ -1,5 +1,7 @@
 """Associative Recurrent Memory Transformer against its equations in numpy."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,7 @@ from memzoo.models.rmt import RMTConfig
 from memzoo.models.segment_association import SegmentAssociation
 
 SEGMENT, MEMORY, DEPTH = 4, 2, 2
-FIELDS = {
+FIELDS: dict[str, Any] = {
     "layers": (AttentionConfig(num_heads=2),) * DEPTH,
     "segment_size": SEGMENT,
     "memory_tokens": MEMORY,
@@ -71,6 +73,7 @@ def test_without_associations_it_is_rmt():
 def test_a_write_of_full_strength_is_read_exactly_and_replaces():
     layer = SegmentAssociation(8, 4, nnx.Rngs(0))
     layer.value.kernel[...] = jnp.asarray(np.eye(8), jnp.float32)
+    assert layer.write_strength.bias is not None
     layer.write_strength.bias[...] = jnp.full((1,), 50.0)
     rng = np.random.default_rng(0)
     # The last channels are in the value and not in the key.

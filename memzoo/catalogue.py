@@ -124,7 +124,7 @@ def show_catalogue(options: ListOptions) -> int:
         return 0
     console = Console()
     table = Table(title="layers", title_justify="left", box=None, pad_edge=False)
-    for column in ("name", "family", "paper", "state", "refuses"):
+    for column in ("name", "family", "arXiv", "state", "refuses"):
         table.add_column(column, no_wrap=True)
     for layer in layers:
         refuses = ", ".join(map(str, layer["refuses"]))  # type: ignore[arg-type]
@@ -133,7 +133,7 @@ def show_catalogue(options: ListOptions) -> int:
         table.add_row(
             str(layer["name"]),
             str(layer["family"]),
-            str(layer["paper"]),
+            str(layer["paper"]).removeprefix("arXiv:"),
             str(layer["state"]),
             refuses,
         )

@@ -63,7 +63,7 @@ def test_without_associations_it_is_rmt():
     """A new layer stores zeros; its other parameters are those of an RMT."""
     x = np.random.default_rng(0).standard_normal((2, 11, 8)).astype(np.float32)
     outputs = []
-    fields = FIELDS | {"layers": (GatedShortConvolutionConfig(),)}
+    fields: dict[str, Any] = FIELDS | {"layers": (GatedShortConvolutionConfig(),)}
     for config in (ARMTConfig(**fields, key_size=4), RMTConfig(**fields)):
         layer = config.build(8, nnx.Rngs(0), layer_index=0, depth=2)
         outputs.append(jax.jit(lambda x, layer=layer: layer(x)[0])(x))

@@ -31,8 +31,8 @@ class MemoConfig(SegmentConfig):
     that the state is bounded; with at least as many as a document has, this is the
     paper's. Segments have one length, also in training, and gradients are stopped at
     all summaries or at none. The blocks are any layers of the zoo, and the memory is
-    part of one layer. A norm of its own writes the summaries (published: the model's
-    last norm).
+    part of one layer. A separate norm writes the summaries (published: the model's last
+    norm).
     """
 
     small: ClassVar[Mapping[str, Any]] = {

@@ -99,6 +99,10 @@ class Carry(NamedTuple):
     number: Int[Array, ""]
 
 
+Held = tuple[tuple[Any, ...], Array, tuple[Array, ...]]
+"""States of the blocks, memory and associations: a state without its position."""
+
+
 class SegmentRecurrence(MemoryLayer[SegmentsState]):
     """Inner blocks over the segments of a document, linked by memory tokens.
 
@@ -258,16 +262,16 @@ class SegmentRecurrence(MemoryLayer[SegmentsState]):
         closes = (state.position + 1) % size == 0
         graphdef, arrays = nnx.split(self)
 
-        def with_memory_tokens(x: Array, held: tuple[Any, ...]) -> Any:
+        def with_memory_tokens(x: Array, held: Held) -> Any:
             layer = nnx.merge(graphdef, arrays)
             part = Part(
                 jnp.ones((x.shape[0], 1), bool), state.position[:, None], opens, None
             )
             carry = Carry(*held, (), jnp.int32(0))
             carry, y = layer._segment(carry, x[:, None], part, None)
-            return y[:, 0], carry[:3]
+            return y[:, 0], tuple(carry[:3])
 
-        def inside(x: Array, held: tuple[Any, ...]) -> Any:
+        def inside(x: Array, held: Held) -> Any:
             layer = nnx.merge(graphdef, arrays)
             h, blocks = x, []
             for number, block in enumerate(layer.blocks):

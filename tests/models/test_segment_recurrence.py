@@ -29,7 +29,7 @@ def run(layer, x):
 
 
 def test_without_memory_tokens_every_segment_is_attended_alone(subject):
-    """The plain attention of the block, on each segment as a document of its own."""
+    """The plain attention of the block, on each segment as a separate document."""
     made = subject(RMTConfig(layers=(ATTENTION,), segment_size=4, memory_tokens=0))
     layer, x = made.layer, made.x
     block = layer.blocks[0]

@@ -287,7 +287,8 @@ class SegmentRecurrence(MemoryLayer[SegmentsState]):
             x,
             tuple(state[:3]),
         )
-        return y, SegmentsState(*held, state.position + 1)
+        blocks, memory, associations = held
+        return y, SegmentsState(blocks, memory, associations, state.position + 1)
 
     def _segment(
         self, carry: Carry, x: Float[Array, "b c d"], part: Part, key: Any

@@ -90,7 +90,8 @@ def with_window(layer: Any, window: int) -> Any:
     writes are at most as long.
     """
     fields = {field.name for field in dataclasses.fields(layer)}
-    values = {name: window for name in ("window", "segment_size") if name in fields}
+    names = fields & {"window", "segment_size"}
+    values: dict[str, Any] = dict.fromkeys(names, window)
     if "attention" in fields:
         values["attention"] = with_window(layer.attention, window)
     if "layers" in fields:

@@ -3,6 +3,7 @@
 from .attention import AttentionConfig
 from .based import BasedConfig
 from .comba import CombaConfig
+from .continuum_memory import ContinuumMemoryConfig
 from .delta_net import DeltaNetConfig
 from .gated_delta_net import GatedDeltaNetConfig
 from .gated_delta_product import GatedDeltaProductConfig
@@ -72,6 +73,7 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "titans_mag": TitansMAGConfig,
     "titans_mal": TitansMALConfig,
     "titans_mac": TitansMACConfig,
+    "continuum_memory": ContinuumMemoryConfig,
     "ttt_linear": TTTLinearConfig,
     "ttt_mlp": TTTMLPConfig,
 }

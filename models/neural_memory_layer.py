@@ -17,7 +17,7 @@ from .ops.neural_memory import (
     neural_memory_step,
     read_memory,
 )
-from .ops.write_rule import NeuralMemory, WriteRule, new_memory
+from .ops.write_rule import NeuralMemory, WriteRule, new_memory, open_window
 from .prefix import insert_prefixes
 
 Module = TypeVar("Module", bound=nnx.Module)
@@ -56,7 +56,7 @@ class NeuralMemoryLayer(AssociativeMemory):
             gain = scale if name == last else 1.0
             weights[name] = nnx.Param(noise * (gain * size_in**-0.5))
         for name, size in self.network.vectors().items():
-            fill = 1.0 if name == "norm" else 0.0
+            fill = 1.0 if name.endswith("norm") else 0.0
             weights[name] = nnx.Param(jnp.full((num_heads, size), fill, jnp.float32))
         self.initial = nnx.Dict(weights)
 
@@ -77,7 +77,7 @@ class NeuralMemoryLayer(AssociativeMemory):
 
     def capacity(self, state: AssociativeState) -> int | None:
         memory: Any = state.memory
-        carried = memory.anchor is not None or self.write_rule.update_every == 1
+        carried = memory.anchor is not None or not self.write_rule.needs_anchor
         return None if carried else 0
 
     def fresh_rows(
@@ -225,7 +225,13 @@ class NeuralMemoryLayer(AssociativeMemory):
     def read(
         self, query: Float[Array, "b t h k"], memory: NeuralMemory
     ) -> Float[Array, "b t h v"]:
-        return self.read_weights(query, memory.weights)
+        weights = memory.weights
+        if self.write_rule.read == "window" and memory.anchor is not None:
+            place = memory.position % self.write_rule.update_every
+            window = memory.position // self.write_rule.update_every
+            rule = self.write_rule
+            weights = open_window(memory, place == 0, rule, weights, window).anchor
+        return self.read_weights(query, weights)
 
     def why_not_several(self) -> str | None:
         if self.prefix_tokens() is not None:

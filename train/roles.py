@@ -72,7 +72,7 @@ ROLES: tuple[Role, ...] = (
         decays=True,
     ),
     Role(
-        names=r"initial/(kernel_\d+|gate|up|down)",
+        names=r"initial/(level_\d+_)?(kernel_\d+|gate|up|down)",
         axes=("heads", None, None),
         decays=False,
     ),

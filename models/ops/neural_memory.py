@@ -108,7 +108,7 @@ def neural_memory_step(
     Raises:
         InputError: the memory was made for a single call and has no anchor.
     """
-    if memory.anchor is None and rule.update_every > 1:
+    if memory.anchor is None and rule.needs_anchor:
         raise InputError(
             "the memory was made for one call and cannot be continued; make the state "
             "with a max_length of at least 1"
@@ -117,7 +117,8 @@ def neural_memory_step(
     q, k, v, gates = jax.tree.map(lambda x: x.astype(dtype), token)
     place = memory.position % rule.update_every
     new = memory.weights if initial is None else initial.weights
-    memory = open_window(memory, place == 0, rule, new)
+    window = memory.position // rule.update_every
+    memory = open_window(memory, place == 0, rule, new, window)
     anchor = memory.weights if memory.anchor is None else memory.anchor
     rate = gates.learning_rate
     if rule.scale_by_place:
@@ -131,7 +132,8 @@ def neural_memory_step(
     before = memory.weights
     memory = _apply(memory, total, rate, gates, rule, anchor)
     memory = memory._replace(recent=recent, position=memory.position + 1)
-    return read(before if rule.read == "before" else memory.weights), memory
+    shown = {"after": memory.weights, "before": before, "window": anchor}
+    return read(shown[rule.read]), memory
 
 
 def _counted(
@@ -202,7 +204,10 @@ def _apply(
     rule: WriteRule,
     anchor: Weights,
 ) -> NeuralMemory:
-    step = _scaled(gradient, -rate)
+    step = {
+        name: x / rule.windows_per_update(name)
+        for name, x in _scaled(gradient, -rate).items()
+    }
     momentum = memory.momentum
     if momentum is not None:
         if rule.schedule == "titans" and gates.momentum is not None:
@@ -279,8 +284,9 @@ def neural_memory_chunkwise(
     if time == 0:
         return jnp.zeros_like(tokens.value), memory
     chunk_size = chunk_size or max(16, min(rule.update_every, 64))
-    aligned = memory.anchor is None and rule.update_every > 1
-    if aligned and (reset is not None or chunk_size < rule.update_every):
+    aligned = memory.anchor is None and rule.needs_anchor
+    parted = chunk_size < rule.update_every or rule.level_ratio > 1
+    if aligned and (reset is not None or parted):
         memory = memory._replace(anchor=memory.weights)
     length = None if valid is None else jnp.sum(valid, axis=1, dtype=jnp.int32)
     place, position = places(memory.position, time, reset=reset, length=length)

@@ -94,7 +94,11 @@ def gradient_factors(
 
     left, entered = jax.grad(loss, has_aux=True)(added)
     factors = Factors(entered, left)
-    return factors if rule.clip is None else _clip(network, factors, rule.clip)
+    if rule.clip is not None:
+        factors = _clip(network, factors, rule.clip)
+    shares = {name: 1 / rule.windows_per_update(name) for name in left}
+    left = {n: x if shares[n] == 1 else x * shares[n] for n, x in factors.left.items()}
+    return factors._replace(left=left)
 
 
 def _clip(network: MemoryNetwork, factors: Factors, clip: float) -> Factors:
@@ -240,7 +244,8 @@ def write_part(
     """Return the memory after the part, and each token's read; the body of a scan."""
     if part.fresh is not None:
         memory = select(part.fresh, initial._replace(position=memory.position), memory)
-    memory = open_window(memory, part.opens, rule, initial.weights)
+    window = part.place[:, 0] // rule.update_every
+    memory = open_window(memory, part.opens, rule, initial.weights, window)
     anchor = memory.weights if memory.anchor is None else memory.anchor
     operand, wide = tokens.value.dtype, memory_type(memory)
     query, key, value, schedule = tokens
@@ -252,8 +257,11 @@ def write_part(
         recent = _after_part(recent, key, value, part, rule.loss_window)
     first = anchor if rule.schedule == "window" else memory.weights
     factors = gradient_factors(network, anchor, slow, key, value, rule, operand)
-    shown = before_the_write(schedule) if rule.read == "before" else schedule
-    fast = Written(first, memory.momentum, factors, shown, slow, operand)
+    if rule.read == "window":
+        fast = Plain(anchor, slow, operand)
+    else:
+        shown = before_the_write(schedule) if rule.read == "before" else schedule
+        fast = Written(first, memory.momentum, factors, shown, slow, operand)
     read = jnp.moveaxis(network(fast, query), 1, 2).astype(operand)
     after = _after(memory, first, factors, schedule, operand)
     if rule.schedule == "window":

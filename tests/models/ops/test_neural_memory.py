@@ -128,6 +128,7 @@ RULES = {
         keep_row_norms=True,
     ),
     "window": WriteRule(update_every=4, schedule="window", loss="half"),
+    "window read": WriteRule(update_every=4, read="window"),
 }
 
 
@@ -149,6 +150,33 @@ def test_every_option_is_the_same_in_both_forms(x64, make_case, network, rule):
     valid = jnp.arange(13)[None, :] < length[:, None]
     masks = {"reset": reset, "valid": valid}
     assert_equal_forms(network, rule, case, in_use(case, network, rule), masks)
+
+
+LEVELS = MemoryNetwork(
+    levels=3, residual=True, norm="fast", **(SIZES | {"hidden_size": 2})
+)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        WriteRule(update_every=2, level_ratio=3, read="window", clip=0.5),
+        pytest.param(
+            WriteRule(update_every=1, level_ratio=2, keep_row_norms=True),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_levels_are_the_same_in_both_forms(x64, make_case, rule):
+    """Rows hold several documents, padding, and windows begun in an earlier call."""
+    case = make_case(LEVELS, rule, 23)
+    reset = jnp.zeros((BATCH, 23), bool).at[0, 9].set(True)
+    masks = {
+        "reset": reset,
+        "valid": jnp.arange(23)[None, :] < jnp.asarray([23, 19])[:, None],
+    }
+    memory = in_use(case, LEVELS, rule)
+    assert_equal_forms(LEVELS, rule, case, memory, masks, chunk_size=4)
 
 
 @pytest.mark.parametrize(("momentum", "forget"), [(True, False), (False, True)])

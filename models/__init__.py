@@ -11,6 +11,7 @@ from .gated_short_convolution import GatedShortConvolutionConfig
 from .gdn2 import GDN2Config
 from .gla import GLAConfig
 from .hgrn2 import HGRN2Config
+from .hmm_two_rate import HMMTwoRateConfig
 from .intention import IntentionConfig
 from .kda import KDAConfig
 from .layer_config import LayerConfig as LayerConfig
@@ -74,6 +75,7 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "titans_mal": TitansMALConfig,
     "titans_mac": TitansMACConfig,
     "continuum_memory": ContinuumMemoryConfig,
+    "hmm_two_rate": HMMTwoRateConfig,
     "ttt_linear": TTTLinearConfig,
     "ttt_mlp": TTTMLPConfig,
 }

@@ -1,4 +1,4 @@
-"""Continuum memory: a chain of networks, each written less often than the one before."""
+"""Continuum memory: a chain of networks, each written more rarely than the last."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -168,6 +168,17 @@ def open_window(
     return memory._replace(weights=weights, momentum=momentum, anchor=anchor)
 
 
+def weights_before_window(memory: NeuralMemory, rule: WriteRule) -> Weights:
+    """Return the weights before the window that contains the next token."""
+    if memory.anchor is None:
+        return memory.weights
+    begins = memory.position % rule.update_every == 0
+    window = memory.position // rule.update_every
+    opened = open_window(memory, begins, rule, memory.weights, window).anchor
+    assert opened is not None
+    return opened
+
+
 def row_norms_of(weights: Weights, like: Weights) -> Weights:
     """Return the weights, with the row norms of matrices taken from `like`."""
 

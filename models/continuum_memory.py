@@ -48,7 +48,7 @@ class ContinuumMemoryConfig(TitansLMMConfig):
         "levels": 2,
         "update_every": 2,
         "level_ratio": 2,
-        "memory_expansion": 1,
+        "memory_depth": 1,
         "chunk_size": 4,
     }
 

@@ -142,14 +142,16 @@ class HMMTwoRate(TitansLMM):
         self.slow_query = projection(inner, inner, rngs)
         self.slow_key = projection(inner, inner, rngs)
         self.slow_value = projection(inner, inner, rngs)
-        self.slow_learning_rate = projection(inner, heads, rngs, bias=True)
-        self.slow_momentum = self.slow_forget = None
-        if config.momentum:
-            self.slow_momentum = projection(inner, heads, rngs, bias=True)
-        if config.forget:
-            self.slow_forget = projection(inner, heads, rngs, bias=True)
-            assert self.slow_forget.bias is not None
-            self.slow_forget.bias[...] = jnp.full((heads,), -5.0, jnp.float32)
+
+        def gate() -> nnx.Linear:
+            return projection(inner, heads, rngs, bias=True)
+
+        self.slow_learning_rate = gate()
+        self.slow_momentum = gate() if config.momentum else None
+        self.slow_forget = gate() if config.forget else None
+        if self.slow_forget is not None:
+            # Initially little is forgotten, as in the fast memory.
+            nnx.update(self.slow_forget, {"bias": jnp.full((heads,), -5.0)})
         self.feedback = projection(inner, inner, rngs) if config.rounds > 1 else None
         self.mixture = projection(3 * inner, inner, rngs, bias=True)
 

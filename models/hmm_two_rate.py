@@ -64,7 +64,9 @@ class HMMTwoRateConfig(TitansLMMConfig):
         key = unit(U_k r),  value = U_v r,  gates = sigmoid(linear map of r)
 
     H's gradients and reads use its weights before its own window of `slow_every` such
-    writes, so H is constant for C * `slow_every` tokens. The maps U and W_m mix heads.
+    writes, so H is constant for C * `slow_every` tokens. Its learning rate is below
+    `max_learning_rate` / `slow_every`, because means of windows are much alike. The
+    maps U and W_m mix heads.
     With g_t = 1 and one round the layer is titans_lmm.
 
     Differs from it in: everything that the abstract leaves open. Mela's MemStack, which
@@ -302,9 +304,8 @@ class HMMTwoRate(TitansLMM):
             rearrange(module(pooled), "b (h v) -> b h v", h=total.shape[1])
             for module in (self.slow_key, self.slow_value)
         )
-        rate = self.config.max_learning_rate * jax.nn.sigmoid(
-            self.slow_learning_rate(pooled)
-        )
+        most = self.config.max_learning_rate / self.config.slow_every
+        rate = most * jax.nn.sigmoid(self.slow_learning_rate(pooled))
         gates = Gates(rate, gate(self.slow_momentum), gate(self.slow_forget))
         key = l2_normalise(key)
         _, written = neural_memory_step(

@@ -132,7 +132,7 @@ def numpy_two_rate(tokens, maps, weights, every, slow_every):
         r = np.mean(reads, axis=0)
         key, value = unit(r @ maps["slow_key"]), r @ maps["slow_value"]
         high_push = sigmoid(r @ maps["slow_momentum"]) * high_push
-        rate = 0.1 * sigmoid(r @ maps["slow_learning_rate"])
+        rate = 0.1 / slow_every * sigmoid(r @ maps["slow_learning_rate"])
         high_push = high_push - 2 * rate * np.outer(key, key @ frozen - value)
         high = (1 - sigmoid(r @ maps["slow_forget"] - 5)) * high + high_push
         if (t + 1) % (every * slow_every) == 0:

@@ -12,6 +12,7 @@ from .gdn2 import GDN2Config
 from .gla import GLAConfig
 from .hgrn2 import HGRN2Config
 from .hmm_two_rate import HMMTwoRateConfig
+from .infini_attention import InfiniAttentionConfig
 from .intention import IntentionConfig
 from .kda import KDAConfig
 from .layer_config import LayerConfig as LayerConfig
@@ -76,6 +77,7 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "titans_mac": TitansMACConfig,
     "continuum_memory": ContinuumMemoryConfig,
     "hmm_two_rate": HMMTwoRateConfig,
+    "infini_attention": InfiniAttentionConfig,
     "ttt_linear": TTTLinearConfig,
     "ttt_mlp": TTTMLPConfig,
 }

@@ -3,6 +3,7 @@
 from .attention import AttentionConfig
 from .based import BasedConfig
 from .comba import CombaConfig
+from .continuum_memory import ContinuumMemoryConfig
 from .delta_net import DeltaNetConfig
 from .gated_delta_net import GatedDeltaNetConfig
 from .gated_delta_product import GatedDeltaProductConfig
@@ -10,6 +11,8 @@ from .gated_short_convolution import GatedShortConvolutionConfig
 from .gdn2 import GDN2Config
 from .gla import GLAConfig
 from .hgrn2 import HGRN2Config
+from .hmm_two_rate import HMMTwoRateConfig
+from .infini_attention import InfiniAttentionConfig
 from .intention import IntentionConfig
 from .kda import KDAConfig
 from .layer_config import LayerConfig as LayerConfig
@@ -72,6 +75,9 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "titans_mag": TitansMAGConfig,
     "titans_mal": TitansMALConfig,
     "titans_mac": TitansMACConfig,
+    "continuum_memory": ContinuumMemoryConfig,
+    "hmm_two_rate": HMMTwoRateConfig,
+    "infini_attention": InfiniAttentionConfig,
     "ttt_linear": TTTLinearConfig,
     "ttt_mlp": TTTMLPConfig,
 }

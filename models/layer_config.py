@@ -32,6 +32,7 @@ Family = Literal[
     "least squares",
     "neural memory",
     "mixture",
+    "hierarchical memory",
     "convolution",
 ]
 

@@ -27,6 +27,7 @@ Family = Literal[
     "least squares",
     "neural memory",
     "mixture",
+    "hierarchical memory",
     "convolution",
 ]
 

@@ -20,6 +20,7 @@ from .log_linear_attention import LogLinearAttentionConfig
 from .longhorn import LonghornConfig
 from .mamba2 import Mamba2Config
 from .mamba3 import Mamba3Config
+from .memory_caching import MemoryCachingConfig
 from .mesa_net import MesaNetConfig
 from .mixture_of_memories import MixtureOfMemoriesConfig
 from .momentum_delta_net import MomentumDeltaNetConfig
@@ -69,6 +70,7 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "prefix_attention": PrefixAttentionConfig,
     "mixture_of_memories": MixtureOfMemoriesConfig,
     "log_linear_attention": LogLinearAttentionConfig,
+    "memory_caching": MemoryCachingConfig,
     "test_time_regression": TestTimeRegressionConfig,
     "titans_lmm": TitansLMMConfig,
     "titans_mag": TitansMAGConfig,

@@ -181,7 +181,9 @@ class LogLinearAttention(MemoryLayer[LogLinearState]):
 
     def _new_buckets(self, batch_size: int, count: int) -> Float[Array, "b h m k v"]:
         empty = self.memory.init_memory(batch_size)
-        return jnp.stack([empty] * count, axis=2) if count else empty[:, :, None][:, :, :0]
+        return (
+            jnp.stack([empty] * count, axis=2) if count else empty[:, :, None][:, :, :0]
+        )
 
     def _inputs(
         self, x: Float[Array, "b t d"], state: LogLinearState, layout: Layout

@@ -1,5 +1,6 @@
 """Cut rows into pieces that end where segments of their documents end."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -65,7 +66,8 @@ def cut_pieces(
 
 def take(x: Array, index: Int[Array, "b *n"]) -> Array:
     """Return the entries `b *n ...` of `b t ...` at an index of the second axis."""
-    flat = index.reshape(index.shape[0], -1)
+    # Not -1 for a length here: a batch may have no rows.
+    flat = index.reshape(index.shape[0], math.prod(index.shape[1:]))
     flat = flat.reshape(flat.shape + (1,) * (x.ndim - 2))
     found = jnp.take_along_axis(x, flat, axis=1)
     return found.reshape(index.shape + x.shape[2:])
@@ -81,4 +83,5 @@ def to_pieces(tokens: PyTree[Array], pieces: Pieces) -> PyTree[Array]:
 def from_pieces(x: Array, pieces: Pieces) -> Array:
     """Return `n b c ...` as `b t ...`."""
     x = jnp.moveaxis(x, 0, 1)
-    return take(x.reshape(x.shape[0], -1, *x.shape[3:]), pieces.place_of)
+    x = x.reshape(x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:])
+    return take(x, pieces.place_of)

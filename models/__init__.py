@@ -19,9 +19,11 @@ from .layer_config import LayerConfig as LayerConfig
 from .layer_config import RegisteredConfig
 from .linear_attention import LinearAttentionConfig
 from .local_linear_attention import LocalLinearAttentionConfig
+from .log_linear_attention import LogLinearAttentionConfig
 from .longhorn import LonghornConfig
 from .mamba2 import Mamba2Config
 from .mamba3 import Mamba3Config
+from .memory_caching import MemoryCachingConfig
 from .mesa_net import MesaNetConfig
 from .mixture_of_memories import MixtureOfMemoriesConfig
 from .momentum_delta_net import MomentumDeltaNetConfig
@@ -70,6 +72,8 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "prefix_linear_attention": PrefixLinearAttentionConfig,
     "prefix_attention": PrefixAttentionConfig,
     "mixture_of_memories": MixtureOfMemoriesConfig,
+    "log_linear_attention": LogLinearAttentionConfig,
+    "memory_caching": MemoryCachingConfig,
     "test_time_regression": TestTimeRegressionConfig,
     "titans_lmm": TitansLMMConfig,
     "titans_mag": TitansMAGConfig,

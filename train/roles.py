@@ -60,9 +60,10 @@ ROLES: tuple[Role, ...] = (
         axes=(None, "heads"),
         decays=True,
     ),
-    Role(names=r"(router|angle)/kernel", axes=("embed", None), decays=True),
+    Role(names=r"(router|angle|score)/kernel", axes=("embed", None), decays=True),
     Role(
-        names=r"(write_strength|step_size|erase|decay|time|mix|trapezoid)/kernel",
+        names=r"(write_strength|step_size|erase|decay|time|mix|trapezoid)/kernel"
+        r"|level_weight/kernel",
         axes=("embed", "heads"),
         decays=True,
     ),
@@ -91,6 +92,7 @@ ROLES: tuple[Role, ...] = (
         axes=("heads", None, None),
         decays=False,
     ),
+    Role(names=r"level_weight/(scale|bias)", axes=("heads", None), decays=False),
     Role(names=r"token_shift", axes=(None, None), decays=False),
     Role(names=r"(\w+_)?norm/scale", axes=(None,), decays=False),
     Role(names=r"\w+/bias", axes=(None,), decays=False),

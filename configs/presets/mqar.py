@@ -91,7 +91,7 @@ def with_window(layer: Any, window: int) -> Any:
     values = {name: window for name in ("window", "segment_size") if name in fields}
     if "attention" in fields:
         values["attention"] = with_window(layer.attention, window)
-    if {"segment_size", "memory"} <= fields:
+    if {"segment_size", "memory"} <= fields and hasattr(layer.memory, "update_every"):
         every = min(layer.memory.update_every, window)
         values["memory"] = dataclasses.replace(layer.memory, update_every=every)
     return dataclasses.replace(layer, **values) if values else layer

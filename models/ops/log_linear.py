@@ -1,0 +1,262 @@
+"""Log-linear attention: the memory of a document in buckets of 1, 2, 4, ... tokens.
+
+The tokens before position t are divided by the binary digits of t (a Fenwick tree):
+bucket j, of 2^j tokens, exists if digit j of t is 1, and older tokens are in larger
+buckets. Every bucket is a memory of one rule, and all of them decay and erase with
+every token. With S_t^(0) the write of token t alone, S_t^(j+1) bucket j at position t,
+and weights l_t of the levels (arXiv 2506.04761):
+
+    o_t = sum over levels i of l_t^(i) (S_t^(i))^T q_t
+
+Token s is in level bit_length(t xor s) at token t. After token t, its write and all
+buckets below the lowest digit of t + 1 that is 1 merge into that bucket.
+
+The chunk form needs the linear form of the rule's chunk (`LinearChunk`). Inside the
+chunk, the share of value s in output t is multiplied by l_t of the pair's level. If a
+chunk begins at position p, token t finds bucket j of p in level
+
+    max(j + 1, bit_length(t xor p))
+
+so a chunk reads at most one memory per digit of p, and documents may begin anywhere.
+Chunks cost the same as in the rule, plus one read and one map for each bucket.
+"""
+
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from .linear_chunk import LinearChunk
+from .recurrence import Recurrence, token_first
+
+Buckets = Float[Array, "b h m k v"]
+
+
+class LogLinearTokens(NamedTuple):
+    """Tokens of log-linear attention.
+
+    Attributes:
+        count: tokens of the document up to and with this one, from 1; 0: padding.
+        level_weight: weight of each level's read; the last one is used for all higher
+            levels too.
+        rule: tokens of the rule.
+    """
+
+    count: Int[Array, "b t"]
+    level_weight: Float[Array, "b t h l"]
+    rule: Any
+
+    @property
+    def query(self) -> Float[Array, "b t h k"]:
+        """Queries of the tokens."""
+        return self.rule.query
+
+
+@lru_cache
+def log_linear(rule: Recurrence[Any, Any]) -> Recurrence[LogLinearTokens, Buckets]:
+    """Return the operation over a rule with a `linear_chunk`.
+
+    The memory is `b h m k v`, one for each bucket. Buckets that the document has not
+    reached are zero, and the last bucket holds all larger ones.
+    """
+    return Recurrence(
+        tokens=LogLinearTokens,
+        memory_axes="b h m k v",
+        step=partial(step, rule),
+        chunk=partial(chunk, rule),
+        chunk_size=(64, 64),
+    )
+
+
+def bit_length(number: Int[Array, "*axes"]) -> Int[Array, "*axes"]:
+    """Return the number of binary digits; 0 for 0."""
+    return 32 - jax.lax.clz(number.astype(jnp.int32))
+
+
+def num_buckets(longest: int) -> int:
+    """Return how many buckets a document of `longest` tokens needs, ceil(log2) + 1.
+
+    Without tokens it needs none.
+    """
+    return (longest - 1).bit_length() + 1 if longest > 0 else 0
+
+
+def step(
+    rule: Recurrence[Any, Any], token: LogLinearTokens, memory: Buckets
+) -> tuple[Float[Array, "b h v"], Buckets]:
+    """Return one token's output (arrays without axis t) and the buckets after it."""
+    size, value = memory.shape[2], token.rule.value
+    alone = token.rule._replace(value=value.astype(memory.dtype))
+    weight = token.level_weight.astype(memory.dtype)
+    read, written = rule.step(alone, jnp.zeros_like(memory[:, :, 0]))
+    o = weight[:, :, 0, None] * read
+    # Without a value, a rule decays and erases.
+    nothing = alone._replace(value=jnp.zeros_like(alone.value))
+    reads, memory = jax.vmap(partial(rule.step, nothing), 2, 2)(memory)
+    highest = weight.shape[2] - 1
+    level = jnp.minimum(jnp.arange(size) + 1, highest)
+    o = o + jnp.einsum("bhm,bhmv->bhv", weight[:, :, level], reads)
+    # The lowest digit of the count that is 1; padding has none.
+    merged = bit_length(token.count & -token.count) - 1
+    merged = jnp.minimum(merged, size - 1)[:, None]
+    bucket = jnp.arange(size)[None, :]
+    lower = (bucket < merged)[:, None, :, None, None]
+    target = (bucket == merged)[:, None, :, None, None]
+    total = written + jnp.sum(jnp.where(lower, memory, 0), axis=2)
+    memory = jnp.where(lower, 0, memory)
+    memory = memory + jnp.where(target, total[:, :, None], 0)
+    return o.astype(value.dtype), memory
+
+
+class Places(NamedTuple):
+    """Positions of a chunk, in the documents.
+
+    Attributes:
+        place: position of every token.
+        first: position of the carried document's next token before the chunk.
+        last: position of the next token after the chunk.
+        kept: whether the chunk's last document is the carried one.
+        idle: whether the chunk has no real token.
+        written: real tokens of the last document.
+    """
+
+    place: Int[Array, "b c"]
+    first: Int[Array, "b"]
+    last: Int[Array, "b"]
+    kept: Bool[Array, "b"]
+    idle: Bool[Array, "b"]
+    written: Bool[Array, "b c"]
+
+
+def chunk_places(count: Int[Array, "b c"], segment: Int[Array, "b c"] | None) -> Places:
+    """Return the positions of a chunk.
+
+    Args:
+        count: tokens up to and with each token, 0 for padding.
+        segment: document starts in the chunk.
+    """
+    if segment is None:
+        segment = jnp.zeros_like(count)
+    real, end = count > 0, segment[:, -1:]
+    carried, written = real & (segment == 0), real & (segment == end)
+    most = jnp.iinfo(jnp.int32).max
+    first = jnp.min(jnp.where(carried, count - 1, most), axis=1)
+    first = jnp.where(jnp.any(carried, axis=1), first, 0)
+    last = jnp.max(jnp.where(written, count, 0), axis=1)
+    last = jnp.where(jnp.any(written, axis=1), last, first)
+    return Places(
+        place=jnp.maximum(count - 1, 0),
+        first=first,
+        last=last,
+        kept=end[:, 0] == 0,
+        idle=jnp.logical_not(jnp.any(real, axis=1)),
+        written=written,
+    )
+
+
+def chunk(
+    rule: Recurrence[Any, Any],
+    memory: Buckets,
+    tokens: LogLinearTokens,
+    segment: Int[Array, "b c"] | None,
+) -> tuple[Buckets, Float[Array, "b c h v"], None]:
+    """Return the buckets after a chunk, and its outputs.
+
+    Args:
+        rule: rule of the buckets.
+        memory: buckets before the chunk.
+        tokens: tokens of the chunk, `b c h ...`.
+        segment: document starts in the chunk.
+    """
+    assert rule.linear_chunk is not None
+    dtype = memory.dtype
+    part = rule.linear_chunk(tokens.rule, segment, dtype)
+    value = jnp.swapaxes(tokens.rule.value, 1, 2).astype(dtype)
+    weight = jnp.swapaxes(tokens.level_weight, 1, 2).astype(dtype)
+    places, highest = chunk_places(tokens.count, segment), weight.shape[3] - 1
+
+    def of_levels(level: Int[Array, "b c x"]) -> Float[Array, "b h c x"]:
+        """Return each token's weight of the given levels, as products with masks."""
+        mask = level[..., None] == jnp.arange(highest + 1)[None, None, None, :]
+        return jnp.einsum("bhcl,bcxl->bhcx", weight, mask.astype(dtype))
+
+    place = places.place
+    level = bit_length(place[:, :, None] ^ place[:, None, :])
+    within = part.within * of_levels(jnp.minimum(level, highest))
+    o = jnp.einsum("bhij,bhjv->bhiv", within, value)
+    bucket = jnp.arange(memory.shape[2])[None, None, :]
+    level = bit_length(place ^ places.first[:, None])[..., None]
+    level = jnp.maximum(bucket + 1, level)
+    carried = of_levels(jnp.minimum(level, highest))
+    read, memory = _pass_buckets(part, memory, carried, value, places)
+    return memory, token_first(o + read, tokens.rule.value), None
+
+
+def _pass_buckets(
+    part: LinearChunk,
+    memory: Buckets,
+    weight: Float[Array, "b h c m"],
+    value: Float[Array, "b h c v"],
+    places: Places,
+) -> tuple[Float[Array, "b h c v"], Buckets]:
+    """Return the weighted reads of all buckets, and the buckets after the chunk.
+
+    Buckets that are empty in every row, and to which no token goes, cost nothing.
+    """
+    size, last = memory.shape[2], memory.shape[2] - 1
+    bucket = jnp.arange(size)
+    digits = places.first[:, None] >> bucket[None, :]
+    full = jnp.where(bucket[None, :] == last, digits > 0, digits & 1 == 1)
+    # Padding does not tell the position, and must leave every bucket unchanged.
+    full = full | places.idle[:, None]
+    goes_to = bit_length(places.last[:, None] ^ places.place) - 1
+    goes_to = jnp.minimum(goes_to, last)[..., None] == bucket[None, None, :]
+    goes_to = goes_to & places.written[..., None]
+
+    def pass_one(read: Array, inputs: tuple) -> tuple[Array, tuple]:
+        held, weight, full, goes = inputs
+
+        def use() -> tuple[Array, Array]:
+            queries = part.reads * weight[..., None]
+            return jnp.einsum("bhck,bhkv->bhcv", queries, held), _carry(part, held)
+
+        def add() -> Array:
+            keys = jnp.where(goes[:, None, :, None], part.writes, 0)
+            return jnp.einsum("bhck,bhcv->bhkv", keys, value)
+
+        nothing = jnp.zeros_like(held)
+        found, kept = jax.lax.cond(
+            jnp.any(full), use, lambda: (jnp.zeros_like(read), nothing)
+        )
+        written = jax.lax.cond(jnp.any(goes), add, lambda: nothing)
+        return read + found, (kept, written)
+
+    inputs = (
+        jnp.moveaxis(memory, 2, 0),
+        jnp.moveaxis(weight, 3, 0),
+        full.T,
+        jnp.moveaxis(goes_to, 2, 0),
+    )
+    zeros = jnp.zeros((*part.reads.shape[:3], memory.shape[4]), memory.dtype)
+    read, (kept, written) = jax.lax.scan(pass_one, zeros, inputs)
+    # Digits of the position up to the highest that changed merge into that bucket.
+    changed = jnp.where(places.kept, bit_length(places.first ^ places.last), 0)
+    target = jnp.minimum(changed - 1, last)
+    shape = (size, -1, 1, 1, 1)
+    lower = (bucket[:, None] < target[None, :]).reshape(shape)
+    total = jnp.sum(jnp.where(lower, kept, 0), axis=0)
+    into = (bucket[:, None] == target[None, :]).reshape(shape)
+    memory = jnp.where(lower, 0, kept) + jnp.where(into, total, 0) + written
+    return read, jnp.moveaxis(memory, 0, 2)
+
+
+def _carry(
+    part: LinearChunk, memory: Float[Array, "b h k v"]
+) -> Float[Array, "b h k v"]:
+    """Return what a chunk leaves of a memory before it."""
+    kept = memory if part.kept is None else memory * part.kept[..., None, None]
+    if part.erased is None:
+        return kept
+    return kept - jnp.einsum("bhkr,bhrv->bhkv", part.erased, memory)

@@ -17,7 +17,7 @@ from .ops.neural_memory import (
     neural_memory_step,
     read_memory,
 )
-from .ops.write_rule import NeuralMemory, WriteRule, new_memory
+from .ops.write_rule import NeuralMemory, WriteRule, new_memory, used_weights
 from .prefix import insert_prefixes
 
 Module = TypeVar("Module", bound=nnx.Module)
@@ -44,7 +44,8 @@ class NeuralMemoryLayer(AssociativeMemory):
             num_heads: number of memories.
             rngs: random streams for the weights.
             scale: standard deviation of the last matrix's outputs if its inputs have
-                variance 1; for the other matrices it is 1.
+                variance 1; for the other matrices it is 1. Logits of a softmax link
+                have standard deviation 1.
         """
         matrices = self.network.matrices()
         last = list(matrices)[-1]
@@ -54,7 +55,9 @@ class NeuralMemoryLayer(AssociativeMemory):
                 rngs.params(), (num_heads, size_in, size_out), jnp.float32
             )
             gain = scale if name == last else 1.0
-            weights[name] = nnx.Param(noise * (gain * size_in**-0.5))
+            if self.write_rule.link != "softmax":
+                noise = noise * (gain * size_in**-0.5)
+            weights[name] = nnx.Param(noise)
         for name, size in self.network.vectors().items():
             fill = 1.0 if name == "norm" else 0.0
             weights[name] = nnx.Param(jnp.full((num_heads, size), fill, jnp.float32))
@@ -248,9 +251,8 @@ class NeuralMemoryLayer(AssociativeMemory):
         self, query: Float[Array, "b t h k"], weights: Weights
     ) -> Float[Array, "b t h v"]:
         """Return the values at the queries from the weights alone."""
-        return read_memory(
-            query, weights, network=self.network, slow=self.slow_weights()
-        )
+        used = used_weights(weights, self.write_rule)
+        return read_memory(query, used, network=self.network, slow=self.slow_weights())
 
 
 def reporting_surprise(model: Module) -> Module:

@@ -20,6 +20,9 @@ from .fast_gradients import gelu, over_rows, product, standardise
 Weights = dict[str, Float[Array, "b h *shape"]]
 """Weights by name: matrices `b h i o`, vectors `b h o`."""
 
+EachWeights = dict[str, Float[Array, "b h c *shape"]]
+"""Weights after every token, by name."""
+
 SlowWeights = dict[str, Float[Array, "h o"]]
 """Weights of the network that are not part of the memory."""
 
@@ -67,7 +70,8 @@ class MemoryNetwork:
         activation: activation between the matrices of an MLP.
         residual: add the input to the output; their sizes must be equal.
         norm: layer norm of the output (before the residual): none, or with scale and
-            bias that are part of the memory (`fast`) or not (`slow`).
+            bias that are part of the memory (`fast`) or not (`slow`), or with neither
+            (`plain`).
         bias: add a bias after every matrix, part of the memory.
     """
 
@@ -78,7 +82,7 @@ class MemoryNetwork:
     depth: int = 2
     activation: Literal["gelu", "silu"] = "gelu"
     residual: bool = False
-    norm: Literal["none", "fast", "slow"] = "none"
+    norm: Literal["none", "plain", "fast", "slow"] = "none"
     bias: bool = False
 
     def __post_init__(self) -> None:
@@ -119,7 +123,9 @@ class MemoryNetwork:
     ) -> Float[Array, "b h c o"]:
         """Return the network's output."""
         y = self._swiglu(fast, x) if self.kind == "swiglu" else self._mlp(fast, x)
-        if self.norm == "fast":
+        if self.norm == "plain":
+            y = standardise(y)
+        elif self.norm == "fast":
             y = fast.scale("norm", standardise(y))
             y = fast.shift("norm_bias", y)
         elif self.norm == "slow":

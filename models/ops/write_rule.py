@@ -9,8 +9,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from memzoo.errors import InputError
 
+from .inner_loss import InnerLoss
 from .memory_network import MemoryNetwork, Weights
+from .newton_schulz import newton_schulz
 from .recurrence import select
+from .weight_link import Link, linked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +24,8 @@ class WriteRule:
         update_every: tokens per window; their gradients are taken at the weights before
             the window.
         read: read `after` or `before` the token's own write.
-        loss: `full`: ||error||^2; `half`: half of it.
+        loss: loss at a token; see `inner_loss`.
+        loss_power: p of the loss `power`.
         loss_window: number of tokens whose losses are summed at every token (the Omega
             rule of ATLAS, arXiv 2505.23735, with equal weights); 1: only its own.
         clip: largest norm of a token's gradient, over all weights of a head; None: no
@@ -31,16 +35,26 @@ class WriteRule:
         keep_row_norms: at the start of every window, restore the norm that each row of
             each matrix had in a new memory.
         schedule: `titans`, or `window` (TTT).
+        newton_schulz_steps: steps of the Newton-Schulz iteration that each matrix of
+            the momentum passes through before the learning rate multiplies it (Muon;
+            ATLAS); 0: none.
+        link: map from the kept matrices to those that the network uses (MIRAS, arXiv
+            2504.13173): `identity`, `q_norm` or `softmax`; see `weight_link`.
+        link_power: q of the link `q_norm`.
     """
 
     update_every: int = 64
     read: Literal["after", "before"] = "after"
-    loss: Literal["full", "half"] = "full"
+    loss: InnerLoss = "full"
+    loss_power: float = 3.0
     loss_window: int = 1
     clip: float | None = None
     scale_by_place: bool = False
     keep_row_norms: bool = False
     schedule: Literal["titans", "window"] = "titans"
+    newton_schulz_steps: int = 0
+    link: Link = "identity"
+    link_power: float = 4.0
 
     def __post_init__(self) -> None:
         for name in ("update_every", "loss_window"):
@@ -48,6 +62,21 @@ class WriteRule:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least 1")
         if self.clip is not None and self.clip <= 0:
             raise InputError(f"clip is {self.clip}; give a positive norm, or None")
+        if self.loss == "huber" and self.loss_window > 1:
+            raise InputError(
+                f"loss_window is {self.loss_window}, but a huber loss has a threshold "
+                "for one token; set loss_window to 1"
+            )
+        if self.schedule == "window" and not self.linear:
+            raise InputError(
+                "the schedule window has neither a link nor Newton-Schulz steps; "
+                "choose the schedule titans"
+            )
+
+    @property
+    def linear(self) -> bool:
+        """True if the used weights are sums of gradients, so none must be formed."""
+        return self.link == "identity" and not self.newton_schulz_steps
 
 
 class Recent(NamedTuple):
@@ -61,7 +90,7 @@ class NeuralMemory(NamedTuple):
     """The memory of each head, float32.
 
     Attributes:
-        weights: weights of the network.
+        weights: weights of the network, before the rule's link.
         momentum: momentum of the weights; None: the rule has none.
         anchor: weights before the window; None if a window is one token, or if the
             memory serves a single call.
@@ -137,6 +166,22 @@ def open_window(
     if anchor is not None:
         anchor = select(rows, weights, anchor)
     return memory._replace(weights=weights, momentum=momentum, anchor=anchor)
+
+
+def used_weights(weights: Weights, rule: WriteRule) -> Weights:
+    """Return the weights that the network uses: matrices pass through the link."""
+    return {
+        name: linked(w, rule.link, rule.link_power) if w.ndim == 4 else w
+        for name, w in weights.items()
+    }
+
+
+def orthogonalised(momentum: Weights, rule: WriteRule) -> Weights:
+    """Return the momentum with its matrices after the rule's Newton-Schulz steps."""
+    return {
+        name: newton_schulz(s, rule.newton_schulz_steps) if s.ndim == 4 else s
+        for name, s in momentum.items()
+    }
 
 
 def row_norms_of(weights: Weights, like: Weights) -> Weights:

@@ -128,6 +128,12 @@ RULES = {
         keep_row_norms=True,
     ),
     "window": WriteRule(update_every=4, schedule="window", loss="half"),
+    "muon": WriteRule(
+        update_every=4, newton_schulz_steps=3, loss_window=3, read="before", clip=0.5
+    ),
+    "huber": WriteRule(update_every=4, loss="huber"),
+    "q norm": WriteRule(update_every=4, loss="power", link="q_norm"),
+    "softmax": WriteRule(update_every=4, loss="half", link="softmax", clip=0.5),
 }
 
 
@@ -149,6 +155,13 @@ def test_every_option_is_the_same_in_both_forms(x64, make_case, network, rule):
     valid = jnp.arange(13)[None, :] < length[:, None]
     masks = {"reset": reset, "valid": valid}
     assert_equal_forms(network, rule, case, in_use(case, network, rule), masks)
+
+
+@pytest.mark.parametrize("name", ["muon", "huber", "q norm", "softmax"])
+def test_rules_of_whole_matrices_are_the_same_in_both_forms(x64, make_case, name):
+    network, rule = MemoryNetwork(depth=1, **SIZES), RULES[name]
+    case = make_case(network, rule, 6, momentum=name == "muon")
+    assert_equal_forms(network, rule, case, case["initial"])
 
 
 @pytest.mark.parametrize(("momentum", "forget"), [(True, False), (False, True)])

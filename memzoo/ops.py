@@ -7,9 +7,9 @@ from .models.ops.attention import attention
 from .models.ops.delta_product import gated_delta_product
 from .models.ops.delta_rule import gated_delta_rule
 from .models.ops.erase_write import erase_write_rule
+from .models.ops.low_rank import low_rank_rule
 from .models.ops.momentum_delta import momentum_delta_rule
 from .models.ops.oja_rule import gated_oja_rule
-from .models.ops.low_rank import low_rank_rule
 from .models.ops.scalar_decay import linear_attention
 from .models.ops.vector_decay import gated_linear_attention
 
@@ -21,8 +21,8 @@ __all__ = [
     "gated_linear_attention",
     "gated_oja_rule",
     "linear_attention",
-    "momentum_delta_rule",
     "low_rank_rule",
+    "momentum_delta_rule",
 ]
 
 _OTHER_NAMES = {

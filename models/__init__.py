@@ -1,5 +1,6 @@
 """Registry of the zoo's layers by name."""
 
+from .atlas import AtlasConfig
 from .attention import AttentionConfig
 from .based import BasedConfig
 from .comba import CombaConfig
@@ -19,10 +20,13 @@ from .local_linear_attention import LocalLinearAttentionConfig
 from .longhorn import LonghornConfig
 from .mamba2 import Mamba2Config
 from .mamba3 import Mamba3Config
+from .memora import MemoraConfig
 from .mesa_net import MesaNetConfig
 from .mixture_of_memories import MixtureOfMemoriesConfig
 from .momentum_delta_net import MomentumDeltaNetConfig
+from .moneta import MonetaConfig
 from .oja import OjaConfig
+from .omega_net import OmegaNetConfig
 from .preconditioned_gated_delta_net import PreconditionedGatedDeltaNetConfig
 from .preconditioned_kda import PreconditionedKDAConfig
 from .prefix_attention import PrefixAttentionConfig
@@ -37,6 +41,7 @@ from .titans_mag import TitansMAGConfig
 from .titans_mal import TitansMALConfig
 from .ttt_linear import TTTLinearConfig
 from .ttt_mlp import TTTMLPConfig
+from .yaad import YaadConfig
 
 LAYERS: dict[str, type[RegisteredConfig]] = {
     "attention": AttentionConfig,
@@ -74,4 +79,9 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "titans_mac": TitansMACConfig,
     "ttt_linear": TTTLinearConfig,
     "ttt_mlp": TTTMLPConfig,
+    "omega_net": OmegaNetConfig,
+    "atlas": AtlasConfig,
+    "yaad": YaadConfig,
+    "moneta": MonetaConfig,
+    "memora": MemoraConfig,
 }

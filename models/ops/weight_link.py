@@ -15,9 +15,10 @@ _SMALLEST = 1e-12
 def q_norm_link(
     matrix: Float[Array, "*axes k v"], power: float
 ) -> Float[Array, "*axes k v"]:
-    """Return A / |A|_q^(q - 2), with |A|_q the q-norm of all entries (arXiv 2504.13173).
+    """Return A / |A|_q^(q - 2), with |A|_q the q-norm of all entries.
 
-    A longer A gives shorter weights: the map has degree 3 - q.
+    This is the link of Moneta (arXiv 2504.13173). A longer A gives shorter weights: the
+    map has degree 3 - q.
 
     Args:
         matrix: A, in the last two axes.
@@ -28,9 +29,10 @@ def q_norm_link(
 
 
 def softmax_link(matrix: Float[Array, "*axes k v"]) -> Float[Array, "*axes k v"]:
-    """Return k softmax(A), over the inputs k of every output (arXiv 2504.13173).
+    """Return k softmax(A), over the k inputs of every output.
 
-    All weights are positive, and those of one output have the mean 1.
+    This is the link of Memora (arXiv 2504.13173). All weights are positive, and those
+    of one output have the mean 1.
     """
     return matrix.shape[-2] * jax.nn.softmax(matrix, axis=-2)
 

@@ -129,7 +129,7 @@ RULES = {
     ),
     "window": WriteRule(update_every=4, schedule="window", loss="half"),
     "muon": WriteRule(
-        update_every=4, newton_schulz_steps=3, loss_window=3, read="before", clip=0.5
+        update_every=4, newton_schulz_steps=2, loss_window=3, read="before", clip=0.5
     ),
     "huber": WriteRule(update_every=4, loss="huber"),
     "q norm": WriteRule(update_every=4, loss="power", link="q_norm"),

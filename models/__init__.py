@@ -1,5 +1,6 @@
 """Registry of the zoo's layers by name."""
 
+from .atlas import AtlasConfig
 from .attention import AttentionConfig
 from .based import BasedConfig
 from .comba import CombaConfig
@@ -23,11 +24,14 @@ from .log_linear_attention import LogLinearAttentionConfig
 from .longhorn import LonghornConfig
 from .mamba2 import Mamba2Config
 from .mamba3 import Mamba3Config
+from .memora import MemoraConfig
 from .memory_caching import MemoryCachingConfig
 from .mesa_net import MesaNetConfig
 from .mixture_of_memories import MixtureOfMemoriesConfig
 from .momentum_delta_net import MomentumDeltaNetConfig
+from .moneta import MonetaConfig
 from .oja import OjaConfig
+from .omega_net import OmegaNetConfig
 from .pgdn import PGDNConfig
 from .pkda import PKDAConfig
 from .prefix_attention import PrefixAttentionConfig
@@ -42,6 +46,7 @@ from .titans_mag import TitansMAGConfig
 from .titans_mal import TitansMALConfig
 from .ttt_linear import TTTLinearConfig
 from .ttt_mlp import TTTMLPConfig
+from .yaad import YaadConfig
 
 LAYERS: dict[str, type[RegisteredConfig]] = {
     "attention": AttentionConfig,
@@ -84,4 +89,9 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "infini_attention": InfiniAttentionConfig,
     "ttt_linear": TTTLinearConfig,
     "ttt_mlp": TTTMLPConfig,
+    "omega_net": OmegaNetConfig,
+    "atlas": AtlasConfig,
+    "yaad": YaadConfig,
+    "moneta": MonetaConfig,
+    "memora": MemoraConfig,
 }

@@ -68,7 +68,7 @@ ROLES: tuple[Role, ...] = (
         decays=True,
     ),
     Role(
-        names=r"(learning_rate|momentum|forget)/kernel",
+        names=r"(learning_rate|momentum|forget|threshold)/kernel",
         axes=("embed", "heads"),
         decays=True,
     ),
@@ -84,7 +84,7 @@ ROLES: tuple[Role, ...] = (
         decays=False,
     ),
     Role(names=r"(slow_)?initial/\w+", axes=("heads", None), decays=False),
-    Role(names=r"memory_norm/\w+|step_scale", axes=(), decays=False),
+    Role(names=r"memory_norm/\w+|step_scale|feature_scale", axes=(), decays=False),
     Role(names=r"ridge/unbounded", axes=(), decays=False),
     Role(names=r"persistent(_key|_value)?|learned_queries", axes=(), decays=False),
     Role(

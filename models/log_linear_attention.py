@@ -18,7 +18,7 @@ from .interface import Layout, MemoryLayer
 from .layer_config import Family, LayerConfig, RegisteredConfig
 from .memory_inputs import MemoryInputs
 from .ops.linear_map import linear_map
-from .ops.log_linear import LogLinearTokens, log_linear, num_buckets
+from .ops.log_linear import Buckets, LogLinearTokens, log_linear, num_buckets
 from .ops.recurrence import Recurrence
 from .projection import projection
 from .streams import Tails
@@ -75,13 +75,13 @@ class LogLinearState(NamedTuple):
     """State of `LogLinearAttention`.
 
     Attributes:
-        buckets: memory of the tokens of each bucket: bucket j holds 2^j tokens if digit
-            j of the position is 1, and is zero otherwise; float32.
+        buckets: a memory `b h k v` for each bucket, float32. Bucket j holds 2^j tokens
+            if digit j of the position is 1, and is zero otherwise.
         tails: last inputs of the short convolutions, float32.
         position: number of tokens of the document so far.
     """
 
-    buckets: Float[Array, "b h m k v"]
+    buckets: Buckets
     tails: Tails
     position: Int[Array, "b"]
 
@@ -123,10 +123,9 @@ class LogLinearAttention(MemoryLayer[LogLinearState]):
         heads = nnx.eval_shape(lambda: memory.init_memory(1)).shape[1]
         self.level_weight = LevelWeight(width, heads, config.num_levels, rngs)
 
-    @property
-    def rule(self) -> Recurrence[LogLinearTokens, Array]:
-        """Operation on the buckets."""
-        return log_linear(self.memory.rule)
+    def rule(self, buckets: int) -> Recurrence[LogLinearTokens, Buckets]:
+        """Return the operation on the given number of buckets."""
+        return log_linear(self.memory.rule, buckets)
 
     def init_state(self, batch_size: int, max_length: int) -> LogLinearState:
         check_slots(max_length)
@@ -141,11 +140,11 @@ class LogLinearAttention(MemoryLayer[LogLinearState]):
         self, state: LogLinearState, rows: Bool[Array, "b"]
     ) -> LogLinearState:
         fresh = self.init_state(rows.shape[0], 0)
-        fresh = fresh._replace(buckets=jnp.zeros_like(state.buckets))
+        fresh = fresh._replace(buckets=jax.tree.map(jnp.zeros_like, state.buckets))
         return self.choose_rows(rows, fresh, state)
 
     def capacity(self, state: LogLinearState) -> int | None:
-        buckets = state.buckets.shape[-3]
+        buckets = len(state.buckets)
         if buckets == self.config.num_levels:
             return None
         return 2 ** (buckets - 1) if buckets else 0
@@ -153,21 +152,20 @@ class LogLinearAttention(MemoryLayer[LogLinearState]):
     def sequence(
         self, x: Float[Array, "b t d"], state: LogLinearState, layout: Layout
     ) -> tuple[Float[Array, "b t d"], LogLinearState]:
-        time, buckets = x.shape[1], state.buckets.shape[2]
+        time, buckets = x.shape[1], len(state.buckets)
         inputs, tails = self._inputs(x, state, layout)
         place, position = layout.positions(state.position, time)
         # Documents that begin in this call may need more buckets than the state has.
         most = min(max(buckets, num_buckets(time)), self.config.num_levels)
-        more = self._new_buckets(x.shape[0], most - buckets)
-        read, after = self.rule.chunkwise(
+        read, after = self.rule(most).chunkwise(
             self._tokens(place, x, inputs),
-            jnp.concatenate([state.buckets, more.astype(state.buckets.dtype)], axis=2),
+            state.buckets + self._new_buckets(x.shape[0], most - buckets),
             reset=layout.reset,
             valid=layout.valid(time),
             chunk_size=self.memory.config.chunk_size,
         )
         y = self.memory.finish(read, inputs, x)
-        return y, LogLinearState(after[:, :, :buckets], tails, position)
+        return y, LogLinearState(after[:buckets], tails, position)
 
     def token(
         self, x: Float[Array, "b d"], state: LogLinearState
@@ -175,15 +173,12 @@ class LogLinearAttention(MemoryLayer[LogLinearState]):
         x = x[:, None]
         inputs, tails = self._inputs(x, state, Layout())
         tokens = self._tokens(state.position[:, None], x, inputs)
-        read, buckets = self.rule.token(tokens, state.buckets)
+        read, buckets = self.rule(len(state.buckets)).token(tokens, state.buckets)
         y = self.memory.finish(read, inputs, x)[:, 0]
         return y, LogLinearState(buckets, tails, state.position + 1)
 
-    def _new_buckets(self, batch_size: int, count: int) -> Float[Array, "b h m k v"]:
-        empty = self.memory.init_memory(batch_size)
-        return (
-            jnp.stack([empty] * count, axis=2) if count else empty[:, :, None][:, :, :0]
-        )
+    def _new_buckets(self, batch_size: int, count: int) -> Buckets:
+        return tuple(self.memory.init_memory(batch_size) for _ in range(count))
 
     def _inputs(
         self, x: Float[Array, "b t d"], state: LogLinearState, layout: Layout

@@ -31,7 +31,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .linear_chunk import LinearChunk
 from .recurrence import Recurrence, token_first
 
-Buckets = Float[Array, "b h m k v"]
+Buckets = tuple[Float[Array, "b h k v"], ...]
 
 
 class LogLinearTokens(NamedTuple):
@@ -55,18 +55,25 @@ class LogLinearTokens(NamedTuple):
 
 
 @lru_cache
-def log_linear(rule: Recurrence[Any, Any]) -> Recurrence[LogLinearTokens, Buckets]:
+def log_linear(
+    rule: Recurrence[Any, Any], buckets: int
+) -> Recurrence[LogLinearTokens, Buckets]:
     """Return the operation over a rule with a `linear_chunk`.
 
-    The memory is `b h m k v`, one for each bucket. Buckets that the document has not
-    reached are zero, and the last bucket holds all larger ones.
+    The memory is a tuple of arrays `b h k v`, one for each bucket. Buckets that the
+    document has not reached are zero, and the last bucket holds all larger ones.
+
+    Args:
+        rule: rule of the buckets.
+        buckets: number of buckets.
     """
     return Recurrence(
         tokens=LogLinearTokens,
-        memory_axes="b h m k v",
+        memory_axes=("b h k v",) * buckets,
         step=partial(step, rule),
         chunk=partial(chunk, rule),
-        chunk_size=(64, 64),
+        # Long chunks pay for the buckets that each chunk reads.
+        chunk_size=(128, 64),
     )
 
 
@@ -87,16 +94,16 @@ def step(
     rule: Recurrence[Any, Any], token: LogLinearTokens, memory: Buckets
 ) -> tuple[Float[Array, "b h v"], Buckets]:
     """Return one token's output (arrays without axis t) and the buckets after it."""
-    size, value = memory.shape[2], token.rule.value
-    alone = token.rule._replace(value=value.astype(memory.dtype))
-    weight = token.level_weight.astype(memory.dtype)
-    read, written = rule.step(alone, jnp.zeros_like(memory[:, :, 0]))
+    size, value, dtype = len(memory), token.rule.value, memory[0].dtype
+    alone = token.rule._replace(value=value.astype(dtype))
+    weight = token.level_weight.astype(dtype)
+    read, written = rule.step(alone, jnp.zeros_like(memory[0]))
     o = weight[:, :, 0, None] * read
     # Without a value, a rule decays and erases.
     nothing = alone._replace(value=jnp.zeros_like(alone.value))
-    reads, memory = jax.vmap(partial(rule.step, nothing), 2, 2)(memory)
-    highest = weight.shape[2] - 1
-    level = jnp.minimum(jnp.arange(size) + 1, highest)
+    stacked = jnp.stack(memory, axis=2)
+    reads, stacked = jax.vmap(partial(rule.step, nothing), 2, 2)(stacked)
+    level = jnp.minimum(jnp.arange(size) + 1, weight.shape[2] - 1)
     o = o + jnp.einsum("bhm,bhmv->bhv", weight[:, :, level], reads)
     # The lowest digit of the count that is 1; padding has none.
     merged = bit_length(token.count & -token.count) - 1
@@ -104,10 +111,10 @@ def step(
     bucket = jnp.arange(size)[None, :]
     lower = (bucket < merged)[:, None, :, None, None]
     target = (bucket == merged)[:, None, :, None, None]
-    total = written + jnp.sum(jnp.where(lower, memory, 0), axis=2)
-    memory = jnp.where(lower, 0, memory)
-    memory = memory + jnp.where(target, total[:, :, None], 0)
-    return o.astype(value.dtype), memory
+    total = written + jnp.sum(jnp.where(lower, stacked, 0), axis=2)
+    stacked = jnp.where(lower, 0, stacked)
+    stacked = stacked + jnp.where(target, total[:, :, None], 0)
+    return o.astype(value.dtype), tuple(stacked[:, :, j] for j in range(size))
 
 
 class Places(NamedTuple):
@@ -171,7 +178,7 @@ def chunk(
         segment: document starts in the chunk.
     """
     assert rule.linear_chunk is not None
-    dtype = memory.dtype
+    dtype = memory[0].dtype
     part = rule.linear_chunk(tokens.rule, segment, dtype)
     value = jnp.swapaxes(tokens.rule.value, 1, 2).astype(dtype)
     weight = jnp.swapaxes(tokens.level_weight, 1, 2).astype(dtype)
@@ -186,7 +193,7 @@ def chunk(
     level = bit_length(place[:, :, None] ^ place[:, None, :])
     within = part.within * of_levels(jnp.minimum(level, highest))
     o = jnp.einsum("bhij,bhjv->bhiv", within, value)
-    bucket = jnp.arange(memory.shape[2])[None, None, :]
+    bucket = jnp.arange(len(memory))[None, None, :]
     level = bit_length(place ^ places.first[:, None])[..., None]
     level = jnp.maximum(bucket + 1, level)
     carried = of_levels(jnp.minimum(level, highest))
@@ -203,53 +210,45 @@ def _pass_buckets(
 ) -> tuple[Float[Array, "b h c v"], Buckets]:
     """Return the weighted reads of all buckets, and the buckets after the chunk.
 
-    Buckets that are empty in every row, and to which no token goes, cost nothing.
+    A bucket that is empty in every row, and that stays empty, costs nothing.
     """
-    size, last = memory.shape[2], memory.shape[2] - 1
-    bucket = jnp.arange(size)
-    digits = places.first[:, None] >> bucket[None, :]
-    full = jnp.where(bucket[None, :] == last, digits > 0, digits & 1 == 1)
-    # Padding does not tell the position, and must leave every bucket unchanged.
-    full = full | places.idle[:, None]
+    last = len(memory) - 1
     goes_to = bit_length(places.last[:, None] ^ places.place) - 1
-    goes_to = jnp.minimum(goes_to, last)[..., None] == bucket[None, None, :]
-    goes_to = goes_to & places.written[..., None]
-
-    def pass_one(read: Array, inputs: tuple) -> tuple[Array, tuple]:
-        held, weight, full, goes = inputs
-
-        def use() -> tuple[Array, Array]:
-            queries = part.reads * weight[..., None]
-            return jnp.einsum("bhck,bhkv->bhcv", queries, held), _carry(part, held)
-
-        def add() -> Array:
-            keys = jnp.where(goes[:, None, :, None], part.writes, 0)
-            return jnp.einsum("bhck,bhcv->bhkv", keys, value)
-
-        nothing = jnp.zeros_like(held)
-        found, kept = jax.lax.cond(
-            jnp.any(full), use, lambda: (jnp.zeros_like(read), nothing)
-        )
-        written = jax.lax.cond(jnp.any(goes), add, lambda: nothing)
-        return read + found, (kept, written)
-
-    inputs = (
-        jnp.moveaxis(memory, 2, 0),
-        jnp.moveaxis(weight, 3, 0),
-        full.T,
-        jnp.moveaxis(goes_to, 2, 0),
-    )
-    zeros = jnp.zeros((*part.reads.shape[:3], memory.shape[4]), memory.dtype)
-    read, (kept, written) = jax.lax.scan(pass_one, zeros, inputs)
+    goes_to = jnp.where(places.written, jnp.minimum(goes_to, last), -1)
     # Digits of the position up to the highest that changed merge into that bucket.
     changed = jnp.where(places.kept, bit_length(places.first ^ places.last), 0)
-    target = jnp.minimum(changed - 1, last)
-    shape = (size, -1, 1, 1, 1)
-    lower = (bucket[:, None] < target[None, :]).reshape(shape)
-    total = jnp.sum(jnp.where(lower, kept, 0), axis=0)
-    into = (bucket[:, None] == target[None, :]).reshape(shape)
-    memory = jnp.where(lower, 0, kept) + jnp.where(into, total, 0) + written
-    return read, jnp.moveaxis(memory, 0, 2)
+    target = jnp.minimum(changed - 1, last)[:, None, None, None]
+    read = jnp.zeros((*part.reads.shape[:3], memory[0].shape[3]), value.dtype)
+    merged = jnp.zeros_like(memory[0])
+    after = []
+    for bucket, held in enumerate(memory):
+        digits = places.first >> bucket
+        full = digits > 0 if bucket == last else digits & 1 == 1
+        # Padding does not tell the position, and must leave every bucket unchanged.
+        full = jnp.any(full | places.idle)
+
+        def use(
+            read: Array, held: Array, merged: Array, bucket: int = bucket
+        ) -> tuple[Array, Array, Array]:
+            queries = part.reads * weight[..., bucket, None]
+            read = read + jnp.einsum("bhck,bhkv->bhcv", queries, held)
+            kept, lower = _carry(part, held), bucket < target
+            merged = merged + jnp.where(lower, kept, 0)
+            return read, jnp.where(lower, 0, kept), merged
+
+        def add(held: Array, merged: Array, bucket: int = bucket) -> Array:
+            goes = (goes_to == bucket)[:, None, :, None]
+            keys = jnp.where(goes, part.writes, 0)
+            held = held + jnp.where(bucket == target, merged, 0)
+            return held + jnp.einsum("bhck,bhcv->bhkv", keys, value)
+
+        read, held, merged = jax.lax.cond(
+            full, use, lambda *same: same, read, held, merged
+        )
+        grows = jnp.any(goes_to == bucket) | jnp.any(target == bucket)
+        held = jax.lax.cond(grows, add, lambda held, merged: held, held, merged)
+        after.append(held)
+    return read, tuple(after)
 
 
 def _carry(

@@ -38,13 +38,13 @@ class LogLinearTokens(NamedTuple):
     """Tokens of log-linear attention.
 
     Attributes:
-        count: tokens of the document up to and with this one, from 1; 0: padding.
+        ordinal: tokens of the document up to and with this one, from 1; 0: padding.
         level_weight: weight of each level's read; the last one is used for all higher
             levels too.
         rule: tokens of the rule.
     """
 
-    count: Int[Array, "b t"]
+    ordinal: Int[Array, "b t"]
     level_weight: Float[Array, "b t h l"]
     rule: Any
 
@@ -106,7 +106,7 @@ def step(
     level = jnp.minimum(jnp.arange(size) + 1, weight.shape[2] - 1)
     o = o + jnp.einsum("bhm,bhmv->bhv", weight[:, :, level], reads)
     # The lowest digit of the count that is 1; padding has none.
-    merged = bit_length(token.count & -token.count) - 1
+    merged = bit_length(token.ordinal & -token.ordinal) - 1
     merged = jnp.minimum(merged, size - 1)[:, None]
     bucket = jnp.arange(size)[None, :]
     lower = (bucket < merged)[:, None, :, None, None]
@@ -182,7 +182,7 @@ def chunk(
     part = rule.linear_chunk(tokens.rule, segment, dtype)
     value = jnp.swapaxes(tokens.rule.value, 1, 2).astype(dtype)
     weight = jnp.swapaxes(tokens.level_weight, 1, 2).astype(dtype)
-    places, highest = chunk_places(tokens.count, segment), weight.shape[3] - 1
+    places, highest = chunk_places(tokens.ordinal, segment), weight.shape[3] - 1
 
     def of_levels(level: Int[Array, "b c x"]) -> Float[Array, "b h c x"]:
         """Return each token's weight of the given levels, as products with masks."""

@@ -30,12 +30,12 @@ class Snapshots(NamedTuple):
 
     Attributes:
         cache: the memories.
-        number: number of the segment in its document; -1: none.
+        segment: number of the segment in its document; -1: none.
         document: number of its document in the call; 0 is the carried document.
     """
 
     cache: Cache
-    number: Int[Array, "b m"]
+    segment: Int[Array, "b m"]
     document: Int[Array, "b m"]
 
 
@@ -158,7 +158,7 @@ def visible_snapshots(
         document: number of each token's document in the call.
         limit: number of latest segments that are kept; None: all.
     """
-    index = snapshots.number[:, None, :]
+    index = snapshots.segment[:, None, :]
     seen = (index >= 0) & (index < segment[:, :, None])
     seen = seen & (snapshots.document[:, None, :] == document[:, :, None])
     return seen if limit is None else seen & (index >= segment[:, :, None] - limit)
@@ -250,7 +250,7 @@ def update_cache(
     index = jnp.arange(time, dtype=jnp.int32)[None, :]
     current = jnp.max(jnp.where(index < end, document, 0), axis=1)
     wanted = segments_of_slots(done, slots)[:, :, None]
-    found = (snapshots.number[:, None, :] == wanted) & (wanted >= 0)
+    found = (snapshots.segment[:, None, :] == wanted) & (wanted >= 0)
     found = found & (snapshots.document == current[:, None])[:, None, :]
     source = jnp.argmax(found, axis=2)
     held: Any = jax.tree.map(lambda a: take(a, source), snapshots.cache)

@@ -187,7 +187,7 @@ class MemoryCaching(MemoryLayer[CachingState]):
         )
         made = Snapshots(
             cache=after,
-            number=jnp.where(pieces.ends, take(place, pieces.last) // size, -1),
+            segment=jnp.where(pieces.ends, take(place, pieces.last) // size, -1),
             document=take(document, pieces.last),
         )
         cached = join(state.cache, state.position // size, made)

@@ -38,13 +38,13 @@ class LogLinearTokens(NamedTuple):
     """Tokens of log-linear attention.
 
     Attributes:
-        ordinal: tokens of the document up to and with this one, from 1; 0: padding.
+        number: number of the token in its document, from 1; 0: padding.
         level_weight: weight of each level's read; the last one is used for all higher
             levels too.
         rule: tokens of the rule.
     """
 
-    ordinal: Int[Array, "b t"]
+    number: Int[Array, "b t"]
     level_weight: Float[Array, "b t h l"]
     rule: Any
 
@@ -105,8 +105,8 @@ def step(
     reads, stacked = jax.vmap(partial(rule.step, nothing), 2, 2)(stacked)
     level = jnp.minimum(jnp.arange(size) + 1, weight.shape[2] - 1)
     o = o + jnp.einsum("bhm,bhmv->bhv", weight[:, :, level], reads)
-    # The lowest digit of the count that is 1; padding has none.
-    merged = bit_length(token.ordinal & -token.ordinal) - 1
+    # The lowest digit of the number that is 1; padding has none.
+    merged = bit_length(token.number & -token.number) - 1
     merged = jnp.minimum(merged, size - 1)[:, None]
     bucket = jnp.arange(size)[None, :]
     lower = (bucket < merged)[:, None, :, None, None]
@@ -125,7 +125,8 @@ class Places(NamedTuple):
         first: position of the carried document's next token before the chunk.
         last: position of the next token after the chunk.
         kept: whether the chunk's last document is the carried one.
-        idle: whether the chunk has no real token.
+        unknown: whether the chunk has no token of the carried document, so that
+            `first` is not known.
         written: real tokens of the last document.
     """
 
@@ -133,32 +134,34 @@ class Places(NamedTuple):
     first: Int[Array, "b"]
     last: Int[Array, "b"]
     kept: Bool[Array, "b"]
-    idle: Bool[Array, "b"]
+    unknown: Bool[Array, "b"]
     written: Bool[Array, "b c"]
 
 
-def chunk_places(count: Int[Array, "b c"], segment: Int[Array, "b c"] | None) -> Places:
+def chunk_places(
+    number: Int[Array, "b c"], segment: Int[Array, "b c"] | None
+) -> Places:
     """Return the positions of a chunk.
 
     Args:
-        count: tokens up to and with each token, 0 for padding.
+        number: number of each token in its document, from 1; 0: padding.
         segment: document starts in the chunk.
     """
     if segment is None:
-        segment = jnp.zeros_like(count)
-    real, end = count > 0, segment[:, -1:]
+        segment = jnp.zeros_like(number)
+    real, end = number > 0, segment[:, -1:]
     carried, written = real & (segment == 0), real & (segment == end)
     most = jnp.iinfo(jnp.int32).max
-    first = jnp.min(jnp.where(carried, count - 1, most), axis=1)
+    first = jnp.min(jnp.where(carried, number - 1, most), axis=1)
     first = jnp.where(jnp.any(carried, axis=1), first, 0)
-    last = jnp.max(jnp.where(written, count, 0), axis=1)
+    last = jnp.max(jnp.where(written, number, 0), axis=1)
     last = jnp.where(jnp.any(written, axis=1), last, first)
     return Places(
-        place=jnp.maximum(count - 1, 0),
+        place=jnp.maximum(number - 1, 0),
         first=first,
         last=last,
         kept=end[:, 0] == 0,
-        idle=jnp.logical_not(jnp.any(real, axis=1)),
+        unknown=jnp.logical_not(jnp.any(carried, axis=1)),
         written=written,
     )
 
@@ -182,7 +185,7 @@ def chunk(
     part = rule.linear_chunk(tokens.rule, segment, dtype)
     value = jnp.swapaxes(tokens.rule.value, 1, 2).astype(dtype)
     weight = jnp.swapaxes(tokens.level_weight, 1, 2).astype(dtype)
-    places, highest = chunk_places(tokens.ordinal, segment), weight.shape[3] - 1
+    places, highest = chunk_places(tokens.number, segment), weight.shape[3] - 1
 
     def of_levels(level: Int[Array, "b c x"]) -> Float[Array, "b h c x"]:
         """Return each token's weight of the given levels, as products with masks."""
@@ -224,8 +227,8 @@ def _pass_buckets(
     for bucket, held in enumerate(memory):
         digits = places.first >> bucket
         full = digits > 0 if bucket == last else digits & 1 == 1
-        # Padding does not tell the position, and must leave every bucket unchanged.
-        full = jnp.any(full | places.idle)
+        # Padding must leave every bucket unchanged, and a new document empties them.
+        full = jnp.any(full | places.unknown)
 
         def use(
             read: Array, held: Array, merged: Array, bucket: int = bucket

@@ -67,7 +67,7 @@ def test_a_new_document_clears_the_ring():
     before = Snapshots(cache, index, jnp.zeros((2, 3), jnp.int32))
     every = Snapshots(
         Cache(*[jnp.concatenate([held, jnp.full((2, 1, 1), 9.0)], axis=1)] * 2),
-        jnp.concatenate([before.number, made.number], axis=1),
+        jnp.concatenate([before.segment, made.segment], axis=1),
         jnp.concatenate([before.document, made.document], axis=1),
     )
     document = jnp.array([[0, 1, 1], [0, 0, 0]])

@@ -9,6 +9,7 @@ from .gated_delta_product import GatedDeltaProductConfig
 from .gated_short_convolution import GatedShortConvolutionConfig
 from .gdn2 import GDN2Config
 from .gla import GLAConfig
+from .hcam import HCAMConfig
 from .hgrn2 import HGRN2Config
 from .intention import IntentionConfig
 from .kda import KDAConfig
@@ -74,4 +75,5 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "titans_mac": TitansMACConfig,
     "ttt_linear": TTTLinearConfig,
     "ttt_mlp": TTTMLPConfig,
+    "hcam": HCAMConfig,
 }

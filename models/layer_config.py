@@ -26,6 +26,7 @@ Family = Literal[
     "test-time regression",
     "least squares",
     "neural memory",
+    "hierarchical memory",
     "mixture",
     "convolution",
 ]

@@ -20,6 +20,7 @@ from .local_linear_attention import LocalLinearAttentionConfig
 from .longhorn import LonghornConfig
 from .mamba2 import Mamba2Config
 from .mamba3 import Mamba3Config
+from .memorizing_attention import MemorizingAttentionConfig
 from .mesa_net import MesaNetConfig
 from .mixture_of_memories import MixtureOfMemoriesConfig
 from .momentum_delta_net import MomentumDeltaNetConfig
@@ -76,4 +77,5 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "ttt_linear": TTTLinearConfig,
     "ttt_mlp": TTTMLPConfig,
     "hcam": HCAMConfig,
+    "memorizing_attention": MemorizingAttentionConfig,
 }

@@ -224,9 +224,8 @@ class HCAM(MemoryLayer[HCAMState]):
         inside = place % self.config.segment_size
         table = jnp.asarray(countdown(self.config.segment_size, x.shape[-1]), x.dtype)
         k, v = (
-            made + split_heads(stream.project(table)[None], self.config.num_heads)[
-                0, inside
-            ]
+            made
+            + split_heads(stream.project(table)[None], self.config.num_heads)[0, inside]
             for made, stream in ((k, self.key), (v, self.value))
         )
         relevance, feature = self.relevance.query(x), self.relevance.key(stored)

@@ -8,18 +8,16 @@ Every chunk n of c tokens has a summary z_n. A query with the relevance query r_
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from memzoo.errors import InputError
 
+from .query_blocks import fitting_block, map_blocks, masked_softmax
 from .visibility import Places, sees
-
-# Numbers gathered at a time: 32 MiB in float32.
-_GATHERED = 2**23
 
 
 class Chunks(NamedTuple):
@@ -78,39 +76,10 @@ def chunk_attention(
     top_k = min(top_k, number)
     if block_size is None:
         each = batch * top_k * size * heads * (query.shape[-1] + value_size)
-        block_size = max(1, _GATHERED // each)
+        block_size = fitting_block(each)
     read = partial(_read, chunks, places, top_k, window)
     tokens = (query, relevance_query, places.query_segment, places.query_position)
     return map_blocks(read, tokens, block_size)
-
-
-def map_blocks(read: Any, tokens: tuple[Array, ...], block_size: int) -> Array:
-    """Return `read(*tokens)`, computed for blocks of tokens one after another.
-
-    The backward pass computes every block again, so that only one block's intermediate
-    values are in memory at a time.
-
-    Args:
-        read: maps arrays `b i ...` to an array `b i ...`, each token by itself.
-        tokens: arrays `b t ...`.
-        block_size: tokens per block.
-    """
-    time = tokens[0].shape[1]
-    if time <= block_size:
-        return read(*tokens)
-    blocks = -(-time // block_size)
-    block_size = -(-time // blocks)
-
-    def split(x: Array) -> Array:
-        extra = blocks * block_size - time
-        x = jnp.pad(x, [(0, 0), (0, extra)] + [(0, 0)] * (x.ndim - 2))
-        x = x.reshape(x.shape[0], blocks, block_size, *x.shape[2:])
-        return jnp.swapaxes(x, 0, 1)
-
-    again = jax.checkpoint(lambda each: read(*each), prevent_cse=False)
-    o = jax.lax.map(again, jax.tree.map(split, tokens))
-    o = jnp.swapaxes(o, 0, 1)
-    return o.reshape(o.shape[0], blocks * block_size, *o.shape[3:])[:, :time]
 
 
 def _read(
@@ -136,15 +105,3 @@ def _read(
     inside = jax.nn.softmax(logits, axis=-1) * weight[:, :, :, None, None]
     o = dot("birhc,birchv->bihv", inside.astype(value.dtype), value)
     return o.astype(value.dtype)
-
-
-def masked_softmax(
-    logits: Float[Array, "*b n"], seen: Bool[Array, "*b n"]
-) -> Float[Array, "*b n"]:
-    """Return the softmax over the entries that are seen; zeros if none is seen."""
-    largest = jnp.max(jnp.where(seen, logits, -jnp.inf), axis=-1, keepdims=True)
-    largest = jax.lax.stop_gradient(jnp.where(jnp.isfinite(largest), largest, 0))
-    # Mask before the exponential, or its gradient is not a number.
-    weight = jnp.where(seen, jnp.exp(jnp.where(seen, logits - largest, 0)), 0)
-    total = jnp.sum(weight, axis=-1, keepdims=True)
-    return weight / jnp.where(total == 0, 1, total)

@@ -54,7 +54,13 @@ VARIED = HCAMConfig(
 )
 
 
-@pytest.mark.parametrize("config", [SMALL, VARIED], ids=["plain", "varied"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(VARIED, id="convolution"),
+        pytest.param(SMALL, id="plain", marks=pytest.mark.slow),
+    ],
+)
 def test_layer_is_its_equations(subject, assert_loop, plain, config):
     made = subject(config, time=17)
     assert_loop(made, lambda p, x: _loop(plain, config, p, x))

@@ -7,12 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from memzoo.models.ops.chunk_attention import (
-    Chunks,
-    chunk_attention,
-    map_blocks,
-    masked_softmax,
-)
+from memzoo.models.ops.chunk_attention import Chunks, chunk_attention
 from memzoo.models.ops.visibility import Places
 
 BATCH, TIME, HEADS, SIZE, CHUNKS, EACH, FEATURES = 2, 11, 2, 3, 5, 4, 6
@@ -67,7 +62,9 @@ def test_blocks_equal_masks_over_all_logits(x64, top_k):
     weight = np.random.default_rng(1).standard_normal((BATCH, TIME, HEADS, SIZE + 1))
 
     def gather(q, r, chunks):
-        return chunk_attention(q, r, chunks, places, top_k=top_k, window=3, block_size=4)
+        return chunk_attention(
+            q, r, chunks, places, top_k=top_k, window=3, block_size=4
+        )
 
     def loss(form, *floats):
         o = form(*floats)
@@ -102,18 +99,7 @@ def test_all_chunks_by_their_share_are_softmax_attention(x64):
     np.testing.assert_allclose(o, wanted, rtol=1e-12, atol=1e-12)
 
 
-def _largest(jaxpr):
-    """Return the size of the program's largest array, loops included."""
-    sizes = [out.aval.size for equation in jaxpr.eqns for out in equation.outvars]
-    for equation in jaxpr.eqns:
-        for value in equation.params.values():
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                sizes.append(_largest(inner))
-    return max(sizes)
-
-
-def test_memory_does_not_grow_with_queries_times_chosen_tokens():
+def test_memory_does_not_grow_with_queries_times_chosen_tokens(largest_array):
     """Forward and backward hold the keys and values of one block of queries."""
     time, each, top_k, block = 4096, 16, 4, 64
     number = time // each
@@ -131,27 +117,7 @@ def test_memory_does_not_grow_with_queries_times_chosen_tokens():
     arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     program = jax.make_jaxpr(jax.grad(loss, (0, 1, 2, 3, 4)))(*arrays)
     gathered = block * top_k * each * 8
-    assert _largest(program.jaxpr) <= 2 * max(gathered, time * 8)
-
-
-def test_blocks_equal_the_whole_and_are_padded():
-    x = np.arange(14.0).reshape(2, 7)
-    found = jax.jit(lambda x: map_blocks(lambda a: a**2, (x,), 3))(x)
-    np.testing.assert_array_equal(found, x**2)
-
-
-def test_a_softmax_over_nothing_is_zero_with_a_finite_gradient():
-    logits = np.array([[1.0, -np.inf], [-np.inf, -np.inf]])
-
-    @jax.jit
-    @partial(jax.grad, has_aux=True)
-    def slope(x):
-        weight = masked_softmax(x, jnp.isfinite(logits))
-        return jnp.sum(weight), weight
-
-    gradient, weight = slope(jnp.asarray(logits))
-    np.testing.assert_array_equal(weight, [[1, 0], [0, 0]])
-    np.testing.assert_array_equal(gradient, np.zeros((2, 2)))
+    assert largest_array(program.jaxpr) <= 2 * max(gathered, time * 8)
 
 
 @pytest.mark.parametrize("option", [{"top_k": 0}, {"top_k": 1, "block_size": 0}])

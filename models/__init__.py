@@ -11,6 +11,7 @@ from .gdn2 import GDN2Config
 from .gla import GLAConfig
 from .hcam import HCAMConfig
 from .hgrn2 import HGRN2Config
+from .hola import HOLAConfig
 from .intention import IntentionConfig
 from .kda import KDAConfig
 from .layer_config import LayerConfig as LayerConfig
@@ -77,5 +78,6 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "ttt_linear": TTTLinearConfig,
     "ttt_mlp": TTTMLPConfig,
     "hcam": HCAMConfig,
+    "hola": HOLAConfig,
     "memorizing_attention": MemorizingAttentionConfig,
 }

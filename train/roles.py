@@ -90,7 +90,7 @@ ROLES: tuple[Role, ...] = (
     Role(names=r"\w+/bias", axes=(None,), decays=False),
     Role(
         names=r"log_a|time_bias|skip|erase_bias|correction|centre|lower_bound|bonus"
-        r"|removal_scale|write_scale|attention_scale|memory_gate",
+        r"|removal_scale|write_scale|attention_scale|(memory|store)_gate|store_sink",
         axes=("heads",),
         decays=False,
     ),

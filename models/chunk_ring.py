@@ -88,7 +88,8 @@ def ring_chunks(ring: ChunkRing, position: Int[Array, "b"]) -> NumberedChunks:
     held = split(held_positions(number * size, position))
     first = held[:, :, 0]
     complete = jnp.logical_and(first >= 0, held[:, :, -1] == first + size - 1)
-    chunks = Chunks(*map(split, ring.cache), ring.summary_sum / size)
+    key, value = map(split, ring.cache)
+    chunks = Chunks(key, value, ring.summary_sum / size)
     return NumberedChunks(chunks, jnp.where(complete, 0, -1), first // size)
 
 

@@ -196,8 +196,13 @@ class HCAM(MemoryLayer[HCAMState]):
         tokens, tails = self._tokens(x, state, Layout(), place)
         found = []
         if ring.summary_sum.shape[1]:
-            stored = tokens.key, tokens.value, tokens.feature
-            ring = extend_ring_token(ring, *(a[:, 0] for a in stored), state.position)
+            ring = extend_ring_token(
+                ring,
+                tokens.key[:, 0],
+                tokens.value[:, 0],
+                tokens.feature[:, 0],
+                state.position,
+            )
             found = [ring_chunks(ring, state.position + 1)]
         o = self._attend(tokens, found, jnp.zeros_like(place), place)
         return self.read_out(o, x)[:, 0], HCAMState(ring, tails, state.position + 1)

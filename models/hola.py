@@ -21,7 +21,7 @@ from .exact_store import (
     open_segment,
     read_store,
 )
-from .gated_delta_net import GatedDeltaNet, GatedDeltaNetConfig
+from .gated_delta_net import GatedDeltaFields, GatedDeltaNet
 from .interface import Layout, MemoryLayer
 from .layer_checks import check_choice, check_positive
 from .layer_config import Family
@@ -29,14 +29,13 @@ from .memory_inputs import MemoryInputs
 from .ops.delta_surprise import DELTA_SURPRISE
 from .ops.windows import Part, window_scan
 from .projection import RMSNorm
-from .regression import Regression
 from .streams import Tails
 
 Evict = Literal["surprise", "recency", "residual", "value"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class HOLAConfig(GatedDeltaNetConfig):
+class HOLAConfig(GatedDeltaFields):
     """Hippocampal linear attention, HOLA (arXiv:2607.02303).
 
     Per head, beside the state S of `GatedDeltaNetConfig`, with e_t = v_t - alpha_t
@@ -57,7 +56,6 @@ class HOLAConfig(GatedDeltaNetConfig):
     """
 
     family: ClassVar[Family] = "hierarchical memory"
-    regression: ClassVar[Regression | None] = None
     small: ClassVar[Mapping[str, Any]] = {"store_size": 3, "segment_size": 4}
 
     store_size: int = 64

@@ -1,6 +1,9 @@
 """The store of the best pairs against sorting all pairs at once."""
 
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from memzoo.models.exact_store import (
@@ -21,7 +24,8 @@ def _case():
     def draw(*shape):
         return rng.standard_normal((BATCH, TIME, HEADS, *shape)).astype(np.float32)
 
-    return draw(SIZE), Pairs(draw(SIZE), draw(SIZE), abs(draw()))
+    pairs: Any = (draw(SIZE), draw(SIZE), abs(draw()))
+    return draw(SIZE), Pairs(*pairs)
 
 
 @jax.jit
@@ -34,11 +38,9 @@ def _filled(pairs, begins=0):
     store = init_store(BATCH, BEST, SEGMENT, HEADS, SIZE, SIZE)
     for t in range(TIME):
         place = np.array([t, t - begins if t >= begins else t])
-        now = jax.tree.map(lambda a, t=t: jax.numpy.asarray(a[:, t : t + 1]), pairs)
+        now = jax.tree.map(lambda a, t=t: jnp.asarray(a[:, t : t + 1]), pairs)
         slot = np.asarray(place % SEGMENT, np.int32)
-        store = _write(
-            store, now, jax.numpy.asarray(slot), slot == 0, (place == 0) & (t > 0)
-        )
+        store = _write(store, now, jnp.asarray(slot), slot == 0, (place == 0) & (t > 0))
     return store
 
 

@@ -1,12 +1,14 @@
 """HOLA against its equations, and against Gated DeltaNet."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 
 from memzoo.models.gated_delta_net import GatedDeltaNet
-from memzoo.models.hola import HOLAConfig
+from memzoo.models.hola import Evict, HOLAConfig
 from memzoo.models.interface import state_bytes
 from memzoo.testing import check_layer
 
@@ -62,7 +64,7 @@ def _loop(plain, config, params, x):
     return np.stack(outputs), None
 
 
-def _config(evict="surprise", **options):
+def _config(evict: Evict = "surprise", **options: Any) -> HOLAConfig:
     return HOLAConfig(
         num_heads=2, value_ratio=1, store_size=2, segment_size=3, evict=evict, **options
     )

@@ -1,6 +1,7 @@
 """Attention inside chunks against masks over all logits, and against full attention."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,14 +26,14 @@ def _case(features=FEATURES):
         draw(CHUNKS, features),
     )
     number = np.broadcast_to(np.arange(CHUNKS), (BATCH, CHUNKS))
-    places = Places(
+    places: Any = (
         np.array([[0] * TIME, [0] * 4 + [1] * (TIME - 4)]),
         np.broadcast_to(np.arange(TIME) // 2 - 1, (BATCH, TIME)),
         np.array([[0] * CHUNKS, [0, 0, -1, 1, 1]]),
         number,
     )
     tokens = draw(TIME, HEADS, SIZE), draw(TIME, features)
-    return jax.tree.map(jnp.asarray, (*tokens, chunks, places))
+    return jax.tree.map(jnp.asarray, (*tokens, chunks, Places(*places)))
 
 
 def _visible(places, window):
@@ -108,10 +109,9 @@ def test_memory_does_not_grow_with_queries_times_chosen_tokens(largest_array):
     zero = jnp.zeros((1, time), jnp.int32)
     places = Places(zero, zero, zero[:, :number], zero[:, :number])
 
-    def loss(q, r, *chunks):
-        o = chunk_attention(
-            q, r, Chunks(*chunks), places, top_k=top_k, block_size=block
-        )
+    def loss(q, r, key, value, summary):
+        chunks = Chunks(key, value, summary)
+        o = chunk_attention(q, r, chunks, places, top_k=top_k, block_size=block)
         return jnp.sum(o**2)
 
     arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]

@@ -39,14 +39,14 @@ def _chosen(q, k, places, top_k):
 @pytest.mark.parametrize("top_k", [2, 99])
 def test_blocks_equal_masks_over_all_logits(x64, top_k):
     """With 99, every key is read: softmax attention over the whole window."""
-    floats, places = _case()
-    chosen = _chosen(*floats[:2], places, top_k)
+    (q, k, v), places = _case()
+    chosen = _chosen(q, k, places, top_k)
     assert not np.any(chosen[:, :, 0]) and np.max(np.sum(chosen, -1)) == min(top_k, 5)
     weight = np.random.default_rng(1).standard_normal((BATCH, TIME, HEADS, VALUE))
 
-    def gather(*floats):
+    def gather(q, k, v):
         return top_k_attention(
-            *floats, places, top_k=top_k, window=WINDOW, block_size=3
+            q, k, v, places, top_k=top_k, window=WINDOW, block_size=3
         )
 
     def dense(q, k, v):
@@ -60,7 +60,7 @@ def test_blocks_equal_masks_over_all_logits(x64, top_k):
 
     ours, wanted = (
         jax.jit(jax.value_and_grad(partial(loss, form), (0, 1, 2), has_aux=True))(
-            *floats
+            q, k, v
         )
         for form in (gather, dense)
     )
@@ -73,9 +73,10 @@ def test_memory_does_not_grow_with_queries_times_keys(largest_array):
     time, block = 4096, 16
     zero = jnp.zeros((1, time), jnp.int32)
 
-    def loss(*floats):
+    def loss(q, k, v):
         places = Places(zero, zero, zero, zero)
-        return jnp.sum(top_k_attention(*floats, places, top_k=4, block_size=block) ** 2)
+        o = top_k_attention(q, k, v, places, top_k=4, block_size=block)
+        return jnp.sum(o**2)
 
     array = jax.ShapeDtypeStruct((1, time, 1, 8), jnp.float32)
     program = jax.make_jaxpr(jax.grad(loss, (0, 1, 2)))(array, array, array)
@@ -84,6 +85,6 @@ def test_memory_does_not_grow_with_queries_times_keys(largest_array):
 
 @pytest.mark.parametrize("option", [{"top_k": 0}, {"top_k": 1, "block_size": 0}])
 def test_senseless_sizes_are_refused(option):
-    floats, places = _case()
+    (q, k, v), places = _case()
     with pytest.raises(ValueError, match="is 0; give 1 or more"):
-        top_k_attention(*floats, places, **option)
+        top_k_attention(q, k, v, places, **option)

@@ -25,7 +25,7 @@ help:
 	@echo "make sweeps    the comparisons of docs/log.md: ablations, needle, mixtures, prefixes (hours)"
 
 $(STAMP): pyproject.toml $(CONSTRAINTS)
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or 3.12 is needed; this is %s. Try: make PYTHON=python3.12" % sys.version.split()[0] if sys.version_info[:2] not in ((3, 11), (3, 12)) else 0)'
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 to 3.13 is needed; this is %s. Try: make PYTHON=python3.12" % sys.version.split()[0] if sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint $(CONSTRAINTS) --editable ".[dev]"
@@ -39,7 +39,7 @@ $(RUN_STAMP): pyproject.toml $(CONSTRAINTS)
 	@touch $@
 
 $(CONSTRAINTS):
-	@echo "there are no pinned versions for this Python; use 3.11 or 3.12: make PYTHON=python3.12"
+	@echo "there are no pinned versions for this Python; use 3.11 to 3.13: make PYTHON=python3.12"
 	@exit 1
 
 demo: $(INSTALLED)

@@ -9,8 +9,8 @@ from memzoo.errors import InputError
 
 from ..data import TaskConfig
 from ..data.task import has_split
+from ..models.field_types import check_types
 from ..models.language_model import LanguageModelConfig
-from .field_types import check_types
 
 Schedule = Literal["constant", "cosine", "linear", "wsd"]
 

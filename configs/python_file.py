@@ -9,7 +9,7 @@ from types import ModuleType
 
 from memzoo.errors import MemzooError
 
-from .field_types import wrong_field
+from ..models.field_types import wrong_field
 
 
 def load_python(path: Path) -> ModuleType:

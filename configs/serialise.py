@@ -10,8 +10,8 @@ from memzoo.errors import InputError
 
 from ..data import TASKS, TaskConfig
 from ..models import LAYERS, LayerConfig
+from ..models.field_types import sort_of
 from .experiment import ExperimentConfig
-from .field_types import sort_of
 from .outside import import_outside, is_outside, outside_class
 
 SCHEMA = 1

@@ -32,10 +32,10 @@ class StateTrackingConfig:
         tokens    0  1  1  0  1
         targets   0  1  0  0  1
 
-    Tokens are drawn uniformly. A memory whose transitions have only positive
-    eigenvalues cannot solve parity at lengths beyond those of training; products that
-    depend on their order (`S3`) also need transitions that are not diagonal. Train at
-    one length and read at another: `memzoo eval RUN --lengths 32,128`.
+    Tokens are drawn uniformly. One layer whose transitions have only positive
+    eigenvalues cannot solve parity at every length. Products that depend on their order
+    (`S3`) also need transitions that are not diagonal. Train at one length and read at
+    another: `memzoo eval RUN --lengths 32,128`.
 
     Attributes:
         group: group of the tokens: parity, or all permutations of 3, 4 or 5 objects.

@@ -15,12 +15,12 @@ from flax import nnx
 
 from memzoo.errors import InputError
 
-from ..configs.field_types import sort_of
 from ..configs.outside import import_typed
 from ..configs.presets.mqar import comparable_layer
 from ..configs.serialise import near
 from ..configs.variants import with_fields
 from ..models import LAYERS, LayerConfig
+from ..models.field_types import sort_of
 
 WHOLE = "whole"
 

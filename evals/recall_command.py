@@ -11,9 +11,9 @@ from rich.console import Console
 
 from memzoo.errors import InputError
 
-from ..configs.field_types import sort_of
 from ..configs.outside import import_typed
 from ..configs.serialise import near
+from ..models.field_types import sort_of
 from .page import Section
 from .recall_config import RecallConfig
 from .recall_task import PlainRecall, RecallTask

@@ -68,8 +68,8 @@ def check_room(model: LanguageModel, carried: Carried, tokens: int) -> None:
     longest = carried.read + tokens
     if longest > MOST_TOKENS:
         raise MemzooError(
-            f"the document has {longest:,} tokens; set --tokens to {MOST_TOKENS:,} or "
-            "less"
+            f"the document has {longest:,} tokens; read {MOST_TOKENS:,} or less (on "
+            "the command line: --tokens)"
         )
     try:
         model.check_capacity(carried.state, tokens)

@@ -205,7 +205,7 @@ class SweepFiles:
         if schema != SCHEMA:
             raise MemzooError(
                 f"{path} has schema {schema!r}, and this memzoo writes {SCHEMA}; give "
-                "another --name, or use the version of memzoo that wrote it"
+                "another name, or use the version of memzoo that wrote it"
             )
         self._check(saved, f"{self.directory} holds a sweep")
         self._begun = True
@@ -216,8 +216,8 @@ class SweepFiles:
             old, new = (fields.get(name) for fields in (saved, self._meaning))
             if old != new:
                 raise MemzooError(
-                    f"{said} with {name} = {old!r}, and this command has {new!r}; give "
-                    "the old value or another --name"
+                    f"{said} with {name} = {old!r}, and this one has {new!r}; give "
+                    "the old value or another name"
                 )
 
     def _lost_evaluations(self, job: Job) -> list[int]:

@@ -1,9 +1,10 @@
 """Zoo of memory architectures for sequence models in JAX."""
 
 import importlib
-from difflib import get_close_matches
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+from .errors import name_to_use
 
 if TYPE_CHECKING:
     from . import layers as layers
@@ -65,13 +66,12 @@ def __getattr__(name: str) -> Any:
         if not module:
             return importlib.import_module(f".{name}", __name__)
         return getattr(importlib.import_module(f".{module}", __name__), name)
-    close = get_close_matches(name, __all__, n=1)
-    if name in _OTHER_NAMES:
-        remedy = f"it is called {_OTHER_NAMES[name]} here"
-    elif close:
-        remedy = f"did you mean {close[0]}?"
-    else:
-        remedy = f"it has {', '.join(__all__)}"
+    remedy = name_to_use(name, __all__, _OTHER_NAMES, rest="it has")
+    # Classes alone, since `layers` imports JAX.
+    if name[:1].isupper() and hasattr(
+        importlib.import_module(f"{__name__}.layers"), name
+    ):
+        remedy = f"it is memzoo.layers.{name}"
     raise AttributeError(f"memzoo has no {name!r}; {remedy}")
 
 

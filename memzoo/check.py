@@ -10,6 +10,7 @@ from rich.markup import escape
 from memzoo.errors import MemzooError
 
 from .configs.python_file import load_python
+from .models.field_types import sort_of
 from .testing import laws
 
 
@@ -22,7 +23,7 @@ def check_command(path: Path) -> int:
         MemzooError: the file is missing, fails to import, or defines no layer.
     """
     module = load_python(path)
-    kinds = [
+    defined = [
         value
         for value in vars(module).values()
         if inspect.isclass(value)
@@ -30,6 +31,13 @@ def check_command(path: Path) -> int:
         and hasattr(value, "build")
         and value.__module__ == module.__name__  # type: ignore[attr-defined]
     ]
+    kinds = [kind for kind in defined if sort_of(kind) != "task"]
+    if defined and not kinds:
+        task = defined[0].__name__
+        raise MemzooError(
+            f"{path} defines the task {task} and no layer, and only layers have laws; "
+            f"try the task with `memzoo recall --task {path}:{task}`"
+        )
     if not kinds:
         raise MemzooError(
             f"{path} defines no layer config: a frozen dataclass with "

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memzoo.errors import InputError, MemzooError
+from memzoo.errors import InputError, MemzooError, shown
 
 from .configs.serialise import near
 from .evals.recall_command import recall_task
@@ -106,7 +106,9 @@ def _as_tuple(name: str, value: Any, hint: Any) -> Any:
     kind, word = _ITEMS.get(item, (tuple, "pair of whole numbers"))
     for each in values:
         if not isinstance(each, kind):
-            raise InputError(f"{name} is {value!r}, and {each!r} is not a {word}")
+            raise InputError(
+                f"{name} is {shown(value)}, and {shown(each)} is not a {word}"
+            )
     return values
 
 

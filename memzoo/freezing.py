@@ -5,7 +5,7 @@ from typing import Any
 
 from flax import nnx
 
-from memzoo.errors import InputError
+from memzoo.errors import InputError, shown, with_article
 
 
 class Frozen(nnx.Variable):
@@ -24,7 +24,7 @@ def freeze(model: nnx.Module, *names: str) -> list[str]:
             "embedding", "stack.groups.0", "*.mlp". A part includes everything below it.
 
     Raises:
-        InputError: a name matches no parameter.
+        InputError: no name is given, or a name matches no parameter.
     """
     return _change(model, names, nnx.Param, Frozen)
 
@@ -40,20 +40,29 @@ def _change(
     from_type: type[nnx.Variable],
     to_type: type[nnx.Variable],
 ) -> list[str]:
+    if not isinstance(model, nnx.Module):
+        raise InputError(f"model is {shown(model)}; give an nnx.Module")
     flat = nnx.to_flat_state(nnx.state(model, from_type))
     found = {".".join(map(str, path)): path for path, _ in flat}
+    tops = ", ".join(sorted({each.split(".")[0] for each in found})) or "none"
+    if not names:
+        raise InputError(
+            f"no part is named; give names of parts, of {tops}, or '*' for all"
+        )
     chosen: dict[str, tuple] = {}
     for name in names:
+        if not isinstance(name, str):
+            raise InputError(
+                f"a part is {with_article(type(name).__name__)}; give its name, such "
+                "as 'embedding'"
+            )
         fitting = {
             each: path
             for each, path in found.items()
             if fnmatch.fnmatchcase(each, name) or fnmatch.fnmatchcase(each, f"{name}.*")
         }
         if not fitting:
-            tops = sorted({each.split(".")[0] for each in found})
-            raise InputError(
-                f"no parameter is called {name!r}; the model has {', '.join(tops)}"
-            )
+            raise InputError(f"no parameter is called {name!r}; the model has {tops}")
         chosen |= fitting
     for path in chosen.values():
         holder: Any = model

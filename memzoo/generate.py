@@ -108,7 +108,10 @@ def generate(
     """
     check_sampling(temperature, top_k)
     if prefix and not model.stack.accepts_prefix:
-        raise MemzooError("no layer of the model accepts a prefix; choose --prefix no")
+        raise MemzooError(
+            "no layer of the model accepts a prefix; read the prompt without one (on "
+            "the command line: --prefix no)"
+        )
     known = model.config.vocab_size if vocab_size is None else vocab_size
     _check_prompt(prompt, known)
     length = len(prompt) + tokens
@@ -157,7 +160,7 @@ def _stream(
         if number == _NOT_FINITE:
             raise NonFiniteError(
                 f"the scores of token {index + 1} are not finite, since the memory or "
-                "the model has diverged; give a shorter prompt, another --checkpoint "
+                "the model has diverged; give a shorter prompt, another checkpoint "
                 "or another state"
             )
         yield number
@@ -259,5 +262,5 @@ def _token_prompt(prompt: str) -> list[int]:
     except ValueError as error:
         raise MemzooError(
             f"prompt {prompt!r} is not a list of token numbers, which this run of a "
-            "recall task needs; give --prompt 2,8,4,7,2"
+            "recall task needs; give a prompt such as 2,8,4,7,2"
         ) from error

@@ -7,20 +7,21 @@ config. `layers.pyi` tells editors the fields; `make stubs` writes it.
 import dataclasses
 import inspect
 import sys
-from difflib import get_close_matches
 from numbers import Integral
 from typing import Any
 
 from flax import nnx
 
-from memzoo.errors import InputError
+from memzoo.errors import InputError, name_to_use, shown
 
 from .field_docs import described_fields
 from .models import LAYERS
+from .models.capacity import check_size
 from .models.interface import MemoryLayer
 from .models.layer_config import LayerConfig, RegisteredConfig
 
 OTHER_NAMES = {
+    "dim": "width",
     "hidden_size": "width",
     "d_model": "width",
     "features": "width",
@@ -57,8 +58,8 @@ class LayerClass(type):
     def __call__(
         cls,
         width: int,
-        *,
-        rngs: nnx.Rngs,
+        *values: Any,
+        rngs: nnx.Rngs | None = None,
         layer_index: int = 0,
         depth: int = 1,
         **fields: Any,
@@ -67,13 +68,20 @@ class LayerClass(type):
 
         Raises:
             InputError: the layer has no such field, or refuses a value; width or rngs
-                is of another type.
-            TypeError: width or rngs is missing.
+                is of another type; rngs is missing, or a field has no name.
+            TypeError: width is missing.
         """
+        if values:
+            raise InputError(
+                f"{cls.__name__} takes the width and then fields by name; give "
+                f"{shown(values[0])} a name"
+            )
         if isinstance(width, bool) or not isinstance(width, Integral) or width < 1:
             raise InputError(f"width is {width!r}; give a whole number, 1 or more")
         if not isinstance(rngs, nnx.Rngs):
-            raise InputError(f"rngs is {rngs!r}; give rngs=nnx.Rngs(0)")
+            raise InputError(f"rngs is {shown(rngs)}; give rngs=nnx.Rngs(0)")
+        check_size("layer_index", layer_index)
+        check_size("depth", depth, 1)
         known = [field.name for field in dataclasses.fields(cls.Config)]
         for name in fields:
             if name not in known:
@@ -86,16 +94,10 @@ class LayerClass(type):
 
 
 def _no_field(layer: str, name: str, known: list[str]) -> str:
-    ours = OTHER_NAMES.get(name)
-    close = get_close_matches(name, known, n=1)
-    if ours == "width":
+    if OTHER_NAMES.get(name) == "width":
         remedy = f"give the width first, as in {layer}(512, rngs=rngs)"
-    elif ours in known:
-        remedy = f"it is called {ours} here"
-    elif close:
-        remedy = f"did you mean {close[0]}?"
     else:
-        remedy = f"its fields are {', '.join(known)}"
+        remedy = name_to_use(name, known, OTHER_NAMES, rest="its fields are")
     return f"{layer} has no field {name!r}; {remedy}"
 
 
@@ -134,14 +136,12 @@ def signature(config: type[RegisteredConfig]) -> inspect.Signature:
 
 def __getattr__(name: str) -> Any:
     known = [each for each in __all__ if not each.endswith("Config")]
-    close = get_close_matches(name, known, n=1)
-    if name in OTHER_LAYERS:
-        remedy = f"it is called {OTHER_LAYERS[name]} here"
-    elif close:
-        remedy = f"did you mean {close[0]}?"
-    else:
-        remedy = f"there are {', '.join(known)}"
+    remedy = name_to_use(name, known, OTHER_LAYERS, rest="there are")
     raise AttributeError(f"memzoo.layers has no {name!r}; {remedy}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 __all__: list[str] = []

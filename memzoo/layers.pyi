@@ -5,24 +5,38 @@ from typing import Any, Literal
 from flax import nnx
 
 from .models.attention import AttentionConfig as AttentionConfig
+from .models.based import BasedConfig as BasedConfig
 from .models.comba import CombaConfig as CombaConfig
 from .models.delta_net import DeltaNetConfig as DeltaNetConfig
 from .models.gated_delta_net import GatedDeltaNetConfig as GatedDeltaNetConfig
+from .models.gated_delta_product import (
+    GatedDeltaProductConfig as GatedDeltaProductConfig,
+)
 from .models.gated_short_convolution import (
     GatedShortConvolutionConfig as GatedShortConvolutionConfig,
 )
 from .models.gdn2 import GDN2Config as GDN2Config
 from .models.gla import GLAConfig as GLAConfig
 from .models.hgrn2 import HGRN2Config as HGRN2Config
+from .models.intention import IntentionConfig as IntentionConfig
 from .models.interface import MemoryLayer
 from .models.kda import KDAConfig as KDAConfig
 from .models.layer_config import LayerConfig as LayerConfig
 from .models.linear_attention import LinearAttentionConfig as LinearAttentionConfig
+from .models.local_linear_attention import (
+    LocalLinearAttentionConfig as LocalLinearAttentionConfig,
+)
+from .models.longhorn import LonghornConfig as LonghornConfig
 from .models.mamba2 import Mamba2Config as Mamba2Config
 from .models.mamba3 import Mamba3Config as Mamba3Config
+from .models.mesa_net import MesaNetConfig as MesaNetConfig
 from .models.mixture_of_memories import (
     MixtureOfMemoriesConfig as MixtureOfMemoriesConfig,
 )
+from .models.momentum_delta_net import MomentumDeltaNetConfig as MomentumDeltaNetConfig
+from .models.oja import OjaConfig as OjaConfig
+from .models.pgdn import PGDNConfig as PGDNConfig
+from .models.pkda import PKDAConfig as PKDAConfig
 from .models.prefix_attention import PrefixAttentionConfig as PrefixAttentionConfig
 from .models.prefix_linear_attention import (
     PrefixLinearAttentionConfig as PrefixLinearAttentionConfig,
@@ -31,6 +45,9 @@ from .models.retnet import RetNetConfig as RetNetConfig
 from .models.rwkv7 import RWKV7Config as RWKV7Config
 from .models.sliding_window_attention import (
     SlidingWindowAttentionConfig as SlidingWindowAttentionConfig,
+)
+from .models.test_time_regression import (
+    TestTimeRegressionConfig as TestTimeRegressionConfig,
 )
 from .models.titans_lmm import TitansLMMConfig as TitansLMMConfig
 from .models.titans_mac import TitansMACConfig as TitansMACConfig
@@ -118,6 +135,23 @@ class LinearAttention(_Layer):
         layer_index: int = 0,
         depth: int = 1,
     ) -> LinearAttention: ...
+
+class Based(_Layer):
+    Config = BasedConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        feature_size: int = 16,
+        head_size: int | None = None,
+        feature_map: Literal["taylor", "taylor_full"] = "taylor",
+        convolution_size: int = 0,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> Based: ...
 
 class RetNet(_Layer):
     Config = RetNetConfig
@@ -232,6 +266,7 @@ class DeltaNet(_Layer):
         head_size: int | None = None,
         convolution_size: int = 4,
         negative_eigenvalues: bool = False,
+        step_size: Literal["gate", "implicit", "kaczmarz", "error_free"] = "gate",
         norm_epsilon: float = 1e-05,
         chunk_size: int | None = None,
         layer_index: int = 0,
@@ -253,6 +288,7 @@ class GatedDeltaNet(_Layer):
         output_gate: bool = True,
         fastest_decay: float = 16.0,
         negative_eigenvalues: bool = False,
+        step_size: Literal["gate", "implicit", "kaczmarz", "error_free"] = "gate",
         prefix: bool = False,
         norm_epsilon: float = 1e-05,
         chunk_size: int | None = None,
@@ -321,6 +357,203 @@ class Comba(_Layer):
         layer_index: int = 0,
         depth: int = 1,
     ) -> Comba: ...
+
+class GatedDeltaProduct(_Layer):
+    Config = GatedDeltaProductConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        value_ratio: int = 2,
+        num_householder: int = 2,
+        convolution_size: int = 4,
+        forget_gate: bool = True,
+        output_gate: bool = True,
+        fastest_decay: float = 16.0,
+        negative_eigenvalues: bool = True,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> GatedDeltaProduct: ...
+
+class Longhorn(_Layer):
+    Config = LonghornConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        convolution_size: int = 4,
+        negative_eigenvalues: bool = False,
+        step_size: Literal["gate", "implicit", "kaczmarz", "error_free"] = "implicit",
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> Longhorn: ...
+
+class MomentumDeltaNet(_Layer):
+    Config = MomentumDeltaNetConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        value_ratio: int = 2,
+        convolution_size: int = 4,
+        decayed_residual: bool = True,
+        output_gate: bool = True,
+        fastest_decay: float = 16.0,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> MomentumDeltaNet: ...
+
+class PGDN(_Layer):
+    Config = PGDNConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        value_heads: int | None = None,
+        value_ratio: int = 2,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        fastest_decay: float = 16.0,
+        negative_eigenvalues: bool = False,
+        step_size: Literal["gate", "implicit", "kaczmarz", "error_free"] = "gate",
+        prefix: bool = False,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> PGDN: ...
+
+class PKDA(_Layer):
+    Config = PKDAConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        value_ratio: int = 1,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        gate_rank: int | None = None,
+        fastest_decay: float = 16.0,
+        negative_eigenvalues: bool = False,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> PKDA: ...
+
+class Oja(_Layer):
+    Config = OjaConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        value_ratio: int = 1,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        gate_rank: int | None = None,
+        fastest_decay: float = 16.0,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> Oja: ...
+
+class MesaNet(_Layer):
+    Config = MesaNetConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        convolution_size: int = 4,
+        output_gate: bool = False,
+        decay_bias: float = 3.0,
+        ridge: Literal["learned", "frobenius"] = "learned",
+        ridge_floor: float = 0.25,
+        initial_ridge: float = 1.0,
+        frobenius_ratio: float = 0.02,
+        mixing_gate: bool = False,
+        solver: Literal["conjugate_gradients", "exact"] = "conjugate_gradients",
+        solver_steps: int = 30,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> MesaNet: ...
+
+class Intention(_Layer):
+    Config = IntentionConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        kernel: Literal["linear", "exponential"] = "exponential",
+        bandwidth: float = 0.5,
+        ridge_floor: float = 0.05,
+        initial_ridge: float = 1.0,
+        convolution_size: int = 4,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> Intention: ...
+
+class LocalLinearAttention(_Layer):
+    Config = LocalLinearAttentionConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        key_value_heads: int | None = None,
+        rotary_base: float | None = 10000.0,
+        rotary_fraction: float = 1.0,
+        rotary_factor: float = 1.0,
+        rotary_original_length: int | None = None,
+        normalise_query_key: bool = True,
+        zero_centred_norm: bool = False,
+        norm_epsilon: float = 1e-05,
+        bias: bool = False,
+        output_bias: bool = False,
+        output_gate: bool = False,
+        convolution_size: int = 0,
+        persistent_tokens: int = 0,
+        implementation: Literal["auto", "blockwise", "reference", "cudnn"] = "auto",
+        solver: Literal["exact", "amortised"] = "exact",
+        ridge_floor: float = 0.05,
+        initial_ridge: float = 1.0,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> LocalLinearAttention: ...
 
 class RWKV7(_Layer):
     Config = RWKV7Config
@@ -418,6 +651,40 @@ class MixtureOfMemories(_Layer):
         layer_index: int = 0,
         depth: int = 1,
     ) -> MixtureOfMemories: ...
+
+class TestTimeRegression(_Layer):
+    Config = TestTimeRegressionConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        weights: Literal[
+            "uniform", "scalar_decay", "channel_decay", "kernel"
+        ] = "scalar_decay",
+        regressor: Literal["constant", "linear", "polynomial", "mlp"] = "linear",
+        solver: Literal[
+            "one_step",
+            "online",
+            "several_steps",
+            "implicit",
+            "exact",
+            "conjugate_gradients",
+        ] = "online",
+        degree: int = 2,
+        steps: int = 2,
+        ridge: float = 0.1,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        fastest_decay: float = 1.0,
+        update_every: int = 16,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> TestTimeRegression: ...
 
 class TitansLMM(_Layer):
     Config = TitansLMMConfig

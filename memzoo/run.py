@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from memzoo.errors import InputError
+from memzoo.errors import InputError, name_to_use, with_article
 
 from .configs.experiment import ExperimentConfig
 from .configs.resolve import resolve
+from .configs.variants import with_fields
 from .data import TaskConfig
 from .data.corpus import BEGIN
 from .data.task import SPLITS, Config, Split
@@ -22,11 +23,22 @@ from .evals.stream import Carried, begin, read_pieces
 from .generate import GenerateOptions, continuation
 from .models.language_model import LanguageModel
 from .models.stack_state import StackState
+from .train.checkpoint import saved_steps
 from .train.loop import train as train_run
-from .train.runs import load_run
+from .train.runs import CHECKPOINTS, load_run
 
 _PIECE = 512
 """Tokens that `Run.read` reads at a time."""
+
+
+_OTHER_NAMES = {
+    "lr": "learning_rate",
+    "max_steps": "steps",
+    "num_steps": "steps",
+    "num_train_steps": "steps",
+    "train_steps": "steps",
+}
+"""Names of fields in other libraries, and here."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,10 +239,11 @@ def train(
         runs: folder of runs; the run is written to the subfolder with its name.
         start_from: folder of a run of the same model, whose parameters to start from.
         progress: show the progress.
-        changes: fields of the config to change, such as `steps=50`.
+        changes: fields of the config to change, such as `steps=50`; a dot names a
+            field of a part, as in `**{"optimizer.learning_rate": 1e-3}`.
 
     Raises:
-        InputError: the config or a change is refused.
+        InputError: the config or a change is refused, or the run has more steps.
         MemzooError: see `memzoo.train.loop.train`.
     """
     if not isinstance(config, ExperimentConfig):
@@ -240,23 +253,52 @@ def train(
     if start_from is not None:
         _path("start_from", start_from, "the folder of a run")
         changes["start_from"] = str(start_from)
-    known = {field.name for field in dataclasses.fields(config)}
-    for name in changes:
-        if name not in known:
-            raise InputError(
-                f"an experiment has no field {name!r}; it has "
-                f"{', '.join(sorted(known))}"
-            )
-    config = dataclasses.replace(config, **changes)
-    folder = Path(runs) / config.name
+    config = _changed(config, changes)
+    folder = Path(_path("runs", runs, "a folder")) / config.name
+    done = max(saved_steps(folder / CHECKPOINTS), default=0)
+    if done > config.steps:
+        raise InputError(
+            f"steps is {config.steps}, and {folder} is at step {done}; give it another "
+            f"name, {done} steps or more, or take it as it is with memzoo.load"
+        )
     train_run(config, folder, progress=progress)
     return load(folder)
+
+
+def _changed(config: ExperimentConfig, changes: dict[str, Any]) -> ExperimentConfig:
+    """Return the config with other fields; a dot names a field of a part.
+
+    Raises:
+        InputError: there is no such field, or its value is refused.
+    """
+    known = sorted(field.name for field in dataclasses.fields(config))
+    for name in changes:
+        if name.partition(".")[0] not in known:
+            remedy = _inner_name(config, _OTHER_NAMES.get(name, name)) or name_to_use(
+                name, known, _OTHER_NAMES, rest="it has"
+            )
+            raise InputError(f"an experiment has no field {name!r}; {remedy}")
+    inner = {name: value for name, value in changes.items() if "." in name}
+    outer = {name: value for name, value in changes.items() if name not in inner}
+    return with_fields(dataclasses.replace(config, **outer), inner)
+
+
+def _inner_name(config: ExperimentConfig, name: str) -> str | None:
+    """Return how to give a field of a part of the config; None: no part has it."""
+    for part in dataclasses.fields(config):
+        inner = getattr(config, part.name)
+        if dataclasses.is_dataclass(inner) and any(
+            field.name == name for field in dataclasses.fields(inner)
+        ):
+            return f"{part.name} has it: give **{{'{part.name}.{name}': ...}}"
+    return None
 
 
 def _path(name: str, value: Any, wanted: str) -> str | Path:
     """Return the value if it is text or a path, else raise InputError."""
     if not isinstance(value, str | Path):
-        raise InputError(f"{name} is a {type(value).__name__}; give {wanted}")
+        given = with_article(type(value).__name__)
+        raise InputError(f"{name} is {given}; give {wanted}")
     return value
 
 

@@ -268,7 +268,7 @@ def _state_shape(subject: _Subject) -> None:
         "bounded": sizes[0] == sizes[1] == sizes[2],
         "log": sizes[1] - sizes[0] == sizes[2] - sizes[1] > 0,
         "linear": sizes[2] - sizes[1] == 2 * (sizes[1] - sizes[0]) > 0,
-        "quadratic": sizes[2] - sizes[1] > 2 * (sizes[1] - sizes[0]) > 0,
+        "square": sizes[2] - sizes[1] > 2 * (sizes[1] - sizes[0]) > 0,
     }
     if not growth[layer.state_growth]:
         raise BrokenLaw(

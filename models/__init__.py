@@ -3,6 +3,7 @@
 from .attention import AttentionConfig
 from .based import BasedConfig
 from .comba import CombaConfig
+from .continuum_memory import ContinuumMemoryConfig
 from .delta_net import DeltaNetConfig
 from .gated_delta_net import GatedDeltaNetConfig
 from .gated_delta_product import GatedDeltaProductConfig
@@ -11,7 +12,9 @@ from .gdn2 import GDN2Config
 from .gla import GLAConfig
 from .hcam import HCAMConfig
 from .hgrn2 import HGRN2Config
+from .hmm_two_rate import HMMTwoRateConfig
 from .hola import HOLAConfig
+from .infini_attention import InfiniAttentionConfig
 from .intention import IntentionConfig
 from .kda import KDAConfig
 from .layer_config import LayerConfig as LayerConfig
@@ -26,8 +29,8 @@ from .mesa_net import MesaNetConfig
 from .mixture_of_memories import MixtureOfMemoriesConfig
 from .momentum_delta_net import MomentumDeltaNetConfig
 from .oja import OjaConfig
-from .preconditioned_gated_delta_net import PreconditionedGatedDeltaNetConfig
-from .preconditioned_kda import PreconditionedKDAConfig
+from .pgdn import PGDNConfig
+from .pkda import PKDAConfig
 from .prefix_attention import PrefixAttentionConfig
 from .prefix_linear_attention import PrefixLinearAttentionConfig
 from .retnet import RetNetConfig
@@ -59,8 +62,8 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "gated_delta_product": GatedDeltaProductConfig,
     "longhorn": LonghornConfig,
     "momentum_delta_net": MomentumDeltaNetConfig,
-    "preconditioned_gated_delta_net": PreconditionedGatedDeltaNetConfig,
-    "preconditioned_kda": PreconditionedKDAConfig,
+    "pgdn": PGDNConfig,
+    "pkda": PKDAConfig,
     "oja": OjaConfig,
     "mesa_net": MesaNetConfig,
     "intention": IntentionConfig,
@@ -75,9 +78,12 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "titans_mag": TitansMAGConfig,
     "titans_mal": TitansMALConfig,
     "titans_mac": TitansMACConfig,
+    "continuum_memory": ContinuumMemoryConfig,
+    "hmm_two_rate": HMMTwoRateConfig,
+    "infini_attention": InfiniAttentionConfig,
+    "hcam": HCAMConfig,
+    "memorizing_attention": MemorizingAttentionConfig,
+    "hola": HOLAConfig,
     "ttt_linear": TTTLinearConfig,
     "ttt_mlp": TTTMLPConfig,
-    "hcam": HCAMConfig,
-    "hola": HOLAConfig,
-    "memorizing_attention": MemorizingAttentionConfig,
 }

@@ -23,6 +23,7 @@ from .layer_config import LayerConfig
 from .loss import Auxiliary
 from .projection import RMSNorm, output_gain, projection
 from .stack_state import StackState
+from .state_checks import Needed
 
 RematPolicy = Literal["none", "full", "dots", "dots_with_no_batch_dims"]
 
@@ -256,17 +257,20 @@ class Stack(MemoryLayer[StackState]):
             picked.append(jax.vmap(one)(arrays, ours, theirs))
         return StackState(picked)
 
-    def _check_rows(self, x: Any, state: StackState) -> None:
-        super()._check_rows(x, state)
-        found = [len(blocks) for blocks in state]
-        needed = [len(group.blocks) for group in self.groups]
-        if found != needed:
+    def _check_class(self, state: Any, needed: Needed) -> None:
+        super()._check_class(state, needed)
+        found, wanted = ([len(blocks) for blocks in s] for s in (state, needed.long))
+        if found != wanted:
             raise InputError(
-                f"the state has groups of {found} layers, and the model of {needed}; "
+                f"the state has groups of {found} layers, and the model of {wanted}; "
                 "give the state that this model returned, or none"
             )
-        for mixer, held in self._mixers_with(state):
-            mixer._check_rows(x, held)
+        for mixer, *parts in self._mixers_with(state, *needed):
+            mixer._check_class(parts[0], Needed(*parts[1:]))
+
+    def _check_sizes(self, state: StackState, needed: Needed) -> None:
+        for mixer, *parts in self._mixers_with(state, *needed):
+            mixer._check_sizes(parts[0], Needed(*parts[1:]))
 
     def capacity(self, state: StackState) -> int | None:
         return smallest_capacity(
@@ -278,11 +282,11 @@ class Stack(MemoryLayer[StackState]):
         mixer, held = next(self._mixers_with(state))
         return mixer.position_of(held)[0]
 
-    def _mixers_with(self, state: StackState) -> Iterator[tuple[MemoryLayer, Any]]:
-        """Return each block's layer and state; the first axis is the repeats."""
-        for group, held in zip(self.groups, state, strict=True):
-            for block, each in zip(group.blocks, held, strict=True):
-                yield block.mixer, each
+    def _mixers_with(self, *states: StackState) -> Iterator[Any]:
+        """Yield each block's layer with its states; the first axis is the repeats."""
+        for group, *held in zip(self.groups, *states, strict=True):
+            for block, *each in zip(group.blocks, *held, strict=True):
+                yield block.mixer, *each
 
     def sequence(
         self, x: Float[Array, "b t d"], state: StackState, layout: Layout
@@ -387,5 +391,5 @@ def _build_repeats(
 
 
 def _fastest(growths: Any) -> Any:
-    order = ("constant", "bounded", "log", "linear", "quadratic")
+    order = ("constant", "bounded", "log", "linear", "square")
     return max(growths, key=order.index)

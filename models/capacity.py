@@ -1,12 +1,12 @@
 """Capacity of a state: the tokens of one document that fit into it."""
 
 from collections.abc import Iterable
+from numbers import Integral
 from typing import Any
 
-import jax
-from jax.core import Tracer
-
 from memzoo.errors import InputError
+
+from .ops.axes import is_known as is_known
 
 
 def smallest_capacity(capacities: Iterable[int | None]) -> int | None:
@@ -14,11 +14,12 @@ def smallest_capacity(capacities: Iterable[int | None]) -> int | None:
     return min((each for each in capacities if each is not None), default=None)
 
 
-def is_known(array: Any) -> bool:
-    """Return whether values are readable: not traced, and not on another host."""
-    if isinstance(array, Tracer):
-        return False
-    return not isinstance(array, jax.Array) or array.is_fully_addressable
+def check_size(name: str, value: Any, least: int = 0) -> None:
+    """Raise InputError unless the value is a whole number that is large enough."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise InputError(f"{name} is {value!r}; give a whole number")
+    if isinstance(value, Integral) and value < least:
+        raise InputError(f"{name} is {value}; give {least} or more")
 
 
 def check_slots(max_length: int) -> None:
@@ -29,11 +30,14 @@ def check_slots(max_length: int) -> None:
 
 def no_room(name: str, capacity: int, longest: int) -> InputError:
     """Return the error for a document of `longest` tokens."""
-    remedy = f"give init_state a max_length of at least {longest}"
+    remedy = (
+        f"give max_length={longest} or more to init_state, or to the call that begins "
+        "the document"
+    )
     if capacity == 0:
         return InputError(
             f"{name}: the state was made with max_length 0, for one call, and cannot "
-            f"be carried on; {remedy}"
+            f"be continued; {remedy}"
         )
     return InputError(
         f"{name}: the document would reach {longest} tokens, but its state was "

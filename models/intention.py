@@ -97,7 +97,7 @@ class IntentionState(NamedTuple):
 class Intention(MemoryLayer[IntentionState]):
     """See `IntentionConfig`."""
 
-    state_growth = "quadratic"
+    state_growth = "square"
 
     def __init__(self, config: IntentionConfig, width: int, rngs: nnx.Rngs, depth: int):
         heads = config.num_heads

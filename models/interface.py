@@ -1,6 +1,7 @@
 """`MemoryLayer`, the interface of every layer of the zoo."""
 
 import abc
+import functools
 from typing import Any, Generic, Literal, TypeVar
 
 import jax
@@ -9,17 +10,18 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from memzoo.errors import InputError
+from memzoo.errors import InputError, with_article
 
-from .capacity import is_known, no_room
+from .capacity import check_size, is_known, no_room
 from .layout import Layout as Layout
 from .layout import SequenceInfo as SequenceInfo
 from .layout import TokenInfo as TokenInfo
 from .layout import pack
 from .ops.recurrence import select
+from .state_checks import Needed, check_class, check_sizes, needed_state
 
 State = TypeVar("State")
-StateGrowth = Literal["constant", "log", "bounded", "linear", "quadratic"]
+StateGrowth = Literal["constant", "log", "bounded", "linear", "square"]
 
 
 class AuxiliaryLoss(nnx.Variable):
@@ -45,6 +47,11 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
 
     state_growth: StateGrowth = "constant"
     accepts_prefix: bool = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "init_state" in vars(cls):
+            cls.init_state = _with_checked_sizes(cls.init_state)
 
     @abc.abstractmethod
     def init_state(self, batch_size: int, max_length: int) -> State:
@@ -173,14 +180,14 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
 
         Raises:
             InputError: `info.prefix` is given and the layer does not accept prefixes;
-                the state belongs to another layer or batch; or, outside jit, a token
-                does not fit (see `capacity`).
+                the state is not one of this layer and of this batch size; or, outside
+                jit, a token does not fit (see `capacity`).
         """
         info = SequenceInfo() if info is None else info
         self._check_axes(x, "b t d")
-        self._check_masks(x, info)
+        x = jnp.asarray(x)
+        self._check_masks(x, info, SequenceInfo)
         state = self._started(x, state, max_length)
-        self._check_rows(x, state)
         self._check_prefix(info.prefix)
         if info.valid is None:
             layout = Layout(info.reset, None, info.prefix, info.key)
@@ -200,12 +207,20 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
 
         Raises:
             InputError: `info.prefix` is given (only `__call__` reads prefixes); the
-                state was made with `max_length` 0; or, outside jit, a token does not
-                fit (see `capacity`).
+                state is not one of this layer and of this batch size, or was made with
+                `max_length` 0; or, outside jit, a token does not fit (see
+                `capacity`).
         """
         info = TokenInfo() if info is None else info
         self._check_axes(x, "b d")
-        self._check_rows(x, state)
+        x = jnp.asarray(x)
+        if state is None:
+            raise InputError(
+                f"{type(self).__name__}.step needs a state; give that of a call, or "
+                f"init_state({x.shape[0]}, max_length)"
+            )
+        self._check_masks(x, info, TokenInfo)
+        self._check_state(x, state)
         if info.prefix is not None:
             raise InputError(
                 f"{type(self).__name__}.step cannot read a prefix; "
@@ -242,19 +257,23 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
             InputError: both a state and max_length are given.
         """
         if state is None:
-            return self.init_state(x.shape[0], max(max_length or x.shape[1], 1))
+            length = x.shape[1] if max_length is None else max_length
+            check_size("max_length", length)
+            return self.init_state(x.shape[0], max(length, 1))
         if max_length is not None:
             raise InputError(
                 f"{type(self).__name__}: max_length is {max_length}, but the given "
                 "state has a fixed size; give max_length to the first call"
             )
+        self._check_state(x, state)
         return state
 
     def _check_axes(self, x: Any, axes: str) -> None:
         """Raise InputError unless `x` has these axes."""
         name = type(self).__name__
         if not hasattr(x, "dtype"):
-            raise InputError(f"{name}: x is a {type(x).__name__}; give an array")
+            given = with_article(type(x).__name__)
+            raise InputError(f"{name}: x is {given}; give an array")
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise InputError(f"{name}: x is {x.dtype}; give floats")
         if x.ndim != len(axes.split()):
@@ -262,36 +281,53 @@ class MemoryLayer(nnx.Module, abc.ABC, Generic[State]):
                 f"{name}: x has shape {x.shape}; give it the axes `{axes}`"
             )
 
-    def _check_masks(self, x: Any, info: Any) -> None:
-        """Raise InputError unless every mask of a call has the axes `b t` of x."""
+    def _check_masks(self, x: Any, info: Any, kind: type) -> None:
+        """Raise InputError unless every mask is of bool, with the leading axes of x."""
         name = type(self).__name__
-        if not isinstance(info, SequenceInfo):
-            raise InputError(
-                f"{name}: info is a {type(info).__name__}; give a SequenceInfo"
-            )
+        if not isinstance(info, kind):
+            given = with_article(type(info).__name__)
+            raise InputError(f"{name}: info is {given}; give a {kind.__name__}")
         for mask in ("reset", "valid", "prefix"):
             given = getattr(info, mask)
-            if given is not None and jnp.shape(given) != x.shape[:2]:
+            if given is None:
+                continue
+            if not hasattr(given, "dtype"):
+                found = with_article(type(given).__name__)
+                raise InputError(f"{name}: {mask} is {found}; give an array")
+            if given.shape != x.shape[:-1]:
+                axes = "b t" if kind is SequenceInfo else "b"
                 raise InputError(
-                    f"{name}: {mask} has shape {jnp.shape(given)}; give it the axes "
-                    f"`b t`, here {x.shape[:2]}"
+                    f"{name}: {mask} has shape {given.shape}; give it the axes "
+                    f"`{axes}`, here {x.shape[:-1]}"
+                )
+            if given.dtype != jnp.bool_:
+                raise InputError(
+                    f"{name}: {mask} is {given.dtype}; give a mask of bool"
                 )
 
-    def _check_rows(self, x: Any, state: State) -> None:
-        """Raise InputError unless the state fits this layer and has x's batch size."""
-        name = type(self).__name__
-        kind = type(self).init_state.__annotations__.get("return")
-        if isinstance(kind, type) and not isinstance(state, kind):
-            raise InputError(
-                f"{name}: the state is a {type(state).__name__}, not a "
-                f"{kind.__name__}; give the state that this layer returned, or none"
-            )
+    def _check_state(self, x: Any, state: State) -> None:
+        """Raise InputError unless the state fits this layer and the batch of x.
+
+        Only shapes and types are read. Under jit this costs nothing at run time.
+        """
+        batch = x.shape[0]
+        needed = needed_state(self, batch, state_spec)
+        self._check_class(state, needed)
         rows = self.position_of(state).shape[-1]
-        if rows != x.shape[0]:
+        if rows != batch:
             raise InputError(
-                f"{name}: the batch size of x is {x.shape[0]}, of the state {rows}; "
-                f"make the state with init_state({x.shape[0]}, max_length)"
+                f"{type(self).__name__}: the batch size of x is {batch}, of the state "
+                f"{rows}; give both the same, or no state for a new document"
             )
+        self._check_sizes(state, needed)
+
+    def _check_class(self, state: Any, needed: Needed) -> None:
+        """Raise InputError unless the state has the class of `needed`."""
+        check_class(type(self).__name__, state, needed)
+
+    def _check_sizes(self, state: Any, needed: Needed) -> None:
+        """Raise InputError unless the state's arrays have the sizes of `needed`."""
+        check_sizes(type(self).__name__, state, needed)
 
     def _check_prefix(self, prefix: Any) -> None:
         if prefix is not None and not self.accepts_prefix:
@@ -316,6 +352,18 @@ def _places_without_room(
         without = jnp.logical_and((position > 0)[:, None], goes_on)
     valid = layout.valid(time)
     return (without if valid is None else jnp.logical_and(without, valid)), place
+
+
+def _with_checked_sizes(init_state: Any) -> Any:
+    """Return `init_state` that refuses sizes that are not whole numbers."""
+
+    @functools.wraps(init_state)
+    def checked(self: Any, batch_size: Any, max_length: Any) -> Any:
+        check_size("batch_size", batch_size)
+        check_size("max_length", max_length)
+        return init_state(self, batch_size, max_length)
+
+    return checked
 
 
 def state_spec(layer: MemoryLayer[State], batch_size: int, max_length: int) -> State:

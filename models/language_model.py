@@ -1,7 +1,7 @@
 """The language model: embedding, stack, norm and head."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, Literal
@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from memzoo.errors import InputError
+from memzoo.errors import InputError, name_to_use, shown, with_article
 
 from .block import Group, RematPolicy, Stack, StackConfig
 from .capacity import is_known
+from .field_types import check_types
 from .interface import SequenceInfo, TokenInfo
 from .layer_config import LayerConfig
 from .loss import LossSums, chunked_cross_entropy
@@ -22,6 +23,22 @@ from .stack_state import StackState
 
 # Far above any model's size; above this the compiler kills the process silently.
 LARGEST = 2**24
+
+_OTHER_NAMES = {
+    "d_ff": "mlp_width",
+    "d_model": "width",
+    "dim": "width",
+    "hidden_size": "width",
+    "intermediate_size": "mlp_width",
+    "mlp": "mlp_width",
+    "n_embd": "width",
+    "rms_norm_eps": "norm_epsilon",
+    "tie_word_embeddings": "tie_embeddings",
+    "vocab": "vocab_size",
+}
+"""Names of fields in other libraries, and here."""
+_COUNTS = ("depth", "n_layer", "n_layers", "num_hidden_layers", "num_layers")
+"""Names of the number of blocks in other libraries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +73,8 @@ class LanguageModelConfig:
                 raise InputError(f"{name} is {value!r}; give a whole number")
             if value < 1:
                 raise InputError(f"{name} is {value}; give 1 or more")
+            # JSON has no numbers of numpy.
+            object.__setattr__(self, name, int(value))
         for name in ("vocab_size", "width"):
             if getattr(self, name) > LARGEST:
                 raise InputError(
@@ -65,6 +84,7 @@ class LanguageModelConfig:
             raise InputError(
                 f"dtype {self.dtype!r} is not known; choose float32 or bfloat16"
             )
+        check_types(self)
         self.stack  # noqa: B018  (validates the pattern, the MLP and the policy)
 
     @property
@@ -110,14 +130,15 @@ class LanguageModel(nnx.Module):
         layers: Sequence[str | LayerConfig] | None = None,
         **fields: Any,
     ):
+        _check_names(fields)
         given = {"vocab_size": vocab_size, "width": width, "layers": layers}
         given = {name: value for name, value in given.items() if value is not None}
         if rngs is None:
             raise InputError("LanguageModel needs rngs; give rngs=nnx.Rngs(0)")
         if not isinstance(rngs, nnx.Rngs):
-            raise InputError(f"rngs is {rngs!r}; give rngs=nnx.Rngs(0)")
+            raise InputError(f"rngs is {shown(rngs)}; give rngs=nnx.Rngs(0)")
         if config is not None and not isinstance(config, LanguageModelConfig):
-            raise InputError(f"config is {config!r}; give a LanguageModelConfig")
+            raise InputError(f"config is {shown(config)}; give a LanguageModelConfig")
         if config is None:
             config = _config_of(given | fields)
         elif given or fields:
@@ -177,12 +198,7 @@ class LanguageModel(nnx.Module):
 
         Arguments and errors are as in `__call__`.
         """
-        self._check_tokens(tokens)
-        if tokens.ndim != 2:
-            raise InputError(
-                f"tokens have shape {tokens.shape}; give them the axes `b t`"
-            )
-        x = self._embed(tokens)
+        x = self._embed(tokens, "b t")
         x, state = self.stack(x, state, info, max_length=max_length)
         return self.final_norm(x), state
 
@@ -214,7 +230,7 @@ class LanguageModel(nnx.Module):
         self, token: Int[Array, "b"], state: StackState, info: TokenInfo | None = None
     ) -> tuple[Float[Array, "b y"], StackState]:
         """Read one token per row and return the next token's logits and the state."""
-        x, state = self.stack.step(self._embed(token), state, info)
+        x, state = self.stack.step(self._embed(token, "b"), state, info)
         return self.logits(self.final_norm(x)), state
 
     def check_capacity(self, state: StackState, time: int) -> None:
@@ -236,11 +252,13 @@ class LanguageModel(nnx.Module):
             InputError: a row has fewer than 2 tokens; outside jit, a token is not in
                 the vocabulary.
         """
-        if tokens.ndim != 2 or tokens.shape[1] < 2:
+        self._check_tokens(tokens, "b t")
+        if tokens.shape[1] < 2:
             raise InputError(
-                f"tokens have shape {tokens.shape}; give the axes `b t`, with 2 tokens "
-                "or more per row"
+                f"tokens have shape {tokens.shape}; give 2 tokens or more per row"
             )
+        if info is not None:
+            self.stack._check_masks(tokens[:, :, None], info, SequenceInfo)
         weights = jnp.ones(tokens[:, 1:].shape, jnp.float32)
         if info is not None and info.reset is not None:
             weights = jnp.where(info.reset[:, 1:], 0, weights)
@@ -289,22 +307,25 @@ class LanguageModel(nnx.Module):
             self.metrics = Reported(metrics)
         return sums._replace(parts=sums.parts + parts)
 
-    def _embed(self, tokens: Int[Array, "*b"]) -> Float[Array, "*b d"]:
-        self._check_tokens(tokens)
+    def _embed(self, tokens: Int[Array, "*b"], axes: str) -> Float[Array, "*b d"]:
+        self._check_tokens(tokens, axes)
         x = jnp.take(self.embedding[...], tokens, axis=0)
         return x.astype(jnp.dtype(self.config.dtype))
 
-    def _check_tokens(self, tokens: Any) -> None:
-        """Raise InputError unless tokens are numbers of the vocabulary.
+    def _check_tokens(self, tokens: Any, axes: str) -> None:
+        """Raise InputError unless tokens have these axes and are in the vocabulary.
 
         Values are checked only outside jit.
         """
         if not hasattr(tokens, "dtype"):
-            raise InputError(
-                f"tokens are a {type(tokens).__name__}; give an array of whole numbers"
-            )
+            given = with_article(type(tokens).__name__)
+            raise InputError(f"tokens are {given}; give an array of whole numbers")
         if not jnp.issubdtype(tokens.dtype, jnp.integer):
             raise InputError(f"tokens are {tokens.dtype}; give whole numbers")
+        if tokens.ndim != len(axes.split()):
+            raise InputError(
+                f"tokens have shape {tokens.shape}; give them the axes `{axes}`"
+            )
         if tokens.size == 0 or not is_known(tokens):
             return
         with jax.ensure_compile_time_eval():
@@ -320,11 +341,23 @@ class LanguageModel(nnx.Module):
         return (self.embedding if self.head is None else self.head)[...]
 
 
+def _check_names(fields: Iterable[str]) -> None:
+    """Raise InputError if a name is not a field of a model."""
+    known = {field.name for field in dataclasses.fields(LanguageModelConfig)}
+    for name in fields:
+        if name not in known:
+            ours = ["layers", *sorted(known - {"pattern"})]
+            remedy = name_to_use(name, ours, _OTHER_NAMES)
+            if name in _COUNTS:
+                remedy = "give layers, a list with one layer for each block"
+            raise InputError(f"LanguageModel has no field {name!r}; {remedy}")
+
+
 def _config_of(fields: dict[str, Any]) -> LanguageModelConfig:
     """Return the config with these fields, `layers` in place of `pattern`.
 
     Raises:
-        InputError: a field is missing, unknown or invalid.
+        InputError: a field is missing or invalid.
     """
     # Imported late: `pattern` imports the registry, which is above this module.
     from .pattern import pattern_of
@@ -336,13 +369,6 @@ def _config_of(fields: dict[str, Any]) -> LanguageModelConfig:
         if name not in fields:
             name = "layers" if name == "pattern" else name
             raise InputError(f"LanguageModel: {name} is missing; give it or a config")
-    known = {field.name for field in dataclasses.fields(LanguageModelConfig)}
-    for name in fields:
-        if name not in known:
-            raise InputError(
-                f"LanguageModel has no field {name!r}; choose one of layers, "
-                f"{', '.join(sorted(known - {'pattern'}))}"
-            )
     return LanguageModelConfig(**fields)
 
 

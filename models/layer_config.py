@@ -8,6 +8,7 @@ from typing import (
     ClassVar,
     Literal,
     Protocol,
+    TypeVar,
     get_args,
     runtime_checkable,
 )
@@ -15,19 +16,23 @@ from typing import (
 from flax import nnx
 from jaxtyping import Array
 
+from .field_types import check_fields
 from .interface import MemoryLayer
 from .regression import Regression
+
+# Not `typing.Self`, which checkers of types at run time do not know in a method.
+Made = TypeVar("Made", bound="RegisteredConfig")
 
 Family = Literal[
     "softmax attention",
     "scalar decay",
     "vector decay",
     "delta rule",
-    "test-time regression",
+    "regression",
     "least squares",
     "neural memory",
-    "hierarchical memory",
     "mixture",
+    "hierarchical memory",
     "convolution",
 ]
 
@@ -67,6 +72,11 @@ class RegisteredConfig(LayerConfig):
     """Place of the default config on the map of test-time regression."""
     small: ClassVar[Mapping[str, Any]] = {}
     """Field values for the laws: windows and segments end within a few tokens."""
+
+    def __new__(cls: type[Made], *values: Any, **fields: Any) -> Made:
+        # Before `__post_init__`, which compares the values with numbers.
+        check_fields(cls, fields)
+        return object.__new__(cls)
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

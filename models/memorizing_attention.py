@@ -144,7 +144,7 @@ class MemorizingAttention(MemoryLayer[MemorizingState]):
         self.attention_scale = nnx.Param(
             jnp.full((heads,), config.initial_scale, jnp.float32)
         )
-        self.memory_gate = nnx.Param(jnp.zeros((heads,), jnp.float32))
+        self.memory_share = nnx.Param(jnp.zeros((heads,), jnp.float32))
         self.read_out = ReadOut(inner, width, rngs, depth=depth)
 
     @property
@@ -244,7 +244,7 @@ class MemorizingAttention(MemoryLayer[MemorizingState]):
             top_k=config.top_k,
             window=config.memory_size,
         )
-        gate = jax.nn.sigmoid(self.memory_gate[...])[None, None, :, None]
+        gate = jax.nn.sigmoid(self.memory_share[...])[None, None, :, None]
         mixed = (1 - gate) * local + gate * recalled
         return mixed.astype(q.dtype)
 

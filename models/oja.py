@@ -28,7 +28,7 @@ from .streams import Tails, query_key_value
 
 @dataclass(frozen=True, kw_only=True)
 class OjaConfig(RegisteredConfig):
-    """Gated Oja's rule (after Oja 1982), as an operation of flash-linear-attention.
+    """Gated Oja's rule, as a rule of fast weights (Irie et al. 2022, arXiv:2206.01649).
 
     Per head, with keys, queries and values of length 1, beta_t = sigmoid(w_b . x_t) and
     one decay for each channel of the value:
@@ -42,8 +42,9 @@ class OjaConfig(RegisteredConfig):
     This is the delta rule for the transposed memory, with the value as its key: a write
     first removes what is stored with the same value.
 
-    Differs from it in: the operation has no published layer. Streams, decay and
-    read-out are those of kda, with the decay on the value's channels.
+    Differs from it in: time is discrete, as in the operation of flash-linear-attention,
+    which has no published layer. Streams, decay and read-out are those of kda, with the
+    decay on the value's channels and SiLU on the gate.
     """
 
     family: ClassVar[Family] = "delta rule"

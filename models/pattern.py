@@ -1,9 +1,9 @@
 """Patterns from lists of layers."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
+from typing import Any
 
-from memzoo.errors import InputError
+from memzoo.errors import InputError, name_to_use, shown
 
 from . import LAYERS
 from .block import Group
@@ -20,10 +20,10 @@ def pattern_of(layers: Sequence[str | LayerConfig]) -> tuple[Group, ...]:
         layers: configs, or registered names for default configs.
 
     Raises:
-        InputError: the list is empty, or a name is unknown.
+        InputError: the list is empty or none, or has an unknown layer.
     """
-    if isinstance(layers, str):
-        raise InputError(f"layers is {layers!r}; give a list of layers")
+    if isinstance(layers, str) or not isinstance(layers, Sequence):
+        raise InputError(f"layers is {shown(layers)}; give a list of layers")
     chosen = tuple(map(_layer, layers))
     if not chosen:
         raise InputError("layers is empty; give at least one layer")
@@ -41,11 +41,14 @@ def pattern_of(layers: Sequence[str | LayerConfig]) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def _layer(layer: str | LayerConfig) -> LayerConfig:
+def _layer(layer: Any) -> LayerConfig:
     if not isinstance(layer, str):
+        if isinstance(layer, type) or not isinstance(layer, LayerConfig):
+            raise InputError(
+                f"layers has {shown(layer)}; give the name of a layer, such as "
+                "'attention', or a config, such as memzoo.layers.AttentionConfig()"
+            )
         return layer
     if layer in LAYERS:
         return LAYERS[layer]()
-    close = get_close_matches(layer, LAYERS, n=1)
-    remedy = f"did you mean {close[0]}?" if close else f"known: {', '.join(LAYERS)}"
-    raise InputError(f"there is no layer {layer!r}; {remedy}")
+    raise InputError(f"there is no layer {layer!r}; {name_to_use(layer, LAYERS)}")

@@ -82,8 +82,9 @@ class ReadOut(nnx.Module):
         Args:
             read: read of the memory.
             x: input of the gate.
-            bonus: term added after the norm and before the gate.
+            bonus: term added after the norm and before the gate, if that order is set.
         """
+        assert bonus is None or not self.gate_first
         heads, y = read.shape[2], merge_heads(read)
         if self.gate_first:
             y = self._normed(self._gated(y, x), heads)

@@ -31,7 +31,7 @@ class RWKV7Config(RegisteredConfig):
     """Time mixing of RWKV-7 (Peng et al. 2025, arXiv:2503.14456).
 
     Each map reads a mix of the token and the one before it, x_t + m (x_(t-1) - x_t),
-    with learned weights m of its own. Per head, with unit(u) = u / |u|:
+    where m is learned for each map. Per head, with unit(u) = u / |u|:
 
         r_t, k_t, v_t = W_r x_t, W_k x_t, W_v x_t
         alpha_t = exp(-exp(-1/2) sigmoid(lora_w(x_t)))
@@ -48,7 +48,7 @@ class RWKV7Config(RegisteredConfig):
     Differs from it in: values have no residual from the first layer's values, because a
     layer sees only its input. Projections and the first factors of the low-rank maps
     begin random: those of keys are a tenth as large, as published, and W_o is scaled by
-    depth in place of zero.
+    depth in place of zero. `negative_eigenvalues` is an addition.
     """
 
     family: ClassVar[Family] = "delta rule"
@@ -117,16 +117,16 @@ class RWKV7(MatrixMemory):
         self.query = projection(width, inner, rngs)
         self.key = projection(width, inner, rngs, gain=0.1)
         self.value = projection(width, inner, rngs)
-        low = config.decay_rank or _rank(2.5, width)
+        rank = config.decay_rank or _rank(2.5, width)
         self.decay = LowRank(
-            width, low, inner, rngs, bias=True, activation=jnp.tanh, gain=0.1
+            width, rank, inner, rngs, bias=True, activation=jnp.tanh, gain=0.1
         )
-        low = config.rate_rank or _rank(2.5, width)
-        self.write_strength = LowRank(width, low, inner, rngs, bias=True, gain=0.1)
+        rank = config.rate_rank or _rank(2.5, width)
+        self.write_strength = LowRank(width, rank, inner, rngs, bias=True, gain=0.1)
         gate = None
         if config.output_gate:
-            low = config.gate_rank or _rank(5.0, width)
-            gate = LowRank(width, low, inner, rngs, activation=jax.nn.sigmoid)
+            rank = config.gate_rank or _rank(5.0, width)
+            gate = LowRank(width, rank, inner, rngs, activation=jax.nn.sigmoid)
         norm = GroupNorm(
             inner,
             num_groups=heads,
@@ -149,18 +149,18 @@ class RWKV7(MatrixMemory):
     def _set_initial(self, layer_index: int | Array, depth: int, gated: bool) -> None:
         """Set the published initial values of mixing weights, biases and scales."""
         inner = self.config.num_heads * self.head_size
-        later = jnp.asarray(layer_index, jnp.float32)
+        index = jnp.asarray(layer_index, jnp.float32)
         channel = jnp.arange(self.width, dtype=jnp.float32) / self.width
         # Mixing weights of query, decay, key, value, rate, and gate.
         power = jnp.asarray([0.2, 0.9, 0.7, 0.7, 0.9, 0.2][: 5 + gated])[:, None]
-        power = power * (1 - later / depth)
+        power = power * (1 - index / depth)
         self.token_shift = nnx.Param(1 - channel[None, :] ** power)
         place = jnp.arange(inner, dtype=jnp.float32)
         line = place / max(inner - 1, 1)
         middle = (self.head_size - 1) / 2
         zigzag = (place % self.head_size - middle) / max(middle, 0.5)
         zigzag = zigzag * jnp.abs(zigzag)
-        curve = 1 + (later / max(depth - 1, 1)) ** 0.3
+        curve = 1 + (index / max(depth - 1, 1)) ** 0.3
         for gate, bias in (
             (self.decay, -5.5 + 6 * line**curve + 2.5 * zigzag),
             (self.write_strength, -0.19 + 0.3 * zigzag + 0.4 * (line - 0.5)),
@@ -169,7 +169,7 @@ class RWKV7(MatrixMemory):
         self.removal_scale = nnx.Param(0.71 - 0.1 * (line - 0.5))
         self.write_scale = nnx.Param(jnp.full((inner,), 1.02, jnp.float32))
         self.bonus = nnx.Param(jnp.full((inner,), -0.04, jnp.float32))
-        scale = jnp.full((inner,), ((later + 1) / depth) ** 0.7, jnp.float32)
+        scale = jnp.full((inner,), ((index + 1) / depth) ** 0.7, jnp.float32)
         self.read_out.norm.scale = nnx.Param(scale)  # type: ignore[union-attr]
 
     def init_memory(self, batch_size: int) -> Float[Array, "b h k v"]:

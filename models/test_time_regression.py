@@ -137,7 +137,7 @@ class TestTimeRegressionConfig(RegisteredConfig):
 
     # pytest takes classes whose names begin with Test for tests.
     __test__: ClassVar[bool] = False
-    family: ClassVar[Family] = "test-time regression"
+    family: ClassVar[Family] = "regression"
     regression: ClassVar[Regression | None] = Regression(
         "scalar_decay", "linear", "online"
     )

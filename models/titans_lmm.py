@@ -97,8 +97,8 @@ class TitansLMMConfig(RegisteredConfig):
     """Use forgetting, alpha; False: alpha = 0."""
     max_learning_rate: float = 0.1
     """Largest theta."""
-    read: Literal["after", "before"] = "after"
-    """Read the memory after or before the token's own write."""
+    read: Literal["after", "before", "window"] = "after"
+    """Read the memory after or before the token's own write, or before its window."""
     loss: Literal["full", "half"] = "full"
     """||error||^2 as published, or half of it."""
     loss_window: int = 1

@@ -66,7 +66,7 @@ def test_constraints_pin_every_dependency():
         re.match(r"[A-Za-z0-9_\-]+", dependency).group().lower().replace("_", "-")
         for dependency in PROJECT["project"]["dependencies"]
     ]
-    for version in ("py311", "py312"):
+    for version in ("py311", "py312", "py313"):
         text = (ROOT / "constraints" / f"{version}.txt").read_text()
         pinned = {
             line.split("==")[0].lower().replace("_", "-") for line in text.splitlines()

@@ -47,7 +47,7 @@ def locked(run_dir: Path) -> Iterator[None]:
         who = f" (pid {holder})" if holder > 0 else ""
         raise MemzooError(
             f"run {run_dir} is being trained by another process{who}; wait for it or "
-            "give another --name"
+            "give another name"
         )
     try:
         yield

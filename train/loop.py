@@ -155,14 +155,14 @@ def _restore(
     )
     if restored is not None:
         data.set_state(restored.data)
-        screen.say(
+        screen.note(
             f"{run_dir}: continuing from step {restored.step}"
             if restored.step <= config.steps
             else f"{run_dir}: already at step {restored.step}"
         )
     elif record is not None:
         same = record["config"] == json.loads(json.dumps(present))
-        screen.say(
+        screen.note(
             f"{run_dir} has no checkpoint yet: starting at step 0"
             + ("" if same else " anew, with the new config")
         )

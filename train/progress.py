@@ -28,12 +28,13 @@ class _StandardError(io.TextIOBase):
         self._stream = sys.stderr
 
     def write(self, text: str, /) -> int:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with suppress(OSError):
+        # Python flushes at the end too, when the stream may be a closed file.
+        with suppress(OSError, ValueError):
             self._stream.flush()
 
     def isatty(self) -> bool:
@@ -53,7 +54,7 @@ class Screen:
     Args:
         name: name of the run.
         steps: steps of the whole run.
-        shown: if false, show only the lines of `say`.
+        shown: if false, print only the lines of `say`.
     """
 
     def __init__(self, name: str, steps: int, *, shown: bool) -> None:
@@ -82,6 +83,11 @@ class Screen:
     def say(self, line: str) -> None:
         """Print one line, even if progress is not shown."""
         self._console.print(line, soft_wrap=True, markup=False)
+
+    def note(self, line: str) -> None:
+        """Print one line if progress is shown."""
+        if self._shown:
+            self.say(line)
 
     def at(self, step: int) -> None:
         """Show that the run is at this step."""

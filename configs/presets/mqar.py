@@ -70,6 +70,9 @@ def _comparable(layer: Any, width: int, num_heads: int, head_size: int | None) -
         # For a memory in series with attention: without the clip, training was
         # unstable.
         values["memory"] = dataclasses.replace(values["memory"], clip=layer.memory.clip)
+    if fields & {"levels", "slow_every"}:
+        # Their slow memories add up many writes from the same weights.
+        values["clip"] = layer.clip
     if "expand" in fields:
         # Its heads share their keys, and its values are as wide as the model.
         values |= {"head_size": width // num_heads, "state_size": key_size}

@@ -39,7 +39,6 @@ _ROWS = {
         },
         result="1.000 after 500 steps; 0.794 at 128 tokens",
     ),
-    "gated_delta_net": _Row(fields={"num_heads": 2, "negative_eigenvalues": True}),
     "gla": _Row(fields={"num_heads": 2}),
 }
 

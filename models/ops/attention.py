@@ -4,7 +4,7 @@ o_i = sum_j softmax_j(scale q_i . k_j) v_j over the keys that query i sees
 (arXiv 1706.03762; grouped queries: arXiv 2305.13245).
 """
 
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +12,26 @@ from jaxtyping import Array, Float, Int
 
 from memzoo.errors import InputError
 
+from .axes import check_axes, float_array
 from .blockwise_attention import blockwise_attention
 from .visibility import ALWAYS_VISIBLE, Places, sees
 
 __all__ = ["ALWAYS_VISIBLE", "Implementation", "attention"]
 
 Implementation = Literal["auto", "blockwise", "reference", "cudnn"]
+_ORDER = "the order of axes: `b t h k` for q, `b s g k` for k and v"
+
+
+class _Given(NamedTuple):
+    """Arrays that `attention` is given, with their axes."""
+
+    q: Float[Array, "b t h k"]
+    k: Float[Array, "b s g k"]
+    v: Float[Array, "b s g v"]
+    query_position: Int[Array, "b t"] | None
+    query_segment: Int[Array, "b t"] | None
+    key_position: Int[Array, "b s"] | None
+    key_segment: Int[Array, "b s"] | None
 
 
 def attention(
@@ -65,10 +79,16 @@ def attention(
             it applies, else blockwise.
 
     Raises:
-        InputError: heads are not a multiple of groups; a window or block size is below
+        InputError: an array is not one of floats or has other axes; heads are not a
+            multiple of groups; a window or block size is below
             1; only one of query and key positions is given; lengths differ without
             positions; the implementation does not exist or does not apply.
     """
+    q, k, v = map(float_array, ("q", "k", "v"), (q, k, v))
+    check_axes(
+        _Given,
+        _Given(q, k, v, query_position, query_segment, key_position, key_segment),
+    )
     _check(q, k, window, query_position, key_position, block_size)
     dtype = v.dtype
     factor: float = q.shape[-1] ** -0.5 if scale is None else scale
@@ -105,12 +125,14 @@ def _check(
     heads, groups = q.shape[2], k.shape[2]
     if heads % groups:
         raise InputError(
-            f"{heads} heads are not a multiple of {groups} key groups; give a multiple"
+            f"{heads} heads are not a multiple of {groups} key groups; give a "
+            f"multiple, and check {_ORDER}"
         )
-    if window is not None and window < 1:
-        raise InputError(f"window is {window}; give at least 1, or None")
-    if block_size is not None and block_size < 1:
-        raise InputError(f"block_size is {block_size}; give at least 1, or None")
+    for name, size in (("window", window), ("block_size", block_size)):
+        if size is not None and not hasattr(size, "__index__"):
+            raise InputError(f"{name} is {size!r}; give a whole number, or None")
+        if size is not None and size < 1:
+            raise InputError(f"{name} is {size}; give at least 1, or None")
     if (query_position is None) != (key_position is None):
         raise InputError(
             "only one of query_position and key_position is given; give both or neither"
@@ -118,7 +140,7 @@ def _check(
     if query_position is None and q.shape[1] != k.shape[1]:
         raise InputError(
             f"{q.shape[1]} queries and {k.shape[1]} keys have no common order; give "
-            "query_position and key_position"
+            f"query_position and key_position, or check {_ORDER}"
         )
 
 

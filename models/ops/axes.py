@@ -1,13 +1,15 @@
-"""Check the lengths of named axes against the annotations of an operation's tokens."""
+"""Checks of the arrays that an operation is given: floats, with named axes."""
 
 import typing
 from functools import lru_cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import PyTree
 
-from memzoo.errors import InputError
+from memzoo.errors import InputError, with_article
 
 
 def check_axes(
@@ -45,6 +47,9 @@ def check_axes(
         if array is None:
             continue
         names = axes.split()
+        if not hasattr(array, "ndim"):
+            found = with_article(type(array).__name__)
+            raise InputError(f"{name} is {found}; give an array")
         if array.ndim != len(names):
             raise InputError(
                 f"{name} has shape {array.shape}; give it the axes `{axes}`"
@@ -60,6 +65,29 @@ def check_axes(
                     f"{first}; {name} has the axes `{axes}`, so check their order"
                 )
     return {axis: length for axis, (length, _) in lengths.items()}
+
+
+def float_array(name: str, given: Any) -> Any:
+    """Return an array of floats for JAX; None stays None.
+
+    Raises:
+        InputError: the given object is no array, or one of other numbers.
+    """
+    if given is None:
+        return None
+    if not hasattr(given, "dtype"):
+        found = with_article(type(given).__name__)
+        raise InputError(f"{name} is {found}; give an array")
+    if not jnp.issubdtype(given.dtype, jnp.floating):
+        raise InputError(f"{name} is {given.dtype}; give floats")
+    return jnp.asarray(given)
+
+
+def is_known(array: Any) -> bool:
+    """Return whether values are readable: not traced, and not on another host."""
+    if isinstance(array, Tracer):
+        return False
+    return not isinstance(array, jax.Array) or array.is_fully_addressable
 
 
 @lru_cache(maxsize=64)

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .chunk_decay import row_sum
+
 Product = Callable[[Array], Array]
 
 # Relative residual at which a system counts as solved, in roundings of its type.
@@ -48,7 +50,7 @@ def conjugate_gradients(
     def step(carry: tuple) -> tuple:
         x, residual, direction, square = carry
         image = product(direction)
-        curvature = jnp.sum(direction * image, axis=-1)
+        curvature = row_sum(direction * image)
         active = (square > limit) & (curvature > 0)
         length = _quotient(active, square, curvature)
         x = x + length * direction
@@ -67,7 +69,7 @@ def conjugate_gradients(
 
 
 def _square(x: Float[Array, "*axes k"]) -> Float[Array, "*axes"]:
-    return jnp.sum(x * x, axis=-1)
+    return row_sum(x * x)
 
 
 def _quotient(

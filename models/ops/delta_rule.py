@@ -314,7 +314,8 @@ def gated_delta_rule(
         chunk_size: tokens per chunk; affects speed only. None: chosen for the backend.
 
     Raises:
-        InputError: an axis has two lengths, for example because heads come before time.
+        InputError: an array is not one of floats; an axis has two lengths, for example
+            because heads come before time; or, outside jit, a log_decay is above 0.
     """
     return DELTA_RULE(
         (query, key, value, write_strength, log_decay),

@@ -229,7 +229,8 @@ def erase_write_rule(
         chunk_size: tokens per chunk; affects speed only. None: chosen for the backend.
 
     Raises:
-        InputError: an axis has two lengths, for example because heads come before time.
+        InputError: an array is not one of floats; an axis has two lengths, for example
+            because heads come before time; or, outside jit, a log_decay is above 0.
     """
     return ERASE_WRITE(
         (query, key, value, erase, log_decay),

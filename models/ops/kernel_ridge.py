@@ -121,8 +121,8 @@ def read_fit(
         kernel: kernel of the regression.
     """
     seen = jnp.swapaxes(seen, 1, 2)[:, None]
-    # A row that is not seen must be 0 in the answer. Its right-hand side is free, as no
-    # seen row comes after it, except in other documents, where the factor is 0.
+    # Rows that are not seen come after the seen ones, or belong to other documents,
+    # where the factor is 0. So they do not change the seen rows of the solution.
     right = jnp.where(seen, kernel(fit.key, query), 0)
     answer = jnp.where(seen, _solve(fit.factor, right), 0)
     return exact_product("bhst,bhsv->bthv", answer, fit.white)

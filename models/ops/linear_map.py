@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from memzoo.errors import InputError
 
-@jax.custom_vjp
+
 def linear_map(
     x: Float[Array, "*b d"], kernel: Float[Array, "d e"]
 ) -> Float[Array, "*b e"]:
@@ -20,12 +21,25 @@ def linear_map(
     Args:
         x: activations.
         kernel: kernel of the same type.
+
+    Raises:
+        InputError: the axis d has two lengths.
     """
+    if x.shape[-1] != kernel.shape[0]:
+        raise InputError(
+            f"the input has width {x.shape[-1]}; give it the width {kernel.shape[0]} "
+            "that the layer was built with"
+        )
+    return _linear_map(x, kernel)
+
+
+@jax.custom_vjp
+def _linear_map(x: Array, kernel: Array) -> Array:
     return jnp.einsum("...d,de->...e", x, kernel)
 
 
 def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    # Not a call of linear_map, which would hide the product from remat policies.
+    # Not a call of _linear_map, which would hide the product from remat policies.
     return jnp.einsum("...d,de->...e", x, kernel), (x, kernel)
 
 
@@ -36,4 +50,4 @@ def _backward(residuals: tuple[Array, Array], y: Array) -> tuple[Array, Array]:
     return before, jax.lax.dot_general(x, y, ((tokens, tokens), ((), ())))
 
 
-linear_map.defvjp(_forward, _backward)
+_linear_map.defvjp(_forward, _backward)

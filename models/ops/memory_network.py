@@ -5,9 +5,10 @@ implementation holds the weights themselves; or the weights with a record of eac
 inputs and outputs; or the weights after every write of a chunk, without forming them.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 import jax
 from jax.typing import DTypeLike
@@ -45,6 +46,8 @@ class FastWeights(Protocol):
         ...
 
 
+Size = TypeVar("Size", int, tuple[int, int])
+
 SLOW = ("norm", "norm_bias")
 """Names of the slow weights of a network whose norm is slow."""
 
@@ -69,6 +72,9 @@ class MemoryNetwork:
         norm: layer norm of the output (before the residual): none, or with scale and
             bias that are part of the memory (`fast`) or not (`slow`).
         bias: add a bias after every matrix, part of the memory.
+        levels: number of such networks, each applied to the output of the one before;
+            sizes of keys and values must be equal. With several, a weight's name
+            begins with its level, `level_0_`.
     """
 
     kind: Literal["mlp", "swiglu"] = "mlp"
@@ -80,8 +86,16 @@ class MemoryNetwork:
     residual: bool = False
     norm: Literal["none", "fast", "slow"] = "none"
     bias: bool = False
+    levels: int = 1
 
     def __post_init__(self) -> None:
+        if self.levels < 1:
+            raise InputError(f"levels is {self.levels}; give 1 or more")
+        if self.levels > 1 and self.key_size != self.value_size:
+            raise InputError(
+                f"levels is {self.levels}, but value size {self.value_size} differs "
+                f"from key size {self.key_size}; give 1, or choose equal sizes"
+            )
         if self.depth < 1:
             raise InputError(f"depth is {self.depth}; give 1 or more")
         if self.residual and self.key_size != self.value_size:
@@ -91,7 +105,20 @@ class MemoryNetwork:
             )
 
     def matrices(self) -> dict[str, tuple[int, int]]:
-        """Shape of every matrix by name."""
+        """Return the shape of every matrix by name."""
+        return self._at_every_level(self._matrices())
+
+    def vectors(self) -> dict[str, int]:
+        """Return the size of every vector of the memory by name."""
+        sizes: dict[str, int] = {}
+        if self.bias:
+            sizes |= {f"{n}_bias": shape[1] for n, shape in self._matrices().items()}
+        if self.norm == "fast":
+            sizes |= {"norm": self.value_size, "norm_bias": self.value_size}
+        return self._at_every_level(sizes)
+
+    def _matrices(self) -> dict[str, tuple[int, int]]:
+        """Return the shape of every matrix of one level."""
         if self.kind == "swiglu":
             into, out = (self.key_size, self.hidden_size), self.value_size
             return {"gate": into, "up": into, "down": (self.hidden_size, out)}
@@ -99,14 +126,11 @@ class MemoryNetwork:
         sizes = [self.key_size, *hidden, self.value_size]
         return {f"kernel_{i}": (sizes[i], sizes[i + 1]) for i in range(self.depth)}
 
-    def vectors(self) -> dict[str, int]:
-        """Size of every vector of the memory by name."""
-        sizes: dict[str, int] = {}
-        if self.bias:
-            sizes |= {f"{n}_bias": shape[1] for n, shape in self.matrices().items()}
-        if self.norm == "fast":
-            sizes |= {"norm": self.value_size, "norm_bias": self.value_size}
-        return sizes
+    def _at_every_level(self, sizes: dict[str, Size]) -> dict[str, Size]:
+        if self.levels == 1:
+            return sizes
+        levels = range(self.levels)
+        return {f"level_{i}_{n}": size for i in levels for n, size in sizes.items()}
 
     @property
     def num_parameters(self) -> int:
@@ -118,6 +142,13 @@ class MemoryNetwork:
         self, fast: FastWeights, x: Float[Array, "b h c i"]
     ) -> Float[Array, "b h c o"]:
         """Return the network's output."""
+        if self.levels == 1:
+            return self._one_level(fast, x)
+        for i in range(self.levels):
+            x = self._one_level(_Level(fast, i), x)
+        return x
+
+    def _one_level(self, fast: FastWeights, x: Array) -> Array:
         y = self._swiglu(fast, x) if self.kind == "swiglu" else self._mlp(fast, x)
         if self.norm == "fast":
             y = fast.scale("norm", standardise(y))
@@ -141,6 +172,32 @@ class MemoryNetwork:
     def _linear(self, fast: FastWeights, name: str, x: Array) -> Array:
         y = fast.matrix(name, x)
         return fast.shift(f"{name}_bias", y) if self.bias else y
+
+
+def level_of(name: str) -> int:
+    """Return the level of a weight, from 0."""
+    found = re.match(r"level_(\d+)_", name)
+    return int(found.group(1)) if found else 0
+
+
+class _Level:
+    """The weights of one level, by their names in a network of one level."""
+
+    def __init__(self, fast: FastWeights, level: int):
+        self.fast = fast
+        self.prefix = f"level_{level}_"
+
+    def matrix(self, name: str, x: Array) -> Array:
+        return self.fast.matrix(self.prefix + name, x)
+
+    def scale(self, name: str, x: Array) -> Array:
+        return self.fast.scale(self.prefix + name, x)
+
+    def shift(self, name: str, x: Array) -> Array:
+        return self.fast.shift(self.prefix + name, x)
+
+    def slow(self, name: str) -> Array:
+        return self.fast.slow(self.prefix + name)
 
 
 class Plain:

@@ -124,9 +124,8 @@ class Mesa:
             memory.key_value * decay + written[..., None] * value[..., None, :],
         )
         x = self.solution(query, ridge, memory.key_key)
-        read = jnp.einsum(
-            "bhk,bhkv->bhv", _mixed(query, x, token.mix), memory.key_value
-        )
+        x = _mixed(query, x, token.mix)
+        read = exact_product("bhk,bhkv->bhv", x, memory.key_value)
         return read.astype(token.value.dtype), memory
 
     def solution(
@@ -341,6 +340,7 @@ def _mixed(
     x: Float[Array, "*axes k"],
     mix: Float[Array, "*axes"] | None,
 ) -> Float[Array, "*axes k"]:
+    """Return q + mix (x - q), the vector that reads the values."""
     if mix is None:
         return x
     return query + mix.astype(x.dtype)[..., None] * (x - query)

@@ -17,11 +17,12 @@ with S_0, and attention over the chunk's keys (docs/layers/titans_lmm.md).
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
 
 from memzoo.errors import InputError
 
@@ -30,7 +31,7 @@ from .memory_network import MemoryNetwork, Plain, SlowWeights, Weights
 from .neural_memory_chunk import prepare_part, write_part
 from .places import places
 from .recurrence import scan_steps
-from .windows import window_scan
+from .windows import Body, window_scan
 from .write_rule import (
     NeuralMemory,
     Recent,
@@ -39,6 +40,8 @@ from .write_rule import (
     open_window,
 )
 from .write_schedule import Gates
+
+Carry = TypeVar("Carry")
 
 
 class NeuralTokens(NamedTuple):
@@ -108,16 +111,18 @@ def neural_memory_step(
     Raises:
         InputError: the memory was made for a single call and has no anchor.
     """
-    if memory.anchor is None and rule.update_every > 1:
+    if memory.anchor is None and rule.needs_anchor:
         raise InputError(
-            "the memory was made for one call and cannot be continued; make the state "
-            "with a max_length of at least 1"
+            "the memory was made for one call and cannot be continued; give "
+            "max_length=1 or more to init_state, or to the call that begins the "
+            "document"
         )
     dtype, out = memory_type(memory), token.value.dtype
     q, k, v, gates = jax.tree.map(lambda x: x.astype(dtype), token)
     place = memory.position % rule.update_every
     new = memory.weights if initial is None else initial.weights
-    memory = open_window(memory, place == 0, rule, new)
+    window = memory.position // rule.update_every
+    memory = open_window(memory, place == 0, rule, new, window)
     anchor = memory.weights if memory.anchor is None else memory.anchor
     rate = gates.learning_rate
     if rule.scale_by_place:
@@ -131,7 +136,8 @@ def neural_memory_step(
     before = memory.weights
     memory = _apply(memory, total, rate, gates, rule, anchor)
     memory = memory._replace(recent=recent, position=memory.position + 1)
-    return read(before if rule.read == "before" else memory.weights), memory
+    shown = {"after": memory.weights, "before": before, "window": anchor}
+    return read(shown[rule.read]), memory
 
 
 def _counted(
@@ -202,7 +208,10 @@ def _apply(
     rule: WriteRule,
     anchor: Weights,
 ) -> NeuralMemory:
-    step = _scaled(gradient, -rate)
+    step = {
+        name: x / rule.windows_per_update(name)
+        for name, x in _scaled(gradient, -rate).items()
+    }
     momentum = memory.momentum
     if momentum is not None:
         if rule.schedule == "titans" and gates.momentum is not None:
@@ -278,17 +287,11 @@ def neural_memory_chunkwise(
     time = tokens.query.shape[1]
     if time == 0:
         return jnp.zeros_like(tokens.value), memory
-    chunk_size = chunk_size or max(16, min(rule.update_every, 64))
-    aligned = memory.anchor is None and rule.update_every > 1
-    if aligned and (reset is not None or chunk_size < rule.update_every):
+    chunk_size = chunk_size or default_chunk_size(rule)
+    aligned = memory.anchor is None and rule.needs_anchor
+    parted = chunk_size < rule.update_every or rule.level_ratio > 1
+    if aligned and (reset is not None or parted):
         memory = memory._replace(anchor=memory.weights)
-    length = None if valid is None else jnp.sum(valid, axis=1, dtype=jnp.int32)
-    place, position = places(memory.position, time, reset=reset, length=length)
-    if rule.scale_by_place:
-        rate = tokens.gates.learning_rate
-        share = 1 / (1 + place % rule.update_every).astype(rate.dtype)
-        gates = tokens.gates._replace(learning_rate=rate * share[..., None])
-        tokens = tokens._replace(gates=gates)
     body = partial(
         write_part,
         network=network,
@@ -296,9 +299,64 @@ def neural_memory_chunkwise(
         slow=slow,
         initial=memory if initial is None else initial,
     )
-    read, memory = window_scan(
+    read, memory, position = scan_parts(
         body,
         memory,
+        tokens,
+        position=memory.position,
+        rule=rule,
+        dtype=memory_type(memory),
+        reset=reset,
+        valid=valid,
+        chunk_size=chunk_size,
+        aligned=aligned,
+    )
+    return read, memory._replace(position=position)
+
+
+def default_chunk_size(rule: WriteRule) -> int:
+    """Return the number of tokens to compute together if the caller names none."""
+    return max(16, min(rule.update_every, 64))
+
+
+def scan_parts(
+    body: Body,
+    carry: Carry,
+    tokens: NeuralTokens,
+    *,
+    position: Int[Array, "b"],
+    rule: WriteRule,
+    dtype: DTypeLike,
+    reset: Bool[Array, "b t"] | None,
+    valid: Bool[Array, "b t"] | None,
+    chunk_size: int,
+    aligned: bool = False,
+) -> tuple[Any, Carry, Int[Array, "b"]]:
+    """Return outputs, carry and position after a `window_scan` of prepared parts.
+
+    Args:
+        body: `(carry, prepared tokens, part) -> (carry, outputs)`.
+        carry: memory of any kind.
+        tokens: tokens of the sequence.
+        position: number of tokens of the document so far.
+        rule: rule of the writes.
+        dtype: type of the memory.
+        reset: True where a document begins.
+        valid: mask of real tokens, which are at the front of a row.
+        chunk_size: tokens computed together.
+        aligned: True if a window begins at the first token of every row.
+    """
+    time = tokens.query.shape[1]
+    length = None if valid is None else jnp.sum(valid, axis=1, dtype=jnp.int32)
+    place, position = places(position, time, reset=reset, length=length)
+    if rule.scale_by_place:
+        rate = tokens.gates.learning_rate
+        share = 1 / (1 + place % rule.update_every).astype(rate.dtype)
+        gates = tokens.gates._replace(learning_rate=rate * share[..., None])
+        tokens = tokens._replace(gates=gates)
+    outputs, carry = window_scan(
+        body,
+        carry,
         tokens,
         place=place,
         update_every=rule.update_every,
@@ -306,7 +364,7 @@ def neural_memory_chunkwise(
         reset=reset,
         valid=valid,
         aligned=aligned,
-        prepare=partial(prepare_part, rule=rule, dtype=memory_type(memory)),
+        prepare=partial(prepare_part, rule=rule, dtype=dtype),
         policy=keep_rows,
     )
-    return read, memory._replace(position=position)
+    return outputs, carry, position

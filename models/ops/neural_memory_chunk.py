@@ -94,7 +94,11 @@ def gradient_factors(
 
     left, entered = jax.grad(loss, has_aux=True)(added)
     factors = Factors(entered, left)
-    return factors if rule.clip is None else _clip(network, factors, rule.clip)
+    if rule.clip is not None:
+        factors = _clip(network, factors, rule.clip)
+    shares = {name: 1 / rule.windows_per_update(name) for name in left}
+    left = {n: x if shares[n] == 1 else x * shares[n] for n, x in factors.left.items()}
+    return factors._replace(left=left)
 
 
 def _clip(network: MemoryNetwork, factors: Factors, clip: float) -> Factors:
@@ -238,13 +242,38 @@ def write_part(
     initial: NeuralMemory,
 ) -> tuple[NeuralMemory, Float[Array, "b c h v"]]:
     """Return the memory after the part, and each token's read; the body of a scan."""
+    after, fast = open_part(
+        memory,
+        tokens,
+        part,
+        network=network,
+        rule=rule,
+        slow=slow,
+        initial=initial,
+    )
+    read = network(fast, tokens.query.astype(memory_type(memory)))
+    return after, jnp.moveaxis(read, 1, 2).astype(tokens.value.dtype)
+
+
+def open_part(
+    memory: NeuralMemory,
+    tokens: Prepared,
+    part: Part,
+    *,
+    network: MemoryNetwork,
+    rule: WriteRule,
+    slow: SlowWeights | None,
+    initial: NeuralMemory,
+) -> tuple[NeuralMemory, Plain]:
+    """Return the memory after the part, and the weights that its queries read."""
     if part.fresh is not None:
         memory = select(part.fresh, initial._replace(position=memory.position), memory)
-    memory = open_window(memory, part.opens, rule, initial.weights)
+    window = part.place[:, 0] // rule.update_every
+    memory = open_window(memory, part.opens, rule, initial.weights, window)
     anchor = memory.weights if memory.anchor is None else memory.anchor
     operand, wide = tokens.value.dtype, memory_type(memory)
-    query, key, value, schedule = tokens
-    query, key, value = (x.astype(wide) for x in (query, key, value))
+    key, value = tokens.key.astype(wide), tokens.value.astype(wide)
+    schedule = tokens.schedule
     recent = memory.recent
     if recent is not None:
         key = jnp.concatenate([recent.key, key], axis=2)
@@ -252,13 +281,15 @@ def write_part(
         recent = _after_part(recent, key, value, part, rule.loss_window)
     first = anchor if rule.schedule == "window" else memory.weights
     factors = gradient_factors(network, anchor, slow, key, value, rule, operand)
-    shown = before_the_write(schedule) if rule.read == "before" else schedule
-    fast = Written(first, memory.momentum, factors, shown, slow, operand)
-    read = jnp.moveaxis(network(fast, query), 1, 2).astype(operand)
+    if rule.read == "window":
+        fast = Plain(anchor, slow, operand)
+    else:
+        shown = before_the_write(schedule) if rule.read == "before" else schedule
+        fast = Written(first, memory.momentum, factors, shown, slow, operand)
     after = _after(memory, first, factors, schedule, operand)
     if rule.schedule == "window":
         after = select(jnp.any(part.valid, axis=1), after, memory)
-    return after._replace(recent=recent), read
+    return after._replace(recent=recent), fast
 
 
 def _after(

@@ -6,6 +6,7 @@ module supplies the token-by-token reference and the chunkwise form.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import jax
@@ -14,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from memzoo.errors import InputError
 
-from .axes import check_axes
+from .axes import check_axes, float_array, is_known
 from .chunk_scan import (
     Backward,
     Form,
@@ -117,10 +118,13 @@ class Recurrence(Generic[Tokens, Memory]):
             chunk_size: tokens per chunk; affects speed only.
 
         Raises:
-            InputError: an axis has two lengths.
+            InputError: an array is not one of floats, an axis has two lengths, or,
+                outside jit, a decay is above 1.
         """
-        tokens = self.tokens(*jax.tree.map(jnp.asarray, tuple(fields)))
-        memory = jax.tree.map(jnp.asarray, memory)
+        names = self.tokens._fields
+        tokens = self.tokens(*map(float_array, names, fields))
+        memory = jax.tree.map(partial(float_array, "memory"), memory)
+        _check_decay(getattr(tokens, "log_decay", None))
         return self.chunkwise(tokens, memory, reset=reset, chunk_size=chunk_size)
 
     def chunkwise(
@@ -207,13 +211,28 @@ class Recurrence(Generic[Tokens, Memory]):
         """Return the chunk size to use, at most `time`.
 
         Raises:
-            InputError: the chunk size is not positive.
+            InputError: the chunk size is not a whole number above 0.
         """
+        if chunk_size is not None and not hasattr(chunk_size, "__index__"):
+            raise InputError(f"chunk_size is {chunk_size!r}; give a whole number")
         if chunk_size is None:
             chunk_size = self.chunk_size[jax.default_backend() != "cpu"]
         if chunk_size < 1:
             raise InputError(f"chunk_size is {chunk_size}; give at least 1, or None")
         return min(chunk_size, max(time, 1))
+
+
+def _check_decay(log_decay: Array | None) -> None:
+    """Raise InputError if a known decay lets the memory grow."""
+    if log_decay is None or log_decay.size == 0 or not is_known(log_decay):
+        return
+    with jax.ensure_compile_time_eval():
+        most = float(jnp.max(log_decay))
+    if most > 0:
+        raise InputError(
+            f"log_decay is up to {most:.4g}, so the memory would grow; give the "
+            "logarithm of a decay, at most 0"
+        )
 
 
 def _check_reset(reset: Any, tokens: Any) -> None:
@@ -225,6 +244,8 @@ def _check_reset(reset: Any, tokens: Any) -> None:
         raise InputError(
             f"reset has shape {shape}; give it the axes `b t`, here {needed}"
         )
+    if jnp.result_type(reset) != jnp.bool_:
+        raise InputError(f"reset is {jnp.result_type(reset)}; give a mask of bool")
 
 
 def scan_steps(

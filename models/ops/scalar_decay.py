@@ -261,7 +261,8 @@ def linear_attention(
         chunk_size: tokens per chunk; affects speed only. None: chosen for the backend.
 
     Raises:
-        InputError: an axis has two lengths, for example because heads come before time.
+        InputError: an array is not one of floats; an axis has two lengths, for example
+            because heads come before time; or, outside jit, a log_decay is above 0.
     """
     return SCALAR_DECAY(
         (query, key, value, log_decay), memory, reset=reset, chunk_size=chunk_size

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from memzoo.errors import InputError
 
-from .memory_network import MemoryNetwork, Weights
+from .memory_network import MemoryNetwork, Weights, level_of
 from .recurrence import select
 
 
@@ -20,7 +20,8 @@ class WriteRule:
     Attributes:
         update_every: tokens per window; their gradients are taken at the weights before
             the window.
-        read: read `after` or `before` the token's own write.
+        read: read `after` or `before` the token's own write, or the weights before the
+            `window`.
         loss: `full`: ||error||^2; `half`: half of it.
         loss_window: number of tokens whose losses are summed at every token (the Omega
             rule of ATLAS, arXiv 2505.23735, with equal weights); 1: only its own.
@@ -31,23 +32,36 @@ class WriteRule:
         keep_row_norms: at the start of every window, restore the norm that each row of
             each matrix had in a new memory.
         schedule: `titans`, or `window` (TTT).
+        level_ratio: the windows of a network's level l, from 0, have
+            `update_every * level_ratio**l` tokens, and its learning rate is divided by
+            `level_ratio**l`.
     """
 
     update_every: int = 64
-    read: Literal["after", "before"] = "after"
+    read: Literal["after", "before", "window"] = "after"
     loss: Literal["full", "half"] = "full"
     loss_window: int = 1
     clip: float | None = None
     scale_by_place: bool = False
     keep_row_norms: bool = False
     schedule: Literal["titans", "window"] = "titans"
+    level_ratio: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("update_every", "loss_window"):
+        for name in ("update_every", "loss_window", "level_ratio"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least 1")
         if self.clip is not None and self.clip <= 0:
             raise InputError(f"clip is {self.clip}; give a positive norm, or None")
+
+    @property
+    def needs_anchor(self) -> bool:
+        """Whether any window is longer than a token."""
+        return self.update_every > 1 or self.level_ratio > 1
+
+    def windows_per_update(self, name: str) -> int:
+        """Return the number of windows between two updates of a weight's anchor."""
+        return self.level_ratio ** level_of(name)
 
 
 class Recent(NamedTuple):
@@ -107,7 +121,7 @@ def new_memory(
     return NeuralMemory(
         weights=weights,
         momentum=zeros if momentum or rule.schedule == "window" else None,
-        anchor=weights if carried and rule.update_every > 1 else None,
+        anchor=weights if carried and rule.needs_anchor else None,
         recent=recent,
         position=jnp.zeros((rows,), jnp.int32),
     )
@@ -119,7 +133,11 @@ def memory_type(memory: NeuralMemory) -> jnp.dtype:
 
 
 def open_window(
-    memory: NeuralMemory, rows: Bool[Array, "b"], rule: WriteRule, new: Weights
+    memory: NeuralMemory,
+    rows: Bool[Array, "b"],
+    rule: WriteRule,
+    new: Weights,
+    window: Int[Array, "b"],
 ) -> NeuralMemory:
     """Return the memory with a window opened in the given rows.
 
@@ -128,15 +146,37 @@ def open_window(
         rows: True for rows in which a window begins.
         rule: rule of the writes.
         new: weights of a new memory.
+        window: index of the window in its document.
     """
+
+    def chosen(opened: Weights, kept: Weights) -> Weights:
+        every = {name: rule.windows_per_update(name) for name in kept}
+        return {
+            name: select(rows & (window % every[name] == 0), opened[name], x)
+            if every[name] > 1
+            else select(rows, opened[name], x)
+            for name, x in kept.items()
+        }
+
     weights, momentum, anchor = memory.weights, memory.momentum, memory.anchor
     if rule.keep_row_norms:
-        weights = select(rows, row_norms_of(weights, new), weights)
+        weights = chosen(row_norms_of(weights, new), weights)
     if rule.schedule == "window":
         momentum = select(rows, jax.tree.map(jnp.zeros_like, momentum), momentum)
     if anchor is not None:
-        anchor = select(rows, weights, anchor)
+        anchor = chosen(weights, anchor)
     return memory._replace(weights=weights, momentum=momentum, anchor=anchor)
+
+
+def weights_before_window(memory: NeuralMemory, rule: WriteRule) -> Weights:
+    """Return the weights before the window that contains the next token."""
+    if memory.anchor is None:
+        return memory.weights
+    begins = memory.position % rule.update_every == 0
+    window = memory.position // rule.update_every
+    opened = open_window(memory, begins, rule, memory.weights, window).anchor
+    assert opened is not None
+    return opened
 
 
 def row_norms_of(weights: Weights, like: Weights) -> Weights:

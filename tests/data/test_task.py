@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memzoo.configs.field_types import sort_of
 from memzoo.data import (
     TASKS,
     FolderConfig,
@@ -38,6 +37,7 @@ from memzoo.data.task import (
     reads_prefix,
     with_task_fields,
 )
+from memzoo.models.field_types import sort_of
 
 # Mixed settings, and a shuffled training split.
 SHUFFLED = MqarConfig(vocab_size=64, length=32, num_pairs=(1, 8), num_examples=8)

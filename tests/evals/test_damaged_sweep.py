@@ -120,7 +120,7 @@ def test_a_damaged_record_is_written_anew(small, capfd):
     path.unlink()
     with pytest.raises(
         MemzooError,
-        match=r"seed-0 is of a sweep with steps = 20, and this command has 30",
+        match=r"seed-0 is of a sweep with steps = 20, and this one has 30",
     ):
         go(dataclasses.replace(small, steps=30), Loop())
     assert not path.exists()

@@ -128,7 +128,7 @@ def test_a_state_that_grows_is_refused_in_one_line():
         stream(model, [REST], start, piece=16, report=told.append)
     assert told == [16]
     assert stream(model, [REST[:20]], start, piece=16, surprise=True).surprise is None
-    with pytest.raises(MemzooError, match="set --tokens to 1,000,000,000 or less"):
+    with pytest.raises(MemzooError, match="read 1,000,000,000 or less"):
         check_room(model, start._replace(read=10**9), 1)
 
 

@@ -350,9 +350,7 @@ def test_a_needle_training_that_diverges_counts_as_nothing_found(needles, bigram
 def test_another_sweep_in_the_folder_is_refused(small):
     go(small, Loop())
     other = dataclasses.replace(small, steps=30)
-    with pytest.raises(
-        MemzooError, match=r"steps = 20, and this command has 30; give the"
-    ):
+    with pytest.raises(MemzooError, match=r"steps = 20, and this one has 30; give the"):
         go(other, Loop())
 
 

@@ -86,3 +86,12 @@ def test_files_without_a_layer(tmp_path):
         MemzooError, match=r"no_layer.py defines no layer config: .*adding-a-layer.md"
     ):
         check_command(path)
+
+
+def test_a_task_is_not_checked():
+    path = EXAMPLE.with_name("my_task.py")
+    with pytest.raises(
+        MemzooError,
+        match=r"defines the task MyTaskConfig and no layer.*recall --task .*task.py:My",
+    ):
+        check_command(path)

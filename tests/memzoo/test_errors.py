@@ -2,7 +2,14 @@
 
 import pytest
 
-from memzoo.errors import CheckpointError, InputError, MemzooError, NonFiniteError
+from memzoo.errors import (
+    CheckpointError,
+    InputError,
+    MemzooError,
+    NonFiniteError,
+    name_to_use,
+    with_article,
+)
 
 
 @pytest.mark.parametrize(
@@ -19,3 +26,24 @@ def test_exit_codes(kind, code):
 def test_a_refusal_is_a_value_error():
     """Code that uses the library can catch the usual ValueError."""
     assert issubclass(InputError, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("beta", "it is called write_strength here"),
+        ("lenght", "did you mean length?"),
+        ("zzz", "it has length, write_strength"),
+        # The other name is that of nothing known.
+        ("gamma", "it has length, write_strength"),
+    ],
+)
+def test_unknown_names_have_a_remedy(name, remedy):
+    known = ["length", "write_strength"]
+    others = {"beta": "write_strength", "gamma": "decay"}
+    assert name_to_use(name, known, others, rest="it has") == remedy
+
+
+def test_articles():
+    assert with_article("AttentionState") == "an AttentionState"
+    assert with_article("list") == "a list"

@@ -1,12 +1,14 @@
 """Frozen parameters take no part in training."""
 
+import inspect
+
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from flax import nnx
 
-from memzoo import LanguageModel, freeze, unfreeze
+from memzoo import LanguageModel, freeze, freezing, unfreeze
 from memzoo.errors import InputError
 from memzoo.freezing import Frozen
 
@@ -65,4 +67,11 @@ def test_unfreezing_restores_every_parameter(model):
 def test_a_name_that_fits_nothing_is_refused(model):
     with pytest.raises(InputError, match="'head'; the model has embedding, final_norm"):
         freeze(model, "head")
+    for change in (freeze, unfreeze):
+        with pytest.raises(InputError, match="no part is named; give names of parts, "):
+            change(model)
+    with pytest.raises(InputError, match=r"model is None; give an nnx.Module"):
+        inspect.unwrap(freezing._change)(None, ("head",), nnx.Param, Frozen)
+    with pytest.raises(InputError, match="a part is a Stack; give its name, such as"):
+        inspect.unwrap(freezing._change)(model, (model.stack,), nnx.Param, Frozen)
     assert jnp.isfinite(model.loss(TOKENS))

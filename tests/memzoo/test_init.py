@@ -13,6 +13,8 @@ def test_every_name_is_there():
         assert getattr(memzoo, name) is not None
     assert set(memzoo.__all__) <= set(dir(memzoo))
     assert callable(memzoo.train)
+    assert dir(memzoo.ops) == sorted(memzoo.ops.__all__)
+    assert "Any" not in dir(memzoo.layers)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,8 @@ def test_every_name_is_there():
         ("from_pretrained", "it is called load here"),
         ("LanguageModels", "did you mean LanguageModel?"),
         ("zzz", "it has __version__, "),
+        ("GatedDeltaNet", "it is memzoo.layers.GatedDeltaNet"),
+        ("Zzz", "it has __version__, "),
     ],
 )
 def test_unknown_names_name_the_one_to_use(name, line):

@@ -9,6 +9,9 @@ import pytest
 
 import memzoo
 from memzoo.errors import InputError
+from memzoo.models.ops import recurrence
+from memzoo.models.ops.attention import _check
+from memzoo.models.ops.delta_rule import DELTA_RULE
 
 B, T, H, K, V = 2, 5, 3, 4, 2
 
@@ -114,3 +117,80 @@ def test_document_starts_of_another_shape_are_refused(arrays, shape):
 def test_unknown_operations_name_the_one_to_use(name, line):
     with pytest.raises(AttributeError, match=line):
         getattr(memzoo.ops, name)
+
+
+@pytest.mark.parametrize(
+    ("operation", "name", "line"),
+    [
+        ("gated_delta_rule", "beta", "it is called write_strength here"),
+        ("gated_delta_rule", "g", "it is called log_decay here"),
+        ("gated_delta_rule", "q", "it is called query here"),
+        ("gated_delta_rule", "log_decays", "did you mean log_decay?"),
+        ("gated_linear_attention", "gk", "it is called log_decay here"),
+        ("linear_attention", "initial_state", "it is called memory here"),
+        ("linear_attention", "scale", "multiply the queries by it"),
+        ("attention", "key", "it is called k here"),
+        ("attention", "is_causal", "it is always causal"),
+        ("attention", "zzz", "its arguments are q, k, v, scale"),
+    ],
+)
+def test_unknown_arguments_name_the_one_to_use(arrays, operation, name, line):
+    q, k, v, _, _ = arrays
+    with pytest.raises(InputError, match=rf"^{operation} has no argument '{name}'; "):
+        getattr(memzoo.ops, operation)(q, k, v, **{name: q})
+    with pytest.raises(InputError, match=line):
+        getattr(memzoo.ops, operation)(q, k, v, **{name: q})
+
+
+def test_arrays_of_other_types_are_refused(arrays):
+    q, k, v, strength, _ = arrays
+    delta, attention = (
+        inspect.unwrap(each)
+        for each in (memzoo.ops.gated_delta_rule, memzoo.ops.attention)
+    )
+    with pytest.raises(InputError, match="query is a list; give an array"):
+        delta(q.tolist(), k, v, write_strength=strength)
+    with pytest.raises(InputError, match="write_strength is int32; give floats"):
+        delta(q, k, v, write_strength=strength.astype(np.int32))
+    with pytest.raises(InputError, match="memory is a float; give an array"):
+        delta(q, k, v, write_strength=strength, memory=0.5)
+    size = inspect.unwrap(recurrence.Recurrence.resolve_chunk_size)
+    with pytest.raises(InputError, match="chunk_size is '3'; give a whole number"):
+        size(DELTA_RULE, "3", T)
+    with pytest.raises(InputError, match="reset is float32; give a mask of bool"):
+        recurrence._check_reset(strength[..., 0], (q,))
+    with pytest.raises(InputError, match="window is '3'; give a whole number, or None"):
+        inspect.unwrap(_check)(q, k, "3", None, None, None)
+    with pytest.raises(InputError, match="query_position is a list; give an array"):
+        attention(q, k, v, query_position=[[0]], key_position=[[0]])
+    with pytest.raises(InputError, match="v is a list; give an array"):
+        attention(q, k, v.tolist())
+    wide = memzoo.ops.linear_attention(*(x.astype(np.float64) for x in (q, k, v)))
+    same = memzoo.ops.linear_attention(q, k, v)
+    jax.tree.map(np.testing.assert_array_equal, wide, same)
+
+
+def test_a_memory_that_would_grow_is_refused(arrays):
+    q, k, v, _, decay = arrays
+    with pytest.raises(InputError, match=r"log_decay is up to .*, so the memory would"):
+        memzoo.ops.gated_linear_attention(q, k, v, log_decay=-decay)
+    jax.eval_shape(memzoo.ops.gated_linear_attention, q, k, v, log_decay=-decay)
+
+
+def test_attention_refuses_other_axes(arrays):
+    q, k, v, _, _ = arrays
+    attention = inspect.unwrap(memzoo.ops.attention)
+    swapped = [np.swapaxes(x, 1, 2) for x in (q, k, v)]
+    for given, line in (
+        ((q[0], k, v), r"q has shape .*; give it the axes `b t h k`"),
+        ((q, k, swapped[2]), "axis s is 3 in v .* and 5 in k; .*check their order"),
+        (
+            (q, swapped[1], swapped[2]),
+            "3 heads are not a multiple of 5 key groups; .* c",
+        ),
+        ((q, k[:, :4], v[:, :4]), "5 queries and 4 keys .*, or check the order of axe"),
+    ):
+        with pytest.raises(InputError, match=line):
+            attention(*given)
+    with pytest.raises(InputError, match="axis t is 4 in query_position"):
+        attention(q, k, v, query_position=np.zeros((B, 4), int), key_position=None)

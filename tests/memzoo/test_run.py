@@ -34,6 +34,11 @@ def experiment(folder):
     )
 
 
+def untyped(function):
+    """Return the function as a user calls it, without the type checks of the tests."""
+    return inspect.unwrap(getattr(function, "__func__", function))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
@@ -100,18 +105,44 @@ def test_a_run_starts_from_another(run, folder):
     assert 0 < np.max(moved) < 5e-3
 
 
-def test_what_cannot_be_trained_is_refused(folder):
-    with pytest.raises(
-        InputError, match="an experiment has no field 'step'; it has ba"
-    ):
-        memzoo.train(experiment(folder), step=3)
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"step": 3}, "an experiment has no field 'step'; did you mean steps?"),
+        ({"max_steps": 3}, "no field 'max_steps'; it is called steps here"),
+        ({"zzz": 3}, "an experiment has no field 'zzz'; it has batch_size, "),
+        (
+            {"learning_rate": 1},
+            r"optimizer has it: give \*\*{'optimizer.learning_rate': ",
+        ),
+        ({"lr": 1}, r"'lr'; optimizer has it: give \*\*{'optimizer.learning_rate': "),
+        ({"optimizer.learning_rate": -1}, "learning_rate is -1; give a number above 0"),
+        ({"optimizer.lr": 1}, "OptimizerConfig has no field 'lr'"),
+        ({"runs": 3}, "runs is an int; give a folder"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(folder, changes, line):
+    with pytest.raises(InputError, match=line):
+        untyped(train)(experiment(folder), **changes)
+
+
+def test_an_unknown_preset_is_refused():
     with pytest.raises(MemzooError, match="no-such-preset"):
         memzoo.train("no-such-preset")
 
 
-def untyped(function):
-    """Return the function as a user calls it, without the type checks of the tests."""
-    return inspect.unwrap(getattr(function, "__func__", function))
+def test_a_run_with_more_steps_is_refused(run, folder):
+    changes = {"steps": 1, "runs": folder / "runs", "progress": False}
+    with pytest.raises(
+        InputError, match=r"steps is 1, and .*tiny is at step 2; give it"
+    ):
+        memzoo.train(run.config, **changes)
+
+
+def test_a_trained_run_is_returned_in_silence(run, folder, capsys):
+    again = memzoo.train(run.config, runs=folder / "runs", progress=False)
+    assert again.step == 2
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -145,7 +176,7 @@ def test_runs_and_configs_of_wrong_types_are_refused(folder, run):
         untyped(train)(run.config.model)
     with pytest.raises(InputError, match="start_from is a Run; give the folder of a r"):
         untyped(train)(experiment(folder), start_from=run)
-    with pytest.raises(InputError, match="folder is a int; give the folder of a run"):
+    with pytest.raises(InputError, match="folder is an int; give the folder of a run"):
         untyped(memzoo.load)(3)
     with pytest.raises(InputError, match="step is '2'; give a whole number"):
         untyped(memzoo.load)(run.folder, step="2")

@@ -164,7 +164,7 @@ def test_what_a_state_has_no_room_for_is_not_put_out(built, run, slots, number):
     np.testing.assert_allclose(y[:, :number], whole[:, 6 : 6 + number], atol=2e-5)
     assert np.all(np.isnan(y[:, number:]))
     if number < 5:
-        with pytest.raises(ValueError, match=r"^Attention: .* give init_state a max"):
+        with pytest.raises(ValueError, match=r"^Attention: .* give max_length=11"):
             layer(x[:, 6:], state)
 
 

@@ -32,4 +32,4 @@ def test_values_are_known_outside_of_a_trace():
 def test_the_error_names_what_was_allocated_and_the_remedy(capacity, message):
     error = str(no_room("attention", capacity, 16))
     assert error.startswith(message)
-    assert error.endswith("; give init_state a max_length of at least 16")
+    assert "; give max_length=16 or more to init_state, or to the call" in error

@@ -1,5 +1,6 @@
 """The language model over recurrent, attention and hybrid stacks."""
 
+import copy
 import dataclasses
 import inspect
 
@@ -318,8 +319,12 @@ def test_a_model_is_made_of_names_and_goes_on_exactly():
         ({"vocab_size": 3, "width": 8}, "layers is missing; give it or a config"),
         (
             {"vocab_size": 3, "width": 8, "layers": ["retnet"], "depth": 3},
-            "no field 'depth'; choose one of layers, dtype, ",
+            "no field 'depth'; give layers, a list with one layer for e",
         ),
+        ({"zzz": 3}, "no field 'zzz'; choose one of layers, dtype, loss_chunk_to"),
+        ({"mlp": 3, "rngs": None}, "no field 'mlp'; it is called mlp_width here"),
+        ({"d_model": 3}, "no field 'd_model'; it is called width here"),
+        ({"widht": 3}, "no field 'widht'; did you mean width?"),
         ({"config": SMALL, "width": 8}, "width is given with a config; use data"),
         ({"config": SMALL, "rngs": None}, "needs rngs; give rngs=nnx.Rngs"),
     ],
@@ -342,7 +347,7 @@ def test_tokens_outside_the_vocabulary_are_refused(recurrent, tokens, line):
 
 
 def test_rows_of_one_token_have_no_loss(recurrent):
-    with pytest.raises(InputError, match=r"tokens have shape \(2, 1\); give the axes"):
+    with pytest.raises(InputError, match=r"tokens have shape \(2, 1\); give 2 tok"):
         recurrent.loss(_tokens()[:, :1])
 
 
@@ -352,7 +357,7 @@ def test_a_state_of_another_model_is_refused():
     tokens = _tokens()
     with pytest.raises(ValueError, match=r"groups of \[2\] layers, and the model of"):
         model(tokens, longer.init_state(BATCH, TIME))
-    with pytest.raises(ValueError, match="LinearAttention: the state is a AttentionSt"):
+    with pytest.raises(ValueError, match="LinearAttention: the state is an AttentionS"):
         model(tokens, other.init_state(BATCH, TIME))
 
 
@@ -363,13 +368,26 @@ def test_wrong_types_are_refused():
     with pytest.raises(ValueError, match=r"tokens have shape \(8,\); give them the ax"):
         hidden(model, _tokens((TIME,)))
     with pytest.raises(ValueError, match="tokens are a list; give an array of whole"):
-        inspect.unwrap(type(model)._check_tokens)(model, [[1, 2]])
+        inspect.unwrap(type(model).loss)(model, [[1, 2]])
+    with pytest.raises(ValueError, match="tokens are float32; give whole numbers"):
+        inspect.unwrap(type(model).loss)(model, jnp.ones((BATCH, TIME)))
+    step = inspect.unwrap(type(model).step)
+    with pytest.raises(ValueError, match=r"have shape .*; give them the axes `b`"):
+        step(model, _tokens(), model.init_state(BATCH, TIME))
+    info = SequenceInfo(reset=jnp.zeros((BATCH, TIME - 1), bool))
+    with pytest.raises(ValueError, match="reset has shape"):
+        inspect.unwrap(type(model).loss)(model, _tokens(), info)
     init = inspect.unwrap(type(model).__init__)
     with pytest.raises(ValueError, match=r"rngs is 0; give rngs=nnx.Rngs\(0\)"):
         init(model, rngs=0)
     with pytest.raises(ValueError, match="config is 'x'; give a LanguageModelConfig"):
         init(model, "x", nnx.Rngs(0))
     config = _config(PATTERNS["recurrent"])
+    for field, value in (("mlp_width", "4"), ("norm_epsilon", "1"), ("pattern", "x")):
+        other = copy.copy(config)
+        object.__setattr__(other, field, value)
+        with pytest.raises(ValueError, match=f"^{field} is .*; it must be"):
+            other.__post_init__()
     for width in ("8", 8.0):
         object.__setattr__(config, "width", width)
         with pytest.raises(ValueError, match=r"width is .*; give a whole number"):

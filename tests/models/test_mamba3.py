@@ -70,6 +70,7 @@ def _loop(plain, config, params, x):
 
 
 VARIED = {
+    "rank": 2,
     "num_groups": 2,
     "expand": 1,
     "head_size": 2,
@@ -84,8 +85,8 @@ VARIED = {
 
 @pytest.mark.parametrize(
     "options",
-    [{}, VARIED, {"rank": 3}, {"rank": 2, "output_gate": False}],
-    ids=["published", "varied", "ranks", "ranks without gate"],
+    [{}, VARIED, {"rank": 3}],
+    ids=["published", "varied", "ranks"],
 )
 def test_layer_is_the_published_loop(subject, assert_loop, plain, options):
     options = {"head_size": 8, "state_size": 5, "chunk_size": 4} | options

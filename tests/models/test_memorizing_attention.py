@@ -18,7 +18,7 @@ def _loop(plain, config, params, x):
         if config.convolution_size:
             stream = plain.convolve(stream, params[f"{name}/convolution/kernel"])
         streams.append(stream.reshape(len(x), heads, -1))
-    gate = plain.sigmoid(params["memory_gate"])
+    gate = plain.sigmoid(params["memory_share"])
     outputs = []
     for t in range(len(x)):
         first = max(0, t - config.window + 1)

@@ -1,7 +1,10 @@
 """Lists of layers become groups of a stack."""
 
+import inspect
+
 import pytest
 
+import memzoo
 from memzoo.errors import InputError
 from memzoo.models.block import Group
 from memzoo.models.delta_net import DeltaNetConfig
@@ -31,9 +34,18 @@ def test_runs_of_equal_layers_are_groups():
     [
         ([], "layers is empty"),
         ("delta_net", "layers is 'delta_net'; give a list"),
+        (3, "layers is 3; give a list"),
+        (
+            [memzoo.layers.DeltaNet],
+            "has the class DeltaNet .*; give the name of a layer",
+        ),
+        (
+            [None],
+            "layers has None; give the name of a layer, such as 'attention', or a",
+        ),
         (["detla_net"], "there is no layer 'detla_net'; did you mean delta_net"),
     ],
 )
 def test_what_is_no_list_of_layers_is_refused(layers, line):
     with pytest.raises(InputError, match=line):
-        pattern_of(layers)
+        inspect.unwrap(pattern_of)(layers)

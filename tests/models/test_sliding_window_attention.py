@@ -105,7 +105,7 @@ def test_a_ring_that_is_smaller_than_the_window_becomes_full(built, run):
         np.testing.assert_allclose(y[:, :fit], whole[:, 6 : 6 + fit], atol=2e-5)
         assert np.all(np.isnan(y[:, fit:]))
         if not fit:
-            with pytest.raises(ValueError, match="give init_state a max_length of at"):
+            with pytest.raises(ValueError, match="give max_length=11 or more to"):
                 layer(x[:, 6:], state)
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-from pathlib import Path
 from typing import get_args
 
 import jax.numpy as jnp
@@ -10,17 +9,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-import memzoo.models.ops
-from memzoo import regression_grid
 from memzoo.errors import InputError
-from memzoo.models import LAYERS
 from memzoo.models.interface import MemoryLayer
 from memzoo.models.ops.feature_maps import polynomial, polynomial_size, taylor
 from memzoo.models.regression import Regressor, Solver, Weights
 from memzoo.models.test_time_regression import TestTimeRegressionConfig as Config
 from memzoo.models.test_time_regression import why_refused
 
-PAGE = Path(__file__).parents[2] / "docs" / "layers" / "test_time_regression.md"
 ALL = list(itertools.product(get_args(Weights), get_args(Regressor), get_args(Solver)))
 WORKING = [c for c in ALL if why_refused(*c) is None]
 
@@ -164,16 +159,6 @@ def test_other_combinations_say_why():
         with pytest.raises(InputError, match="; choose the ") as error:
             Config(weights=weights, regressor=regressor, solver=solver)
         assert "\n" not in str(error.value)
-
-
-def test_grid_of_the_page_is_up_to_date():
-    page = PAGE.read_text(encoding="utf-8")
-    assert regression_grid.insert_grid(page) == page
-    operations = Path(memzoo.models.ops.__file__).parent.glob("*.py")
-    named = {*LAYERS, *(path.stem for path in operations)}
-    for weights, regressor, solver in WORKING:
-        config = Config(weights=weights, regressor=regressor, solver=solver)
-        assert config.engine() in named
 
 
 def test_large_polynomials_are_refused():

@@ -39,7 +39,7 @@ def test_the_second_one_is_refused_until_the_first_is_killed(tmp_path):
             pytest.raises(
                 MemzooError,
                 match=rf"run is being trained by another process \(pid {holder.pid}\); "
-                "wait for it or give another --name",
+                "wait for it or give another name",
             ) as refusal,
             locked(run_dir),
         ):

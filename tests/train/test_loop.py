@@ -134,7 +134,7 @@ def test_a_damaged_checkpoint_is_made_again(
 ):
     quick_train(small(), tmp_path / "run")
     (tmp_path / "run" / "checkpoints" / "20" / "manifest" / "state.json").write_text("")
-    quick_train(small(), tmp_path / "run")
+    quick_train(small(), tmp_path / "run", progress=True)
     shown = capsys.readouterr().err
     assert "checkpoint 20 is damaged and is skipped: " in shown
     assert "continuing from step 10" in shown
@@ -148,7 +148,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(
     run_dir.mkdir()
     (run_dir / "config.json").write_text((unbroken / "config.json").read_text())
     (run_dir / "metrics.jsonl").write_text('{"step": 5, "loss": 9.0}\n')
-    quick_train(small(), run_dir)
+    quick_train(small(), run_dir, progress=True)
     assert "no checkpoint yet: starting at step 0" in capsys.readouterr().err
     assert content(run_dir) == content(unbroken)
 
@@ -161,7 +161,7 @@ def test_a_run_without_a_checkpoint_takes_another_config(
     found = record(unbroken)
     found["config"]["optimizer"]["learning_rate"] = 9.0
     (run_dir / "config.json").write_text(json.dumps(found | {"status": "failed"}))
-    quick_train(small(), run_dir)
+    quick_train(small(), run_dir, progress=True)
     said = "no checkpoint yet: starting at step 0 anew, with the new config"
     assert said in capsys.readouterr().err
     assert content(run_dir) == content(unbroken)
@@ -183,7 +183,7 @@ def test_a_changed_config_json_is_written_anew(
 
 def test_fewer_steps_than_are_done_change_nothing(unbroken, small, quick_train, capsys):
     before = (unbroken / "config.json").read_bytes()
-    result = quick_train(small(steps=3), unbroken)
+    result = quick_train(small(steps=3), unbroken, progress=True)
     assert (result.step, result.status) == (20, "done")
     assert "already at step 20" in capsys.readouterr().err
     assert (unbroken / "config.json").read_bytes() == before

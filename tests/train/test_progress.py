@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from memzoo.train.progress import Screen
+from memzoo.train.progress import Screen, _StandardError
 
 LINE = {"step": 5, "loss": 1.25, "accuracy": 0.5, "tokens_per_second": 1234.5}
 
@@ -30,6 +30,7 @@ def test_quiet_but_for_what_is_said(capsys):
         screen.compiling()
         screen.numbers(LINE)
         screen.say("checkpoint 3 is [damaged]")
+        screen.note("continuing from step 3")
     assert capsys.readouterr().err == "checkpoint 3 is [damaged]\n"
 
 
@@ -55,3 +56,13 @@ def test_a_closed_terminal_does_not_end_the_run(monkeypatch, terminal):
         screen.numbers(LINE)
         screen.say("SIGHUP: saved")
     assert closed.asked
+
+
+def test_a_closed_file_takes_no_text(monkeypatch):
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", closed)
+    stream = _StandardError()
+    assert stream.write("text") == 4
+    # Python calls this when the object ends, and prints the error of a flush.
+    stream.close()

@@ -1,5 +1,7 @@
 """The linear map against automatic differentiation."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,3 +70,8 @@ def test_a_policy_that_keeps_products_keeps_this_one():
     )
     # Two products forward and two for each gradient; none is recomputed.
     assert str(made).count("dot_general") == 6
+
+
+def test_another_width_is_refused():
+    with pytest.raises(ValueError, match="the input has width 3; give it the width 2"):
+        inspect.unwrap(linear_map)(jnp.ones((4, 3)), jnp.ones((2, 5)))

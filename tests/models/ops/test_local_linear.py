@@ -157,3 +157,18 @@ def test_a_ridge_or_slopes_are_needed():
     for options in ({}, {"ridge": jnp.asarray(RIDGE), "slope": q}):
         with pytest.raises(ValueError, match="give either a ridge, to solve for slope"):
             local_linear_attention(q, k, v, **options)
+
+
+@pytest.mark.slow
+def test_memory_grows_linearly_with_the_length():
+    def temporaries(time):
+        x = jax.ShapeDtypeStruct((1, time, 1, 4), jnp.float32)
+        ridge = jax.ShapeDtypeStruct((1,), jnp.float32)
+
+        def total(q, k, v, ridge):
+            return jnp.sum(local_linear_attention(q, k, v, ridge=ridge) ** 2)
+
+        compiled = jax.jit(jax.grad(total)).lower(x, x, x, ridge).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporaries(1024) < 2.1 * temporaries(512)

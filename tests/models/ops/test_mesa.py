@@ -49,11 +49,9 @@ def _reset(time=TIME):
     return reset
 
 
-def _regression(tokens, row, head, relative=0.0, start=0, first=None):
+def _regression(tokens, row, head, relative):
     """Fit the values to the keys of every prefix, with weights and a ridge."""
-    q, k, v, ridge, b, log_decay, mix = (
-        None if x is None else x[row, start:, head] for x in tokens
-    )
+    q, k, v, ridge, b, log_decay, mix = (x[row, :, head] for x in tokens)
     outputs = []
     for t in range(len(q)):
         decay = [np.exp(np.sum(log_decay[j + 1 : t + 1])) for j in range(t + 1)]
@@ -130,12 +128,6 @@ def test_chunks_equal_the_exact_solution_with_gradients(x64, exact, name, decay)
     tokens = _tokens(decay=decay)
     found = _pulled(FAST[name], tokens, _memory(), _reset())
     _close(found, exact(tokens))
-
-
-def test_steps_by_conjugate_gradients_equal_the_exact_ones(x64, exact):
-    rule = mesa(relative_ridge=0.02)
-    tokens = _tokens()
-    _close(_pulled(rule.recurrent, tokens, _memory(), _reset()), exact(tokens))
 
 
 def test_without_gates_and_documents(x64):

@@ -128,6 +128,7 @@ RULES = {
         keep_row_norms=True,
     ),
     "window": WriteRule(update_every=4, schedule="window", loss="half"),
+    "window read": WriteRule(update_every=4, read="window"),
 }
 
 
@@ -149,6 +150,38 @@ def test_every_option_is_the_same_in_both_forms(x64, make_case, network, rule):
     valid = jnp.arange(13)[None, :] < length[:, None]
     masks = {"reset": reset, "valid": valid}
     assert_equal_forms(network, rule, case, in_use(case, network, rule), masks)
+
+
+LEVELS = {
+    "linear": MemoryNetwork(levels=2, depth=1, residual=True, **SIZES),
+    "mlp": MemoryNetwork(levels=3, residual=True, norm="fast", **SIZES),
+}
+
+
+@pytest.mark.parametrize(
+    ("network", "rule"),
+    [
+        ("linear", WriteRule(update_every=2, level_ratio=3, read="window", clip=0.5)),
+        *[
+            pytest.param("mlp", rule, marks=pytest.mark.slow)
+            for rule in (
+                WriteRule(update_every=2, level_ratio=2, read="window", clip=0.5),
+                WriteRule(update_every=1, level_ratio=2, keep_row_norms=True),
+            )
+        ],
+    ],
+)
+def test_levels_are_the_same_in_both_forms(x64, make_case, network, rule):
+    """Rows hold several documents, padding, and windows begun in an earlier call."""
+    network = LEVELS[network]
+    case = make_case(network, rule, 15, momentum=False, forget=False)
+    reset = jnp.zeros((BATCH, 15), bool).at[0, 5].set(True)
+    masks = {
+        "reset": reset,
+        "valid": jnp.arange(15)[None, :] < jnp.asarray([15, 11])[:, None],
+    }
+    memory = in_use(case, network, rule)
+    assert_equal_forms(network, rule, case, memory, masks, chunk_size=4)
 
 
 @pytest.mark.parametrize(("momentum", "forget"), [(True, False), (False, True)])

@@ -116,7 +116,7 @@ def test_a_memory_that_is_not_carried_takes_no_step():
     heads = jnp.zeros((1, 1, 3))
     weights = {"kernel_0": jnp.zeros((1, 1, 3, 3))}
     memory = new_memory(weights, network, rule, momentum=False, carried=False)
-    with pytest.raises(ValueError, match="make the state with a max_length of at"):
+    with pytest.raises(ValueError, match="give max_length=1 or more to"):
         neural_memory_step(
             NeuralTokens(heads, heads, heads, Gates(jnp.ones((1, 1)))), memory,
             network=network, rule=rule,

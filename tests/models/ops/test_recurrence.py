@@ -142,10 +142,8 @@ def test_the_chunk_size_changes_nothing(x64, name, chunk_size, form, make, make_
 @pytest.mark.parametrize("strength", [1.0, 2.0])
 def test_hard_inputs(x64, name, strength, keys, decay, form, make):
     fields = RECURRENCES[name].rule.tokens._fields
-    if "log_decay" not in fields and decay != "none":
-        decay = "none"
-    if "write_strength" not in fields:
-        strength = 1.0
+    decay = decay if "log_decay" in fields else "none"
+    strength = strength if "write_strength" in fields else 1.0
     tokens, memory = make(name, 37, keys=keys, decay=decay, strength=strength)
     assert_same(Fast(name, form), tokens, memory)
 

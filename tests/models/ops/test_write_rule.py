@@ -38,7 +38,8 @@ def test_a_window_opens_in_its_rows_alone():
         weights={"kernel_0": 3 * memory.weights["kernel_0"]},
         momentum={"kernel_0": 1 + memory.momentum["kernel_0"]},
     )
-    opened = open_window(moved, jnp.array([True, False]), rule, memory.weights)
+    first = jnp.zeros((2,), jnp.int32)
+    opened = open_window(moved, jnp.array([True, False]), rule, memory.weights, first)
     np.testing.assert_allclose(opened.weights["kernel_0"][0], 1.0, rtol=1e-6)
     np.testing.assert_allclose(opened.anchor["kernel_0"][0], 1.0, rtol=1e-6)
     assert not np.any(opened.momentum["kernel_0"][0])

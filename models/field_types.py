@@ -5,11 +5,10 @@ import functools
 import inspect
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from memzoo.errors import InputError
-
-_LONGEST = 80
+from memzoo.errors import InputError, shown
 
 
 def check_types(config: Any) -> None:
@@ -22,6 +21,22 @@ def check_types(config: Any) -> None:
     """
     if problem := wrong_field(config):
         raise InputError(problem)
+
+
+def check_fields(kind: type, fields: Mapping[str, Any]) -> None:
+    """Refuse values of the wrong type before a config is made of them.
+
+    Args:
+        kind: class of the config.
+        fields: values by the name of their field; unknown names are ignored.
+
+    Raises:
+        InputError: names the field, the value and the expected type.
+    """
+    hints = _hints(kind)
+    for name, value in fields.items():
+        if name in hints and (problem := _wrong(value, hints[name], name)):
+            raise InputError(problem)
 
 
 def wrong_field(config: Any) -> str | None:
@@ -88,7 +103,7 @@ def _wrong(value: Any, expected: Any, where: str) -> str | None:
             return problems[0]
     elif any(_is(value, kind) for kind in kinds):
         return None
-    return f"{where} is {_shown(value)}; it must be {_in_words(kinds)}"
+    return f"{where} is {shown(value)}; it must be {_in_words(kinds)}"
 
 
 def _members(expected: Any) -> tuple[Any, ...]:
@@ -122,7 +137,7 @@ def _wrong_item(value: tuple, items: tuple[Any, ...], where: str) -> str | None:
     if items[-1] is Ellipsis:
         items = (items[0],) * len(value)
     if len(items) != len(value):
-        return f"{where} is {_shown(value)}; give a tuple of {len(items)}"
+        return f"{where} is {shown(value)}; give a tuple of {len(items)}"
     for index, (each, item) in enumerate(zip(value, items, strict=True)):
         if problem := _wrong(each, item, f"{where}.{index}"):
             return problem
@@ -148,14 +163,6 @@ def _is(value: Any, kind: Any) -> bool:
         return False
     kind = typing.get_origin(kind) or kind
     return isinstance(value, kind) if isinstance(kind, type) else True
-
-
-def _shown(value: Any) -> str:
-    """Return a value in one line, shortened."""
-    if isinstance(value, type):
-        return f"the class {value.__name__} (without parentheses after it)"
-    text = " ".join(repr(value).split())
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
 def _in_words(kinds: tuple[Any, ...]) -> str:

@@ -18,7 +18,7 @@ from .streams import Tails
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreconditionedGatedDeltaNetConfig(GatedDeltaNetConfig):
+class PGDNConfig(GatedDeltaNetConfig):
     """Preconditioned Gated DeltaNet (2026, arXiv:2604.21100).
 
     The memory of gated_delta_net, written at a preconditioned key z_t. Per head, with
@@ -39,25 +39,25 @@ class PreconditionedGatedDeltaNetConfig(GatedDeltaNetConfig):
         super().__post_init__()
         if self.prefix:
             raise InputError(
-                "prefix is True, and preconditioned_gated_delta_net reads no prefix; "
+                "prefix is True, and pgdn reads no prefix; "
                 "set it to False, or use gated_delta_net"
             )
 
     def build(
         self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
-    ) -> "PreconditionedGatedDeltaNet":
+    ) -> "PGDN":
         del layer_index
-        return PreconditionedGatedDeltaNet(self, width, rngs, depth)
+        return PGDN(self, width, rngs, depth)
 
 
-class PreconditionedGatedDeltaNet(GatedDeltaNet):
-    """See `PreconditionedGatedDeltaNetConfig`."""
+class PGDN(GatedDeltaNet):
+    """See `PGDNConfig`."""
 
     rule = PRECONDITIONED_DELTA
 
     def __init__(
         self,
-        config: PreconditionedGatedDeltaNetConfig,
+        config: PGDNConfig,
         width: int,
         rngs: nnx.Rngs,
         depth: int,

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 from memzoo.configs.experiment import ExperimentConfig, MeshConfig
-from memzoo.configs.field_types import check_types, sort_of, wrong_field
 from memzoo.configs.presets import PRESETS
 from memzoo.data import TASKS
 from memzoo.data.mqar import MqarConfig
 from memzoo.data.prefix import PrefixConfig
 from memzoo.data.set_disjointness import SetDisjointnessConfig
+from memzoo.errors import InputError
 from memzoo.models import LAYERS
 from memzoo.models.attention import AttentionConfig
 from memzoo.models.block import Group
 from memzoo.models.delta_net import DeltaNetConfig
+from memzoo.models.field_types import check_fields, check_types, sort_of, wrong_field
 from memzoo.models.language_model import LanguageModelConfig
 from memzoo.models.mixture_of_memories import MixtureOfMemoriesConfig
 
@@ -217,3 +218,10 @@ def test_what_cannot_be_resolved_is_left_alone():
 def test_a_path_is_no_text():
     config = changed(BASE, "name", Path("x"))
     assert (wrong_field(config) or "").endswith("Path('x'); it must be str")
+
+
+def test_fields_are_checked_before_a_config_is_made():
+    check_fields(AnyConfig, {"number": 2, "pair": (1, "a"), "not_a_field": 3})
+    check_fields(MineConfig, {"unknown": "x"})
+    with pytest.raises(InputError, match=r"^number is '2'; it must be float$"):
+        check_fields(AnyConfig, {"switch": True, "number": "2"})

@@ -1,18 +1,18 @@
-"""Preconditioned Gated DeltaNet against preconditioned_kda with one decay per head."""
+"""Preconditioned Gated DeltaNet against pkda with one decay per head."""
 
 import jax
 import numpy as np
 import pytest
 
 from memzoo.models.interface import Layout
-from memzoo.models.preconditioned_gated_delta_net import (
-    PreconditionedGatedDeltaNetConfig,
+from memzoo.models.pgdn import (
+    PGDNConfig,
 )
 
 
 def test_a_token_is_a_gated_delta_step_with_another_key(subject):
     """The memory is that of the op, with gates and streams of gated_delta_net."""
-    config = PreconditionedGatedDeltaNetConfig(num_heads=1, value_heads=2, chunk_size=4)
+    config = PGDNConfig(num_heads=1, value_heads=2, chunk_size=4)
     layer, params, x = subject(config)
     _, state = jax.jit(lambda x, s: layer(x, s))(x, layer.init_state(2, 0))
     inputs, _ = layer.inputs(x, layer.init_state(2, 0), Layout())
@@ -37,5 +37,5 @@ def test_a_token_is_a_gated_delta_step_with_another_key(subject):
 
 
 def test_a_prefix_is_refused():
-    with pytest.raises(ValueError, match="prefix is True, and preconditioned_gated_de"):
-        PreconditionedGatedDeltaNetConfig(prefix=True)
+    with pytest.raises(ValueError, match="prefix is True, and pgdn reads no"):
+        PGDNConfig(prefix=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from memzoo.models.mixture_of_memories import MixtureOfMemoriesConfig
-from memzoo.models.preconditioned_kda import PreconditionedKDAConfig
+from memzoo.models.pkda import PKDAConfig
 from memzoo.testing import check_layer
 
 
@@ -47,11 +47,11 @@ def _loop(plain, config, params, x):
 
 
 def test_layer_is_the_published_loop(subject, assert_loop, plain):
-    config = PreconditionedKDAConfig(num_heads=2, chunk_size=4, output_gate=False)
+    config = PKDAConfig(num_heads=2, chunk_size=4, output_gate=False)
     assert_loop(subject(config), lambda p, x: _loop(plain, config, p, x))
 
 
 @pytest.mark.slow
 def test_a_mixture_of_it_obeys_the_laws():
-    memory = PreconditionedKDAConfig(num_heads=2, chunk_size=4)
+    memory = PKDAConfig(num_heads=2, chunk_size=4)
     check_layer(MixtureOfMemoriesConfig(memory=memory), width=8)

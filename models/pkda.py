@@ -15,7 +15,7 @@ from .streams import Tails
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreconditionedKDAConfig(KDAConfig):
+class PKDAConfig(KDAConfig):
     """Preconditioned KDA (2026, arXiv:2604.21100).
 
     The memory of kda, written at a preconditioned key z_t. Per head, with gates c_t (a
@@ -33,19 +33,17 @@ class PreconditionedKDAConfig(KDAConfig):
 
     def build(
         self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
-    ) -> "PreconditionedKDA":
+    ) -> "PKDA":
         del layer_index
-        return PreconditionedKDA(self, width, rngs, depth)
+        return PKDA(self, width, rngs, depth)
 
 
-class PreconditionedKDA(KDA):
-    """See `PreconditionedKDAConfig`."""
+class PKDA(KDA):
+    """See `PKDAConfig`."""
 
     rule = PRECONDITIONED_DELTA
 
-    def __init__(
-        self, config: PreconditionedKDAConfig, width: int, rngs: nnx.Rngs, depth: int
-    ):
+    def __init__(self, config: PKDAConfig, width: int, rngs: nnx.Rngs, depth: int):
         super().__init__(config, width, rngs, depth)
         self.preconditioner = Preconditioner(
             width, config.num_heads, rngs, fastest=config.fastest_decay

@@ -92,9 +92,9 @@ def test_the_memory_passes_a_gradient_only_if_it_may(subject, stop_gradient):
 
 def test_the_state_is_bounded_by_window_and_memory():
     layer = SMALL.build(8, nnx.Rngs(0), layer_index=0, depth=1)
-    assert [state_bytes(layer, n) for n in (2, 9, 1000)] == [
-        4 * 2 * 8 * n for n in (2, 9, 9)
-    ]
+    # Keys and values, and one token for each of the three convolutions.
+    wanted = [4 * (2 * 8 * n + 3 * 8) for n in (2, 9, 9)]
+    assert [state_bytes(layer, n) for n in (2, 9, 1000)] == wanted
     capacities = [layer.capacity(layer.init_state(1, n)) for n in (0, 8, 9)]
     assert capacities == [0, 8, None]
 

@@ -6,6 +6,7 @@ from flax import nnx
 
 from .models.attention import AttentionConfig as AttentionConfig
 from .models.based import BasedConfig as BasedConfig
+from .models.bmojo import BMojoConfig as BMojoConfig
 from .models.comba import CombaConfig as CombaConfig
 from .models.continuum_memory import ContinuumMemoryConfig as ContinuumMemoryConfig
 from .models.delta_net import DeltaNetConfig as DeltaNetConfig
@@ -945,6 +946,22 @@ class HOLA(_Layer):
         layer_index: int = 0,
         depth: int = 1,
     ) -> HOLA: ...
+
+class BMojo(_Layer):
+    Config = BMojoConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        window: int = 64,
+        rotary_base: float | None = 10000.0,
+        memory: LayerConfig = ...,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> BMojo: ...
 
 class TTTLinear(_Layer):
     Config = TTTLinearConfig

@@ -2,6 +2,7 @@
 
 from .attention import AttentionConfig
 from .based import BasedConfig
+from .bmojo import BMojoConfig
 from .comba import CombaConfig
 from .continuum_memory import ContinuumMemoryConfig
 from .delta_net import DeltaNetConfig
@@ -84,6 +85,7 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "hcam": HCAMConfig,
     "memorizing_attention": MemorizingAttentionConfig,
     "hola": HOLAConfig,
+    "bmojo": BMojoConfig,
     "ttt_linear": TTTLinearConfig,
     "ttt_mlp": TTTMLPConfig,
 }

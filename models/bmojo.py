@@ -157,14 +157,15 @@ class BMojo(MemoryLayer[BMojoState]):
         made = [self._key_value(tokens, place) for tokens in (x, faded)]
         caches = (state.window, state.fading)
         sources = []
-        for cache, pair in zip(caches, made, strict=True):
+        for cache, (key, value) in zip(caches, made, strict=True):
             slots = cache.key.shape[1]
             held = held_positions(slots, state.position) if slots else place[:, :0]
-            sources.append(_joined(_carried(cache, held), (*pair, place, segment)))
+            call = (key, value, place, segment)
+            sources.append(_joined(_carried(cache, held), call))
         o = self._attend(x, place, segment, sources)
         window, fading = (
-            extend_cache(cache, *pair, position, layout)
-            for cache, pair in zip(caches, made, strict=True)
+            extend_cache(cache, key, value, position, layout)
+            for cache, (key, value) in zip(caches, made, strict=True)
         )
         return self.read_out(o, x), BMojoState(memory, window, fading, position)
 

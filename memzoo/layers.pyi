@@ -6,7 +6,9 @@ from flax import nnx
 
 from .models.attention import AttentionConfig as AttentionConfig
 from .models.based import BasedConfig as BasedConfig
+from .models.bmojo import BMojoConfig as BMojoConfig
 from .models.comba import CombaConfig as CombaConfig
+from .models.continuum_memory import ContinuumMemoryConfig as ContinuumMemoryConfig
 from .models.delta_net import DeltaNetConfig as DeltaNetConfig
 from .models.gated_delta_net import GatedDeltaNetConfig as GatedDeltaNetConfig
 from .models.gated_delta_product import (
@@ -17,7 +19,11 @@ from .models.gated_short_convolution import (
 )
 from .models.gdn2 import GDN2Config as GDN2Config
 from .models.gla import GLAConfig as GLAConfig
+from .models.hcam import HCAMConfig as HCAMConfig
 from .models.hgrn2 import HGRN2Config as HGRN2Config
+from .models.hmm_two_rate import HMMTwoRateConfig as HMMTwoRateConfig
+from .models.hola import HOLAConfig as HOLAConfig
+from .models.infini_attention import InfiniAttentionConfig as InfiniAttentionConfig
 from .models.intention import IntentionConfig as IntentionConfig
 from .models.interface import MemoryLayer
 from .models.kda import KDAConfig as KDAConfig
@@ -29,6 +35,9 @@ from .models.local_linear_attention import (
 from .models.longhorn import LonghornConfig as LonghornConfig
 from .models.mamba2 import Mamba2Config as Mamba2Config
 from .models.mamba3 import Mamba3Config as Mamba3Config
+from .models.memorizing_attention import (
+    MemorizingAttentionConfig as MemorizingAttentionConfig,
+)
 from .models.mesa_net import MesaNetConfig as MesaNetConfig
 from .models.mixture_of_memories import (
     MixtureOfMemoriesConfig as MixtureOfMemoriesConfig,
@@ -705,7 +714,7 @@ class TitansLMM(_Layer):
         momentum: bool = True,
         forget: bool = True,
         max_learning_rate: float = 0.1,
-        read: Literal["after", "before"] = "after",
+        read: Literal["after", "before", "window"] = "after",
         loss: Literal["full", "half"] = "full",
         loss_window: int = 1,
         clip: float | None = 1.0,
@@ -770,6 +779,189 @@ class TitansMAC(_Layer):
         layer_index: int = 0,
         depth: int = 1,
     ) -> TitansMAC: ...
+
+class ContinuumMemory(_Layer):
+    Config = ContinuumMemoryConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        network: Literal["mlp", "swiglu"] = "mlp",
+        memory_depth: int = 2,
+        memory_expansion: int = 4,
+        activation: Literal["gelu", "silu"] = "gelu",
+        memory_residual: bool = True,
+        memory_norm: bool = False,
+        update_every: int = 16,
+        momentum: bool = False,
+        forget: bool = False,
+        max_learning_rate: float = 0.1,
+        read: Literal["after", "before", "window"] = "window",
+        loss: Literal["full", "half"] = "full",
+        loss_window: int = 1,
+        clip: float | None = 1.0,
+        scale_by_place: bool = False,
+        keep_row_norms: bool = False,
+        persistent_tokens: int = 0,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        prefix: bool = False,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        levels: int = 3,
+        level_ratio: int = 4,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> ContinuumMemory: ...
+
+class HMMTwoRate(_Layer):
+    Config = HMMTwoRateConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        network: Literal["mlp", "swiglu"] = "mlp",
+        memory_depth: int = 2,
+        memory_expansion: int = 4,
+        activation: Literal["gelu", "silu"] = "gelu",
+        memory_residual: bool = False,
+        memory_norm: bool = False,
+        update_every: int = 16,
+        momentum: bool = True,
+        forget: bool = True,
+        max_learning_rate: float = 0.1,
+        read: Literal["after", "before", "window"] = "after",
+        loss: Literal["full", "half"] = "full",
+        loss_window: int = 1,
+        clip: float | None = 1.0,
+        scale_by_place: bool = False,
+        keep_row_norms: bool = False,
+        persistent_tokens: int = 4,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        prefix: bool = False,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        slow_every: int = 4,
+        rounds: int = 2,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> HMMTwoRate: ...
+
+class InfiniAttention(_Layer):
+    Config = InfiniAttentionConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        key_value_heads: int | None = None,
+        rotary_base: float | None = 10000.0,
+        rotary_fraction: float = 1.0,
+        rotary_factor: float = 1.0,
+        rotary_original_length: int | None = None,
+        normalise_query_key: bool = False,
+        zero_centred_norm: bool = False,
+        norm_epsilon: float = 1e-05,
+        bias: bool = False,
+        output_bias: bool = False,
+        output_gate: bool = False,
+        convolution_size: int = 0,
+        persistent_tokens: int = 0,
+        implementation: Literal["auto", "blockwise", "reference", "cudnn"] = "auto",
+        segment_size: int = 64,
+        write: Literal["sum", "delta", "exact_delta"] = "delta",
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> InfiniAttention: ...
+
+class HCAM(_Layer):
+    Config = HCAMConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        segment_size: int = 32,
+        num_segments: int = 64,
+        top_k: int = 4,
+        stop_gradient: bool = False,
+        convolution_size: int = 0,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> HCAM: ...
+
+class MemorizingAttention(_Layer):
+    Config = MemorizingAttentionConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        window: int = 64,
+        memory_size: int = 8192,
+        top_k: int = 32,
+        stop_gradient: bool = True,
+        initial_scale: float = 1.0,
+        rotary_base: float | None = 10000.0,
+        convolution_size: int = 0,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> MemorizingAttention: ...
+
+class HOLA(_Layer):
+    Config = HOLAConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        value_heads: int | None = None,
+        value_ratio: int = 2,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        fastest_decay: float = 16.0,
+        negative_eigenvalues: bool = False,
+        step_size: Literal["gate", "implicit", "kaczmarz", "error_free"] = "gate",
+        prefix: bool = False,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        store_size: int = 64,
+        segment_size: int = 256,
+        evict: Literal["surprise", "recency", "residual", "value"] = "surprise",
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> HOLA: ...
+
+class BMojo(_Layer):
+    Config = BMojoConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        window: int = 64,
+        rotary_base: float | None = 10000.0,
+        memory: LayerConfig = ...,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> BMojo: ...
 
 class TTTLinear(_Layer):
     Config = TTTLinearConfig

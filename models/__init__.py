@@ -3,6 +3,7 @@
 from .atlas import AtlasConfig
 from .attention import AttentionConfig
 from .based import BasedConfig
+from .bmojo import BMojoConfig
 from .comba import CombaConfig
 from .continuum_memory import ContinuumMemoryConfig
 from .delta_net import DeltaNetConfig
@@ -11,8 +12,10 @@ from .gated_delta_product import GatedDeltaProductConfig
 from .gated_short_convolution import GatedShortConvolutionConfig
 from .gdn2 import GDN2Config
 from .gla import GLAConfig
+from .hcam import HCAMConfig
 from .hgrn2 import HGRN2Config
 from .hmm_two_rate import HMMTwoRateConfig
+from .hola import HOLAConfig
 from .infini_attention import InfiniAttentionConfig
 from .intention import IntentionConfig
 from .kda import KDAConfig
@@ -26,6 +29,7 @@ from .mamba2 import Mamba2Config
 from .mamba3 import Mamba3Config
 from .memora import MemoraConfig
 from .memory_caching import MemoryCachingConfig
+from .memorizing_attention import MemorizingAttentionConfig
 from .mesa_net import MesaNetConfig
 from .mixture_of_memories import MixtureOfMemoriesConfig
 from .momentum_delta_net import MomentumDeltaNetConfig
@@ -87,6 +91,10 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "continuum_memory": ContinuumMemoryConfig,
     "hmm_two_rate": HMMTwoRateConfig,
     "infini_attention": InfiniAttentionConfig,
+    "hcam": HCAMConfig,
+    "memorizing_attention": MemorizingAttentionConfig,
+    "hola": HOLAConfig,
+    "bmojo": BMojoConfig,
     "ttt_linear": TTTLinearConfig,
     "ttt_mlp": TTTMLPConfig,
     "omega_net": OmegaNetConfig,

@@ -98,7 +98,7 @@ ROLES: tuple[Role, ...] = (
     Role(names=r"\w+/bias", axes=(None,), decays=False),
     Role(
         names=r"log_a|time_bias|skip|erase_bias|correction|centre|lower_bound|bonus"
-        r"|removal_scale|write_scale|memory_share",
+        r"|removal_scale|write_scale|memory_share|attention_scale|store_(gate|sink)",
         axes=("heads",),
         decays=False,
     ),

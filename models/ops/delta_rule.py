@@ -61,6 +61,14 @@ def step(
     token: DeltaTokens, memory: Float[Array, "b h k v"]
 ) -> tuple[Float[Array, "b h v"], Float[Array, "b h k v"]]:
     """Return one token's output (arrays without axis t) and the memory after it."""
+    read, _, memory = step_with_write(token, memory)
+    return read, memory
+
+
+def step_with_write(
+    token: DeltaTokens, memory: Float[Array, "b h k v"]
+) -> tuple[Float[Array, "b h v"], Float[Array, "b h v"], Float[Array, "b h k v"]]:
+    """Return one token's output, the value added at its key, and the memory after."""
     query, key, value, strength = (x.astype(memory.dtype) for x in token[:4])
     if token.log_decay is not None:
         decay = jnp.exp(token.log_decay.astype(memory.dtype))
@@ -69,11 +77,11 @@ def step(
     write = strength[..., None] * error
     memory = memory + key[..., :, None] * write[..., None, :]
     read = jnp.einsum("bhk,bhkv->bhv", query, memory)
-    return read.astype(token.value.dtype), memory
+    return read.astype(token.value.dtype), write, memory
 
 
 class Saved(NamedTuple):
-    """Arrays saved for the backward pass of a chunk."""
+    """Arrays saved for the backward pass of a chunk; `write` is added at the keys."""
 
     write: Float[Array, "b h c v"]
     inverse: Float[Array, "b h c c"]
@@ -248,6 +256,19 @@ def all_chunks(
     memory: Float[Array, "b *m h k v"],
 ) -> tuple[Float[Array, "n b c h v"], Float[Array, "b *m h k v"]]:
     """Return outputs and last memory; only what needs the memory is in the scan."""
+    o, _, memory = all_chunks_with_writes(tokens, segments, which, memory)
+    return o, memory
+
+
+def all_chunks_with_writes(
+    tokens: DeltaTokens,
+    segments: Int[Array, "n b c"] | None,
+    which: Int[Array, "b n"] | None,
+    memory: Float[Array, "b *m h k v"],
+) -> tuple[
+    Float[Array, "n b c h v"], Float[Array, "n b h c v"], Float[Array, "b *m h k v"]
+]:
+    """Return outputs, the values added at the keys, and the last memory."""
     q, k, v, strength, decay = _heads_first(tokens, segments, memory.dtype)
     operand = jnp.result_type(q, k, v)
     dot = partial(matrix_product, operand=operand, accumulate=memory.dtype)
@@ -274,7 +295,7 @@ def all_chunks(
     scores = dot("nbhik,nbhjk->nbhij", q, k) * decay.within
     o = scale(dot("nbhik,nbhkv->nbhiv", q, before), decay.carried)
     o = o + dot("nbhij,nbhjv->nbhiv", scores, write)
-    return jnp.swapaxes(o, 2, 3).astype(v.dtype), memory
+    return jnp.swapaxes(o, 2, 3).astype(v.dtype), write, memory
 
 
 def _heads_first(

@@ -239,3 +239,20 @@ def assert_forms() -> Callable[..., None]:
             jax.tree.map(lambda x, y: equal(x[:, 0], y[:, 0]), after, several)
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def largest_array() -> Callable[[Any], int]:
+    """Returns the size of a program's largest array, loops included."""
+    return _largest
+
+
+def _largest(jaxpr: Any) -> int:
+    """Return the size of the program's largest array, loops included."""
+    sizes = [out.aval.size for equation in jaxpr.eqns for out in equation.outvars]
+    for equation in jaxpr.eqns:
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                sizes.append(_largest(inner))
+    return max(sizes)

@@ -1,6 +1,7 @@
 """Registry of the zoo's layers by name."""
 
 from .atlas import AtlasConfig
+from .armt import ARMTConfig
 from .attention import AttentionConfig
 from .based import BasedConfig
 from .bmojo import BMojoConfig
@@ -30,6 +31,7 @@ from .mamba3 import Mamba3Config
 from .memora import MemoraConfig
 from .memory_caching import MemoryCachingConfig
 from .memorizing_attention import MemorizingAttentionConfig
+from .memo import MemoConfig
 from .mesa_net import MesaNetConfig
 from .mixture_of_memories import MixtureOfMemoriesConfig
 from .momentum_delta_net import MomentumDeltaNetConfig
@@ -41,6 +43,7 @@ from .pkda import PKDAConfig
 from .prefix_attention import PrefixAttentionConfig
 from .prefix_linear_attention import PrefixLinearAttentionConfig
 from .retnet import RetNetConfig
+from .rmt import RMTConfig
 from .rwkv7 import RWKV7Config
 from .sliding_window_attention import SlidingWindowAttentionConfig
 from .test_time_regression import TestTimeRegressionConfig
@@ -83,6 +86,9 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "mixture_of_memories": MixtureOfMemoriesConfig,
     "log_linear_attention": LogLinearAttentionConfig,
     "memory_caching": MemoryCachingConfig,
+    "rmt": RMTConfig,
+    "armt": ARMTConfig,
+    "memo": MemoConfig,
     "test_time_regression": TestTimeRegressionConfig,
     "titans_lmm": TitansLMMConfig,
     "titans_mag": TitansMAGConfig,

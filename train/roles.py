@@ -86,7 +86,11 @@ ROLES: tuple[Role, ...] = (
     Role(names=r"(slow_)?initial/\w+", axes=("heads", None), decays=False),
     Role(names=r"memory_norm/\w+|step_scale|feature_scale", axes=(), decays=False),
     Role(names=r"ridge/unbounded", axes=(), decays=False),
-    Role(names=r"persistent(_key|_value)?|learned_queries", axes=(), decays=False),
+    Role(
+        names=r"persistent(_key|_value)?|learned_queries|initial_memory",
+        axes=(),
+        decays=False,
+    ),
     Role(
         names=r"(query|key)_bias|mimo_(value|gate|read)",
         axes=("heads", None, None),

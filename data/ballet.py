@@ -230,7 +230,9 @@ class Ballet:
             (dance, dancer) if config.answer == "dancer" else (dancer, dance)
         )
         ask = np.full((rows, 1), ASK)
-        tokens = np.concatenate([shown.reshape(rows, -1), ask, given], axis=1)
+        tokens = np.concatenate(
+            [shown.reshape(rows, config.shown(count)), ask, given], axis=1
+        )
         return tokens, answer[:, 0]
 
     def _key(self, indices: Int64[np.ndarray, "b"], stream: int) -> np.ndarray:

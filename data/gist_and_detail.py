@@ -66,7 +66,7 @@ class GistAndDetailConfig:
     segment_length: int = 8
     majority: int = 5
     num_themes: int = 4
-    words_per_theme: int = 64
+    words_per_theme: int = 40
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -180,8 +180,8 @@ class GistAndDetail:
         stream = np.concatenate([names[:, :, None], words], axis=2)
         kind = np.repeat(np.where(detail, DETAIL, GIST), count, axis=1)
         asked = np.stack([kind, subjects], axis=2)
-        tokens = [stream.reshape(rows, -1), asked.reshape(rows, -1)]
         context = config.context_length
+        tokens = [stream.reshape(rows, context), asked.reshape(rows, 2 * count)]
         positions = np.arange(context + 1, config.length, 2, dtype=np.int32)
         return Batch(
             tokens=np.concatenate(tokens, axis=1).astype(np.int32),
@@ -208,7 +208,9 @@ class GistAndDetail:
         rank = np.argsort(order, axis=2, kind="stable")
         shift = 1 + self._draw(indices, _OTHERS, count * size, config.num_themes - 1)
         shift = np.where(rank < config.majority, 0, shift.reshape(rows, count, size))
-        theme = ((themes[:, :, None] + shift) % config.num_themes).reshape(rows, -1)
+        theme = ((themes[:, :, None] + shift) % config.num_themes).reshape(
+            rows, count * size
+        )
         words = np.empty_like(theme)
         most = count * config.majority
         for number in range(config.num_themes):
@@ -238,7 +240,7 @@ def solve(
     """Return the answers of a perfect memory that knows the theme of every word.
 
     Raises:
-        InputError: a row asks for a segment or a word that it does not show.
+        InputError: a row asks about a segment or a word that it does not show.
     """
     count, end = config.num_segments, config.context_length
     answers = np.empty((len(tokens), count), np.int32)
@@ -246,10 +248,10 @@ def solve(
         shown = row[:end]
         for question in range(count):
             kind, subject = row[end + 2 * question : end + 2 * question + 2]
-            if subject not in shown:
+            if subject not in shown[:-1]:
                 raise InputError(
-                    f"row {number} asks for token {subject}, which it does not show; "
-                    "give rows of this task"
+                    f"row {number} asks about token {subject}, after which it shows "
+                    "nothing; give rows of this task"
                 )
             at = shown.index(subject)
             if kind == DETAIL:

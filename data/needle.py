@@ -186,14 +186,16 @@ class Needle:
         rows, size = len(indices), config.value_length
         needles, starts = self._needles(indices)
         asked = config.context_length
-        there = (starts[:, :, None] + np.arange(config.needle_length)).reshape(rows, -1)
+        shape = rows, config.needles * config.needle_length
+        there = starts[:, :, None] + np.arange(config.needle_length)
+        there = there.reshape(shape)
         noise = np.ones((rows, asked), bool)
         np.put_along_axis(noise, there, False, axis=1)
         tokens = np.empty((rows, config.length), np.int32)
         # After a needle, the noise continues where it stopped.
         source = np.maximum(np.cumsum(noise, axis=1) - 1, 0)
         tokens[:, :asked] = np.resize(PHRASE, asked)[source]
-        hidden = needles.reshape(rows, -1).astype(np.int32)
+        hidden = needles.reshape(shape).astype(np.int32)
         np.put_along_axis(tokens, there, hidden, axis=1)
         tokens[:, asked:] = needles[:, 0, : size + 2]
         positions = np.arange(config.length - size, config.length, dtype=np.int32)

@@ -35,7 +35,8 @@ class RecallOptions:
     task: str = _DEFAULT
     """Task to recall: mqar (key-value pairs), needle (one long value hidden in noise,
     read far beyond the trained length), set_disjointness (the token that two sets
-    share, read in both orders), or a task from outside: my_task.py:MyTaskConfig. Each
+    share, read in both orders), ballet (who danced which dance), gist_and_detail (the
+    theme of a segment, or a word inside it), or a task from outside: my_task.py:MyTaskConfig. Each
     task has further options: --task NAME --help."""
     config: Annotated[RecallConfig, tyro.conf.arg(name="")]
 

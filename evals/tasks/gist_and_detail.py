@@ -95,9 +95,7 @@ class GistAndDetailRecall(RecallTask):
         return Described(
             f"trained on {self.num_segments} segments of {self.segment_length} words, "
             f"{self.majority} of them from one of {self.num_themes} themes",
-            [
-                f"Read with {counts} segments, on {self.segment_examples} test rows each."
-            ],
+            [f"Read with {counts} segments, {self.segment_examples} test rows each."],
         )
 
     def finding(self, cells: Sequence[Cell]) -> str:

@@ -22,6 +22,7 @@ from .models.hgrn2 import HGRN2Config as HGRN2Config
 from .models.intention import IntentionConfig as IntentionConfig
 from .models.interface import MemoryLayer
 from .models.kda import KDAConfig as KDAConfig
+from .models.lact import LaCTConfig as LaCTConfig
 from .models.layer_config import LayerConfig as LayerConfig
 from .models.linear_attention import LinearAttentionConfig as LinearAttentionConfig
 from .models.local_linear_attention import (
@@ -953,3 +954,25 @@ class Memora(_Layer):
         layer_index: int = 0,
         depth: int = 1,
     ) -> Memora: ...
+
+class LaCT(_Layer):
+    Config = LaCTConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        memory_expansion: int = 1,
+        update_every: int = 2048,
+        momentum: bool = True,
+        newton_schulz_steps: int = 0,
+        initial_learning_rate: float = 0.001,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> LaCT: ...

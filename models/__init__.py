@@ -13,6 +13,7 @@ from .gla import GLAConfig
 from .hgrn2 import HGRN2Config
 from .intention import IntentionConfig
 from .kda import KDAConfig
+from .lact import LaCTConfig
 from .layer_config import LayerConfig as LayerConfig
 from .layer_config import RegisteredConfig
 from .linear_attention import LinearAttentionConfig
@@ -84,4 +85,5 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "yaad": YaadConfig,
     "moneta": MonetaConfig,
     "memora": MemoraConfig,
+    "lact": LaCTConfig,
 }

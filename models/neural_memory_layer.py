@@ -80,7 +80,9 @@ class NeuralMemoryLayer(AssociativeMemory):
 
     def capacity(self, state: AssociativeState) -> int | None:
         memory: Any = state.memory
-        carried = memory.anchor is not None or self.write_rule.update_every == 1
+        carried = self.write_rule.update_every == 1 or (
+            memory.anchor is not None or memory.pending is not None
+        )
         return None if carried else 0
 
     def fresh_rows(
@@ -171,7 +173,7 @@ class NeuralMemoryLayer(AssociativeMemory):
         self, inputs: MemoryInputs, reset: Bool[Array, "b t"] | None
     ) -> NeuralMemory | None:
         """Return a new memory if the writes need one, else None."""
-        new = reset is not None or self.write_rule.keep_row_norms
+        new = reset is not None or self.write_rule.keeps_norms
         return self.init_memory(inputs.query.shape[0]) if new else None
 
     def sequence(
@@ -213,7 +215,7 @@ class NeuralMemoryLayer(AssociativeMemory):
         self, inputs: MemoryInputs, memory: NeuralMemory
     ) -> tuple[Float[Array, "b t h v"], NeuralMemory]:
         initial = None
-        if self.write_rule.keep_row_norms:
+        if self.write_rule.keeps_norms:
             initial = self.init_memory(inputs.query.shape[0])
         read, memory = neural_memory_step(
             jax.tree.map(lambda x: x[:, 0], inputs.tokens),

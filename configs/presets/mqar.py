@@ -31,6 +31,8 @@ _COMPARABLE = {
     "memory_depth": 1,
     "max_learning_rate": 0.5,
     "clip": None,
+    # Windows end within the sequence.
+    "update_every": 16,
 }
 _INNER = ("memory", "attention")
 

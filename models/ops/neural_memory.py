@@ -28,6 +28,7 @@ from memzoo.errors import InputError
 
 from .fast_gradients import keep_rows
 from .inner_loss import inner_loss
+from .lagged_writes import lagged_part, prepare_lagged, with_token
 from .memory_network import MemoryNetwork, Plain, SlowWeights, Weights
 from .neural_memory_chunk import prepare_part, write_part
 from .places import places
@@ -112,7 +113,8 @@ def neural_memory_step(
     Raises:
         InputError: the memory was made for a single call and has no anchor.
     """
-    if memory.anchor is None and rule.update_every > 1:
+    single = memory.anchor is None and memory.pending is None
+    if single and rule.update_every > 1:
         raise InputError(
             "the memory was made for one call and cannot be continued; make the state "
             "with a max_length of at least 1"
@@ -136,6 +138,10 @@ def neural_memory_step(
     loss = partial(_loss, network, slow, rule, gates.threshold)
     total = _gradient(loss, used, keys, values, counts, rule)
     before = memory.weights
+    if memory.pending is not None:
+        pending = with_token(memory.pending, total, rate, gates.momentum, network)
+        memory = memory._replace(pending=pending, position=memory.position + 1)
+        return read(before), memory
     memory = _apply(memory, total, rate, gates, rule, anchor)
     memory = memory._replace(recent=recent, position=memory.position + 1)
     return read(before if rule.read == "before" else memory.weights), memory
@@ -298,7 +304,8 @@ def neural_memory_chunkwise(
     # Weights that must be formed after every token take much memory.
     most = 64 if rule.linear else 16
     chunk_size = chunk_size or max(16, min(rule.update_every, most))
-    aligned = memory.anchor is None and rule.update_every > 1
+    lagged = rule.schedule == "lagged"
+    aligned = memory.anchor is None and rule.update_every > 1 and not lagged
     if aligned and (reset is not None or chunk_size < rule.update_every):
         memory = memory._replace(anchor=memory.weights)
     length = None if valid is None else jnp.sum(valid, axis=1, dtype=jnp.int32)
@@ -308,8 +315,12 @@ def neural_memory_chunkwise(
         share = 1 / (1 + place % rule.update_every).astype(rate.dtype)
         gates = tokens.gates._replace(learning_rate=rate * share[..., None])
         tokens = tokens._replace(gates=gates)
+    dtype = memory_type(memory)
+    prepare = partial(prepare_part, rule=rule, dtype=dtype)
+    if lagged:
+        prepare = partial(prepare_lagged, dtype=dtype)
     body = partial(
-        write_part,
+        lagged_part if lagged else write_part,
         network=network,
         rule=rule,
         slow=slow,
@@ -325,7 +336,7 @@ def neural_memory_chunkwise(
         reset=reset,
         valid=valid,
         aligned=aligned,
-        prepare=partial(prepare_part, rule=rule, dtype=memory_type(memory)),
+        prepare=prepare,
         policy=keep_rows,
     )
     return read, memory._replace(position=position)

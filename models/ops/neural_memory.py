@@ -10,10 +10,13 @@ at the weights W' before the window of `update_every` tokens that contains t,
     W_t = (1 - alpha_t) W_(t-1) + S_t
     o_t = f(W_t; q_t)
 
-The chunkwise form never forms the weights after every token. The network uses every
+The chunkwise form of these rules never forms the weights after every token. The network uses every
 weight in a product, so the weight's gradient is an outer product of its input and of
 the loss's gradient for its output. Applying W_t to a query is a product with W_0, one
 with S_0, and attention over the chunk's keys (docs/layers/titans_lmm.md).
+
+Rules with Newton-Schulz steps or a link form the weights after every token; see
+`formed_weights`. Lagged rules write once per window; see `lagged_writes`.
 """
 
 from collections.abc import Callable

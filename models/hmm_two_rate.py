@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -25,7 +26,7 @@ from .ops.neural_memory import (
     neural_memory_step,
     scan_parts,
 )
-from .ops.neural_memory_chunk import Prepared, open_part
+from .ops.neural_memory_chunk import Prepared, open_part, prepare_part
 from .ops.normalisation import l2_normalise
 from .ops.recurrence import select
 from .ops.windows import Part
@@ -202,7 +203,7 @@ class HMMTwoRate(TitansLMM):
             tokens,
             position=memory.fast.position,
             rule=rule,
-            dtype=memory_type(memory.fast),
+            prepare=partial(prepare_part, rule=rule, dtype=memory_type(memory.fast)),
             reset=reset,
             valid=inputs.valid,
             chunk_size=self.config.chunk_size or default_chunk_size(rule),

@@ -71,7 +71,9 @@ class NeuralMemoryLayer(AssociativeMemory):
 
     def capacity(self, state: AssociativeState) -> int | None:
         memory: Any = state.memory
-        carried = memory.anchor is not None or not self.write_rule.needs_anchor
+        carried = not self.write_rule.needs_anchor or (
+            memory.anchor is not None or memory.pending is not None
+        )
         return None if carried else 0
 
     def fresh_rows(
@@ -166,7 +168,7 @@ class NeuralMemoryLayer(AssociativeMemory):
         self, inputs: MemoryInputs, reset: Bool[Array, "b t"] | None
     ) -> NeuralMemory | None:
         """Return a new memory if the writes need one, else None."""
-        new = reset is not None or self.write_rule.keep_row_norms
+        new = reset is not None or self.write_rule.keeps_norms
         return self.new_network(inputs.query.shape[0]) if new else None
 
     def sequence(
@@ -208,7 +210,7 @@ class NeuralMemoryLayer(AssociativeMemory):
         self, inputs: MemoryInputs, memory: Any
     ) -> tuple[Float[Array, "b t h v"], Any]:
         initial = None
-        if self.write_rule.keep_row_norms:
+        if self.write_rule.keeps_norms:
             initial = self.new_network(inputs.query.shape[0])
         read, memory = neural_memory_step(
             jax.tree.map(lambda x: x[:, 0], inputs.tokens),

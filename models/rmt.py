@@ -78,7 +78,9 @@ class RMT(SegmentRecurrence):
         return jnp.broadcast_to(memory[None], (batch_size, *memory.shape))
 
     def readable(self, finished: Int[Array, "b"]) -> Bool[Array, "b m"]:
-        return jnp.ones((finished.shape[0], self.config.memory_tokens), bool)
+        memory = self.initial_memory
+        tokens = 0 if memory is None else memory[...].shape[0]
+        return jnp.ones((finished.shape[0], tokens), bool)
 
     def write_tokens(self, memory: Float[Array, "b m d"]) -> Float[Array, "b m d"]:
         return memory

@@ -263,7 +263,8 @@ class SegmentRecurrence(MemoryLayer[SegmentsState]):
             part = Part(
                 jnp.ones((x.shape[0], 1), bool), state.position[:, None], opens, None
             )
-            carry = Carry(*held, (), jnp.int32(0))
+            blocks, memory, association = held
+            carry = Carry(blocks, memory, association, (), jnp.int32(0))
             carry, y = layer._segment(carry, x[:, None], part, None)
             return y[:, 0], carry[:3]
 
@@ -276,14 +277,15 @@ class SegmentRecurrence(MemoryLayer[SegmentsState]):
                 blocks.append(after)
             return h - x, (tuple(blocks), *held[1:])
 
-        y, held = jax.lax.cond(
+        y, (blocks, memory, association) = jax.lax.cond(
             jnp.any(jnp.logical_or(opens, closes)),
             with_memory_tokens,
             inside,
             x,
             tuple(state[:3]),
         )
-        return y, SegmentsState(*held, state.position + 1)
+        after = state.position + 1
+        return y, SegmentsState(blocks, memory, association, after)
 
     def _segment(
         self, carry: Carry, x: Float[Array, "b c d"], part: Part, key: Any

@@ -31,6 +31,8 @@ _COMPARABLE = {
     "memory_depth": 1,
     "max_learning_rate": 0.5,
     "clip": None,
+    # Windows end within the sequence.
+    "update_every": 16,
 }
 _INNER = ("memory", "attention", "layers")
 
@@ -93,7 +95,8 @@ def with_window(layer: Any, window: int) -> Any:
     writes are at most as long.
     """
     fields = {field.name for field in dataclasses.fields(layer)}
-    values = {name: window for name in ("window", "segment_size") if name in fields}
+    names = {"window", "segment_size"} & fields
+    values: dict[str, Any] = dict.fromkeys(names, window)
     if "attention" in fields:
         values["attention"] = with_window(layer.attention, window)
     if "layers" in fields:

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from .fast_gradients import row_product
 
-InnerLoss = Literal["full", "half", "huber", "power"]
+InnerLoss = Literal["full", "half", "huber", "power", "inner"]
 
 _SMOOTH = 1e-6
 """Number added to squared errors, so that powers of |error| have all derivatives."""
@@ -26,11 +26,14 @@ def inner_loss(
     Args:
         kind: `full`: |r|^2. `half`: |r|^2 / 2. `huber`: |r|^2 / 2 if |r| is at most the
             threshold d, else d |r| - d^2 / 2. `power`: sum of (r_i^2 + 1e-6)^(power/2).
+            `inner`: -<read, value>.
         read: outputs of the memory at the keys.
         value: targets.
         threshold: thresholds of `huber`, 0 or more.
         power: p of the loss `power`.
     """
+    if kind == "inner":
+        return -row_product(read, value)
     error = read - value
     if kind == "power":
         smooth = jnp.square(error) + _SMOOTH

@@ -14,6 +14,9 @@ The chunkwise form never forms the weights after every token. The network uses e
 weight in a product, so the weight's gradient is an outer product of its input and of
 the loss's gradient for its output. Applying W_t to a query is a product with W_0, one
 with S_0, and attention over the chunk's keys (docs/layers/titans_lmm.md).
+
+Rules with Newton-Schulz steps or a link form the weights after every token; see
+`formed_weights`. Lagged rules write once per window; see `lagged_writes`.
 """
 
 from collections.abc import Callable
@@ -22,18 +25,18 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from memzoo.errors import InputError
 
 from .fast_gradients import keep_rows
 from .inner_loss import inner_loss
+from .lagged_writes import lagged_part, prepare_lagged, with_token
 from .memory_network import MemoryNetwork, Plain, SlowWeights, Weights
 from .neural_memory_chunk import prepare_part, write_part
 from .places import places
 from .recurrence import scan_steps
-from .windows import Body, window_scan
+from .windows import Body, Part, window_scan
 from .write_rule import (
     NeuralMemory,
     Recent,
@@ -115,7 +118,8 @@ def neural_memory_step(
     Raises:
         InputError: the memory was made for a single call and has no anchor.
     """
-    if memory.anchor is None and rule.needs_anchor:
+    single = memory.anchor is None and memory.pending is None
+    if single and rule.needs_anchor:
         raise InputError(
             "the memory was made for one call and cannot be continued; give "
             "max_length=1 or more to init_state, or to the call that begins the "
@@ -141,6 +145,10 @@ def neural_memory_step(
     loss = partial(_loss, network, slow, rule, gates.threshold)
     total = _gradient(loss, used, keys, values, counts, rule)
     before = memory.weights
+    if memory.pending is not None:
+        pending = with_token(memory.pending, total, rate, gates.momentum, network)
+        memory = memory._replace(pending=pending, position=memory.position + 1)
+        return read(before), memory
     memory = _apply(memory, total, rate, gates, rule, anchor)
     memory = memory._replace(recent=recent, position=memory.position + 1)
     shown = {"after": memory.weights, "before": before, "window": anchor}
@@ -306,12 +314,16 @@ def neural_memory_chunkwise(
     if time == 0:
         return jnp.zeros_like(tokens.value), memory
     chunk_size = chunk_size or default_chunk_size(rule)
-    aligned = memory.anchor is None and rule.needs_anchor
+    lagged, dtype = rule.schedule == "lagged", memory_type(memory)
+    aligned = memory.anchor is None and rule.needs_anchor and not lagged
     parted = chunk_size < rule.update_every or rule.level_ratio > 1
     if aligned and (reset is not None or parted):
         memory = memory._replace(anchor=memory.weights)
+    prepare = partial(prepare_part, rule=rule, dtype=dtype)
+    if lagged:
+        prepare = partial(prepare_lagged, dtype=dtype)
     body = partial(
-        write_part,
+        lagged_part if lagged else write_part,
         network=network,
         rule=rule,
         slow=slow,
@@ -323,7 +335,7 @@ def neural_memory_chunkwise(
         tokens,
         position=memory.position,
         rule=rule,
-        dtype=memory_type(memory),
+        prepare=prepare,
         reset=reset,
         valid=valid,
         chunk_size=chunk_size,
@@ -335,7 +347,8 @@ def neural_memory_chunkwise(
 def default_chunk_size(rule: WriteRule) -> int:
     """Return the number of tokens to compute together if the caller names none."""
     # Weights that must be formed after every token take much memory.
-    return max(16, min(rule.update_every, 64 if rule.linear else 16))
+    formed = not rule.linear and rule.schedule != "lagged"
+    return max(16, min(rule.update_every, 16 if formed else 64))
 
 
 def scan_parts(
@@ -345,7 +358,7 @@ def scan_parts(
     *,
     position: Int[Array, "b"],
     rule: WriteRule,
-    dtype: DTypeLike,
+    prepare: Callable[[Any, Part], Any],
     reset: Bool[Array, "b t"] | None,
     valid: Bool[Array, "b t"] | None,
     chunk_size: int,
@@ -359,7 +372,7 @@ def scan_parts(
         tokens: tokens of the sequence.
         position: number of tokens of the document so far.
         rule: rule of the writes.
-        dtype: type of the memory.
+        prepare: prepares what does not depend on the memory; see `prepare_part`.
         reset: True where a document begins.
         valid: mask of real tokens, which are at the front of a row.
         chunk_size: tokens computed together.
@@ -383,7 +396,7 @@ def scan_parts(
         reset=reset,
         valid=valid,
         aligned=aligned,
-        prepare=partial(prepare_part, rule=rule, dtype=dtype),
+        prepare=prepare,
         policy=keep_rows,
     )
     return outputs, carry, position

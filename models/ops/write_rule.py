@@ -35,7 +35,9 @@ class WriteRule:
             from 1.
         keep_row_norms: at the start of every window, restore the norm that each row of
             each matrix had in a new memory.
-        schedule: `titans`, or `window` (TTT).
+        keep_output_norms: the same for the norm of the weights into each output.
+        schedule: `titans`; `window` (TTT); `lagged` (LaCT): all tokens of a window read
+            the weights before it, and its summed step is applied when the next begins.
         level_ratio: the windows of a network's level l, from 0, have
             `update_every * level_ratio**l` tokens, and its learning rate is divided by
             `level_ratio**l`.
@@ -55,7 +57,8 @@ class WriteRule:
     clip: float | None = None
     scale_by_place: bool = False
     keep_row_norms: bool = False
-    schedule: Literal["titans", "window"] = "titans"
+    keep_output_norms: bool = False
+    schedule: Literal["titans", "window", "lagged"] = "titans"
     level_ratio: int = 1
     newton_schulz_steps: int = 0
     link: Link = "identity"
@@ -83,6 +86,18 @@ class WriteRule:
                 "choose the schedule titans"
             )
 
+        lagged = self.schedule == "lagged"
+        if lagged and (self.loss_window > 1 or self.link != "identity"):
+            raise InputError(
+                "the schedule lagged has neither a link nor a loss_window above 1; "
+                "choose the schedule titans"
+            )
+
+    @property
+    def keeps_norms(self) -> bool:
+        """True if windows begin by restoring norms of a new memory."""
+        return self.keep_row_norms or self.keep_output_norms
+
     @property
     def linear(self) -> bool:
         """True if the used weights are sums of gradients, so none must be formed."""
@@ -105,6 +120,18 @@ class Recent(NamedTuple):
     value: Float[Array, "b h w v"]
 
 
+class Pending(NamedTuple):
+    """The write of an unfinished window.
+
+    Attributes:
+        step: sum of the tokens' steps.
+        momentum: sum of the tokens' momentum gates.
+    """
+
+    step: Weights
+    momentum: Float[Array, "b h"]
+
+
 class NeuralMemory(NamedTuple):
     """The memory of each head, float32.
 
@@ -115,6 +142,7 @@ class NeuralMemory(NamedTuple):
             memory serves a single call.
         recent: earlier tokens that the loss still counts; None: it counts one token.
         position: number of tokens of the document so far.
+        pending: write of the window so far; None unless the schedule is lagged.
     """
 
     weights: Weights
@@ -122,6 +150,7 @@ class NeuralMemory(NamedTuple):
     anchor: Weights | None
     recent: Recent | None
     position: Int[Array, "b"]
+    pending: Pending | None = None
 
 
 def new_memory(
@@ -152,12 +181,16 @@ def new_memory(
             jnp.zeros((*shape, network.key_size), dtype),
             jnp.zeros((*shape, network.value_size), dtype),
         )
+    lagged = rule.schedule == "lagged"
+    pending = Pending(zeros, jnp.zeros((rows, heads), dtype)) if lagged else None
+    windows = carried and rule.needs_anchor and not lagged
     return NeuralMemory(
         weights=weights,
         momentum=zeros if momentum or rule.schedule == "window" else None,
-        anchor=weights if carried and rule.needs_anchor else None,
+        anchor=weights if windows else None,
         recent=recent,
         position=jnp.zeros((rows,), jnp.int32),
+        pending=pending,
     )
 
 
@@ -192,9 +225,13 @@ def open_window(
             for name, x in kept.items()
         }
 
+    if memory.pending is not None:
+        memory = select(rows, _with_pending(memory, memory.pending, rule), memory)
     weights, momentum, anchor = memory.weights, memory.momentum, memory.anchor
     if rule.keep_row_norms:
-        weights = chosen(row_norms_of(weights, new), weights)
+        weights = chosen(norms_of(weights, new, -1), weights)
+    if rule.keep_output_norms:
+        weights = chosen(norms_of(weights, new, -2), weights)
     if rule.schedule == "window":
         momentum = select(rows, jax.tree.map(jnp.zeros_like, momentum), momentum)
     if anchor is not None:
@@ -229,11 +266,31 @@ def orthogonalised(momentum: Weights, rule: WriteRule) -> Weights:
     }
 
 
-def row_norms_of(weights: Weights, like: Weights) -> Weights:
-    """Return the weights, with the row norms of matrices taken from `like`."""
+def _with_pending(
+    memory: NeuralMemory, pending: Pending, rule: WriteRule
+) -> NeuralMemory:
+    """Return the memory with the write of a finished window applied."""
+    step, momentum = pending.step, memory.momentum
+    if momentum is not None:
+        share = pending.momentum / rule.update_every
+        step = momentum = {
+            name: s + share.reshape(share.shape + (1,) * (s.ndim - 2)) * momentum[name]
+            for name, s in step.items()
+        }
+    if rule.newton_schulz_steps:
+        step = orthogonalised(step, rule)
+    return memory._replace(
+        weights=jax.tree.map(jnp.add, memory.weights, step),
+        momentum=momentum,
+        pending=jax.tree.map(jnp.zeros_like, pending),
+    )
+
+
+def norms_of(weights: Weights, like: Weights, axis: int) -> Weights:
+    """Return the weights, with the norms of matrices along `axis` taken from `like`."""
 
     def norm(x: Array) -> Array:
-        return jnp.sqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + 1e-12)
+        return jnp.sqrt(jnp.sum(jnp.square(x), axis=axis, keepdims=True) + 1e-12)
 
     return {
         name: w * (norm(like[name]) / norm(w)) if w.ndim == 4 else w

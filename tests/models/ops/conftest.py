@@ -146,8 +146,11 @@ def make_case() -> Callable[..., dict[str, Any]]:
         if keys == "repeated":
             key = jnp.broadcast_to(key[:, :1], key.shape)
         key = key / jnp.linalg.norm(key, axis=-1, keepdims=True)
+        # A lagged rule has one rate per matrix.
+        matrices = len(network.matrices())
+        rates = (*shape, matrices) if rule.schedule == "lagged" else shape
         gates = Gates(
-            jnp.asarray(rng.uniform(0.0, 0.2, shape)),
+            jnp.asarray(rng.uniform(0.0, 0.2, rates)),
             jnp.asarray(rng.uniform(0.0, 0.9, shape)) if momentum else None,
             jnp.asarray(rng.uniform(0.0, 0.3, shape)) if forget else None,
             jnp.asarray(rng.uniform(0.5, 1, shape))

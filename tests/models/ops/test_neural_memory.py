@@ -135,6 +135,9 @@ RULES = {
     "huber": WriteRule(update_every=4, loss="huber"),
     "q norm": WriteRule(update_every=4, loss="power", link="q_norm"),
     "softmax": WriteRule(update_every=4, loss="half", link="softmax", clip=0.5),
+    "lagged": WriteRule(
+        update_every=3, schedule="lagged", loss="inner", keep_output_norms=True
+    ),
 }
 
 
@@ -190,10 +193,10 @@ def test_levels_are_the_same_in_both_forms(x64, make_case, network, rule):
     assert_equal_forms(network, rule, case, memory, masks, chunk_size=4)
 
 
-@pytest.mark.parametrize("name", ["muon", "huber", "q norm", "softmax"])
+@pytest.mark.parametrize("name", ["muon", "huber", "q norm", "softmax", "lagged"])
 def test_rules_of_whole_matrices_are_the_same_in_both_forms(x64, make_case, name):
     network, rule = MemoryNetwork(depth=1, **SIZES), RULES[name]
-    case = make_case(network, rule, 6, momentum=name == "muon")
+    case = make_case(network, rule, 6, momentum=name in ("muon", "lagged"))
     assert_equal_forms(network, rule, case, case["initial"])
 
 

@@ -386,7 +386,7 @@ def _mesh(subject: _Subject) -> None:
         axes = ("data" if size < larger else None for size, larger in sizes)
         return jax.NamedSharding(mesh, jax.P(*axes))
 
-    specs = [state_spec(subject.layer, batch, TIME) for batch in (BATCH, 2 * BATCH)]
+    specs = [state_spec(subject.layer, batch, ROOM) for batch in (BATCH, 2 * BATCH)]
     rows_of_state = jax.tree.map(spread_rows, *specs)
     whole = jax.NamedSharding(mesh, jax.P())
     y, state = subject.plain(subject.params, subject.x, subject.state)

@@ -1,5 +1,7 @@
 """Registry of the zoo's layers by name."""
 
+from .atlas import AtlasConfig
+from .armt import ARMTConfig
 from .attention import AttentionConfig
 from .based import BasedConfig
 from .bmojo import BMojoConfig
@@ -22,19 +24,26 @@ from .layer_config import LayerConfig as LayerConfig
 from .layer_config import RegisteredConfig
 from .linear_attention import LinearAttentionConfig
 from .local_linear_attention import LocalLinearAttentionConfig
+from .log_linear_attention import LogLinearAttentionConfig
 from .longhorn import LonghornConfig
 from .mamba2 import Mamba2Config
 from .mamba3 import Mamba3Config
+from .memora import MemoraConfig
+from .memory_caching import MemoryCachingConfig
 from .memorizing_attention import MemorizingAttentionConfig
+from .memo import MemoConfig
 from .mesa_net import MesaNetConfig
 from .mixture_of_memories import MixtureOfMemoriesConfig
 from .momentum_delta_net import MomentumDeltaNetConfig
+from .moneta import MonetaConfig
 from .oja import OjaConfig
+from .omega_net import OmegaNetConfig
 from .pgdn import PGDNConfig
 from .pkda import PKDAConfig
 from .prefix_attention import PrefixAttentionConfig
 from .prefix_linear_attention import PrefixLinearAttentionConfig
 from .retnet import RetNetConfig
+from .rmt import RMTConfig
 from .rwkv7 import RWKV7Config
 from .sliding_window_attention import SlidingWindowAttentionConfig
 from .test_time_regression import TestTimeRegressionConfig
@@ -44,6 +53,7 @@ from .titans_mag import TitansMAGConfig
 from .titans_mal import TitansMALConfig
 from .ttt_linear import TTTLinearConfig
 from .ttt_mlp import TTTMLPConfig
+from .yaad import YaadConfig
 
 LAYERS: dict[str, type[RegisteredConfig]] = {
     "attention": AttentionConfig,
@@ -74,6 +84,11 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "prefix_linear_attention": PrefixLinearAttentionConfig,
     "prefix_attention": PrefixAttentionConfig,
     "mixture_of_memories": MixtureOfMemoriesConfig,
+    "log_linear_attention": LogLinearAttentionConfig,
+    "memory_caching": MemoryCachingConfig,
+    "rmt": RMTConfig,
+    "armt": ARMTConfig,
+    "memo": MemoConfig,
     "test_time_regression": TestTimeRegressionConfig,
     "titans_lmm": TitansLMMConfig,
     "titans_mag": TitansMAGConfig,
@@ -88,4 +103,9 @@ LAYERS: dict[str, type[RegisteredConfig]] = {
     "bmojo": BMojoConfig,
     "ttt_linear": TTTLinearConfig,
     "ttt_mlp": TTTMLPConfig,
+    "omega_net": OmegaNetConfig,
+    "atlas": AtlasConfig,
+    "yaad": YaadConfig,
+    "moneta": MonetaConfig,
+    "memora": MemoraConfig,
 }

@@ -323,7 +323,7 @@ class Stack(MemoryLayer[StackState]):
                     x, new = apply(block, x, each, start + place)
                     states.append(new)
                 said = (
-                    _auxiliary(nnx.pop(group, AuxiliaryLoss)),
+                    auxiliary(nnx.pop(group, AuxiliaryLoss)),
                     nnx.to_pure_dict(nnx.pop(group, Metric)),
                 )
                 # Do not return parameters: the scan would stack copies of them.
@@ -363,8 +363,8 @@ class Stack(MemoryLayer[StackState]):
         return parts, metrics
 
 
-def _auxiliary(popped: Any) -> tuple[Auxiliary, ...]:
-    """Return the auxiliary losses that one repeat of a group reported."""
+def auxiliary(popped: Any) -> tuple[Auxiliary, ...]:
+    """Return the auxiliary losses that modules reported, from popped variables."""
     parts = []
     for _, variable in nnx.to_flat_state(popped):
         value, of = variable.get_value(), variable.get_metadata().get("of")

@@ -304,7 +304,7 @@ class HMMTwoRate(TitansLMM):
             rearrange(module(pooled), "b (h v) -> b h v", h=total.shape[1])
             for module in (self.slow_key, self.slow_value)
         )
-        most = self.config.max_learning_rate / self.config.slow_every
+        most = self.config.max_learning_rate / self.slow_rule.update_every
         rate = most * jax.nn.sigmoid(self.slow_learning_rate(pooled))
         gates = Gates(rate, gate(self.slow_momentum), gate(self.slow_forget))
         key = l2_normalise(key)

@@ -21,6 +21,7 @@ from .ops.write_rule import (
     NeuralMemory,
     WriteRule,
     new_memory,
+    used_weights,
     weights_before_window,
 )
 from .prefix import insert_prefixes
@@ -44,7 +45,13 @@ class NeuralMemoryLayer(AssociativeMemory):
 
     def make_initial(self, num_heads: int, rngs: nnx.Rngs, *, scale: float) -> None:
         """Create the learned weights of a new memory; see `initial_weights`."""
-        weights = initial_weights(self.network, num_heads, rngs, scale=scale)
+        weights = initial_weights(
+            self.network,
+            num_heads,
+            rngs,
+            scale=scale,
+            logits=self.write_rule.link == "softmax",
+        )
         self.initial = nnx.Dict(weights)
 
     def slow_weights(self) -> SlowWeights | None:
@@ -242,13 +249,17 @@ class NeuralMemoryLayer(AssociativeMemory):
         self, query: Float[Array, "b t h k"], weights: Weights
     ) -> Float[Array, "b t h v"]:
         """Return the values at the queries from the weights alone."""
-        return read_memory(
-            query, weights, network=self.network, slow=self.slow_weights()
-        )
+        used = used_weights(weights, self.write_rule)
+        return read_memory(query, used, network=self.network, slow=self.slow_weights())
 
 
 def initial_weights(
-    network: MemoryNetwork, num_heads: int, rngs: nnx.Rngs, *, scale: float
+    network: MemoryNetwork,
+    num_heads: int,
+    rngs: nnx.Rngs,
+    *,
+    scale: float,
+    logits: bool = False,
 ) -> dict[str, nnx.Param]:
     """Return learned weights of a new memory, by name.
 
@@ -258,6 +269,7 @@ def initial_weights(
         rngs: random streams for the weights.
         scale: standard deviation of the last matrix's outputs if its inputs have
             variance 1; for the other matrices it is 1.
+        logits: the matrices are logits of a softmax, with standard deviation 1.
     """
     matrices = network.matrices()
     last = list(matrices)[-1]
@@ -266,8 +278,8 @@ def initial_weights(
         noise = jax.random.normal(
             rngs.params(), (num_heads, size_in, size_out), jnp.float32
         )
-        gain = scale if name == last else 1.0
-        weights[name] = nnx.Param(noise * (gain * size_in**-0.5))
+        gain = (scale if name == last else 1.0) * size_in**-0.5
+        weights[name] = nnx.Param(noise if logits else noise * gain)
     for name, size in network.vectors().items():
         fill = 1.0 if name.endswith("norm") else 0.0
         weights[name] = nnx.Param(jnp.full((num_heads, size), fill, jnp.float32))

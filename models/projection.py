@@ -74,6 +74,13 @@ def output_gain(depth: int) -> float:
     return (2 * depth) ** -0.5
 
 
+def learned_tokens(number: int, width: int, rngs: nnx.Rngs) -> nnx.Param | None:
+    """Return learned tokens, drawn from the standard normal; None for no tokens."""
+    if not number:
+        return None
+    return nnx.Param(jax.random.normal(rngs.params(), (number, width), jnp.float32))
+
+
 class RMSNorm(nnx.Module):
     """Root-mean-square norm over the last axis with a learned scale, in float32."""
 

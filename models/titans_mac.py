@@ -22,7 +22,14 @@ from .ops.rotary import rotary
 from .ops.routing import move
 from .ops.visibility import ALWAYS_VISIBLE
 from .ops.windows import Part, window_scan
-from .projection import RMSNorm, merge_heads, output_gain, projection, split_heads
+from .projection import (
+    RMSNorm,
+    learned_tokens,
+    merge_heads,
+    output_gain,
+    projection,
+    split_heads,
+)
 from .read_out import ReadOut
 from .streams import Stream, query_key_value
 from .titans_lmm import SMALL_MEMORY, TitansLMMConfig
@@ -175,8 +182,8 @@ class TitansMAC(MemoryLayer[SegmentState]):
         self.retrieved = projection(held, width, rngs)
         own = config.memory_tokens is None
         self.retrieval = projection(width, held, rngs) if own else None
-        self.learned_queries = _tokens(config.memory_tokens or 0, held, rngs)
-        self.persistent = _tokens(config.persistent_tokens, width, rngs)
+        self.learned_queries = learned_tokens(config.memory_tokens or 0, held, rngs)
+        self.persistent = learned_tokens(config.persistent_tokens, width, rngs)
         self.attention_norm = RMSNorm(width, epsilon)
         self.memory_norm = RMSNorm(width, epsilon)
         # Initially of the size that a map into the residual stream would give.
@@ -378,9 +385,3 @@ class TitansMAC(MemoryLayer[SegmentState]):
         m = self.memory_norm(m)
         o = self.attention_norm(y) * jax.nn.silu(m)
         return o + m if self.config.add_memory else o
-
-
-def _tokens(number: int, width: int, rngs: nnx.Rngs) -> nnx.Param | None:
-    if not number:
-        return None
-    return nnx.Param(jax.random.normal(rngs.params(), (number, width), jnp.float32))

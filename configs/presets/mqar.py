@@ -32,7 +32,7 @@ _COMPARABLE = {
     "max_learning_rate": 0.5,
     "clip": None,
 }
-_INNER = ("memory", "attention")
+_INNER = ("memory", "attention", "layers")
 
 
 def comparable_layer(
@@ -64,8 +64,13 @@ def _comparable(layer: Any, width: int, num_heads: int, head_size: int | None) -
         )
     for inner in _INNER:
         if inner in fields:
-            own = getattr(layer, inner)
-            values[inner] = _comparable(own, width, num_heads, head_size)
+            held = getattr(layer, inner)
+            if isinstance(held, tuple):
+                values[inner] = tuple(
+                    _comparable(each, width, num_heads, head_size) for each in held
+                )
+            else:
+                values[inner] = _comparable(held, width, num_heads, head_size)
     if {"residual", "memory"} <= fields:
         # For a memory in series with attention: without the clip, training was
         # unstable.
@@ -91,7 +96,9 @@ def with_window(layer: Any, window: int) -> Any:
     values = {name: window for name in ("window", "segment_size") if name in fields}
     if "attention" in fields:
         values["attention"] = with_window(layer.attention, window)
-    if {"segment_size", "memory"} <= fields:
+    if "layers" in fields:
+        values["layers"] = tuple(with_window(each, window) for each in layer.layers)
+    if {"segment_size", "memory"} <= fields and hasattr(layer.memory, "update_every"):
         every = min(layer.memory.update_every, window)
         values["memory"] = dataclasses.replace(layer.memory, update_every=every)
     return dataclasses.replace(layer, **values) if values else layer

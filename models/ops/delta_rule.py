@@ -31,6 +31,7 @@ from .chunk_decay import (
     scale,
 )
 from .chunk_scan import put_memory, take_memory
+from .linear_chunk import LinearChunk
 from .matrix_product import matrix_product
 from .recurrence import Recurrence, token_first, tokens_first
 from .triangular import unit_lower_inverse
@@ -113,7 +114,7 @@ def chunk(
         tokens: tokens of the chunk, `b c h ...`.
         segment: document starts in the chunk.
     """
-    part, dot = _prepare(memory, tokens, segment)
+    part, dot = _prepare(memory.dtype, tokens, segment)
     size, strength, decay = part.k.shape[2], part.write_strength, part.decay
     erased = jnp.tril(part.scores[:, :, size:] * decay.within, -1)
     inverse = unit_lower_inverse(scale(erased, strength))
@@ -149,7 +150,7 @@ def chunk_backward(
         memory_cotangent: cotangent of the memory after the chunk.
         o_cotangent: cotangent of the outputs.
     """
-    part, dot = _prepare(memory, tokens, segment)
+    part, dot = _prepare(memory.dtype, tokens, segment)
     size, strength, decay = part.k.shape[2], part.write_strength, part.decay
     write, inverse = saved
     do = jnp.swapaxes(o_cotangent, 1, 2).astype(memory.dtype)
@@ -200,12 +201,40 @@ def chunk_backward(
     return keep(memory_cotangent, decay) + dmemory, cotangents
 
 
+def linear_chunk(
+    tokens: DeltaTokens, segment: Int[Array, "b c"] | None, dtype: DTypeLike
+) -> LinearChunk:
+    """Return a chunk as a linear map of its values and of the memory before it.
+
+    The writes W of the module's equations are linear in V and S; here V and S are
+    factored out.
+
+    Args:
+        tokens: tokens of the chunk, `b c h ...`.
+        segment: document starts in the chunk.
+        dtype: type of the memory.
+    """
+    part, dot = _prepare(dtype, tokens, segment)
+    size, strength, decay = part.k.shape[2], part.write_strength, part.decay
+    erased = jnp.tril(part.scores[:, :, size:] * decay.within, -1)
+    inverse = unit_lower_inverse(scale(erased, strength)) * strength[..., None, :]
+    scores = part.scores[:, :, :size] * decay.within
+    reads = part.reads.astype(dtype)
+    recalls = dot("bhij,bhjk->bhik", inverse, scale(reads[:, :, size:], decay.carried))
+    kept_keys = scale(part.k.astype(dtype), decay.remaining)
+    return LinearChunk(
+        reads=scale(reads[:, :, :size], decay.carried)
+        - dot("bhij,bhjk->bhik", scores, recalls),
+        within=dot("bhij,bhjr->bhir", scores, inverse),
+        writes=dot("bhji,bhjk->bhik", inverse, kept_keys),
+        kept=decay.kept,
+        erased=dot("bhjk,bhjr->bhkr", kept_keys, recalls),
+    )
+
+
 def _prepare(
-    memory: Float[Array, "b h k v"],
-    tokens: DeltaTokens,
-    segment: Int[Array, "b c"] | None,
+    dtype: DTypeLike, tokens: DeltaTokens, segment: Int[Array, "b c"] | None
 ) -> tuple[Chunk, Any]:
-    dtype = memory.dtype
     q, k, v, strength, log_decay = tokens
     operand = jnp.result_type(q, k, v)
     dot = partial(matrix_product, operand=operand, accumulate=dtype)
@@ -287,6 +316,7 @@ DELTA_RULE = Recurrence(
     chunk=chunk,
     chunk_backward=chunk_backward,
     all_chunks=all_chunks,
+    linear_chunk=linear_chunk,
 )
 
 

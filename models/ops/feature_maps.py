@@ -78,6 +78,22 @@ def polynomial_size(size: int, degree: int) -> int:
     return math.comb(size + degree, degree)
 
 
+def dpfp(x: Float[Array, "*axes k"], order: int = 3) -> Float[Array, "*axes f"]:
+    """Return the deterministic parameter-free projection (arXiv 2102.11174).
+
+    With r = [relu(x), relu(-x)], the features are r_i r_(i-j) for j = 1 .. order, where
+    the index i - j wraps around: f = 2 k order.
+    """
+    r = jnp.concatenate([jax.nn.relu(x), jax.nn.relu(-x)], axis=-1)
+    products = [r * jnp.roll(r, j, axis=-1) for j in range(1, order + 1)]
+    return jnp.concatenate(products, axis=-1)
+
+
+def dpfp_size(size: int, order: int = 3) -> int:
+    """Return the number of features that `dpfp` computes from `size` numbers."""
+    return 2 * size * order
+
+
 def num_features(name: str, size: int) -> int:
     """Return the number of features that the named map computes from `size` numbers."""
     if name == "taylor":

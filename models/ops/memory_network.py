@@ -21,6 +21,9 @@ from .fast_gradients import gelu, over_rows, product, standardise
 Weights = dict[str, Float[Array, "b h *shape"]]
 """Weights by name: matrices `b h i o`, vectors `b h o`."""
 
+EachWeights = dict[str, Float[Array, "b h c *shape"]]
+"""Weights after every token, by name."""
+
 SlowWeights = dict[str, Float[Array, "h o"]]
 """Weights of the network that are not part of the memory."""
 
@@ -70,7 +73,8 @@ class MemoryNetwork:
         activation: activation between the matrices of an MLP.
         residual: add the input to the output; their sizes must be equal.
         norm: layer norm of the output (before the residual): none, or with scale and
-            bias that are part of the memory (`fast`) or not (`slow`).
+            bias that are part of the memory (`fast`) or not (`slow`), or with neither
+            (`plain`).
         bias: add a bias after every matrix, part of the memory.
         levels: number of such networks, each applied to the output of the one before;
             sizes of keys and values must be equal. With several, a weight's name
@@ -84,7 +88,7 @@ class MemoryNetwork:
     depth: int = 2
     activation: Literal["gelu", "silu"] = "gelu"
     residual: bool = False
-    norm: Literal["none", "fast", "slow"] = "none"
+    norm: Literal["none", "plain", "fast", "slow"] = "none"
     bias: bool = False
     levels: int = 1
 
@@ -150,7 +154,9 @@ class MemoryNetwork:
 
     def _one_level(self, fast: FastWeights, x: Array) -> Array:
         y = self._swiglu(fast, x) if self.kind == "swiglu" else self._mlp(fast, x)
-        if self.norm == "fast":
+        if self.norm == "plain":
+            y = standardise(y)
+        elif self.norm == "fast":
             y = fast.scale("norm", standardise(y))
             y = fast.shift("norm_bias", y)
         elif self.norm == "slow":

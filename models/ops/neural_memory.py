@@ -16,6 +16,7 @@ the loss's gradient for its output. Applying W_t to a query is a product with W_
 with S_0, and attention over the chunk's keys (docs/layers/titans_lmm.md).
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,6 +28,7 @@ from jaxtyping import Array, Bool, Float, Int
 from memzoo.errors import InputError
 
 from .fast_gradients import keep_rows
+from .inner_loss import inner_loss
 from .memory_network import MemoryNetwork, Plain, SlowWeights, Weights
 from .neural_memory_chunk import prepare_part, write_part
 from .places import places
@@ -38,6 +40,8 @@ from .write_rule import (
     WriteRule,
     memory_type,
     open_window,
+    orthogonalised,
+    used_weights,
 )
 from .write_schedule import Gates
 
@@ -51,7 +55,7 @@ class NeuralTokens(NamedTuple):
         query: queries, inputs of the network.
         key: keys, normalised by the caller.
         value: values, the network's targets at the keys.
-        gates: sizes of the step, of the momentum and of forgetting.
+        gates: sizes of the step, of the momentum and of forgetting, and thresholds.
     """
 
     query: Float[Array, "b t h k"]
@@ -67,7 +71,7 @@ def read_memory(
     network: MemoryNetwork,
     slow: SlowWeights | None = None,
 ) -> Float[Array, "b t h v"]:
-    """Return the values of the memory at the queries, without writing."""
+    """Return the values at the queries from the weights that the network uses."""
     dtype = next(iter(weights.values())).dtype
     x = jnp.moveaxis(query, 2, 1).astype(dtype)
     read = network(Plain(weights, slow, query.dtype), x)
@@ -130,9 +134,12 @@ def neural_memory_step(
     keys, values, counts, recent = _counted(k, v, memory, rule)
 
     def read(weights: Weights) -> Array:
-        return network(Plain(weights, slow, dtype), q[:, :, None])[:, :, 0].astype(out)
+        fast = Plain(used_weights(weights, rule), slow, dtype)
+        return network(fast, q[:, :, None])[:, :, 0].astype(out)
 
-    total = _gradient(network, anchor, slow, keys, values, counts, rule)
+    used = used_weights(anchor, rule)
+    loss = partial(_loss, network, slow, rule, gates.threshold)
+    total = _gradient(loss, used, keys, values, counts, rule)
     before = memory.weights
     memory = _apply(memory, total, rate, gates, rule, anchor)
     memory = memory._replace(recent=recent, position=memory.position + 1)
@@ -163,22 +170,29 @@ def _counted(
     )
 
 
-def _gradient(
+def _loss(
     network: MemoryNetwork,
-    anchor: Weights,
     slow: SlowWeights | None,
+    rule: WriteRule,
+    threshold: Float[Array, "b h"] | None,
+    weights: Weights,
+    key: Float[Array, "b h k"],
+    value: Float[Array, "b h v"],
+) -> Float[Array, ""]:
+    """Return the sum of the memories' losses at one token of each."""
+    read = network(Plain(weights, slow, key.dtype), key[:, :, None])[:, :, 0]
+    return jnp.sum(inner_loss(rule.loss, read, value, threshold, power=rule.loss_power))
+
+
+def _gradient(
+    loss: Callable[[Weights, Array, Array], Array],
+    anchor: Weights,
     keys: Float[Array, "b h c k"],
     values: Float[Array, "b h c v"],
     counts: Float[Array, "b c"],
     rule: WriteRule,
 ) -> Weights:
     """Return the sum of the tokens' gradients, by automatic differentiation."""
-
-    def loss(weights: Weights, key: Array, value: Array) -> Array:
-        fast = Plain(weights, slow, key.dtype)
-        error = network(fast, key[:, :, None])[:, :, 0] - value
-        return jnp.sum(jnp.square(error)) * (0.5 if rule.loss == "half" else 1.0)
-
     total = jax.tree.map(jnp.zeros_like, anchor)
     for i in range(keys.shape[2]):
         one = jax.grad(loss)(anchor, keys[:, :, i], values[:, :, i])
@@ -208,15 +222,19 @@ def _apply(
     rule: WriteRule,
     anchor: Weights,
 ) -> NeuralMemory:
+    # Newton-Schulz steps remove the scale, so the rate follows them.
+    muon, momentum = rule.newton_schulz_steps > 0, memory.momentum
+    by = -jnp.ones_like(rate) if muon else -rate
     step = {
         name: x / rule.windows_per_update(name)
-        for name, x in _scaled(gradient, -rate).items()
+        for name, x in _scaled(gradient, by).items()
     }
-    momentum = memory.momentum
     if momentum is not None:
         if rule.schedule == "titans" and gates.momentum is not None:
             momentum = _scaled(momentum, gates.momentum)
         step = momentum = jax.tree.map(jnp.add, momentum, step)
+    if muon:
+        step = _scaled(orthogonalised(step, rule), rate)
     weights = memory.weights
     if rule.schedule == "window":
         assert gates.step_scale is not None
@@ -316,7 +334,8 @@ def neural_memory_chunkwise(
 
 def default_chunk_size(rule: WriteRule) -> int:
     """Return the number of tokens to compute together if the caller names none."""
-    return max(16, min(rule.update_every, 64))
+    # Weights that must be formed after every token take much memory.
+    return max(16, min(rule.update_every, 64 if rule.linear else 16))
 
 
 def scan_parts(

@@ -9,8 +9,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from memzoo.errors import InputError
 
+from .inner_loss import InnerLoss
 from .memory_network import MemoryNetwork, Weights, level_of
+from .newton_schulz import newton_schulz
 from .recurrence import select
+from .weight_link import Link, linked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +25,8 @@ class WriteRule:
             the window.
         read: read `after` or `before` the token's own write, or the weights before the
             `window`.
-        loss: `full`: ||error||^2; `half`: half of it.
+        loss: loss at a token; see `inner_loss`.
+        loss_power: p of the loss `power`.
         loss_window: number of tokens whose losses are summed at every token (the Omega
             rule of ATLAS, arXiv 2505.23735, with equal weights); 1: only its own.
         clip: largest norm of a token's gradient, over all weights of a head; None: no
@@ -35,17 +39,27 @@ class WriteRule:
         level_ratio: the windows of a network's level l, from 0, have
             `update_every * level_ratio**l` tokens, and its learning rate is divided by
             `level_ratio**l`.
+        newton_schulz_steps: steps of the Newton-Schulz iteration that each matrix of
+            the momentum passes through before the learning rate multiplies it (Muon;
+            ATLAS); 0: none.
+        link: map from the kept matrices to those that the network uses (MIRAS, arXiv
+            2504.13173): `identity`, `q_norm` or `softmax`; see `weight_link`.
+        link_power: q of the link `q_norm`.
     """
 
     update_every: int = 64
     read: Literal["after", "before", "window"] = "after"
-    loss: Literal["full", "half"] = "full"
+    loss: InnerLoss = "full"
+    loss_power: float = 3.0
     loss_window: int = 1
     clip: float | None = None
     scale_by_place: bool = False
     keep_row_norms: bool = False
     schedule: Literal["titans", "window"] = "titans"
     level_ratio: int = 1
+    newton_schulz_steps: int = 0
+    link: Link = "identity"
+    link_power: float = 4.0
 
     def __post_init__(self) -> None:
         for name in ("update_every", "loss_window", "level_ratio"):
@@ -53,6 +67,26 @@ class WriteRule:
                 raise InputError(f"{name} is {getattr(self, name)}; give at least 1")
         if self.clip is not None and self.clip <= 0:
             raise InputError(f"clip is {self.clip}; give a positive norm, or None")
+        if self.loss == "huber" and self.loss_window > 1:
+            raise InputError(
+                f"loss_window is {self.loss_window}, but a huber loss has a threshold "
+                "for one token; set loss_window to 1"
+            )
+        if self.level_ratio > 1 and not self.linear:
+            raise InputError(
+                f"level_ratio is {self.level_ratio}, but levels have no link and no "
+                "Newton-Schulz steps; set level_ratio to 1"
+            )
+        if self.schedule == "window" and not self.linear:
+            raise InputError(
+                "the schedule window has neither a link nor Newton-Schulz steps; "
+                "choose the schedule titans"
+            )
+
+    @property
+    def linear(self) -> bool:
+        """True if the used weights are sums of gradients, so none must be formed."""
+        return self.link == "identity" and not self.newton_schulz_steps
 
     @property
     def needs_anchor(self) -> bool:
@@ -75,7 +109,7 @@ class NeuralMemory(NamedTuple):
     """The memory of each head, float32.
 
     Attributes:
-        weights: weights of the network.
+        weights: weights of the network, before the rule's link.
         momentum: momentum of the weights; None: the rule has none.
         anchor: weights before the window; None if a window is one token, or if the
             memory serves a single call.
@@ -177,6 +211,22 @@ def weights_before_window(memory: NeuralMemory, rule: WriteRule) -> Weights:
     opened = open_window(memory, begins, rule, memory.weights, window).anchor
     assert opened is not None
     return opened
+
+
+def used_weights(weights: Weights, rule: WriteRule) -> Weights:
+    """Return the weights that the network uses: matrices pass through the link."""
+    return {
+        name: linked(w, rule.link, rule.link_power) if w.ndim == 4 else w
+        for name, w in weights.items()
+    }
+
+
+def orthogonalised(momentum: Weights, rule: WriteRule) -> Weights:
+    """Return the momentum with its matrices after the rule's Newton-Schulz steps."""
+    return {
+        name: newton_schulz(s, rule.newton_schulz_steps) if s.ndim == 4 else s
+        for name, s in momentum.items()
+    }
 
 
 def row_norms_of(weights: Weights, like: Weights) -> Weights:

@@ -116,3 +116,47 @@ class Plain:
 @pytest.fixture(scope="session")
 def plain() -> type[Plain]:
     return Plain
+
+
+class Segments:
+    """Inner blocks of attention with two heads, on one segment, in numpy."""
+
+    def __init__(self, plain: type[Plain], params: dict[str, np.ndarray], depth: int):
+        self.plain, self.params, self.depth = plain, params, depth
+
+    def attend(self, x: np.ndarray, path: str) -> np.ndarray:
+        """Return causal attention with rotary positions from 0; x of one row, t d."""
+        q, k, v = (
+            (x @ self.params[f"{path}/{name}/kernel"]).reshape(len(x), 2, -1)
+            for name in ("query", "key", "value")
+        )
+        y = np.zeros_like(v)
+        for head in range(2):
+            turned = [
+                np.stack([self.plain.rotate(a[t, head], t) for t in range(len(x))])
+                for a in (q, k)
+            ]
+            for t in range(len(x)):
+                scores = turned[1][: t + 1] @ turned[0][t] / np.sqrt(q.shape[-1])
+                y[t, head] = self.plain.softmax(scores) @ v[: t + 1, head]
+        y = y.reshape(len(x), -1)
+        return y @ self.params[f"{path}/read_out/projection/kernel"]
+
+    def block(self, h: np.ndarray, index: int) -> np.ndarray:
+        scale = self.params[f"blocks/{index}/norm/scale"]
+        normed = np.stack([self.plain.rms_norm(each, scale) for each in h])
+        return h + self.attend(normed, f"blocks/{index}/mixer")
+
+    def blocks(self, h: np.ndarray) -> np.ndarray:
+        for index in range(self.depth):
+            h = self.block(h, index)
+        return h
+
+    def norm(self, tokens: np.ndarray) -> np.ndarray:
+        scale = self.params["memory_norm/scale"]
+        return np.stack([self.plain.rms_norm(each, scale) for each in tokens])
+
+
+@pytest.fixture(scope="session")
+def segments(plain: type[Plain]) -> Callable[..., Segments]:
+    return lambda params, depth: Segments(plain, params, depth)

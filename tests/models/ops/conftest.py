@@ -153,6 +153,8 @@ def make_case() -> Callable[..., dict[str, Any]]:
             jnp.asarray(rng.uniform(0.5, 1, shape))
             if rule.schedule == "window"
             else None,
+            # Some errors are below the threshold and some above.
+            jnp.asarray(rng.uniform(0.5, 3, shape)) if rule.loss == "huber" else None,
         )
         sizes = network.matrices() | {n: (o,) for n, o in network.vectors().items()}
         weights = {n: 0.7 * normal(BATCH, HEADS, *s) for n, s in sizes.items()}

@@ -3,6 +3,8 @@ import numpy as np
 
 from memzoo.models.ops.feature_maps import (
     FEATURE_MAPS,
+    dpfp,
+    dpfp_size,
     elu_plus_one,
     identity,
     num_features,
@@ -48,3 +50,12 @@ def test_elementwise_maps():
     np.testing.assert_allclose(elu_plus_one(x), [np.exp(-1), 1, 3], rtol=1e-6)
     np.testing.assert_array_equal(relu(x), [0, 0, 2])
     assert identity(x) is x
+
+
+def test_the_projection_without_parameters_multiplies_neighbours():
+    """Each feature is a product of two of r = [relu(x), relu(-x)], j places apart."""
+    x = np.random.default_rng(0).standard_normal(5).astype(np.float32)
+    r = np.concatenate([np.maximum(x, 0), np.maximum(-x, 0)])
+    wanted = [r[i] * r[(i - j) % 10] for j in (1, 2) for i in range(10)]
+    np.testing.assert_allclose(dpfp(jnp.asarray(x), 2), wanted, rtol=1e-6)
+    assert dpfp_size(5, 2) == len(wanted)

@@ -129,6 +129,12 @@ RULES = {
     ),
     "window": WriteRule(update_every=4, schedule="window", loss="half"),
     "window read": WriteRule(update_every=4, read="window"),
+    "muon": WriteRule(
+        update_every=4, newton_schulz_steps=2, loss_window=3, read="before", clip=0.5
+    ),
+    "huber": WriteRule(update_every=4, loss="huber"),
+    "q norm": WriteRule(update_every=4, loss="power", link="q_norm"),
+    "softmax": WriteRule(update_every=4, loss="half", link="softmax", clip=0.5),
 }
 
 
@@ -182,6 +188,13 @@ def test_levels_are_the_same_in_both_forms(x64, make_case, network, rule):
     }
     memory = in_use(case, network, rule)
     assert_equal_forms(network, rule, case, memory, masks, chunk_size=4)
+
+
+@pytest.mark.parametrize("name", ["muon", "huber", "q norm", "softmax"])
+def test_rules_of_whole_matrices_are_the_same_in_both_forms(x64, make_case, name):
+    network, rule = MemoryNetwork(depth=1, **SIZES), RULES[name]
+    case = make_case(network, rule, 6, momentum=name == "muon")
+    assert_equal_forms(network, rule, case, case["initial"])
 
 
 @pytest.mark.parametrize(("momentum", "forget"), [(True, False), (False, True)])

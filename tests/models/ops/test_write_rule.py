@@ -64,6 +64,8 @@ def test_rows_get_the_norms_of_others():
         ({"update_every": 0}, "update_every is 0; give at least 1"),
         ({"loss_window": 0}, "loss_window is 0; give at least 1"),
         ({"clip": -1.0}, "clip is -1.0; give a positive norm, or None"),
+        ({"loss": "huber", "loss_window": 2}, "loss_window is 2, but a huber loss has"),
+        ({"schedule": "window", "link": "softmax"}, "the schedule window has neither"),
     ],
 )
 def test_what_cannot_be_a_rule_is_refused(fields, said):

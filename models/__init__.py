@@ -1,7 +1,7 @@
 """Registry of the zoo's layers by name."""
 
-from .atlas import AtlasConfig
 from .armt import ARMTConfig
+from .atlas import AtlasConfig
 from .attention import AttentionConfig
 from .based import BasedConfig
 from .bmojo import BMojoConfig
@@ -28,10 +28,10 @@ from .log_linear_attention import LogLinearAttentionConfig
 from .longhorn import LonghornConfig
 from .mamba2 import Mamba2Config
 from .mamba3 import Mamba3Config
-from .memora import MemoraConfig
-from .memory_caching import MemoryCachingConfig
-from .memorizing_attention import MemorizingAttentionConfig
 from .memo import MemoConfig
+from .memora import MemoraConfig
+from .memorizing_attention import MemorizingAttentionConfig
+from .memory_caching import MemoryCachingConfig
 from .mesa_net import MesaNetConfig
 from .mixture_of_memories import MixtureOfMemoriesConfig
 from .momentum_delta_net import MomentumDeltaNetConfig

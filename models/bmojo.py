@@ -186,7 +186,8 @@ class BMojo(MemoryLayer[BMojoState]):
                 sources.append((key, value, place, zero))
             caches.append(cache)
         o = self._attend(x, place, zero, sources)
-        return self.read_out(o, x)[:, 0], BMojoState(memory, *caches, after)
+        window, fading = caches
+        return self.read_out(o, x)[:, 0], BMojoState(memory, window, fading, after)
 
     def _key_value(
         self, tokens: Float[Array, "b t d"], place: Int[Array, "b t"]

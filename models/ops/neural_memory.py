@@ -10,10 +10,11 @@ at the weights W' before the window of `update_every` tokens that contains t,
     W_t = (1 - alpha_t) W_(t-1) + S_t
     o_t = f(W_t; q_t)
 
-The chunkwise form of these rules never forms the weights after every token. The network uses every
-weight in a product, so the weight's gradient is an outer product of its input and of
-the loss's gradient for its output. Applying W_t to a query is a product with W_0, one
-with S_0, and attention over the chunk's keys (docs/layers/titans_lmm.md).
+The chunkwise form of these rules never forms the weights after every token. The
+network uses every weight in a product, so the weight's gradient is an outer product of
+its input and of the loss's gradient for its output. Applying W_t to a query is a
+product with W_0, one with S_0, and attention over the chunk's keys
+(docs/layers/titans_lmm.md).
 
 Rules with Newton-Schulz steps or a link form the weights after every token; see
 `formed_weights`. Lagged rules write once per window; see `lagged_writes`.
@@ -304,10 +305,10 @@ def neural_memory_chunkwise(
     time = tokens.query.shape[1]
     if time == 0:
         return jnp.zeros_like(tokens.value), memory
-    # Weights that must be formed after every token take much memory.
-    most = 64 if rule.linear else 16
-    chunk_size = chunk_size or max(16, min(rule.update_every, most))
     lagged = rule.schedule == "lagged"
+    # Weights that must be formed after every token take much memory.
+    most = 64 if rule.linear or lagged else 16
+    chunk_size = chunk_size or max(16, min(rule.update_every, most))
     aligned = memory.anchor is None and rule.update_every > 1 and not lagged
     if aligned and (reset is not None or chunk_size < rule.update_every):
         memory = memory._replace(anchor=memory.weights)

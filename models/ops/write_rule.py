@@ -85,7 +85,6 @@ class WriteRule:
                 "the schedule window has neither a link nor Newton-Schulz steps; "
                 "choose the schedule titans"
             )
-
         lagged = self.schedule == "lagged"
         if lagged and (self.loss_window > 1 or self.link != "identity"):
             raise InputError(

@@ -58,7 +58,7 @@ def moves() -> Int64[np.ndarray, "dances moves"]:
 
 @dataclass(frozen=True, kw_only=True)
 class BalletConfig:
-    """Dancers perform one after the other; then a dance is named, and who danced it?
+    """Dancers perform one after the other; then one dance asks for its dancer.
 
     With 2 dancers, a dance length of 3 and a delay of 2 (`.`: standing still):
 
@@ -80,8 +80,8 @@ class BalletConfig:
             question.
         delay: steps of standing still after every dance, also the last.
         dance_length: moves of a dance that are shown, from its first; 3 to 16.
-        answer: what is the target: the dancer, given the name of the dance
-            (published), or the name of the dance, given the dancer.
+        answer: target: the dancer, given the name of the dance (published), or the name
+            of the dance, given the dancer.
         seed: determines every draw. Each split draws from its own streams; with 2
             dancers, two splits may still share a row by chance.
 

@@ -45,8 +45,8 @@ class NeedleConfig:
     keys, the second half values. Key and value tokens are drawn uniformly and
     independently: a value may contain a token twice.
 
-    With `num_needles` above 1, further needles with other keys and values of their own
-    stand elsewhere in the noise. Which one will be asked for is unknown until the end.
+    With `num_needles` above 1, needles with other keys and values stand elsewhere in
+    the noise, and only the question shows which needle is wanted.
 
     Attributes:
         length: tokens per row.
@@ -59,8 +59,8 @@ class NeedleConfig:
         num_needles: needles in a row, of which the last tokens ask for one. `None`:
             one, and the setting of the rows leaves their number out.
 
-    Differs from RULER's passkey in: tokens instead of words, the question has no
-    wording of its own, a needle may stand inside a phrase, and every row has exactly
+    Differs from RULER's passkey in: tokens instead of words, the question is its
+    markers and its key, a needle may stand inside a phrase, and every row has exactly
     `length` tokens. Several needles differ from its multi-key task in the same way.
     """
 

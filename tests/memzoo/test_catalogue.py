@@ -27,6 +27,9 @@ def test_one_object_a_layer():
         "presets": [
             "mqar-gated-delta-net",
             "needle-gated-delta-net",
+            "ballet-gated-delta-net",
+            "gist-and-detail-gated-delta-net",
+            "several-needles-gated-delta-net",
             "text-gated-delta-net",
             "text-hybrid",
         ],

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from flax import nnx
 
+from .models.armt import ARMTConfig as ARMTConfig
+from .models.atlas import AtlasConfig as AtlasConfig
 from .models.attention import AttentionConfig as AttentionConfig
 from .models.based import BasedConfig as BasedConfig
 from .models.bmojo import BMojoConfig as BMojoConfig
@@ -27,23 +29,32 @@ from .models.infini_attention import InfiniAttentionConfig as InfiniAttentionCon
 from .models.intention import IntentionConfig as IntentionConfig
 from .models.interface import MemoryLayer
 from .models.kda import KDAConfig as KDAConfig
+from .models.lact import LaCTConfig as LaCTConfig
 from .models.layer_config import LayerConfig as LayerConfig
 from .models.linear_attention import LinearAttentionConfig as LinearAttentionConfig
 from .models.local_linear_attention import (
     LocalLinearAttentionConfig as LocalLinearAttentionConfig,
 )
+from .models.log_linear_attention import (
+    LogLinearAttentionConfig as LogLinearAttentionConfig,
+)
 from .models.longhorn import LonghornConfig as LonghornConfig
 from .models.mamba2 import Mamba2Config as Mamba2Config
 from .models.mamba3 import Mamba3Config as Mamba3Config
+from .models.memo import MemoConfig as MemoConfig
+from .models.memora import MemoraConfig as MemoraConfig
 from .models.memorizing_attention import (
     MemorizingAttentionConfig as MemorizingAttentionConfig,
 )
+from .models.memory_caching import MemoryCachingConfig as MemoryCachingConfig
 from .models.mesa_net import MesaNetConfig as MesaNetConfig
 from .models.mixture_of_memories import (
     MixtureOfMemoriesConfig as MixtureOfMemoriesConfig,
 )
 from .models.momentum_delta_net import MomentumDeltaNetConfig as MomentumDeltaNetConfig
+from .models.moneta import MonetaConfig as MonetaConfig
 from .models.oja import OjaConfig as OjaConfig
+from .models.omega_net import OmegaNetConfig as OmegaNetConfig
 from .models.pgdn import PGDNConfig as PGDNConfig
 from .models.pkda import PKDAConfig as PKDAConfig
 from .models.prefix_attention import PrefixAttentionConfig as PrefixAttentionConfig
@@ -51,6 +62,7 @@ from .models.prefix_linear_attention import (
     PrefixLinearAttentionConfig as PrefixLinearAttentionConfig,
 )
 from .models.retnet import RetNetConfig as RetNetConfig
+from .models.rmt import RMTConfig as RMTConfig
 from .models.rwkv7 import RWKV7Config as RWKV7Config
 from .models.sliding_window_attention import (
     SlidingWindowAttentionConfig as SlidingWindowAttentionConfig,
@@ -64,6 +76,7 @@ from .models.titans_mag import TitansMAGConfig as TitansMAGConfig
 from .models.titans_mal import TitansMALConfig as TitansMALConfig
 from .models.ttt_linear import TTTLinearConfig as TTTLinearConfig
 from .models.ttt_mlp import TTTMLPConfig as TTTMLPConfig
+from .models.yaad import YaadConfig as YaadConfig
 
 class _Layer(MemoryLayer[Any]):
     def init_state(self, batch_size: int, max_length: int) -> Any: ...
@@ -661,6 +674,89 @@ class MixtureOfMemories(_Layer):
         depth: int = 1,
     ) -> MixtureOfMemories: ...
 
+class LogLinearAttention(_Layer):
+    Config = LogLinearAttentionConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        memory: LayerConfig = ...,
+        num_levels: int = 17,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> LogLinearAttention: ...
+
+class MemoryCaching(_Layer):
+    Config = MemoryCachingConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        memory: LayerConfig = ...,
+        segment_size: int = 256,
+        cache_size: int | None = None,
+        gate: Literal["softmax", "sparse", "residual"] = "softmax",
+        top_k: int = 4,
+        start: Literal["continue", "initial"] = "continue",
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> MemoryCaching: ...
+
+class RMT(_Layer):
+    Config = RMTConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        layers: tuple[LayerConfig, ...] = ...,
+        mlp_width: int = 0,
+        segment_size: int = 64,
+        norm_epsilon: float = 1e-05,
+        memory_tokens: int = 16,
+        stop_gradient: bool = False,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> RMT: ...
+
+class ARMT(_Layer):
+    Config = ARMTConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        layers: tuple[LayerConfig, ...] = ...,
+        mlp_width: int = 0,
+        segment_size: int = 64,
+        norm_epsilon: float = 1e-05,
+        memory_tokens: int = 16,
+        stop_gradient: bool = False,
+        key_size: int = 64,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> ARMT: ...
+
+class Memo(_Layer):
+    Config = MemoConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        layers: tuple[LayerConfig, ...] = ...,
+        mlp_width: int = 0,
+        segment_size: int = 64,
+        norm_epsilon: float = 1e-05,
+        summary_tokens: int = 8,
+        kept_segments: int = 16,
+        stop_gradient: bool = False,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> Memo: ...
+
 class TestTimeRegression(_Layer):
     Config = TestTimeRegressionConfig
     def __new__(
@@ -704,28 +800,28 @@ class TitansLMM(_Layer):
         rngs: nnx.Rngs,
         num_heads: int = 4,
         head_size: int | None = None,
-        network: Literal["mlp", "swiglu"] = "mlp",
         memory_depth: int = 2,
         memory_expansion: int = 4,
         activation: Literal["gelu", "silu"] = "gelu",
-        memory_residual: bool = False,
-        memory_norm: bool = False,
         update_every: int = 16,
-        momentum: bool = True,
         forget: bool = True,
         max_learning_rate: float = 0.1,
-        read: Literal["after", "before", "window"] = "after",
-        loss: Literal["full", "half"] = "full",
-        loss_window: int = 1,
         clip: float | None = 1.0,
-        scale_by_place: bool = False,
-        keep_row_norms: bool = False,
         persistent_tokens: int = 4,
         convolution_size: int = 4,
         output_gate: bool = True,
-        prefix: bool = False,
         norm_epsilon: float = 1e-05,
         chunk_size: int | None = None,
+        network: Literal["mlp", "swiglu"] = "mlp",
+        memory_residual: bool = False,
+        memory_norm: bool = False,
+        momentum: bool = True,
+        read: Literal["after", "before", "window"] = "after",
+        loss: Literal["full", "half"] = "full",
+        loss_window: int = 1,
+        scale_by_place: bool = False,
+        keep_row_norms: bool = False,
+        prefix: bool = False,
         layer_index: int = 0,
         depth: int = 1,
     ) -> TitansLMM: ...
@@ -789,28 +885,28 @@ class ContinuumMemory(_Layer):
         rngs: nnx.Rngs,
         num_heads: int = 4,
         head_size: int | None = None,
-        network: Literal["mlp", "swiglu"] = "mlp",
         memory_depth: int = 2,
         memory_expansion: int = 4,
         activation: Literal["gelu", "silu"] = "gelu",
-        memory_residual: bool = True,
-        memory_norm: bool = False,
         update_every: int = 16,
-        momentum: bool = False,
         forget: bool = False,
         max_learning_rate: float = 0.1,
-        read: Literal["after", "before", "window"] = "window",
-        loss: Literal["full", "half"] = "full",
-        loss_window: int = 1,
         clip: float | None = 1.0,
-        scale_by_place: bool = False,
-        keep_row_norms: bool = False,
         persistent_tokens: int = 0,
         convolution_size: int = 4,
         output_gate: bool = True,
-        prefix: bool = False,
         norm_epsilon: float = 1e-05,
         chunk_size: int | None = None,
+        network: Literal["mlp", "swiglu"] = "mlp",
+        memory_residual: bool = True,
+        memory_norm: bool = False,
+        momentum: bool = False,
+        read: Literal["after", "before", "window"] = "window",
+        loss: Literal["full", "half"] = "full",
+        loss_window: int = 1,
+        scale_by_place: bool = False,
+        keep_row_norms: bool = False,
+        prefix: bool = False,
         levels: int = 3,
         level_ratio: int = 4,
         layer_index: int = 0,
@@ -826,28 +922,28 @@ class HMMTwoRate(_Layer):
         rngs: nnx.Rngs,
         num_heads: int = 4,
         head_size: int | None = None,
-        network: Literal["mlp", "swiglu"] = "mlp",
         memory_depth: int = 2,
         memory_expansion: int = 4,
         activation: Literal["gelu", "silu"] = "gelu",
-        memory_residual: bool = False,
-        memory_norm: bool = False,
         update_every: int = 16,
-        momentum: bool = True,
         forget: bool = True,
         max_learning_rate: float = 0.1,
-        read: Literal["after", "before", "window"] = "after",
-        loss: Literal["full", "half"] = "full",
-        loss_window: int = 1,
         clip: float | None = 1.0,
-        scale_by_place: bool = False,
-        keep_row_norms: bool = False,
         persistent_tokens: int = 4,
         convolution_size: int = 4,
         output_gate: bool = True,
-        prefix: bool = False,
         norm_epsilon: float = 1e-05,
         chunk_size: int | None = None,
+        network: Literal["mlp", "swiglu"] = "mlp",
+        memory_residual: bool = False,
+        memory_norm: bool = False,
+        momentum: bool = True,
+        read: Literal["after", "before", "window"] = "after",
+        loss: Literal["full", "half"] = "full",
+        loss_window: int = 1,
+        scale_by_place: bool = False,
+        keep_row_norms: bool = False,
+        prefix: bool = False,
         slow_every: int = 4,
         rounds: int = 2,
         layer_index: int = 0,
@@ -1002,3 +1098,159 @@ class TTTMLP(_Layer):
         layer_index: int = 0,
         depth: int = 1,
     ) -> TTTMLP: ...
+
+class OmegaNet(_Layer):
+    Config = OmegaNetConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        memory_depth: int = 2,
+        memory_expansion: int = 4,
+        activation: Literal["gelu", "silu"] = "gelu",
+        update_every: int = 16,
+        forget: bool = True,
+        max_learning_rate: float = 0.1,
+        clip: float | None = 1.0,
+        persistent_tokens: int = 0,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        feature_size: int = 8,
+        degree: int = 2,
+        loss_window: int = 4,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> OmegaNet: ...
+
+class Atlas(_Layer):
+    Config = AtlasConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        memory_depth: int = 2,
+        memory_expansion: int = 4,
+        activation: Literal["gelu", "silu"] = "gelu",
+        update_every: int = 16,
+        forget: bool = True,
+        max_learning_rate: float = 0.1,
+        clip: float | None = 1.0,
+        persistent_tokens: int = 0,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        feature_size: int = 8,
+        degree: int = 2,
+        loss_window: int = 4,
+        newton_schulz_steps: int = 5,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> Atlas: ...
+
+class Yaad(_Layer):
+    Config = YaadConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        memory_depth: int = 2,
+        memory_expansion: int = 4,
+        activation: Literal["gelu", "silu"] = "gelu",
+        update_every: int = 16,
+        forget: bool = True,
+        max_learning_rate: float = 0.1,
+        clip: float | None = 1.0,
+        persistent_tokens: int = 0,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> Yaad: ...
+
+class Moneta(_Layer):
+    Config = MonetaConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        memory_depth: int = 2,
+        memory_expansion: int = 4,
+        activation: Literal["gelu", "silu"] = "gelu",
+        update_every: int = 16,
+        forget: bool = True,
+        max_learning_rate: float = 0.1,
+        clip: float | None = 1.0,
+        persistent_tokens: int = 0,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        loss_power: float = 3.0,
+        norm_power: float = 4.0,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> Moneta: ...
+
+class Memora(_Layer):
+    Config = MemoraConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        memory_depth: int = 2,
+        memory_expansion: int = 4,
+        activation: Literal["gelu", "silu"] = "gelu",
+        update_every: int = 16,
+        forget: bool = True,
+        max_learning_rate: float = 0.1,
+        clip: float | None = 1.0,
+        persistent_tokens: int = 0,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> Memora: ...
+
+class LaCT(_Layer):
+    Config = LaCTConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        memory_expansion: int = 1,
+        update_every: int = 2048,
+        momentum: bool = True,
+        newton_schulz_steps: int = 0,
+        initial_learning_rate: float = 0.001,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> LaCT: ...

@@ -297,8 +297,6 @@ def neural_memory_chunkwise(
 ) -> tuple[Float[Array, "b t h v"], NeuralMemory]:
     """Return the same as `neural_memory_recurrent`, by matrix products.
 
-    Other arguments are as in `neural_memory_recurrent`.
-
     Args:
         valid: mask of real tokens, which are at the front of a row.
         memory: memory before the first token; without an anchor, at a window's start.
@@ -347,8 +345,8 @@ def neural_memory_chunkwise(
 def default_chunk_size(rule: WriteRule) -> int:
     """Return the number of tokens to compute together if the caller names none."""
     # Weights that must be formed after every token take much memory.
-    formed = not rule.linear and rule.schedule != "lagged"
-    return max(16, min(rule.update_every, 16 if formed else 64))
+    most = 64 if rule.linear or rule.schedule == "lagged" else 16
+    return max(16, min(rule.update_every, most))
 
 
 def scan_parts(

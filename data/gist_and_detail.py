@@ -166,12 +166,11 @@ class GistAndDetail:
         themes = self._draw(indices, _THEMES, count, config.num_themes)
         words = self._words(indices, themes)
         names = FIRST_NAME + counter.distinct(self._key(indices, _NAMES), count, NAMES)
-        before = self._draw(indices, _ASKED, count, config.segment_length - 1)[
-            ..., None
-        ]
+        before = self._draw(indices, _ASKED, count, config.segment_length - 1)
+        before = before[:, :, None]
         detail = (indices % len(QUESTIONS) == DETAIL)[:, None]
-        given = np.take_along_axis(words, before, axis=2)[..., 0]
-        after = np.take_along_axis(words, before + 1, axis=2)[..., 0]
+        given = np.take_along_axis(words, before, axis=2)[:, :, 0]
+        after = np.take_along_axis(words, before + 1, axis=2)[:, :, 0]
         order = counter.distinct(self._key(indices, _ORDER), count, count)
         subjects, targets = (
             np.take_along_axis(np.where(detail, of_detail, of_gist), order, axis=1)
@@ -208,9 +207,8 @@ class GistAndDetail:
         rank = np.argsort(order, axis=2, kind="stable")
         shift = 1 + self._draw(indices, _OTHERS, count * size, config.num_themes - 1)
         shift = np.where(rank < config.majority, 0, shift.reshape(rows, count, size))
-        theme = ((themes[:, :, None] + shift) % config.num_themes).reshape(
-            rows, count * size
-        )
+        theme = (themes[:, :, None] + shift) % config.num_themes
+        theme = theme.reshape(rows, count * size)
         words = np.empty_like(theme)
         most = count * config.majority
         for number in range(config.num_themes):

@@ -113,6 +113,7 @@ def test_chunkwise_equals_recurrent(x64, make_case, network, update_every):
     assert_equal_forms(network, rule, case, in_use(case, network, rule))
 
 
+SCALED = {"scale_by_place": True, "keep_row_norms": True}
 RULES = {
     "before": WriteRule(update_every=4, read="before", loss="half"),
     "clip": WriteRule(update_every=4, clip=0.5),
@@ -120,13 +121,7 @@ RULES = {
     "row norms": WriteRule(update_every=4, keep_row_norms=True),
     "omega": WriteRule(update_every=4, loss_window=3),
     "omega, long": WriteRule(update_every=2, loss_window=6, clip=0.5),
-    "many": WriteRule(
-        update_every=4,
-        read="before",
-        loss="half",
-        scale_by_place=True,
-        keep_row_norms=True,
-    ),
+    "many": WriteRule(update_every=4, read="before", loss="half", **SCALED),
     "window": WriteRule(update_every=4, schedule="window", loss="half"),
     "window read": WriteRule(update_every=4, read="window"),
     "muon": WriteRule(
@@ -181,7 +176,6 @@ LEVELS = {
     ],
 )
 def test_levels_are_the_same_in_both_forms(x64, make_case, network, rule):
-    """Rows hold several documents, padding, and windows begun in an earlier call."""
     network = LEVELS[network]
     case = make_case(network, rule, 15, momentum=False, forget=False)
     reset = jnp.zeros((BATCH, 15), bool).at[0, 5].set(True)

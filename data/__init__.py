@@ -1,5 +1,7 @@
 """Tasks and the pipeline that feeds them to a training loop."""
 
+from .ballet import BalletConfig
+from .gist_and_detail import GistAndDetailConfig
 from .mqar import MqarConfig
 from .needle import NeedleConfig
 from .prefix import PrefixConfig
@@ -16,6 +18,8 @@ TASKS: dict[str, type[TaskConfig]] = {
     "needle": NeedleConfig,
     "set_disjointness": SetDisjointnessConfig,
     "state_tracking": StateTrackingConfig,
+    "ballet": BalletConfig,
+    "gist_and_detail": GistAndDetailConfig,
     "text": TextConfig,
     "folder": FolderConfig,
     "tfds": TfdsConfig,

@@ -26,7 +26,7 @@ PHRASE = tuple(2 + word for word in _WORDS)
 FIRST_KEY = 1 + max(PHRASE)
 
 # Numbers of the streams; golden values in the tests depend on them.
-_KEY, _VALUES, _PLACE = range(3)
+_KEY, _VALUES, _PLACE, _OTHER_KEYS, _OTHER_VALUES, _OTHER_PLACES, _TIES = range(7)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,37 +45,49 @@ class NeedleConfig:
     keys, the second half values. Key and value tokens are drawn uniformly and
     independently: a value may contain a token twice.
 
+    With `num_needles` above 1, needles with other keys and values stand elsewhere in
+    the noise, and only the question shows which needle is wanted.
+
     Attributes:
         length: tokens per row.
-        depth: share of the noise before the needle, from 0 to 1. A tuple mixes
-            settings: row `i` has `depth[i % len(depth)]`. `None`: every position is
-            equally likely.
+        depth: share of the noise before the needle that is asked for, from 0 to 1. A
+            tuple mixes settings: row `i` has `depth[i % len(depth)]`. `None`: every
+            position is equally likely, as it is for all other needles.
         vocab_size: number of tokens.
         value_length: tokens of the value.
         seed: determines every draw. No row repeats.
+        num_needles: needles in a row, of which the last tokens ask for one. `None`:
+            one, and the setting of the rows leaves their number out.
 
-    Differs from RULER's passkey in: tokens instead of words, the question has no
-    wording of its own, the needle may stand inside a phrase, and every row has exactly
-    `length` tokens.
+    Differs from RULER's passkey in: tokens instead of words, the question is its
+    markers and its key, a needle may stand inside a phrase, and every row has exactly
+    `length` tokens. Several needles differ from its multi-key task in the same way.
     """
 
     task_name: ClassVar[str] = "needle"
     data_version: ClassVar[int] = 1
-    setting_words: ClassVar[Mapping[str, str]] = {"depth": "depth {:g}"}
+    setting_words: ClassVar[Mapping[str, str]] = {
+        "num_needles": "{} needles",
+        "depth": "depth {:g}",
+    }
 
     length: int = 256
     depth: float | tuple[float, ...] | None = None
     vocab_size: int = 128
     value_length: int = 7
     seed: int = 0
+    num_needles: int | None = None
 
     def __post_init__(self) -> None:
         if self.value_length < 1:
             raise InputError(f"value_length is {self.value_length}; give 1 or more")
+        if self.needles < 1:
+            raise InputError(f"num_needles is {self.num_needles}; give 1 or more")
         if self.noise_length < 0:
+            several = f" and num_needles {self.needles}" if self.num_needles else ""
             raise InputError(
-                f"length is {self.length}; with value_length {self.value_length} give "
-                f"{self.length - self.noise_length} or more"
+                f"length is {self.length}; with value_length {self.value_length}"
+                f"{several} give {self.length - self.noise_length} or more"
             )
         if self.length > MOST_TOKENS:
             raise InputError(f"length is {self.length}; give {MOST_TOKENS} or less")
@@ -83,6 +95,12 @@ class NeedleConfig:
             raise InputError(
                 f"vocab_size is {self.vocab_size}; give a number in "
                 f"[{FIRST_KEY + 2}, 2^31]"
+            )
+        keys = self.first_value - FIRST_KEY
+        if self.needles > keys:
+            raise InputError(
+                f"num_needles is {self.num_needles}; with vocab_size "
+                f"{self.vocab_size} give 1 to {keys}, one for each key"
             )
         if self.depth is not None and not self.depths:
             raise InputError("depth is empty; give a number, or None for any depth")
@@ -98,9 +116,19 @@ class NeedleConfig:
         return self.depth if isinstance(self.depth, tuple) else (self.depth,)
 
     @property
+    def needles(self) -> int:
+        """Return the number of needles in a row."""
+        return 1 if self.num_needles is None else self.num_needles
+
+    @property
+    def needle_length(self) -> int:
+        """Return the tokens of one needle."""
+        return self.value_length + 3
+
+    @property
     def noise_length(self) -> int:
         """Return the tokens of noise in a row."""
-        return self.length - 2 * self.value_length - 5
+        return self.context_length - self.needles * self.needle_length
 
     @property
     def context_length(self) -> int:
@@ -120,9 +148,11 @@ class NeedleConfig:
     @property
     def kinds(self) -> tuple[Setting, ...]:
         """Return the settings that rows alternate between."""
-        length: Setting = {"length": self.length}
-        depths = tuple(length | {"depth": float(depth)} for depth in self.depths)
-        return depths or (length,)
+        shared: Setting = {"length": self.length}
+        if self.num_needles is not None:
+            shared["num_needles"] = self.num_needles
+        depths = tuple(shared | {"depth": float(depth)} for depth in self.depths)
+        return depths or (shared,)
 
     def at_length(self, length: int) -> "NeedleConfig":
         """Return the task with rows of another length, the needle at `DEPTHS`."""
@@ -154,27 +184,26 @@ class Needle:
         config = self.config
         indices = indices.astype(np.int64)
         rows, size = len(indices), config.value_length
-        keys = FIRST_KEY + self._draw(indices, _KEY, 1, config.first_value - FIRST_KEY)
-        values = config.first_value + self._draw(
-            indices, _VALUES, size, config.vocab_size - config.first_value
-        )
-        markers = np.full((rows, 1), KEY_MARKER), np.full((rows, 1), VALUE_MARKER)
-        needle = np.concatenate([markers[0], keys, markers[1], values], axis=1)
-        asked, start = config.context_length, self._places(indices)[:, None]
-        # After the needle, the noise continues where it stopped.
-        column = np.arange(asked)
-        source = np.where(column < start + size + 3, column, column - size - 3)
+        needles, starts = self._needles(indices)
+        asked = config.context_length
+        shape = rows, config.needles * config.needle_length
+        there = starts[:, :, None] + np.arange(config.needle_length)
+        there = there.reshape(shape)
+        noise = np.ones((rows, asked), bool)
+        np.put_along_axis(noise, there, False, axis=1)
         tokens = np.empty((rows, config.length), np.int32)
+        # After a needle, the noise continues where it stopped.
+        source = np.maximum(np.cumsum(noise, axis=1) - 1, 0)
         tokens[:, :asked] = np.resize(PHRASE, asked)[source]
-        where = start + np.arange(size + 3)
-        np.put_along_axis(tokens, where, needle.astype(np.int32), axis=1)
-        tokens[:, asked:] = needle[:, : size + 2]
+        hidden = needles.reshape(shape).astype(np.int32)
+        np.put_along_axis(tokens, there, hidden, axis=1)
+        tokens[:, asked:] = needles[:, 0, : size + 2]
         positions = np.arange(config.length - size, config.length, dtype=np.int32)
         return Batch(
             tokens=tokens,
-            targets=values.astype(np.int32),
+            targets=needles[:, 0, 3:].astype(np.int32),
             target_positions=np.tile(positions, (rows, 1)),
-            target_weights=np.ones(values.shape, np.float32),
+            target_weights=np.ones((rows, size), np.float32),
             context=np.full(rows, asked, np.int32),
         )
 
@@ -182,8 +211,42 @@ class Needle:
         """Return the setting of row `index`."""
         return self.config.kinds[index % len(self.config.kinds)]
 
+    def _needles(
+        self, indices: Int64[np.ndarray, "b"]
+    ) -> tuple[Int64[np.ndarray, "b n size"], Int64[np.ndarray, "b n"]]:
+        """Return the needles of each row and where they start; needle 0 is asked for.
+
+        Needles at the same place of the noise follow each other in random order.
+        """
+        config = self.config
+        rows, count, size = len(indices), config.needles, config.needle_length
+        num_keys = config.first_value - FIRST_KEY
+        num_values = config.vocab_size - config.first_value
+        needles = np.empty((rows, count, size), np.int64)
+        needles[:, :, 0], needles[:, :, 2] = KEY_MARKER, VALUE_MARKER
+        key = self._draw(indices, _KEY, 1, num_keys)
+        value = self._draw(indices, _VALUES, config.value_length, num_values)
+        needles[:, 0, 1], needles[:, 0, 3:] = FIRST_KEY + key[:, 0], value
+        places = self._places(indices)[:, None]
+        if count > 1:
+            # Number the other keys as if the one that is asked for were missing.
+            others = self._key(indices, _OTHER_KEYS)
+            others = counter.distinct(others, count - 1, num_keys - 1)
+            needles[:, 1:, 1] = FIRST_KEY + others + (others >= key)
+            shape = rows, count - 1, config.value_length
+            drawn = self._draw(indices, _OTHER_VALUES, shape[1] * shape[2], num_values)
+            needles[:, 1:, 3:] = drawn.reshape(shape)
+            noise = config.noise_length
+            elsewhere = self._draw(indices, _OTHER_PLACES, count - 1, noise + 1)
+            places = np.concatenate([places, elsewhere], axis=1)
+        needles[:, :, 3:] += config.first_value
+        ties = counter.distinct(self._key(indices, _TIES), count, count)
+        order = np.argsort(places * count + ties, axis=1)
+        before = np.argsort(order, axis=1)
+        return needles, places + before * size
+
     def _places(self, indices: Int64[np.ndarray, "b"]) -> Int64[np.ndarray, "b"]:
-        """Return the tokens of noise before each needle."""
+        """Return the tokens of noise before each needle that is asked for."""
         noise = self.config.noise_length
         if not self.config.depths:
             return self._draw(indices, _PLACE, 1, noise + 1)[:, 0]
@@ -194,8 +257,11 @@ class Needle:
         self, indices: Int64[np.ndarray, "b"], stream: int, count: int, size: int
     ) -> Int64[np.ndarray, "b {count}"]:
         """Draw integers in `[0, size)` independently."""
-        key = counter.key(self.config.seed, self._split, stream, index=indices)
-        return counter.bounded(counter.bits(key, count), size)
+        words = counter.bits(self._key(indices, stream), count)
+        return counter.bounded(words, size)
+
+    def _key(self, indices: Int64[np.ndarray, "b"], stream: int) -> np.ndarray:
+        return counter.key(self.config.seed, self._split, stream, index=indices)
 
 
 def solve(

@@ -21,8 +21,8 @@ ENDLESS = 2**62
 MOST_TOKENS = 10**9
 
 
-# Setting of rows: values by name, such as number of pairs or length.
-Setting = dict[str, float]
+# Setting of rows: values by name, such as number of pairs, length or kind of question.
+Setting = dict[str, float | str]
 
 
 class DataError(InputError):

@@ -9,7 +9,7 @@ from .score import Scores
 Row = dict[str, object]
 
 
-def recall(scores: Scores, settings: Sequence[Mapping[str, float]]) -> list[Row]:
+def recall(scores: Scores, settings: Sequence[Mapping[str, float | str]]) -> list[Row]:
     """Return accuracy by setting: per query, and per sequence (every query right).
 
     Args:
@@ -21,7 +21,7 @@ def recall(scores: Scores, settings: Sequence[Mapping[str, float]]) -> list[Row]
             `value`, and `count`, the number of queries or sequences in the value.
     """
     asked = scores.weights > 0
-    groups: dict[tuple[tuple[str, float], ...], list[int]] = {}
+    groups: dict[tuple[tuple[str, float | str], ...], list[int]] = {}
     for index in map(int, np.flatnonzero(asked.any(axis=1))):
         groups.setdefault(tuple(settings[index].items()), []).append(index)
     rows: list[Row] = []

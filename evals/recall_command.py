@@ -35,8 +35,9 @@ class RecallOptions:
     task: str = _DEFAULT
     """Task to recall: mqar (key-value pairs), needle (one long value hidden in noise,
     read far beyond the trained length), set_disjointness (the token that two sets
-    share, read in both orders), or a task from outside: my_task.py:MyTaskConfig. Each
-    task has further options: --task NAME --help."""
+    share, read in both orders), ballet (who danced which dance), gist_and_detail (the
+    theme of a segment, or a word in it), or a task from outside:
+    my_task.py:MyTaskConfig. Each task has further options: --task NAME --help."""
     config: Annotated[RecallConfig, tyro.conf.arg(name="")]
 
 

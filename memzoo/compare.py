@@ -60,7 +60,8 @@ def recall(
     Args:
         layers: one or several registered names, or `module:Config` and
             `file.py:Config` for your layers. None: three different layers.
-        task: mqar, needle, set_disjointness, or `module:Config` for your task.
+        task: mqar, needle, set_disjointness, ballet, gist_and_detail, or
+            `module:Config` for your task.
         progress: show the progress.
         options: options of `memzoo recall` with underscores, such as
             `num_pairs=(8, 16)`, `steps=500`, `seeds=(0,)` or `name="mine"`. A single

@@ -89,7 +89,7 @@ def warnings(config: LanguageModelConfig) -> Iterator[str]:
             place = f"pattern.{i}.layers.{j}"
             for path, memory in _memories(layer, place):
                 step = memory.step_of_repeated_keys
-                if step <= 2 or memory.clip is not None or memory.keep_row_norms:
+                if step <= 2 or memory.clip is not None:
                     continue
                 rate = memory.max_learning_rate
                 yield (

@@ -5,9 +5,12 @@ from typing import Any, Literal
 from flax import nnx
 
 from .models.armt import ARMTConfig as ARMTConfig
+from .models.atlas import AtlasConfig as AtlasConfig
 from .models.attention import AttentionConfig as AttentionConfig
 from .models.based import BasedConfig as BasedConfig
+from .models.bmojo import BMojoConfig as BMojoConfig
 from .models.comba import CombaConfig as CombaConfig
+from .models.continuum_memory import ContinuumMemoryConfig as ContinuumMemoryConfig
 from .models.delta_net import DeltaNetConfig as DeltaNetConfig
 from .models.gated_delta_net import GatedDeltaNetConfig as GatedDeltaNetConfig
 from .models.gated_delta_product import (
@@ -18,25 +21,40 @@ from .models.gated_short_convolution import (
 )
 from .models.gdn2 import GDN2Config as GDN2Config
 from .models.gla import GLAConfig as GLAConfig
+from .models.hcam import HCAMConfig as HCAMConfig
 from .models.hgrn2 import HGRN2Config as HGRN2Config
+from .models.hmm_two_rate import HMMTwoRateConfig as HMMTwoRateConfig
+from .models.hola import HOLAConfig as HOLAConfig
+from .models.infini_attention import InfiniAttentionConfig as InfiniAttentionConfig
 from .models.intention import IntentionConfig as IntentionConfig
 from .models.interface import MemoryLayer
 from .models.kda import KDAConfig as KDAConfig
+from .models.lact import LaCTConfig as LaCTConfig
 from .models.layer_config import LayerConfig as LayerConfig
 from .models.linear_attention import LinearAttentionConfig as LinearAttentionConfig
 from .models.local_linear_attention import (
     LocalLinearAttentionConfig as LocalLinearAttentionConfig,
 )
+from .models.log_linear_attention import (
+    LogLinearAttentionConfig as LogLinearAttentionConfig,
+)
 from .models.longhorn import LonghornConfig as LonghornConfig
 from .models.mamba2 import Mamba2Config as Mamba2Config
 from .models.mamba3 import Mamba3Config as Mamba3Config
 from .models.memo import MemoConfig as MemoConfig
+from .models.memora import MemoraConfig as MemoraConfig
+from .models.memorizing_attention import (
+    MemorizingAttentionConfig as MemorizingAttentionConfig,
+)
+from .models.memory_caching import MemoryCachingConfig as MemoryCachingConfig
 from .models.mesa_net import MesaNetConfig as MesaNetConfig
 from .models.mixture_of_memories import (
     MixtureOfMemoriesConfig as MixtureOfMemoriesConfig,
 )
 from .models.momentum_delta_net import MomentumDeltaNetConfig as MomentumDeltaNetConfig
+from .models.moneta import MonetaConfig as MonetaConfig
 from .models.oja import OjaConfig as OjaConfig
+from .models.omega_net import OmegaNetConfig as OmegaNetConfig
 from .models.pgdn import PGDNConfig as PGDNConfig
 from .models.pkda import PKDAConfig as PKDAConfig
 from .models.prefix_attention import PrefixAttentionConfig as PrefixAttentionConfig
@@ -58,6 +76,7 @@ from .models.titans_mag import TitansMAGConfig as TitansMAGConfig
 from .models.titans_mal import TitansMALConfig as TitansMALConfig
 from .models.ttt_linear import TTTLinearConfig as TTTLinearConfig
 from .models.ttt_mlp import TTTMLPConfig as TTTMLPConfig
+from .models.yaad import YaadConfig as YaadConfig
 
 class _Layer(MemoryLayer[Any]):
     def init_state(self, batch_size: int, max_length: int) -> Any: ...
@@ -655,6 +674,36 @@ class MixtureOfMemories(_Layer):
         depth: int = 1,
     ) -> MixtureOfMemories: ...
 
+class LogLinearAttention(_Layer):
+    Config = LogLinearAttentionConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        memory: LayerConfig = ...,
+        num_levels: int = 17,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> LogLinearAttention: ...
+
+class MemoryCaching(_Layer):
+    Config = MemoryCachingConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        memory: LayerConfig = ...,
+        segment_size: int = 256,
+        cache_size: int | None = None,
+        gate: Literal["softmax", "sparse", "residual"] = "softmax",
+        top_k: int = 4,
+        start: Literal["continue", "initial"] = "continue",
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> MemoryCaching: ...
+
 class RMT(_Layer):
     Config = RMTConfig
     def __new__(
@@ -751,28 +800,28 @@ class TitansLMM(_Layer):
         rngs: nnx.Rngs,
         num_heads: int = 4,
         head_size: int | None = None,
-        network: Literal["mlp", "swiglu"] = "mlp",
         memory_depth: int = 2,
         memory_expansion: int = 4,
         activation: Literal["gelu", "silu"] = "gelu",
-        memory_residual: bool = False,
-        memory_norm: bool = False,
         update_every: int = 16,
-        momentum: bool = True,
         forget: bool = True,
         max_learning_rate: float = 0.1,
-        read: Literal["after", "before"] = "after",
-        loss: Literal["full", "half"] = "full",
-        loss_window: int = 1,
         clip: float | None = 1.0,
-        scale_by_place: bool = False,
-        keep_row_norms: bool = False,
         persistent_tokens: int = 4,
         convolution_size: int = 4,
         output_gate: bool = True,
-        prefix: bool = False,
         norm_epsilon: float = 1e-05,
         chunk_size: int | None = None,
+        network: Literal["mlp", "swiglu"] = "mlp",
+        memory_residual: bool = False,
+        memory_norm: bool = False,
+        momentum: bool = True,
+        read: Literal["after", "before", "window"] = "after",
+        loss: Literal["full", "half"] = "full",
+        loss_window: int = 1,
+        scale_by_place: bool = False,
+        keep_row_norms: bool = False,
+        prefix: bool = False,
         layer_index: int = 0,
         depth: int = 1,
     ) -> TitansLMM: ...
@@ -827,6 +876,189 @@ class TitansMAC(_Layer):
         depth: int = 1,
     ) -> TitansMAC: ...
 
+class ContinuumMemory(_Layer):
+    Config = ContinuumMemoryConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        memory_depth: int = 2,
+        memory_expansion: int = 4,
+        activation: Literal["gelu", "silu"] = "gelu",
+        update_every: int = 16,
+        forget: bool = False,
+        max_learning_rate: float = 0.1,
+        clip: float | None = 1.0,
+        persistent_tokens: int = 0,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        network: Literal["mlp", "swiglu"] = "mlp",
+        memory_residual: bool = True,
+        memory_norm: bool = False,
+        momentum: bool = False,
+        read: Literal["after", "before", "window"] = "window",
+        loss: Literal["full", "half"] = "full",
+        loss_window: int = 1,
+        scale_by_place: bool = False,
+        keep_row_norms: bool = False,
+        prefix: bool = False,
+        levels: int = 3,
+        level_ratio: int = 4,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> ContinuumMemory: ...
+
+class HMMTwoRate(_Layer):
+    Config = HMMTwoRateConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        memory_depth: int = 2,
+        memory_expansion: int = 4,
+        activation: Literal["gelu", "silu"] = "gelu",
+        update_every: int = 16,
+        forget: bool = True,
+        max_learning_rate: float = 0.1,
+        clip: float | None = 1.0,
+        persistent_tokens: int = 4,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        network: Literal["mlp", "swiglu"] = "mlp",
+        memory_residual: bool = False,
+        memory_norm: bool = False,
+        momentum: bool = True,
+        read: Literal["after", "before", "window"] = "after",
+        loss: Literal["full", "half"] = "full",
+        loss_window: int = 1,
+        scale_by_place: bool = False,
+        keep_row_norms: bool = False,
+        prefix: bool = False,
+        slow_every: int = 4,
+        rounds: int = 2,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> HMMTwoRate: ...
+
+class InfiniAttention(_Layer):
+    Config = InfiniAttentionConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        key_value_heads: int | None = None,
+        rotary_base: float | None = 10000.0,
+        rotary_fraction: float = 1.0,
+        rotary_factor: float = 1.0,
+        rotary_original_length: int | None = None,
+        normalise_query_key: bool = False,
+        zero_centred_norm: bool = False,
+        norm_epsilon: float = 1e-05,
+        bias: bool = False,
+        output_bias: bool = False,
+        output_gate: bool = False,
+        convolution_size: int = 0,
+        persistent_tokens: int = 0,
+        implementation: Literal["auto", "blockwise", "reference", "cudnn"] = "auto",
+        segment_size: int = 64,
+        write: Literal["sum", "delta", "exact_delta"] = "delta",
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> InfiniAttention: ...
+
+class HCAM(_Layer):
+    Config = HCAMConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        segment_size: int = 32,
+        num_segments: int = 64,
+        top_k: int = 4,
+        stop_gradient: bool = False,
+        convolution_size: int = 0,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> HCAM: ...
+
+class MemorizingAttention(_Layer):
+    Config = MemorizingAttentionConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        window: int = 64,
+        memory_size: int = 8192,
+        top_k: int = 32,
+        stop_gradient: bool = True,
+        initial_scale: float = 1.0,
+        rotary_base: float | None = 10000.0,
+        convolution_size: int = 0,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> MemorizingAttention: ...
+
+class HOLA(_Layer):
+    Config = HOLAConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        value_heads: int | None = None,
+        value_ratio: int = 2,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        fastest_decay: float = 16.0,
+        negative_eigenvalues: bool = False,
+        step_size: Literal["gate", "implicit", "kaczmarz", "error_free"] = "gate",
+        prefix: bool = False,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        store_size: int = 64,
+        segment_size: int = 256,
+        evict: Literal["surprise", "recency", "residual", "value"] = "surprise",
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> HOLA: ...
+
+class BMojo(_Layer):
+    Config = BMojoConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        window: int = 64,
+        rotary_base: float | None = 10000.0,
+        memory: LayerConfig = ...,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> BMojo: ...
+
 class TTTLinear(_Layer):
     Config = TTTLinearConfig
     def __new__(
@@ -866,3 +1098,159 @@ class TTTMLP(_Layer):
         layer_index: int = 0,
         depth: int = 1,
     ) -> TTTMLP: ...
+
+class OmegaNet(_Layer):
+    Config = OmegaNetConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        memory_depth: int = 2,
+        memory_expansion: int = 4,
+        activation: Literal["gelu", "silu"] = "gelu",
+        update_every: int = 16,
+        forget: bool = True,
+        max_learning_rate: float = 0.1,
+        clip: float | None = 1.0,
+        persistent_tokens: int = 0,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        feature_size: int = 8,
+        degree: int = 2,
+        loss_window: int = 4,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> OmegaNet: ...
+
+class Atlas(_Layer):
+    Config = AtlasConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        memory_depth: int = 2,
+        memory_expansion: int = 4,
+        activation: Literal["gelu", "silu"] = "gelu",
+        update_every: int = 16,
+        forget: bool = True,
+        max_learning_rate: float = 0.1,
+        clip: float | None = 1.0,
+        persistent_tokens: int = 0,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        feature_size: int = 8,
+        degree: int = 2,
+        loss_window: int = 4,
+        newton_schulz_steps: int = 5,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> Atlas: ...
+
+class Yaad(_Layer):
+    Config = YaadConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        memory_depth: int = 2,
+        memory_expansion: int = 4,
+        activation: Literal["gelu", "silu"] = "gelu",
+        update_every: int = 16,
+        forget: bool = True,
+        max_learning_rate: float = 0.1,
+        clip: float | None = 1.0,
+        persistent_tokens: int = 0,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> Yaad: ...
+
+class Moneta(_Layer):
+    Config = MonetaConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        memory_depth: int = 2,
+        memory_expansion: int = 4,
+        activation: Literal["gelu", "silu"] = "gelu",
+        update_every: int = 16,
+        forget: bool = True,
+        max_learning_rate: float = 0.1,
+        clip: float | None = 1.0,
+        persistent_tokens: int = 0,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        loss_power: float = 3.0,
+        norm_power: float = 4.0,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> Moneta: ...
+
+class Memora(_Layer):
+    Config = MemoraConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        memory_depth: int = 2,
+        memory_expansion: int = 4,
+        activation: Literal["gelu", "silu"] = "gelu",
+        update_every: int = 16,
+        forget: bool = True,
+        max_learning_rate: float = 0.1,
+        clip: float | None = 1.0,
+        persistent_tokens: int = 0,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> Memora: ...
+
+class LaCT(_Layer):
+    Config = LaCTConfig
+    def __new__(
+        cls,
+        width: int,
+        *,
+        rngs: nnx.Rngs,
+        num_heads: int = 4,
+        head_size: int | None = None,
+        memory_expansion: int = 1,
+        update_every: int = 2048,
+        momentum: bool = True,
+        newton_schulz_steps: int = 0,
+        initial_learning_rate: float = 0.001,
+        convolution_size: int = 4,
+        output_gate: bool = True,
+        norm_epsilon: float = 1e-05,
+        chunk_size: int | None = None,
+        layer_index: int = 0,
+        depth: int = 1,
+    ) -> LaCT: ...

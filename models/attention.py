@@ -140,11 +140,13 @@ class AttentionState(NamedTuple):
         cache: keys and values of the document so far, or of the last window.
         tails: last inputs of each short convolution, float32.
         position: number of tokens of the document so far.
+        memory: memory of a layer that adds one to attention.
     """
 
     cache: KeyValueCache
     tails: Tails
     position: Int[Array, "b"]
+    memory: Any = None
 
 
 class Attention(MemoryLayer[AttentionState]):

@@ -32,34 +32,10 @@ from .streams import Encoder, Tails, query_key_value
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatedDeltaNetConfig(RegisteredConfig):
-    """Gated DeltaNet (Yang, Kautz and Hatamizadeh 2024, arXiv:2412.06464).
-
-    Per head, with keys and queries of length 1 and beta_t = sigmoid(w_b . x_t):
-
-        alpha_t = exp(-exp(log_a) softplus(w_a . x_t + time_bias))
-        S_t = alpha_t S_(t-1) + beta_t k_t (v_t - alpha_t S_(t-1)^T k_t)^T
-        o_t = S_t^T q_t / sqrt(head size)
-        y_t = W_o (norm(o_t) * silu(W_g x_t))
-
-    With `prefix`, the M tokens of a prefix are first read non-causally, an idea of
-    arXiv:2407.05483. The same rule writes them, with the same gates alpha and beta and
-    with keys ke and values ve from separate maps (each with convolution, SiLU and norm
-    as k and v have):
-
-        E_0 = 0,  E_t = alpha_t E_(t-1) + beta_t ke_t (ve_t - alpha_t E_(t-1)^T ke_t)^T
-
-    The causal pass then reads all tokens, the prefix included, from S_0 = E_M in place
-    of 0.
-
-    Differs from it in: only the option `prefix`; sizes are free (published: heads of
-    256, values twice as large).
-    """
+class GatedDeltaFields(RegisteredConfig):
+    """Fields that layers with the gated delta rule share."""
 
     family: ClassVar[Family] = "delta rule"
-    regression: ClassVar[Regression | None] = Regression(
-        "scalar_decay", "linear", "online"
-    )
 
     num_heads: int = 4
     """Number of query and key heads."""
@@ -110,6 +86,36 @@ class GatedDeltaNetConfig(RegisteredConfig):
                 "gate, or prefix to False"
             )
 
+
+@dataclass(frozen=True, kw_only=True)
+class GatedDeltaNetConfig(GatedDeltaFields):
+    """Gated DeltaNet (Yang, Kautz and Hatamizadeh 2024, arXiv:2412.06464).
+
+    Per head, with keys and queries of length 1 and beta_t = sigmoid(w_b . x_t):
+
+        alpha_t = exp(-exp(log_a) softplus(w_a . x_t + time_bias))
+        S_t = alpha_t S_(t-1) + beta_t k_t (v_t - alpha_t S_(t-1)^T k_t)^T
+        o_t = S_t^T q_t / sqrt(head size)
+        y_t = W_o (norm(o_t) * silu(W_g x_t))
+
+    With `prefix`, the M tokens of a prefix are first read non-causally, an idea of
+    arXiv:2407.05483. The same rule writes them, with the same gates alpha and beta and
+    with keys ke and values ve from separate maps (each with convolution, SiLU and norm
+    as k and v have):
+
+        E_0 = 0,  E_t = alpha_t E_(t-1) + beta_t ke_t (ve_t - alpha_t E_(t-1)^T ke_t)^T
+
+    The causal pass then reads all tokens, the prefix included, from S_0 = E_M in place
+    of 0.
+
+    Differs from it in: only the option `prefix`; sizes are free (published: heads of
+    256, values twice as large).
+    """
+
+    regression: ClassVar[Regression | None] = Regression(
+        "scalar_decay", "linear", "online"
+    )
+
     def build(
         self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
     ) -> "GatedDeltaNet":
@@ -123,7 +129,7 @@ class GatedDeltaNet(MatrixMemory):
     rule = DELTA_RULE
 
     def __init__(
-        self, config: GatedDeltaNetConfig, width: int, rngs: nnx.Rngs, depth: int
+        self, config: GatedDeltaFields, width: int, rngs: nnx.Rngs, depth: int
     ):
         size = resolve_head_size(width, config.num_heads, config.head_size)
         self.config = config

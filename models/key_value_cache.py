@@ -94,3 +94,24 @@ def extend_cache_token(
         cache.key.at[row, slot].set(key.astype(cache.key.dtype)),
         cache.value.at[row, slot].set(value.astype(cache.value.dtype)),
     )
+
+
+def latest_tokens(
+    cache: KeyValueCache, position: Int[Array, "b"], count: int
+) -> tuple[Float[Array, "b w g k"], Float[Array, "b w g v"], Int[Array, "b w"]]:
+    """Return keys, values and positions of the latest tokens, newest first.
+
+    A negative position marks a token that does not exist. A smaller cache returns all
+    its slots.
+
+    Args:
+        cache: cache to read.
+        position: number of tokens of the document so far.
+        count: number of tokens to return.
+    """
+    slots = cache.key.shape[1]
+    back = jnp.arange(1, min(count, slots) + 1, dtype=jnp.int32)
+    latest = position[:, None] - back[None, :]
+    slot = (latest % max(1, slots))[:, :, None, None]
+    key, value = (jnp.take_along_axis(x, slot, axis=1) for x in cache)
+    return key, value, latest

@@ -17,7 +17,13 @@ from .ops.neural_memory import (
     neural_memory_step,
     read_memory,
 )
-from .ops.write_rule import NeuralMemory, WriteRule, new_memory
+from .ops.write_rule import (
+    NeuralMemory,
+    WriteRule,
+    new_memory,
+    used_weights,
+    weights_before_window,
+)
 from .prefix import insert_prefixes
 
 Module = TypeVar("Module", bound=nnx.Module)
@@ -38,26 +44,14 @@ class NeuralMemoryLayer(AssociativeMemory):
     `reporting_surprise`."""
 
     def make_initial(self, num_heads: int, rngs: nnx.Rngs, *, scale: float) -> None:
-        """Create the learned weights of a new memory.
-
-        Args:
-            num_heads: number of memories.
-            rngs: random streams for the weights.
-            scale: standard deviation of the last matrix's outputs if its inputs have
-                variance 1; for the other matrices it is 1.
-        """
-        matrices = self.network.matrices()
-        last = list(matrices)[-1]
-        weights = {}
-        for name, (size_in, size_out) in matrices.items():
-            noise = jax.random.normal(
-                rngs.params(), (num_heads, size_in, size_out), jnp.float32
-            )
-            gain = scale if name == last else 1.0
-            weights[name] = nnx.Param(noise * (gain * size_in**-0.5))
-        for name, size in self.network.vectors().items():
-            fill = 1.0 if name == "norm" else 0.0
-            weights[name] = nnx.Param(jnp.full((num_heads, size), fill, jnp.float32))
+        """Create the learned weights of a new memory; see `initial_weights`."""
+        weights = initial_weights(
+            self.network,
+            num_heads,
+            rngs,
+            scale=scale,
+            logits=self.write_rule.link == "softmax",
+        )
         self.initial = nnx.Dict(weights)
 
     def slow_weights(self) -> SlowWeights | None:
@@ -77,7 +71,9 @@ class NeuralMemoryLayer(AssociativeMemory):
 
     def capacity(self, state: AssociativeState) -> int | None:
         memory: Any = state.memory
-        carried = memory.anchor is not None or self.write_rule.update_every == 1
+        carried = not self.write_rule.needs_anchor or (
+            memory.anchor is not None or memory.pending is not None
+        )
         return None if carried else 0
 
     def fresh_rows(
@@ -85,7 +81,11 @@ class NeuralMemoryLayer(AssociativeMemory):
     ) -> AssociativeState:
         return self.choose_rows(rows, self.init_state(rows.shape[0], 1), state)
 
-    def init_memory(self, batch_size: int) -> NeuralMemory:
+    def init_memory(self, batch_size: int) -> Any:
+        return self.new_network(batch_size)
+
+    def new_network(self, batch_size: int) -> NeuralMemory:
+        """Return the network of a new document, which has read the prefix tokens."""
         tokens = self.prefix_tokens()
         memory = self._blank(1)
         if tokens is not None:
@@ -144,9 +144,9 @@ class NeuralMemoryLayer(AssociativeMemory):
     def write_and_read(
         self,
         inputs: MemoryInputs,
-        memory: NeuralMemory,
+        memory: Any,
         reset: Bool[Array, "b t"] | None,
-    ) -> tuple[Float[Array, "b t h v"], NeuralMemory]:
+    ) -> tuple[Float[Array, "b t h v"], Any]:
         initial = self._initial(inputs, reset)
         return self._write(inputs, memory, reset, initial)
 
@@ -155,9 +155,9 @@ class NeuralMemoryLayer(AssociativeMemory):
         prefix: Bool[Array, "b t"],
         written: MemoryInputs,
         inputs: MemoryInputs,
-        memory: NeuralMemory,
+        memory: Any,
         reset: Bool[Array, "b t"] | None,
-    ) -> tuple[Float[Array, "b t h v"], NeuralMemory]:
+    ) -> tuple[Float[Array, "b t h v"], Any]:
         # A prefix counts as further tokens of its document; windows begin with it.
         longer, begins, place = insert_prefixes(written, inputs, prefix, reset)
         begins = None if reset is None else begins
@@ -168,8 +168,8 @@ class NeuralMemoryLayer(AssociativeMemory):
         self, inputs: MemoryInputs, reset: Bool[Array, "b t"] | None
     ) -> NeuralMemory | None:
         """Return a new memory if the writes need one, else None."""
-        new = reset is not None or self.write_rule.keep_row_norms
-        return self.init_memory(inputs.query.shape[0]) if new else None
+        new = reset is not None or self.write_rule.keeps_norms
+        return self.new_network(inputs.query.shape[0]) if new else None
 
     def sequence(
         self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
@@ -207,11 +207,11 @@ class NeuralMemoryLayer(AssociativeMemory):
         return jnp.mean(jnp.sum(jnp.square(error), axis=-1), axis=-1)
 
     def write_and_read_token(
-        self, inputs: MemoryInputs, memory: NeuralMemory
-    ) -> tuple[Float[Array, "b t h v"], NeuralMemory]:
+        self, inputs: MemoryInputs, memory: Any
+    ) -> tuple[Float[Array, "b t h v"], Any]:
         initial = None
-        if self.write_rule.keep_row_norms:
-            initial = self.init_memory(inputs.query.shape[0])
+        if self.write_rule.keeps_norms:
+            initial = self.new_network(inputs.query.shape[0])
         read, memory = neural_memory_step(
             jax.tree.map(lambda x: x[:, 0], inputs.tokens),
             memory,
@@ -223,9 +223,12 @@ class NeuralMemoryLayer(AssociativeMemory):
         return read[:, None], memory
 
     def read(
-        self, query: Float[Array, "b t h k"], memory: NeuralMemory
+        self, query: Float[Array, "b t h k"], memory: Any
     ) -> Float[Array, "b t h v"]:
-        return self.read_weights(query, memory.weights)
+        weights = memory.weights
+        if self.write_rule.read == "window":
+            weights = weights_before_window(memory, self.write_rule)
+        return self.read_weights(query, weights)
 
     def why_not_several(self) -> str | None:
         if self.prefix_tokens() is not None:
@@ -248,9 +251,41 @@ class NeuralMemoryLayer(AssociativeMemory):
         self, query: Float[Array, "b t h k"], weights: Weights
     ) -> Float[Array, "b t h v"]:
         """Return the values at the queries from the weights alone."""
-        return read_memory(
-            query, weights, network=self.network, slow=self.slow_weights()
+        used = used_weights(weights, self.write_rule)
+        return read_memory(query, used, network=self.network, slow=self.slow_weights())
+
+
+def initial_weights(
+    network: MemoryNetwork,
+    num_heads: int,
+    rngs: nnx.Rngs,
+    *,
+    scale: float,
+    logits: bool = False,
+) -> dict[str, nnx.Param]:
+    """Return learned weights of a new memory, by name.
+
+    Args:
+        network: network that the weights belong to.
+        num_heads: number of memories.
+        rngs: random streams for the weights.
+        scale: standard deviation of the last matrix's outputs if its inputs have
+            variance 1; for the other matrices it is 1.
+        logits: the matrices are logits of a softmax, with standard deviation 1.
+    """
+    matrices = network.matrices()
+    last = list(matrices)[-1]
+    weights = {}
+    for name, (size_in, size_out) in matrices.items():
+        noise = jax.random.normal(
+            rngs.params(), (num_heads, size_in, size_out), jnp.float32
         )
+        gain = (scale if name == last else 1.0) * size_in**-0.5
+        weights[name] = nnx.Param(noise if logits else noise * gain)
+    for name, size in network.vectors().items():
+        fill = 1.0 if name.endswith("norm") else 0.0
+        weights[name] = nnx.Param(jnp.full((num_heads, size), fill, jnp.float32))
+    return weights
 
 
 def reporting_surprise(model: Module) -> Module:

@@ -59,14 +59,14 @@ class RMT(SegmentRecurrence):
 
     def __init__(
         self,
-        config: RMTConfig,
+        config: Any,
         width: int,
         rngs: nnx.Rngs,
         layer_index: int | Array,
         depth: int,
     ):
         super().__init__(config, width, rngs, layer_index, depth)
-        self.memory_tokens = number = config.memory_tokens
+        number = config.memory_tokens
         self.initial_memory = learned_tokens(number, width, rngs)
         self.memory_norm = segment_norm(config, width, number)
         self.stop_gradient = config.stop_gradient
@@ -78,7 +78,9 @@ class RMT(SegmentRecurrence):
         return jnp.broadcast_to(memory[None], (batch_size, *memory.shape))
 
     def readable(self, finished: Int[Array, "b"]) -> Bool[Array, "b m"]:
-        return jnp.ones((finished.shape[0], self.memory_tokens), bool)
+        memory = self.initial_memory
+        tokens = 0 if memory is None else memory[...].shape[0]
+        return jnp.ones((finished.shape[0], tokens), bool)
 
     def write_tokens(self, memory: Float[Array, "b m d"]) -> Float[Array, "b m d"]:
         return memory

@@ -99,10 +99,6 @@ class Carry(NamedTuple):
     number: Int[Array, ""]
 
 
-Held = tuple[tuple[Any, ...], Array, tuple[Array, ...]]
-"""States of the blocks, memory and associations: a state without its position."""
-
-
 class SegmentRecurrence(MemoryLayer[SegmentsState]):
     """Inner blocks over the segments of a document, linked by memory tokens.
 
@@ -262,16 +258,17 @@ class SegmentRecurrence(MemoryLayer[SegmentsState]):
         closes = (state.position + 1) % size == 0
         graphdef, arrays = nnx.split(self)
 
-        def with_memory_tokens(x: Array, held: Held) -> Any:
+        def with_memory_tokens(x: Array, held: tuple[Any, ...]) -> Any:
             layer = nnx.merge(graphdef, arrays)
             part = Part(
                 jnp.ones((x.shape[0], 1), bool), state.position[:, None], opens, None
             )
-            carry = Carry(*held, (), jnp.int32(0))
+            blocks, memory, association = held
+            carry = Carry(blocks, memory, association, (), jnp.int32(0))
             carry, y = layer._segment(carry, x[:, None], part, None)
-            return y[:, 0], tuple(carry[:3])
+            return y[:, 0], carry[:3]
 
-        def inside(x: Array, held: Held) -> Any:
+        def inside(x: Array, held: tuple[Any, ...]) -> Any:
             layer = nnx.merge(graphdef, arrays)
             h, blocks = x, []
             for number, block in enumerate(layer.blocks):
@@ -280,15 +277,15 @@ class SegmentRecurrence(MemoryLayer[SegmentsState]):
                 blocks.append(after)
             return h - x, (tuple(blocks), *held[1:])
 
-        y, held = jax.lax.cond(
+        y, (blocks, memory, association) = jax.lax.cond(
             jnp.any(jnp.logical_or(opens, closes)),
             with_memory_tokens,
             inside,
             x,
             tuple(state[:3]),
         )
-        blocks, memory, associations = held
-        return y, SegmentsState(blocks, memory, associations, state.position + 1)
+        after = state.position + 1
+        return y, SegmentsState(blocks, memory, association, after)
 
     def _segment(
         self, carry: Carry, x: Float[Array, "b c d"], part: Part, key: Any

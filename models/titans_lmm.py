@@ -1,41 +1,26 @@
 """Titans' long-term memory: a network that is trained on the sequence it reads."""
 
-import math
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import jax
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from memzoo.errors import InputError
-
-from .associative_memory import AssociativeState
+from .gated_neural_memory import GatedNeuralMemory, GatedNeuralMemoryConfig
 from .interface import Layout
-from .layer_checks import (
-    check_chunk_size,
-    check_convolution,
-    check_positive,
-    resolve_head_size,
-)
-from .layer_config import Family, RegisteredConfig
+from .layer_checks import check_positive
 from .memory_inputs import MemoryInputs
-from .neural_memory_layer import NeuralMemoryLayer
 from .ops.memory_network import MemoryNetwork
-from .ops.neural_memory import NeuralTokens
 from .ops.normalisation import l2_normalise
 from .ops.write_rule import WriteRule
-from .ops.write_schedule import Gates
-from .projection import RMSNorm, projection
-from .read_out import ReadOut
 from .regression import Regression
-from .streams import Encoder, Tails, query_key_value
+from .streams import Encoder
 
 
 @dataclass(frozen=True, kw_only=True)
-class TitansLMMConfig(RegisteredConfig):
+class TitansLMMConfig(GatedNeuralMemoryConfig):
     """The neural long-term memory of Titans (Behrouz et al. 2024, arXiv:2501.00663).
 
     Per head, with keys and queries of length 1 and M a small network (equations 11 to
@@ -64,7 +49,6 @@ class TitansLMMConfig(RegisteredConfig):
     from the first tokens into the persistent ones, and no window holds both.
     """
 
-    family: ClassVar[Family] = "neural memory"
     regression: ClassVar[Regression | None] = Regression(
         "scalar_decay", "mlp", "online_momentum"
     )
@@ -74,81 +58,55 @@ class TitansLMMConfig(RegisteredConfig):
         "persistent_tokens": 2,
     }
 
-    num_heads: int = 4
-    head_size: int | None = None
-    """Size of each head's queries, keys and values; None: width / num_heads."""
     network: Literal["mlp", "swiglu"] = "mlp"
     """Network that serves as the memory."""
-    memory_depth: int = 2
-    """Number of matrices of an MLP memory; 1: a linear memory."""
-    memory_expansion: int = 4
-    """Ratio of the memory's hidden size to its key size."""
-    activation: Literal["gelu", "silu"] = "gelu"
-    """Activation between the matrices of an MLP memory."""
     memory_residual: bool = False
     """Add the memory's input to its output."""
     memory_norm: bool = False
     """Apply layer norm to the memory's output; its scale and bias are in the memory."""
-    update_every: int = 16
-    """Tokens per window, whose gradients use the same memory; changes the result."""
     momentum: bool = True
     """Use past surprise, eta; False: eta = 0."""
-    forget: bool = True
-    """Use forgetting, alpha; False: alpha = 0."""
-    max_learning_rate: float = 0.1
-    """Largest theta."""
-    read: Literal["after", "before"] = "after"
-    """Read the memory after or before the token's own write."""
+    read: Literal["after", "before", "window"] = "after"
+    """Read the memory after or before the token's own write, or before its window."""
     loss: Literal["full", "half"] = "full"
     """||error||^2 as published, or half of it."""
     loss_window: int = 1
     """Number of tokens whose losses are summed at each token (Omega rule of ATLAS)."""
-    clip: float | None = 1.0
-    """Largest norm of a token's gradient per head; None: no limit, as published."""
     scale_by_place: bool = False
     """Divide theta by the token's place in its window, from 1."""
     keep_row_norms: bool = False
     """Restore the initial row norms of the memory's matrices at every window."""
     persistent_tokens: int = 4
     """Number of learned tokens that a new memory has read; 0: none."""
-    convolution_size: int = 4
-    """Taps of the short convolutions on queries, keys and values; 0: none."""
-    output_gate: bool = True
-    """Multiply the read by silu(W_g x)."""
     prefix: bool = False
     """Accept a prefix; adds maps to the prefix's keys and values."""
-    norm_epsilon: float = 1e-5
-    """Epsilon of the read's norm: added to the mean square."""
-    chunk_size: int | None = None
-    """Tokens computed together; affects speed only. None: chosen for the backend."""
 
     def __post_init__(self) -> None:
-        check_convolution(self.convolution_size)
-        check_chunk_size(self.chunk_size)
-        for name in ("num_heads", "memory_depth", "memory_expansion", "loss_window"):
-            check_positive(name, getattr(self, name))
-        check_positive("update_every", self.update_every)
-        check_positive("max_learning_rate", self.max_learning_rate)
-        check_positive("norm_epsilon", self.norm_epsilon)
-        if self.clip is not None:
-            check_positive("clip", self.clip)
-        if self.persistent_tokens < 0:
-            raise InputError(
-                f"persistent_tokens is {self.persistent_tokens}; give 0 (none) or more"
-            )
+        super().__post_init__()
+        check_positive("loss_window", self.loss_window)
+
+    def write_rule(self) -> WriteRule:
+        return WriteRule(
+            update_every=self.update_every,
+            read=self.read,
+            loss=self.loss,
+            loss_window=self.loss_window,
+            clip=self.clip,
+            scale_by_place=self.scale_by_place,
+            keep_row_norms=self.keep_row_norms,
+        )
+
+    def memory_network(self, size: int) -> MemoryNetwork:
+        return dataclasses.replace(
+            super().memory_network(size),
+            kind=self.network,
+            residual=self.memory_residual,
+            norm="fast" if self.memory_norm else "none",
+        )
 
     @property
-    def step_of_repeated_keys(self) -> float:
-        """Return the largest step of a window in which all keys are equal.
-
-        Above 2, the write overshoots by more than the error, and the memory grows (this
-        is exact for a linear memory without momentum).
-        """
-        factor = 2.0 if self.loss == "full" else 1.0
-        tokens = self.update_every * self.loss_window
-        if self.scale_by_place:
-            tokens = sum(1 / i for i in range(1, self.update_every + 1))
-        return factor * self.max_learning_rate * tokens
+    def has_momentum(self) -> bool:
+        return self.momentum
 
     def build(
         self, width: int, rngs: nnx.Rngs, *, layer_index: int | Array, depth: int
@@ -163,43 +121,16 @@ SMALL_MEMORY = TitansLMMConfig(
 """Memory config for the `small` sizes of layers that hold a memory."""
 
 
-class TitansLMM(NeuralMemoryLayer):
+class TitansLMM(GatedNeuralMemory):
     """See `TitansLMMConfig`."""
 
-    def __init__(self, config: TitansLMMConfig, width: int, rngs: nnx.Rngs, depth: int):
-        size = resolve_head_size(width, config.num_heads, config.head_size)
-        heads, inner = config.num_heads, config.num_heads * size
-        self.config = config
-        self.head_size = size
-        self.network = MemoryNetwork(
-            kind=config.network,
-            key_size=size,
-            value_size=size,
-            hidden_size=size * config.memory_expansion,
-            depth=config.memory_depth,
-            activation=config.activation,
-            residual=config.memory_residual,
-            norm="fast" if config.memory_norm else "none",
-        )
-        self.write_rule = WriteRule(
-            update_every=config.update_every,
-            read=config.read,
-            loss=config.loss,
-            loss_window=config.loss_window,
-            clip=config.clip,
-            scale_by_place=config.scale_by_place,
-            keep_row_norms=config.keep_row_norms,
-        )
-        self.has_momentum = config.momentum
-        self.query, self.key, self.value = query_key_value(
-            width,
-            (inner, inner, inner),
-            (heads, heads, heads),
-            config.convolution_size,
-            rngs,
-        )
+    config: TitansLMMConfig
+
+    def make_encoder(self, width: int, rngs: nnx.Rngs) -> None:
+        config, heads = self.config, self.config.num_heads
         self.accepts_prefix = config.prefix
         if config.prefix:
+            inner = heads * self.head_size
             self.encoder = Encoder(
                 width,
                 (inner, inner),
@@ -208,44 +139,6 @@ class TitansLMM(NeuralMemoryLayer):
                 rngs,
                 activation=True,
             )
-        self.learning_rate = _gate(width, heads, rngs, start=0.0)
-        self.momentum = (
-            _gate(width, heads, rngs, start=0.0) if config.momentum else None
-        )
-        self.forget = _gate(width, heads, rngs, start=-5.0) if config.forget else None
-        self.make_initial(heads, rngs, scale=0.1)
-        self.persistent = _persistent(config.persistent_tokens, width, rngs)
-        self.read_out = ReadOut(
-            inner,
-            width,
-            rngs,
-            depth=depth,
-            norm=RMSNorm(size, config.norm_epsilon),
-            gate=projection(width, inner, rngs) if config.output_gate else None,
-        )
-
-    def prefix_tokens(self) -> Float[Array, "p d"] | None:
-        return None if self.persistent is None else self.persistent[...]
-
-    def inputs(
-        self, x: Float[Array, "b t d"], state: AssociativeState, layout: Layout
-    ) -> tuple[MemoryInputs, Tails]:
-        (q, k, v), tails = self.streams(x, state.tails, layout)
-
-        def gate(module: nnx.Linear | None) -> Array | None:
-            if module is None:
-                return None
-            return jax.nn.sigmoid(module(x).astype(jnp.float32))
-
-        rate = gate(self.learning_rate)
-        assert rate is not None
-        gates = Gates(
-            learning_rate=self.config.max_learning_rate * rate,
-            momentum=gate(self.momentum),
-            forget=gate(self.forget),
-        )
-        tokens = NeuralTokens(l2_normalise(q), l2_normalise(k), v, gates)
-        return MemoryInputs(tokens), tails
 
     def prefix_inputs(
         self, x: Float[Array, "b t d"], inputs: MemoryInputs, layout: Layout
@@ -253,18 +146,3 @@ class TitansLMM(NeuralMemoryLayer):
         k, v = self.encoder(x, layout)
         tokens = inputs.tokens._replace(key=l2_normalise(k), value=v)
         return inputs._replace(tokens=tokens)
-
-
-def _persistent(tokens: int, width: int, rngs: nnx.Rngs) -> nnx.Param | None:
-    if not tokens:
-        return None
-    return nnx.Param(jax.random.normal(rngs.params(), (tokens, width), jnp.float32))
-
-
-def _gate(width: int, heads: int, rngs: nnx.Rngs, *, start: float) -> nnx.Linear:
-    """Return a map whose sigmoid is initially near sigmoid(start)."""
-    gain = 1 / math.sqrt(width)
-    module = projection(width, heads, rngs, bias=True, gain=gain, per_memory=True)
-    assert module.bias is not None
-    module.bias[...] = jnp.full((heads,), start, jnp.float32)
-    return module

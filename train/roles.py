@@ -60,24 +60,31 @@ ROLES: tuple[Role, ...] = (
         axes=(None, "heads"),
         decays=True,
     ),
-    Role(names=r"(router|angle)/kernel", axes=("embed", None), decays=True),
+    Role(names=r"(router|angle|score)/kernel", axes=("embed", None), decays=True),
     Role(
-        names=r"(write_strength|step_size|erase|decay|time|mix|trapezoid)/kernel",
+        names=r"(write_strength|step_size|erase|decay|time|mix|trapezoid)/kernel"
+        r"|level_weight/kernel",
         axes=("embed", "heads"),
         decays=True,
     ),
     Role(
-        names=r"(learning_rate|momentum|forget)/kernel",
+        names=r"(learning_rate|momentum|forget|threshold)/kernel",
         axes=("embed", "heads"),
         decays=True,
     ),
     Role(
-        names=r"initial/(kernel_\d+|gate|up|down)",
+        names=r"(slow_(query|key|value|learning_rate|momentum|forget)|feedback|mixture)"
+        r"/kernel",
+        axes=(None, "heads"),
+        decays=True,
+    ),
+    Role(
+        names=r"(slow_)?initial/(level_\d+_)?(kernel_\d+|gate|up|down)",
         axes=("heads", None, None),
         decays=False,
     ),
-    Role(names=r"initial/\w+", axes=("heads", None), decays=False),
-    Role(names=r"memory_norm/\w+|step_scale", axes=(), decays=False),
+    Role(names=r"(slow_)?initial/\w+", axes=("heads", None), decays=False),
+    Role(names=r"memory_norm/\w+|step_scale|feature_scale", axes=(), decays=False),
     Role(names=r"ridge/unbounded", axes=(), decays=False),
     Role(
         names=r"persistent(_key|_value)?|learned_queries|initial_memory",
@@ -89,12 +96,13 @@ ROLES: tuple[Role, ...] = (
         axes=("heads", None, None),
         decays=False,
     ),
+    Role(names=r"level_weight/(scale|bias)", axes=("heads", None), decays=False),
     Role(names=r"token_shift", axes=(None, None), decays=False),
     Role(names=r"(\w+_)?norm/scale", axes=(None,), decays=False),
     Role(names=r"\w+/bias", axes=(None,), decays=False),
     Role(
         names=r"log_a|time_bias|skip|erase_bias|correction|centre|lower_bound|bonus"
-        r"|removal_scale|write_scale",
+        r"|removal_scale|write_scale|memory_share|attention_scale|store_(gate|sink)",
         axes=("heads",),
         decays=False,
     ),

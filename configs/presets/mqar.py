@@ -31,6 +31,8 @@ _COMPARABLE = {
     "memory_depth": 1,
     "max_learning_rate": 0.5,
     "clip": None,
+    # Windows end within the sequence.
+    "update_every": 16,
 }
 _INNER = ("memory", "attention", "layers")
 
@@ -75,6 +77,9 @@ def _comparable(layer: Any, width: int, num_heads: int, head_size: int | None) -
         # For a memory in series with attention: without the clip, training was
         # unstable.
         values["memory"] = dataclasses.replace(values["memory"], clip=layer.memory.clip)
+    if fields & {"levels", "slow_every"}:
+        # Their slow memories add up many writes from the same weights.
+        values["clip"] = layer.clip
     if "expand" in fields:
         # Its heads share their keys, and its values are as wide as the model.
         values |= {"head_size": width // num_heads, "state_size": key_size}
@@ -90,13 +95,13 @@ def with_window(layer: Any, window: int) -> Any:
     writes are at most as long.
     """
     fields = {field.name for field in dataclasses.fields(layer)}
-    names = fields & {"window", "segment_size"}
+    names = {"window", "segment_size"} & fields
     values: dict[str, Any] = dict.fromkeys(names, window)
     if "attention" in fields:
         values["attention"] = with_window(layer.attention, window)
     if "layers" in fields:
         values["layers"] = tuple(with_window(each, window) for each in layer.layers)
-    if {"segment_size", "memory"} <= fields:
+    if {"segment_size", "memory"} <= fields and hasattr(layer.memory, "update_every"):
         every = min(layer.memory.update_every, window)
         values["memory"] = dataclasses.replace(layer.memory, update_every=every)
     return dataclasses.replace(layer, **values) if values else layer

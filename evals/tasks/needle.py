@@ -81,6 +81,8 @@ class NeedleRecall(RecallTask):
     """Sequences read after training at each length."""
     vocab_size: int = 128
     """Number of tokens."""
+    num_needles: int | None = None
+    """Needles in a sequence, of which one is asked for; None: one."""
 
     def __post_init__(self) -> None:
         for name in ("lengths", "depths"):
@@ -90,7 +92,11 @@ class NeedleRecall(RecallTask):
             dataclasses.replace(self._rows(), length=length, depth=self.depths)
 
     def _rows(self) -> NeedleConfig:
-        return NeedleConfig(length=self.length, vocab_size=self.vocab_size)
+        return NeedleConfig(
+            length=self.length,
+            vocab_size=self.vocab_size,
+            num_needles=self.num_needles,
+        )
 
     def trainings(self) -> Sequence[Training]:
         """Return the single training, with the needle at any position."""
@@ -114,8 +120,11 @@ class NeedleRecall(RecallTask):
             ", ".join(f"{value:g}" for value in values)
             for values in (self.lengths, self.depths)
         )
+        one = "the needle anywhere"
+        if self.num_needles is not None:
+            one = f"{self.num_needles} needles anywhere, one of them asked for"
         return Described(
-            f"trained on sequences of {self.length} tokens, the needle anywhere",
+            f"trained on sequences of {self.length} tokens, {one}",
             [
                 f"Read at {lengths} tokens on {self.length_examples} test sequences "
                 f"each, needles at depths {depths} in turn."

@@ -31,6 +31,7 @@ from .chunk_decay import (
     scale,
 )
 from .chunk_scan import put_memory, take_memory
+from .linear_chunk import LinearChunk
 from .matrix_product import matrix_product
 from .recurrence import Recurrence, token_first, tokens_first
 from .triangular import unit_lower_inverse
@@ -60,6 +61,14 @@ def step(
     token: DeltaTokens, memory: Float[Array, "b h k v"]
 ) -> tuple[Float[Array, "b h v"], Float[Array, "b h k v"]]:
     """Return one token's output (arrays without axis t) and the memory after it."""
+    read, _, memory = step_with_write(token, memory)
+    return read, memory
+
+
+def step_with_write(
+    token: DeltaTokens, memory: Float[Array, "b h k v"]
+) -> tuple[Float[Array, "b h v"], Float[Array, "b h v"], Float[Array, "b h k v"]]:
+    """Return one token's output, the value added at its key, and the memory after."""
     query, key, value, strength = (x.astype(memory.dtype) for x in token[:4])
     if token.log_decay is not None:
         decay = jnp.exp(token.log_decay.astype(memory.dtype))
@@ -68,11 +77,11 @@ def step(
     write = strength[..., None] * error
     memory = memory + key[..., :, None] * write[..., None, :]
     read = jnp.einsum("bhk,bhkv->bhv", query, memory)
-    return read.astype(token.value.dtype), memory
+    return read.astype(token.value.dtype), write, memory
 
 
 class Saved(NamedTuple):
-    """Arrays saved for the backward pass of a chunk."""
+    """Arrays saved for the backward pass of a chunk; `write` is added at the keys."""
 
     write: Float[Array, "b h c v"]
     inverse: Float[Array, "b h c c"]
@@ -105,7 +114,7 @@ def chunk(
         tokens: tokens of the chunk, `b c h ...`.
         segment: document starts in the chunk.
     """
-    part, dot = _prepare(memory, tokens, segment)
+    part, dot = _prepare(memory.dtype, tokens, segment)
     size, strength, decay = part.k.shape[2], part.write_strength, part.decay
     erased = jnp.tril(part.scores[:, :, size:] * decay.within, -1)
     inverse = unit_lower_inverse(scale(erased, strength))
@@ -141,7 +150,7 @@ def chunk_backward(
         memory_cotangent: cotangent of the memory after the chunk.
         o_cotangent: cotangent of the outputs.
     """
-    part, dot = _prepare(memory, tokens, segment)
+    part, dot = _prepare(memory.dtype, tokens, segment)
     size, strength, decay = part.k.shape[2], part.write_strength, part.decay
     write, inverse = saved
     do = jnp.swapaxes(o_cotangent, 1, 2).astype(memory.dtype)
@@ -192,12 +201,40 @@ def chunk_backward(
     return keep(memory_cotangent, decay) + dmemory, cotangents
 
 
+def linear_chunk(
+    tokens: DeltaTokens, segment: Int[Array, "b c"] | None, dtype: DTypeLike
+) -> LinearChunk:
+    """Return a chunk as a linear map of its values and of the memory before it.
+
+    The writes W of the module's equations are linear in V and S; here V and S are
+    factored out.
+
+    Args:
+        tokens: tokens of the chunk, `b c h ...`.
+        segment: document starts in the chunk.
+        dtype: type of the memory.
+    """
+    part, dot = _prepare(dtype, tokens, segment)
+    size, strength, decay = part.k.shape[2], part.write_strength, part.decay
+    erased = jnp.tril(part.scores[:, :, size:] * decay.within, -1)
+    inverse = unit_lower_inverse(scale(erased, strength)) * strength[..., None, :]
+    scores = part.scores[:, :, :size] * decay.within
+    reads = part.reads.astype(dtype)
+    recalls = dot("bhij,bhjk->bhik", inverse, scale(reads[:, :, size:], decay.carried))
+    kept_keys = scale(part.k.astype(dtype), decay.remaining)
+    return LinearChunk(
+        reads=scale(reads[:, :, :size], decay.carried)
+        - dot("bhij,bhjk->bhik", scores, recalls),
+        within=dot("bhij,bhjr->bhir", scores, inverse),
+        writes=dot("bhji,bhjk->bhik", inverse, kept_keys),
+        kept=decay.kept,
+        erased=dot("bhjk,bhjr->bhkr", kept_keys, recalls),
+    )
+
+
 def _prepare(
-    memory: Float[Array, "b h k v"],
-    tokens: DeltaTokens,
-    segment: Int[Array, "b c"] | None,
+    dtype: DTypeLike, tokens: DeltaTokens, segment: Int[Array, "b c"] | None
 ) -> tuple[Chunk, Any]:
-    dtype = memory.dtype
     q, k, v, strength, log_decay = tokens
     operand = jnp.result_type(q, k, v)
     dot = partial(matrix_product, operand=operand, accumulate=dtype)
@@ -219,6 +256,19 @@ def all_chunks(
     memory: Float[Array, "b *m h k v"],
 ) -> tuple[Float[Array, "n b c h v"], Float[Array, "b *m h k v"]]:
     """Return outputs and last memory; only what needs the memory is in the scan."""
+    o, _, memory = all_chunks_with_writes(tokens, segments, which, memory)
+    return o, memory
+
+
+def all_chunks_with_writes(
+    tokens: DeltaTokens,
+    segments: Int[Array, "n b c"] | None,
+    which: Int[Array, "b n"] | None,
+    memory: Float[Array, "b *m h k v"],
+) -> tuple[
+    Float[Array, "n b c h v"], Float[Array, "n b h c v"], Float[Array, "b *m h k v"]
+]:
+    """Return outputs, the values added at the keys, and the last memory."""
     q, k, v, strength, decay = _heads_first(tokens, segments, memory.dtype)
     operand = jnp.result_type(q, k, v)
     dot = partial(matrix_product, operand=operand, accumulate=memory.dtype)
@@ -245,7 +295,7 @@ def all_chunks(
     scores = dot("nbhik,nbhjk->nbhij", q, k) * decay.within
     o = scale(dot("nbhik,nbhkv->nbhiv", q, before), decay.carried)
     o = o + dot("nbhij,nbhjv->nbhiv", scores, write)
-    return jnp.swapaxes(o, 2, 3).astype(v.dtype), memory
+    return jnp.swapaxes(o, 2, 3).astype(v.dtype), write, memory
 
 
 def _heads_first(
@@ -266,6 +316,7 @@ DELTA_RULE = Recurrence(
     chunk=chunk,
     chunk_backward=chunk_backward,
     all_chunks=all_chunks,
+    linear_chunk=linear_chunk,
 )
 
 

@@ -5,9 +5,10 @@ implementation holds the weights themselves; or the weights with a record of eac
 inputs and outputs; or the weights after every write of a chunk, without forming them.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 import jax
 from jax.typing import DTypeLike
@@ -19,6 +20,9 @@ from .fast_gradients import gelu, over_rows, product, standardise
 
 Weights = dict[str, Float[Array, "b h *shape"]]
 """Weights by name: matrices `b h i o`, vectors `b h o`."""
+
+EachWeights = dict[str, Float[Array, "b h c *shape"]]
+"""Weights after every token, by name."""
 
 SlowWeights = dict[str, Float[Array, "h o"]]
 """Weights of the network that are not part of the memory."""
@@ -45,6 +49,8 @@ class FastWeights(Protocol):
         ...
 
 
+Size = TypeVar("Size", int, tuple[int, int])
+
 SLOW = ("norm", "norm_bias")
 """Names of the slow weights of a network whose norm is slow."""
 
@@ -67,8 +73,12 @@ class MemoryNetwork:
         activation: activation between the matrices of an MLP.
         residual: add the input to the output; their sizes must be equal.
         norm: layer norm of the output (before the residual): none, or with scale and
-            bias that are part of the memory (`fast`) or not (`slow`).
+            bias that are part of the memory (`fast`) or not (`slow`), or with neither
+            (`plain`).
         bias: add a bias after every matrix, part of the memory.
+        levels: number of such networks, each applied to the output of the one before;
+            sizes of keys and values must be equal. With several, a weight's name
+            begins with its level, `level_0_`.
     """
 
     kind: Literal["mlp", "swiglu"] = "mlp"
@@ -78,10 +88,18 @@ class MemoryNetwork:
     depth: int = 2
     activation: Literal["gelu", "silu"] = "gelu"
     residual: bool = False
-    norm: Literal["none", "fast", "slow"] = "none"
+    norm: Literal["none", "plain", "fast", "slow"] = "none"
     bias: bool = False
+    levels: int = 1
 
     def __post_init__(self) -> None:
+        if self.levels < 1:
+            raise InputError(f"levels is {self.levels}; give 1 or more")
+        if self.levels > 1 and self.key_size != self.value_size:
+            raise InputError(
+                f"levels is {self.levels}, but value size {self.value_size} differs "
+                f"from key size {self.key_size}; give 1, or choose equal sizes"
+            )
         if self.depth < 1:
             raise InputError(f"depth is {self.depth}; give 1 or more")
         if self.residual and self.key_size != self.value_size:
@@ -91,7 +109,20 @@ class MemoryNetwork:
             )
 
     def matrices(self) -> dict[str, tuple[int, int]]:
-        """Shape of every matrix by name."""
+        """Return the shape of every matrix by name."""
+        return self._at_every_level(self._matrices())
+
+    def vectors(self) -> dict[str, int]:
+        """Return the size of every vector of the memory by name."""
+        sizes: dict[str, int] = {}
+        if self.bias:
+            sizes |= {f"{n}_bias": shape[1] for n, shape in self._matrices().items()}
+        if self.norm == "fast":
+            sizes |= {"norm": self.value_size, "norm_bias": self.value_size}
+        return self._at_every_level(sizes)
+
+    def _matrices(self) -> dict[str, tuple[int, int]]:
+        """Return the shape of every matrix of one level."""
         if self.kind == "swiglu":
             into, out = (self.key_size, self.hidden_size), self.value_size
             return {"gate": into, "up": into, "down": (self.hidden_size, out)}
@@ -99,14 +130,11 @@ class MemoryNetwork:
         sizes = [self.key_size, *hidden, self.value_size]
         return {f"kernel_{i}": (sizes[i], sizes[i + 1]) for i in range(self.depth)}
 
-    def vectors(self) -> dict[str, int]:
-        """Size of every vector of the memory by name."""
-        sizes: dict[str, int] = {}
-        if self.bias:
-            sizes |= {f"{n}_bias": shape[1] for n, shape in self.matrices().items()}
-        if self.norm == "fast":
-            sizes |= {"norm": self.value_size, "norm_bias": self.value_size}
-        return sizes
+    def _at_every_level(self, sizes: dict[str, Size]) -> dict[str, Size]:
+        if self.levels == 1:
+            return sizes
+        levels = range(self.levels)
+        return {f"level_{i}_{n}": size for i in levels for n, size in sizes.items()}
 
     @property
     def num_parameters(self) -> int:
@@ -118,8 +146,17 @@ class MemoryNetwork:
         self, fast: FastWeights, x: Float[Array, "b h c i"]
     ) -> Float[Array, "b h c o"]:
         """Return the network's output."""
+        if self.levels == 1:
+            return self._one_level(fast, x)
+        for i in range(self.levels):
+            x = self._one_level(_Level(fast, i), x)
+        return x
+
+    def _one_level(self, fast: FastWeights, x: Array) -> Array:
         y = self._swiglu(fast, x) if self.kind == "swiglu" else self._mlp(fast, x)
-        if self.norm == "fast":
+        if self.norm == "plain":
+            y = standardise(y)
+        elif self.norm == "fast":
             y = fast.scale("norm", standardise(y))
             y = fast.shift("norm_bias", y)
         elif self.norm == "slow":
@@ -141,6 +178,32 @@ class MemoryNetwork:
     def _linear(self, fast: FastWeights, name: str, x: Array) -> Array:
         y = fast.matrix(name, x)
         return fast.shift(f"{name}_bias", y) if self.bias else y
+
+
+def level_of(name: str) -> int:
+    """Return the level of a weight, from 0."""
+    found = re.match(r"level_(\d+)_", name)
+    return int(found.group(1)) if found else 0
+
+
+class _Level:
+    """The weights of one level, by their names in a network of one level."""
+
+    def __init__(self, fast: FastWeights, level: int):
+        self.fast = fast
+        self.prefix = f"level_{level}_"
+
+    def matrix(self, name: str, x: Array) -> Array:
+        return self.fast.matrix(self.prefix + name, x)
+
+    def scale(self, name: str, x: Array) -> Array:
+        return self.fast.scale(self.prefix + name, x)
+
+    def shift(self, name: str, x: Array) -> Array:
+        return self.fast.shift(self.prefix + name, x)
+
+    def slow(self, name: str) -> Array:
+        return self.fast.slow(self.prefix + name)
 
 
 class Plain:

@@ -14,31 +14,41 @@ The chunkwise form never forms the weights after every token. The network uses e
 weight in a product, so the weight's gradient is an outer product of its input and of
 the loss's gradient for its output. Applying W_t to a query is a product with W_0, one
 with S_0, and attention over the chunk's keys (docs/layers/titans_lmm.md).
+
+Rules with Newton-Schulz steps or a link form the weights after every token; see
+`formed_weights`. Lagged rules write once per window; see `lagged_writes`.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from memzoo.errors import InputError
 
 from .fast_gradients import keep_rows
+from .inner_loss import inner_loss
+from .lagged_writes import lagged_part, prepare_lagged, with_token
 from .memory_network import MemoryNetwork, Plain, SlowWeights, Weights
 from .neural_memory_chunk import prepare_part, write_part
 from .places import places
 from .recurrence import scan_steps
-from .windows import window_scan
+from .windows import Body, Part, window_scan
 from .write_rule import (
     NeuralMemory,
     Recent,
     WriteRule,
     memory_type,
     open_window,
+    orthogonalised,
+    used_weights,
 )
 from .write_schedule import Gates
+
+Carry = TypeVar("Carry")
 
 
 class NeuralTokens(NamedTuple):
@@ -48,7 +58,7 @@ class NeuralTokens(NamedTuple):
         query: queries, inputs of the network.
         key: keys, normalised by the caller.
         value: values, the network's targets at the keys.
-        gates: sizes of the step, of the momentum and of forgetting.
+        gates: sizes of the step, of the momentum and of forgetting, and thresholds.
     """
 
     query: Float[Array, "b t h k"]
@@ -64,7 +74,7 @@ def read_memory(
     network: MemoryNetwork,
     slow: SlowWeights | None = None,
 ) -> Float[Array, "b t h v"]:
-    """Return the values of the memory at the queries, without writing."""
+    """Return the values at the queries from the weights that the network uses."""
     dtype = next(iter(weights.values())).dtype
     x = jnp.moveaxis(query, 2, 1).astype(dtype)
     read = network(Plain(weights, slow, query.dtype), x)
@@ -108,7 +118,8 @@ def neural_memory_step(
     Raises:
         InputError: the memory was made for a single call and has no anchor.
     """
-    if memory.anchor is None and rule.update_every > 1:
+    single = memory.anchor is None and memory.pending is None
+    if single and rule.needs_anchor:
         raise InputError(
             "the memory was made for one call and cannot be continued; give "
             "max_length=1 or more to init_state, or to the call that begins the "
@@ -118,7 +129,8 @@ def neural_memory_step(
     q, k, v, gates = jax.tree.map(lambda x: x.astype(dtype), token)
     place = memory.position % rule.update_every
     new = memory.weights if initial is None else initial.weights
-    memory = open_window(memory, place == 0, rule, new)
+    window = memory.position // rule.update_every
+    memory = open_window(memory, place == 0, rule, new, window)
     anchor = memory.weights if memory.anchor is None else memory.anchor
     rate = gates.learning_rate
     if rule.scale_by_place:
@@ -126,13 +138,21 @@ def neural_memory_step(
     keys, values, counts, recent = _counted(k, v, memory, rule)
 
     def read(weights: Weights) -> Array:
-        return network(Plain(weights, slow, dtype), q[:, :, None])[:, :, 0].astype(out)
+        fast = Plain(used_weights(weights, rule), slow, dtype)
+        return network(fast, q[:, :, None])[:, :, 0].astype(out)
 
-    total = _gradient(network, anchor, slow, keys, values, counts, rule)
+    used = used_weights(anchor, rule)
+    loss = partial(_loss, network, slow, rule, gates.threshold)
+    total = _gradient(loss, used, keys, values, counts, rule)
     before = memory.weights
+    if memory.pending is not None:
+        pending = with_token(memory.pending, total, rate, gates.momentum, network)
+        memory = memory._replace(pending=pending, position=memory.position + 1)
+        return read(before), memory
     memory = _apply(memory, total, rate, gates, rule, anchor)
     memory = memory._replace(recent=recent, position=memory.position + 1)
-    return read(before if rule.read == "before" else memory.weights), memory
+    shown = {"after": memory.weights, "before": before, "window": anchor}
+    return read(shown[rule.read]), memory
 
 
 def _counted(
@@ -158,22 +178,29 @@ def _counted(
     )
 
 
-def _gradient(
+def _loss(
     network: MemoryNetwork,
-    anchor: Weights,
     slow: SlowWeights | None,
+    rule: WriteRule,
+    threshold: Float[Array, "b h"] | None,
+    weights: Weights,
+    key: Float[Array, "b h k"],
+    value: Float[Array, "b h v"],
+) -> Float[Array, ""]:
+    """Return the sum of the memories' losses at one token of each."""
+    read = network(Plain(weights, slow, key.dtype), key[:, :, None])[:, :, 0]
+    return jnp.sum(inner_loss(rule.loss, read, value, threshold, power=rule.loss_power))
+
+
+def _gradient(
+    loss: Callable[[Weights, Array, Array], Array],
+    anchor: Weights,
     keys: Float[Array, "b h c k"],
     values: Float[Array, "b h c v"],
     counts: Float[Array, "b c"],
     rule: WriteRule,
 ) -> Weights:
     """Return the sum of the tokens' gradients, by automatic differentiation."""
-
-    def loss(weights: Weights, key: Array, value: Array) -> Array:
-        fast = Plain(weights, slow, key.dtype)
-        error = network(fast, key[:, :, None])[:, :, 0] - value
-        return jnp.sum(jnp.square(error)) * (0.5 if rule.loss == "half" else 1.0)
-
     total = jax.tree.map(jnp.zeros_like, anchor)
     for i in range(keys.shape[2]):
         one = jax.grad(loss)(anchor, keys[:, :, i], values[:, :, i])
@@ -203,12 +230,19 @@ def _apply(
     rule: WriteRule,
     anchor: Weights,
 ) -> NeuralMemory:
-    step = _scaled(gradient, -rate)
-    momentum = memory.momentum
+    # Newton-Schulz steps remove the scale, so the rate follows them.
+    muon, momentum = rule.newton_schulz_steps > 0, memory.momentum
+    by = -jnp.ones_like(rate) if muon else -rate
+    step = {
+        name: x / rule.windows_per_update(name)
+        for name, x in _scaled(gradient, by).items()
+    }
     if momentum is not None:
         if rule.schedule == "titans" and gates.momentum is not None:
             momentum = _scaled(momentum, gates.momentum)
         step = momentum = jax.tree.map(jnp.add, momentum, step)
+    if muon:
+        step = _scaled(orthogonalised(step, rule), rate)
     weights = memory.weights
     if rule.schedule == "window":
         assert gates.step_scale is not None
@@ -263,8 +297,6 @@ def neural_memory_chunkwise(
 ) -> tuple[Float[Array, "b t h v"], NeuralMemory]:
     """Return the same as `neural_memory_recurrent`, by matrix products.
 
-    Other arguments are as in `neural_memory_recurrent`.
-
     Args:
         valid: mask of real tokens, which are at the front of a row.
         memory: memory before the first token; without an anchor, at a window's start.
@@ -279,27 +311,82 @@ def neural_memory_chunkwise(
     time = tokens.query.shape[1]
     if time == 0:
         return jnp.zeros_like(tokens.value), memory
-    chunk_size = chunk_size or max(16, min(rule.update_every, 64))
-    aligned = memory.anchor is None and rule.update_every > 1
-    if aligned and (reset is not None or chunk_size < rule.update_every):
+    chunk_size = chunk_size or default_chunk_size(rule)
+    lagged, dtype = rule.schedule == "lagged", memory_type(memory)
+    aligned = memory.anchor is None and rule.needs_anchor and not lagged
+    parted = chunk_size < rule.update_every or rule.level_ratio > 1
+    if aligned and (reset is not None or parted):
         memory = memory._replace(anchor=memory.weights)
-    length = None if valid is None else jnp.sum(valid, axis=1, dtype=jnp.int32)
-    place, position = places(memory.position, time, reset=reset, length=length)
-    if rule.scale_by_place:
-        rate = tokens.gates.learning_rate
-        share = 1 / (1 + place % rule.update_every).astype(rate.dtype)
-        gates = tokens.gates._replace(learning_rate=rate * share[..., None])
-        tokens = tokens._replace(gates=gates)
+    prepare = partial(prepare_part, rule=rule, dtype=dtype)
+    if lagged:
+        prepare = partial(prepare_lagged, dtype=dtype)
     body = partial(
-        write_part,
+        lagged_part if lagged else write_part,
         network=network,
         rule=rule,
         slow=slow,
         initial=memory if initial is None else initial,
     )
-    read, memory = window_scan(
+    read, memory, position = scan_parts(
         body,
         memory,
+        tokens,
+        position=memory.position,
+        rule=rule,
+        prepare=prepare,
+        reset=reset,
+        valid=valid,
+        chunk_size=chunk_size,
+        aligned=aligned,
+    )
+    return read, memory._replace(position=position)
+
+
+def default_chunk_size(rule: WriteRule) -> int:
+    """Return the number of tokens to compute together if the caller names none."""
+    # Weights that must be formed after every token take much memory.
+    most = 64 if rule.linear or rule.schedule == "lagged" else 16
+    return max(16, min(rule.update_every, most))
+
+
+def scan_parts(
+    body: Body,
+    carry: Carry,
+    tokens: NeuralTokens,
+    *,
+    position: Int[Array, "b"],
+    rule: WriteRule,
+    prepare: Callable[[Any, Part], Any],
+    reset: Bool[Array, "b t"] | None,
+    valid: Bool[Array, "b t"] | None,
+    chunk_size: int,
+    aligned: bool = False,
+) -> tuple[Any, Carry, Int[Array, "b"]]:
+    """Return outputs, carry and position after a `window_scan` of prepared parts.
+
+    Args:
+        body: `(carry, prepared tokens, part) -> (carry, outputs)`.
+        carry: memory of any kind.
+        tokens: tokens of the sequence.
+        position: number of tokens of the document so far.
+        rule: rule of the writes.
+        prepare: prepares what does not depend on the memory; see `prepare_part`.
+        reset: True where a document begins.
+        valid: mask of real tokens, which are at the front of a row.
+        chunk_size: tokens computed together.
+        aligned: True if a window begins at the first token of every row.
+    """
+    time = tokens.query.shape[1]
+    length = None if valid is None else jnp.sum(valid, axis=1, dtype=jnp.int32)
+    place, position = places(position, time, reset=reset, length=length)
+    if rule.scale_by_place:
+        rate = tokens.gates.learning_rate
+        share = 1 / (1 + place % rule.update_every).astype(rate.dtype)
+        gates = tokens.gates._replace(learning_rate=rate * share[..., None])
+        tokens = tokens._replace(gates=gates)
+    outputs, carry = window_scan(
+        body,
+        carry,
         tokens,
         place=place,
         update_every=rule.update_every,
@@ -307,7 +394,7 @@ def neural_memory_chunkwise(
         reset=reset,
         valid=valid,
         aligned=aligned,
-        prepare=partial(prepare_part, rule=rule, dtype=memory_type(memory)),
+        prepare=prepare,
         policy=keep_rows,
     )
-    return read, memory._replace(position=position)
+    return outputs, carry, position

@@ -1,4 +1,8 @@
-"""A part of a window in the dual form, which forms only the first and last weights."""
+"""A part of a window as matrix products over its tokens.
+
+If the rule is linear, only the first and the last weights are formed (the dual form).
+Other rules form the weights after every token; see `formed_weights`.
+"""
 
 from typing import Any, NamedTuple
 
@@ -8,7 +12,23 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from .fast_gradients import over_rows, product, row_product, scale_rows
-from .memory_network import MemoryNetwork, Plain, Recording, SlowWeights, Weights
+from .formed_weights import (
+    Formed,
+    after_every_token,
+    last,
+    shifted,
+    steps_along,
+    used_after_every_token,
+)
+from .inner_loss import inner_loss
+from .memory_network import (
+    EachWeights,
+    MemoryNetwork,
+    Plain,
+    Recording,
+    SlowWeights,
+    Weights,
+)
 from .recurrence import select
 from .windows import Part
 from .write_rule import (
@@ -17,22 +37,30 @@ from .write_rule import (
     WriteRule,
     memory_type,
     open_window,
+    used_weights,
 )
 from .write_schedule import (
     Schedule,
     before_the_write,
     titans_schedule,
+    two_schedules,
     window_schedule,
 )
 
 
 class Prepared(NamedTuple):
-    """Tokens of a part, heads before tokens, and the schedule of their writes."""
+    """Tokens of a part, heads before tokens, and the schedule of their writes.
+
+    `threshold` belongs to the Huber loss, and `momentum` is the momentum's schedule if
+    the weights take steps along a function of it.
+    """
 
     query: Float[Array, "b h c k"]
     key: Float[Array, "b h c k"]
     value: Float[Array, "b h c v"]
     schedule: Schedule
+    threshold: Float[Array, "b h c"] | None = None
+    momentum: Schedule | None = None
 
 
 def prepare_part(
@@ -44,15 +72,19 @@ def prepare_part(
 ) -> Prepared:
     """Prepare everything of a part that does not depend on the memory."""
     gates = jax.tree.map(lambda g: jnp.moveaxis(g.astype(dtype), 2, 1), tokens.gates)
+    momentum = None
     if rule.schedule == "window":
         schedule = window_schedule(gates, part.valid)
     else:
         band = None
         if rule.loss_window > 1:
             band = loss_band(part, rule.loss_window, dtype)
-        schedule = titans_schedule(gates, part.valid, band)
+        if rule.newton_schulz_steps:
+            momentum, schedule = two_schedules(gates, part.valid, band)
+        else:
+            schedule = titans_schedule(gates, part.valid, band)
     q, k, v = (jnp.moveaxis(x, 2, 1) for x in tokens[:3])
-    return Prepared(q, k, v, schedule)
+    return Prepared(q, k, v, schedule, gates.threshold, momentum)
 
 
 class Factors(NamedTuple):
@@ -80,6 +112,7 @@ def gradient_factors(
     value: Float[Array, "b h c v"],
     rule: WriteRule,
     operand: DTypeLike,
+    threshold: Float[Array, "b h c"] | None = None,
 ) -> Factors:
     """Return the gradients of every token's loss at `weights`, as factors."""
     sizes = {name: o for name, (_, o) in network.matrices().items()}
@@ -89,12 +122,18 @@ def gradient_factors(
 
     def loss(added: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
         fast = Recording(weights, slow, operand, added)
-        total = jnp.sum(jnp.square(network(fast, key) - value))
-        return total * (0.5 if rule.loss == "half" else 1.0), fast.entered
+        losses = inner_loss(
+            rule.loss, network(fast, key), value, threshold, power=rule.loss_power
+        )
+        return jnp.sum(losses), fast.entered
 
     left, entered = jax.grad(loss, has_aux=True)(added)
     factors = Factors(entered, left)
-    return factors if rule.clip is None else _clip(network, factors, rule.clip)
+    if rule.clip is not None:
+        factors = _clip(network, factors, rule.clip)
+    shares = {name: 1 / rule.windows_per_update(name) for name in left}
+    left = {n: x if shares[n] == 1 else x * shares[n] for n, x in factors.left.items()}
+    return factors._replace(left=left)
 
 
 def _clip(network: MemoryNetwork, factors: Factors, clip: float) -> Factors:
@@ -161,18 +200,27 @@ class Written(Plain):
 
 
 def _summed(
-    factors: Factors, weights: Weights, by: Float[Array, "b h c"], operand: DTypeLike
-) -> Weights:
-    """Return weighted sums of the tokens' gradients."""
+    factors: Factors,
+    weights: Weights,
+    by: Float[Array, "b h *t c"],
+    operand: DTypeLike,
+) -> dict[str, Array]:
+    """Return weighted sums of the tokens' gradients; with an axis t, one per t."""
+    each = by.ndim == 4
 
     def one(name: str, like: Array) -> Array:
         source = before_shift(name)
         left = factors.left[source]
         if like.ndim == 4:
-            entered = scale_rows(factors.entered[name], by)
+            entered = factors.entered[name]
+            if each:
+                entered = by[..., None] * entered[:, :, None]
+                return product("bhtck,bhcv->bhtkv", entered, left, operand)
+            entered = scale_rows(entered, by)
             return product("bhck,bhcv->bhkv", entered, left, operand)
         gradient = left if name != source else left * factors.entered[name]
-        return product("bhc,bhcv->bhv", by, gradient, by.dtype)
+        equation = "bhtc,bhcv->bhtv" if each else "bhc,bhcv->bhv"
+        return product(equation, by, gradient, by.dtype)
 
     return {name: one(name, like) for name, like in weights.items()}
 
@@ -238,44 +286,107 @@ def write_part(
     initial: NeuralMemory,
 ) -> tuple[NeuralMemory, Float[Array, "b c h v"]]:
     """Return the memory after the part, and each token's read; the body of a scan."""
+    after, fast = open_part(
+        memory,
+        tokens,
+        part,
+        network=network,
+        rule=rule,
+        slow=slow,
+        initial=initial,
+    )
+    read = network(fast, tokens.query.astype(memory_type(memory)))
+    return after, jnp.moveaxis(read, 1, 2).astype(tokens.value.dtype)
+
+
+def open_part(
+    memory: NeuralMemory,
+    tokens: Prepared,
+    part: Part,
+    *,
+    network: MemoryNetwork,
+    rule: WriteRule,
+    slow: SlowWeights | None,
+    initial: NeuralMemory,
+) -> tuple[NeuralMemory, Plain]:
+    """Return the memory after the part, and the weights that its queries read."""
     if part.fresh is not None:
         memory = select(part.fresh, initial._replace(position=memory.position), memory)
-    memory = open_window(memory, part.opens, rule, initial.weights)
+    window = part.place[:, 0] // rule.update_every
+    memory = open_window(memory, part.opens, rule, initial.weights, window)
     anchor = memory.weights if memory.anchor is None else memory.anchor
     operand, wide = tokens.value.dtype, memory_type(memory)
-    query, key, value, schedule = tokens
-    query, key, value = (x.astype(wide) for x in (query, key, value))
+    key, value = tokens.key.astype(wide), tokens.value.astype(wide)
+    schedule = tokens.schedule
     recent = memory.recent
     if recent is not None:
         key = jnp.concatenate([recent.key, key], axis=2)
         value = jnp.concatenate([recent.value, value], axis=2)
         recent = _after_part(recent, key, value, part, rule.loss_window)
     first = anchor if rule.schedule == "window" else memory.weights
-    factors = gradient_factors(network, anchor, slow, key, value, rule, operand)
-    shown = before_the_write(schedule) if rule.read == "before" else schedule
-    fast = Written(first, memory.momentum, factors, shown, slow, operand)
-    read = jnp.moveaxis(network(fast, query), 1, 2).astype(operand)
-    after = _after(memory, first, factors, schedule, operand)
+    used = used_weights(anchor, rule)
+    factors = gradient_factors(
+        network, used, slow, key, value, rule, operand, tokens.threshold
+    )
+    if rule.linear:
+        shown = before_the_write(schedule) if rule.read == "before" else schedule
+        fast: Plain = Written(first, memory.momentum, factors, shown, slow, operand)
+        weights = _weights_after(memory, first, factors, schedule, operand)
+        momentum = _momentum_after(memory, factors, schedule, operand)
+    else:
+        each, momentum = _formed(memory, factors, tokens, operand, rule)
+        weights = last(each)
+        shown = shifted(first, each) if rule.read == "before" else each
+        fast = Formed(used_after_every_token(shown, rule), slow, operand)
+    if rule.read == "window":
+        fast = Plain(used, slow, operand)
+    after = memory._replace(weights=weights, momentum=momentum)
     if rule.schedule == "window":
         after = select(jnp.any(part.valid, axis=1), after, memory)
-    return after._replace(recent=recent), read
+    return after._replace(recent=recent), fast
 
 
-def _after(
+def _weights_after(
     memory: NeuralMemory,
     first: Weights,
     factors: Factors,
     schedule: Schedule,
     operand: DTypeLike,
-) -> NeuralMemory:
+) -> Weights:
     written = _summed(factors, first, -schedule.written[..., -1, :], operand)
     pushed = None if schedule.pushed is None else schedule.pushed[..., -1]
     kept = schedule.kept[..., -1]
-    weights = _combine(first, kept, memory.momentum, pushed, written)
+    return _combine(first, kept, memory.momentum, pushed, written)
+
+
+def _momentum_after(
+    memory: NeuralMemory, factors: Factors, schedule: Schedule, operand: DTypeLike
+) -> Weights | None:
     momentum = memory.momentum
-    if momentum is not None:
-        assert schedule.momentum_kept is not None
-        assert schedule.momentum_written is not None
-        summed = _summed(factors, momentum, -schedule.momentum_written, operand)
-        momentum = _combine(momentum, schedule.momentum_kept, None, None, summed)
-    return memory._replace(weights=weights, momentum=momentum)
+    if momentum is None:
+        return None
+    assert schedule.momentum_kept is not None
+    assert schedule.momentum_written is not None
+    summed = _summed(factors, momentum, -schedule.momentum_written, operand)
+    return _combine(momentum, schedule.momentum_kept, None, None, summed)
+
+
+def _formed(
+    memory: NeuralMemory,
+    factors: Factors,
+    tokens: Prepared,
+    operand: DTypeLike,
+    rule: WriteRule,
+) -> tuple[EachWeights, Weights | None]:
+    """Return the weights after every token, before the link, and the last momentum."""
+    weights, momentum, schedule = memory.weights, memory.momentum, tokens.schedule
+    if tokens.momentum is None:
+        written = _summed(factors, weights, -schedule.written, operand)
+        after = _momentum_after(memory, factors, schedule, operand)
+        return after_every_token(weights, momentum, schedule, written), after
+    added = _summed(factors, weights, -tokens.momentum.written, operand)
+    start = jax.tree.map(jnp.zeros_like, weights) if momentum is None else momentum
+    each = after_every_token(start, None, tokens.momentum, added)
+    steps = steps_along(each, schedule, rule)
+    after = None if momentum is None else last(each)
+    return after_every_token(weights, None, schedule, steps), after

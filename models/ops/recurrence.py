@@ -27,6 +27,7 @@ from .chunk_scan import (
     split_chunks,
     split_segments,
 )
+from .linear_chunk import LinearChunk
 
 Tokens = TypeVar("Tokens", bound=Any)
 Memory = TypeVar("Memory")
@@ -54,6 +55,8 @@ class Recurrence(Generic[Tokens, Memory]):
             None: the operation has no such form.
         write_all: (tokens, memory) -> memory, without outputs. Given only if it is
             faster than `chunkwise`.
+        linear_chunk: (tokens `b c ...`, segment, dtype) -> `LinearChunk`: the chunk as
+            a map of its values and of the memory before it. None: there is none.
         chunk_size: tokens per chunk on a CPU, and elsewhere.
     """
 
@@ -64,6 +67,7 @@ class Recurrence(Generic[Tokens, Memory]):
     chunk_backward: Backward | None = None
     all_chunks: Callable[..., tuple[Array, Memory]] | None = None
     write_all: Callable[[Tokens, Memory], Memory] | None = None
+    linear_chunk: Callable[..., LinearChunk] | None = None
     chunk_size: tuple[int, int] = (32, 64)
 
     def token(

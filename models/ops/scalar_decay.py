@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from .chunk_decay import (
@@ -30,6 +30,7 @@ from .chunk_decay import (
     scale,
 )
 from .chunk_scan import put_memory, take_memory
+from .linear_chunk import LinearChunk
 from .matrix_product import matrix_product
 from .recurrence import Recurrence, token_first, tokens_first
 
@@ -86,7 +87,7 @@ def chunk(
         tokens: tokens of the chunk, `b c h ...`.
         segment: document starts in the chunk.
     """
-    part, dot = _prepare(memory, tokens, segment)
+    part, dot = _prepare(memory.dtype, tokens, segment)
     o = token_first(read_chunk(part, memory, dot), tokens.value)
     saved = (part.scores, part.decay)
     left = write_chunk(part.k, part.v, part.decay, dot)
@@ -135,7 +136,7 @@ def chunk_backward(
         memory_cotangent: cotangent of the memory after the chunk.
         o_cotangent: cotangent of the outputs.
     """
-    part, dot = _prepare(memory, tokens, segment, saved)
+    part, dot = _prepare(memory.dtype, tokens, segment, saved)
     decay = part.decay
     do = jnp.swapaxes(o_cotangent, 1, 2).astype(memory.dtype)
     left = scale(dot("bhjk,bhkv->bhjv", part.k, memory_cotangent), decay.remaining)
@@ -160,17 +161,34 @@ def chunk_backward(
     return keep(memory_cotangent, decay) + dmemory, cotangents
 
 
+def linear_chunk(
+    tokens: ScalarDecayTokens, segment: Int[Array, "b c"] | None, dtype: DTypeLike
+) -> LinearChunk:
+    """Return a chunk as a linear map of its values and of the memory before it.
+
+    Args:
+        tokens: tokens of the chunk, `b c h ...`.
+        segment: document starts in the chunk.
+        dtype: type of the memory.
+    """
+    part, _ = _prepare(dtype, tokens, segment)
+    q, k, decay = part.q.astype(dtype), part.k.astype(dtype), part.decay
+    return LinearChunk(
+        reads=scale(q, decay.carried),
+        within=part.scores * decay.within,
+        writes=scale(k, decay.remaining),
+        kept=decay.kept,
+    )
+
+
 def _prepare(
-    memory: Float[Array, "b h k v"],
+    dtype: DTypeLike,
     tokens: ScalarDecayTokens,
     segment: Int[Array, "b c"] | None,
     saved: tuple[Float[Array, "b h c c"], ChunkDecay] | None = None,
 ) -> tuple[Chunk, Any]:
-    dtype = memory.dtype
     q, k, v, log_decay = tokens
-    dot = partial(
-        matrix_product, operand=jnp.result_type(q, k, v), accumulate=memory.dtype
-    )
+    dot = partial(matrix_product, operand=jnp.result_type(q, k, v), accumulate=dtype)
     q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))
     if saved is None:
         if log_decay is not None:
@@ -236,6 +254,7 @@ SCALAR_DECAY = Recurrence(
     chunk_backward=chunk_backward,
     all_chunks=all_chunks,
     write_all=write_all,
+    linear_chunk=linear_chunk,
 )
 
 

@@ -28,12 +28,14 @@ class Gates(NamedTuple):
         momentum: eta, fraction of the momentum that is kept; None: no momentum.
         forget: alpha, fraction of the memory that is forgotten; None: nothing.
         step_scale: factor of all steps of the window so far (TTT only).
+        threshold: error above which a Huber loss grows linearly (that loss only).
     """
 
     learning_rate: Float[Array, "..."]
     momentum: Float[Array, "..."] | None = None
     forget: Float[Array, "..."] | None = None
     step_scale: Float[Array, "..."] | None = None
+    threshold: Float[Array, "..."] | None = None
 
 
 class Schedule(NamedTuple):
@@ -129,6 +131,23 @@ def window_schedule(gates: Gates, valid: Bool[Array, "b c"]) -> Schedule:
         momentum_kept=jnp.ones_like(rate[..., 0]),
         momentum_written=rate,
     )
+
+
+def two_schedules(
+    gates: Gates, valid: Bool[Array, "b c"], band: Float[Array, "b c s"] | None
+) -> tuple[Schedule, Schedule]:
+    """Return the schedules of a momentum, and of weights that take steps along it.
+
+    S_t = eta_t S_(t-1) - u_t and W_t = (1 - alpha_t) W_(t-1) + theta_t f(S_t), where f
+    is any function. Each is a schedule of Titans without momentum: the first in S_0
+    and u, the second in W_0 and -f(S).
+
+    Arguments are as in `titans_schedule`.
+    """
+    one = jnp.ones_like(gates.learning_rate)
+    lost = one if gates.momentum is None else 1 - gates.momentum
+    first = titans_schedule(Gates(one, forget=lost), valid, band)
+    return first, titans_schedule(gates._replace(momentum=None), valid, None)
 
 
 def _last_valid(valid: Bool[Array, "b c"]) -> Int[Array, "b c"]:

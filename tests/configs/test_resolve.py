@@ -56,7 +56,7 @@ def test_a_name_that_is_nothing():
         "'mqar-atention' is not a preset, Python file, run or config.js"
     )
     assert "did you mean mqar-attention" in line
-    assert "known: mqar-attention, " in refusal("zzz")
+    assert "known: ballet-gated-delta-net, " in refusal("zzz")
 
 
 def test_a_run_and_its_config_json(write, tmp_path):

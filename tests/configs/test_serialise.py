@@ -130,7 +130,7 @@ REFUSED = [
     ((*IN_LAYER, "num_headz"), 1, f"^{LAYER} has no field 'num_headz'; did you mean n"),
     ((*IN_LAYER, "num_heads"), "1", f"^{LAYER}.num_heads is '1'; it must be int$"),
     ((*IN_LAYER, "convolution_size"), 1, f"^{LAYER}: convolution_size is 1; give 0"),
-    (("task", "type"), ..., "^config.task lacks the field 'type'; known: folder, mqar"),
+    (("task", "type"), ..., "^config.task lacks the field 'type'; known: ballet, "),
     (("task", "type"), "mqr", "^config.task is of unknown type 'mqr'; did you mean mq"),
     (("task", "type"), "attention", "^config.task cannot be of type 'attention'; kn"),
     (("task", "num_pairs"), "four", "^config.task.num_pairs is 'four'; it must be int"),

@@ -1,5 +1,6 @@
 """The needle in a haystack against its definition, step by step."""
 
+import dataclasses
 import hashlib
 import subprocess
 import sys
@@ -202,6 +203,7 @@ def test_fingerprint_holds_every_field():
         "vocab_size": 64,
         "value_length": 3,
         "seed": 1,
+        "num_needles": 2,
     }
     assert {"task", "data_version", *changes} == set(first)
     for name, value in changes.items():
@@ -220,6 +222,15 @@ def test_fingerprint_holds_every_field():
         ({"depth": 1.5}, r"depth is 1.5; give a number in \[0, 1\]"),
         ({"depth": (0.0, -0.1)}, "depth is -0.1"),
         ({"depth": float("nan")}, "depth is nan"),
+        ({"num_needles": 0}, "num_needles is 0; give 1 or more"),
+        (
+            {"num_needles": 3, "length": 38},
+            "length is 38; with value_length 7 and num_needles 3 give 39 or more",
+        ),
+        (
+            {"num_needles": 12, "vocab_size": 40},
+            "num_needles is 12; with vocab_size 40 give 1 to 11, one for each key",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(fields: dict, message: str):
@@ -243,3 +254,85 @@ def test_the_context_ends_where_the_key_is_asked_for():
     asked = batch.tokens[np.arange(5), batch.context]
     np.testing.assert_array_equal(asked, needle.KEY_MARKER)
     assert config.context_length + 2 == batch.target_positions.min()
+
+
+SEVERAL = [
+    NeedleConfig(length=300, num_needles=4),
+    NeedleConfig(length=60, num_needles=5, value_length=2, depth=(0.0, 0.4, 1.0)),
+    NeedleConfig(length=39, num_needles=3, seed=2),
+    NeedleConfig(length=119, num_needles=11, vocab_size=40, depth=0.5),
+]
+
+
+@pytest.mark.parametrize("config", SEVERAL)
+def test_several_needles_follow_the_definition(config: NeedleConfig):
+    """Taking the needles out of a row, in plain python, leaves the phrase alone."""
+    batch = config.build("validation").examples(np.arange(40))
+    order = set()
+    for row in range(40):
+        tokens, targets, positions, _ = example(batch, row)
+        shown, question = (
+            tokens[: config.context_length],
+            tokens[config.context_length :],
+        )
+        needles, places = [], []
+        while needle.KEY_MARKER in shown:
+            at = shown.index(needle.KEY_MARKER)
+            needles.append(shown[at : at + config.needle_length])
+            places.append(at)
+            del shown[at : at + config.needle_length]
+        assert shown == [PHRASE[i % 24] for i in range(config.noise_length)]
+        keys = [each[1] for each in needles]
+        assert len(set(keys)) == len(keys) == config.num_needles
+        assert all(FIRST_KEY <= key < config.first_value for key in keys)
+        assert all(each[2] == needle.VALUE_MARKER for each in needles)
+        assert all(v >= config.first_value for each in needles for v in each[3:])
+        number = keys.index(question[1])
+        order.add(number)
+        assert needles[number][3:] == targets and question == needles[number][:-1]
+        assert positions[0] == config.context_length + 2
+        if config.depths:
+            depth = config.depths[row % len(config.depths)]
+            assert abs(places[number] - depth * config.noise_length) <= 0.5
+    assert len(order) == config.num_needles
+    np.testing.assert_array_equal(
+        solve(batch.tokens, config.value_length), batch.targets
+    )
+
+
+def test_one_needle_is_the_same_with_and_without_their_number():
+    rows = np.arange(30)
+    for config in CONFIGS:
+        counted = dataclasses.replace(config, num_needles=1)
+        batches = [each.build("train").examples(rows) for each in (config, counted)]
+        assert digest(batches[0]) == digest(batches[1])
+    assert counted.kinds == ({"length": 700, "num_needles": 1, "depth": 0.5},)
+    several = NeedleConfig(num_needles=3, vocab_size=64)
+    rows_of = several.build("test")
+    np.testing.assert_array_equal(
+        rows_of.examples(rows).targets,
+        NeedleConfig(vocab_size=64).build("test").examples(rows).targets,
+    )
+    assert digest(rows_of.examples(rows))[:16] == "6ca00602aaf859f4"
+
+
+def test_needles_and_their_places_are_uniform():
+    config = NeedleConfig(length=40, num_needles=3, value_length=1, vocab_size=28)
+    rows = 20_000
+    batch = config.build("train").examples(np.arange(rows))
+    shown = batch.tokens[:, : config.context_length]
+    places = np.nonzero(shown == needle.KEY_MARKER)[1].reshape(rows, 3)
+    keys = np.take_along_axis(shown, places + 1, axis=1)
+    values = np.take_along_axis(shown, places + 3, axis=1) - config.first_value
+    asked = np.argmax(keys == batch.tokens[:, config.context_length + 1, None], 1)
+    noise = places - 4 * np.arange(3)
+    for drawn, size in (
+        (keys - FIRST_KEY, 5),
+        (values, 5),
+        (asked, 3),
+        (noise, config.noise_length + 1),
+    ):
+        counts = np.bincount(drawn.ravel(), minlength=size)
+        assert len(counts) == size
+        expected = drawn.size / size
+        assert np.abs(counts - expected).max() < 4.5 * np.sqrt(expected)

@@ -11,7 +11,9 @@ import pytest
 
 from memzoo.data import (
     TASKS,
+    BalletConfig,
     FolderConfig,
+    GistAndDetailConfig,
     MqarConfig,
     NeedleConfig,
     PrefixConfig,
@@ -21,6 +23,7 @@ from memzoo.data import (
     TaskConfig,
     TextConfig,
     TfdsConfig,
+    ballet,
     needle,
     set_disjointness,
 )
@@ -29,6 +32,7 @@ from memzoo.data.task import (
     SPLITS,
     Config,
     DataError,
+    Setting,
     Task,
     at_length,
     chance_of,
@@ -55,6 +59,10 @@ MIXED = [
     SETS,
     RepeatConfig(task=SETS),
     StateTrackingConfig(group="S3"),
+    NeedleConfig(length=80, num_needles=3, value_length=3),
+    BalletConfig(num_dancers=(4, 2, 3), delay=2, dance_length=3),
+    GistAndDetailConfig(num_segments=3),
+    RepeatConfig(task=GistAndDetailConfig(num_segments=2)),
     TextConfig(length=64, max_bytes=300_000),
 ]
 
@@ -98,9 +106,10 @@ def test_a_fingerprint_survives_json(config):
     assert json.loads(json.dumps(found)) == found
 
 
-def measured(config: TaskConfig, batch: Batch, row: int) -> dict[str, float]:
+def measured(config: TaskConfig, batch: Batch, row: int) -> Setting:
     """Return the setting of a row, from only its tokens and targets."""
-    task, found = config, {"length": batch.tokens.shape[1]}
+    task = config
+    found: Setting = {"length": batch.tokens.shape[1]}
     while isinstance(task, RepeatConfig | PrefixConfig):
         if isinstance(task, RepeatConfig):
             found["repeat_context"] = task.times
@@ -113,8 +122,11 @@ def measured(config: TaskConfig, batch: Batch, row: int) -> dict[str, float]:
             pairs = int(batch.context[row]) // 2
             found |= {"num_pairs": pairs, "num_queries": asked}
     elif isinstance(task, NeedleConfig):
-        place = tokens.tolist().index(needle.KEY_MARKER)
-        found["depth"] = place / task.noise_length
+        places = np.flatnonzero(tokens == needle.KEY_MARKER)
+        if task.num_needles is not None:
+            found["num_needles"] = len(places) - 1
+        else:
+            found["depth"] = places[0] / task.noise_length
     elif isinstance(task, SetDisjointnessConfig):
         words = tokens.tolist()
         middle = words.index(set_disjointness.SEPARATOR)
@@ -122,6 +134,16 @@ def measured(config: TaskConfig, batch: Batch, row: int) -> dict[str, float]:
         found |= {"first": middle - 1, "second": end - middle - 1}
         if "repeat_context" not in found:
             found["length"] = end + 1
+    elif isinstance(task, BalletConfig):
+        words = tokens.tolist()
+        end = words.index(ballet.ASK)
+        dancers = [w for w in words[:end] if 10 <= w < 18]
+        still = words[: end // len(dancers)].count(ballet.STILL)
+        found |= {"num_dancers": len(dancers), "delay": still, "length": end + 2}
+    elif isinstance(task, GistAndDetailConfig):
+        kinds = ("gist", "detail")
+        found["question"] = kinds[int(tokens[batch.context[row]])]
+        found["num_segments"] = int((batch.target_weights[row] > 0).sum())
     return found
 
 

@@ -27,6 +27,9 @@ def test_one_object_a_layer():
         "presets": [
             "mqar-gated-delta-net",
             "needle-gated-delta-net",
+            "ballet-gated-delta-net",
+            "gist-and-detail-gated-delta-net",
+            "several-needles-gated-delta-net",
             "text-gated-delta-net",
             "text-hybrid",
         ],
@@ -39,11 +42,15 @@ def test_one_object_a_layer():
     assert layers["gated_short_convolution"]["family"] == "convolution"
     for name in ("titans_lmm", "titans_mac", "titans_mag", "ttt_linear", "ttt_mlp"):
         assert layers[name]["family"] == "neural memory"
+    for name in ("continuum_memory", "hmm_two_rate", "infini_attention"):
+        assert layers[name]["family"] == "hierarchical memory"
     assert layers["prefix_linear_attention"]["family"] == "scalar decay"
     assert layers["prefix_linear_attention"]["refuses"] == []
     options = {name: layer["unless"] for name, layer in layers.items()}
     assert {name: option for name, option in options.items() if option} == {
         "gated_delta_net": "prefix",
+        "continuum_memory": "prefix",
+        "hmm_two_rate": "prefix",
         "titans_lmm": "prefix",
         "titans_mag": "memory.prefix",
         "titans_mal": "memory.prefix",

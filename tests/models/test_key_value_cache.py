@@ -1,15 +1,18 @@
 """The ring of keys and values against a dictionary in Python."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from memzoo.models.interface import Layout
 from memzoo.models.key_value_cache import (
+    KeyValueCache,
     extend_cache,
     extend_cache_token,
     held_positions,
     init_cache,
+    latest_tokens,
 )
 
 
@@ -89,3 +92,16 @@ def test_less_than_no_slot_is_refused():
         ValueError, match=r"max_length is -3; give 0 \(for one call\) or"
     ):
         init_cache(1, -3, 2, 3, 3)
+
+
+def test_latest_tokens_are_newest_first():
+    key = np.arange(5.0).reshape(1, 5, 1, 1)
+    # After 7 tokens, slots 0 and 1 hold positions 5 and 6.
+    cache = KeyValueCache(jnp.asarray(key), jnp.asarray(-key))
+    latest = jax.jit(latest_tokens, static_argnums=2)
+    for count, slots in ((3, [1, 0, 4]), (9, [1, 0, 4, 3, 2])):
+        found, value, position = latest(cache, jnp.array([7]), count)
+        np.testing.assert_array_equal(np.ravel(found), slots)
+        np.testing.assert_array_equal(value, -found)
+        np.testing.assert_array_equal(position[0], 6 - np.arange(len(slots)))
+    np.testing.assert_array_equal(latest(cache, jnp.array([1]), 2)[2], [[0, -1]])

@@ -10,11 +10,13 @@ from flax import nnx
 
 from memzoo.models.based import BasedConfig
 from memzoo.models.comba import CombaConfig
+from memzoo.models.continuum_memory import ContinuumMemoryConfig
 from memzoo.models.delta_net import DeltaNetConfig
 from memzoo.models.gated_delta_net import GatedDeltaNetConfig
 from memzoo.models.gdn2 import GDN2Config
 from memzoo.models.gla import GLAConfig
 from memzoo.models.hgrn2 import HGRN2Config
+from memzoo.models.hmm_two_rate import HMMTwoRateConfig
 from memzoo.models.kda import KDAConfig
 from memzoo.models.linear_attention import LinearAttentionConfig
 from memzoo.models.mamba2 import Mamba2Config
@@ -41,6 +43,12 @@ MEMORIES = {
     "based": BasedConfig(num_heads=2, feature_size=3, chunk_size=4),
     "titans_lmm": TitansLMMConfig(
         num_heads=2, persistent_tokens=0, update_every=4, chunk_size=8
+    ),
+    "continuum_memory": ContinuumMemoryConfig(
+        num_heads=2, levels=2, update_every=2, level_ratio=2, chunk_size=4
+    ),
+    "hmm_two_rate": HMMTwoRateConfig(
+        num_heads=2, persistent_tokens=0, update_every=2, slow_every=2, chunk_size=4
     ),
 }
 

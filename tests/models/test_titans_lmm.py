@@ -38,7 +38,7 @@ def test_gates_lie_where_the_paper_has_them():
     layer = build(max_learning_rate=0.3)
     x = 10 * jax.random.normal(jax.random.key(0), (2, 5, 16))
     inputs = inputs_of(layer, x)
-    rate, momentum, forget, _ = inputs.tokens.gates
+    rate, momentum, forget = inputs.tokens.gates[:3]
     assert 0 <= rate.min() <= rate.max() <= 0.3
     assert 0 <= momentum.min() <= momentum.max() <= 1
     assert 0 <= forget.min() <= forget.max() <= 1

@@ -178,3 +178,20 @@ def test_a_needle_is_trained_at_one_length_and_read_at_many():
 def test_needles_that_cannot_be_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         NeedleRecall(**fields)
+
+
+def test_several_needles_are_trained_and_read():
+    task = NeedleRecall(length=64, lengths=(64, 128), depths=(0.5,), num_needles=3)
+    config = RecallConfig(task=task, layers=("attention",), seeds=(0,))
+    settings = config.settings(config.jobs()[0])
+    assert settings[0] == {"length": 64, "num_needles": 3}
+    assert settings[2] == {
+        "length": 128,
+        "num_needles": 3,
+        "depth": 0.5,
+        "split": "test",
+    }
+    said = task.described(config).rows
+    assert said.endswith("64 tokens, 3 needles anywhere, one of them asked for")
+    with pytest.raises(ValueError, match="num_needles 9 give 99 or more"):
+        NeedleRecall(length=64, num_needles=9)

@@ -146,13 +146,18 @@ def make_case() -> Callable[..., dict[str, Any]]:
         if keys == "repeated":
             key = jnp.broadcast_to(key[:, :1], key.shape)
         key = key / jnp.linalg.norm(key, axis=-1, keepdims=True)
+        # A lagged rule has one rate per matrix.
+        matrices = len(network.matrices())
+        rates = (*shape, matrices) if rule.schedule == "lagged" else shape
         gates = Gates(
-            jnp.asarray(rng.uniform(0.0, 0.2, shape)),
+            jnp.asarray(rng.uniform(0.0, 0.2, rates)),
             jnp.asarray(rng.uniform(0.0, 0.9, shape)) if momentum else None,
             jnp.asarray(rng.uniform(0.0, 0.3, shape)) if forget else None,
             jnp.asarray(rng.uniform(0.5, 1, shape))
             if rule.schedule == "window"
             else None,
+            # Some errors are below the threshold and some above.
+            jnp.asarray(rng.uniform(0.5, 3, shape)) if rule.loss == "huber" else None,
         )
         sizes = network.matrices() | {n: (o,) for n, o in network.vectors().items()}
         weights = {n: 0.7 * normal(BATCH, HEADS, *s) for n, s in sizes.items()}
@@ -237,3 +242,20 @@ def assert_forms() -> Callable[..., None]:
             jax.tree.map(lambda x, y: equal(x[:, 0], y[:, 0]), after, several)
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def largest_array() -> Callable[[Any], int]:
+    """Returns the size of a program's largest array, loops included."""
+    return _largest
+
+
+def _largest(jaxpr: Any) -> int:
+    """Return the size of the program's largest array, loops included."""
+    sizes = [out.aval.size for equation in jaxpr.eqns for out in equation.outvars]
+    for equation in jaxpr.eqns:
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                sizes.append(_largest(inner))
+    return max(sizes)

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from memzoo.models.ops.memory_network import MemoryNetwork, Plain, Recording
+from memzoo.models.ops.memory_network import MemoryNetwork, Plain, Recording, level_of
 
 SIZES = {"key_size": 3, "value_size": 3, "hidden_size": 5}
 
@@ -60,8 +60,25 @@ def test_a_record_holds_what_enters_every_matrix(x64):
     [
         ({"depth": 0}, "depth is 0; give 1 or more"),
         ({"residual": True, "value_size": 4}, "value size 4 differs from key size"),
+        ({"levels": 0}, "levels is 0; give 1 or more"),
+        ({"levels": 2, "value_size": 4}, "levels is 2, but value size 4 differs"),
     ],
 )
 def test_what_cannot_be_a_memory_is_refused(fields, said):
     with pytest.raises(ValueError, match=said):
         MemoryNetwork(**(SIZES | fields))
+
+
+def test_levels_are_applied_one_after_the_other(x64):
+    one, two = MemoryNetwork(**SIZES), MemoryNetwork(levels=2, **SIZES)
+    weights = weights_of(two)
+    levels = [
+        {n.removeprefix(f"level_{i}_"): w for n, w in weights.items() if f"l_{i}_" in n}
+        for i in range(2)
+    ]
+    x = jnp.asarray(np.random.default_rng(1).standard_normal((1, 1, 4, 3)))
+    first = one(Plain(levels[0], None, jnp.float64), x)
+    expected = one(Plain(levels[1], None, jnp.float64), first)
+    np.testing.assert_array_equal(two(Plain(weights, None, jnp.float64), x), expected)
+    assert two.num_parameters == 2 * one.num_parameters
+    assert [level_of(n) for n in two.matrices()] == [0, 0, 1, 1]

@@ -113,6 +113,7 @@ def test_chunkwise_equals_recurrent(x64, make_case, network, update_every):
     assert_equal_forms(network, rule, case, in_use(case, network, rule))
 
 
+SCALED = {"scale_by_place": True, "keep_row_norms": True}
 RULES = {
     "before": WriteRule(update_every=4, read="before", loss="half"),
     "clip": WriteRule(update_every=4, clip=0.5),
@@ -120,14 +121,18 @@ RULES = {
     "row norms": WriteRule(update_every=4, keep_row_norms=True),
     "omega": WriteRule(update_every=4, loss_window=3),
     "omega, long": WriteRule(update_every=2, loss_window=6, clip=0.5),
-    "many": WriteRule(
-        update_every=4,
-        read="before",
-        loss="half",
-        scale_by_place=True,
-        keep_row_norms=True,
-    ),
+    "many": WriteRule(update_every=4, read="before", loss="half", **SCALED),
     "window": WriteRule(update_every=4, schedule="window", loss="half"),
+    "window read": WriteRule(update_every=4, read="window"),
+    "muon": WriteRule(
+        update_every=4, newton_schulz_steps=2, loss_window=3, read="before", clip=0.5
+    ),
+    "huber": WriteRule(update_every=4, loss="huber"),
+    "q norm": WriteRule(update_every=4, loss="power", link="q_norm"),
+    "softmax": WriteRule(update_every=4, loss="half", link="softmax", clip=0.5),
+    "lagged": WriteRule(
+        update_every=3, schedule="lagged", loss="inner", keep_output_norms=True
+    ),
 }
 
 
@@ -149,6 +154,44 @@ def test_every_option_is_the_same_in_both_forms(x64, make_case, network, rule):
     valid = jnp.arange(13)[None, :] < length[:, None]
     masks = {"reset": reset, "valid": valid}
     assert_equal_forms(network, rule, case, in_use(case, network, rule), masks)
+
+
+LEVELS = {
+    "linear": MemoryNetwork(levels=2, depth=1, residual=True, **SIZES),
+    "mlp": MemoryNetwork(levels=3, residual=True, norm="fast", **SIZES),
+}
+
+
+@pytest.mark.parametrize(
+    ("network", "rule"),
+    [
+        ("linear", WriteRule(update_every=2, level_ratio=3, read="window", clip=0.5)),
+        *[
+            pytest.param("mlp", rule, marks=pytest.mark.slow)
+            for rule in (
+                WriteRule(update_every=2, level_ratio=2, read="window", clip=0.5),
+                WriteRule(update_every=1, level_ratio=2, keep_row_norms=True),
+            )
+        ],
+    ],
+)
+def test_levels_are_the_same_in_both_forms(x64, make_case, network, rule):
+    network = LEVELS[network]
+    case = make_case(network, rule, 15, momentum=False, forget=False)
+    reset = jnp.zeros((BATCH, 15), bool).at[0, 5].set(True)
+    masks = {
+        "reset": reset,
+        "valid": jnp.arange(15)[None, :] < jnp.asarray([15, 11])[:, None],
+    }
+    memory = in_use(case, network, rule)
+    assert_equal_forms(network, rule, case, memory, masks, chunk_size=4)
+
+
+@pytest.mark.parametrize("name", ["muon", "huber", "q norm", "softmax", "lagged"])
+def test_rules_of_whole_matrices_are_the_same_in_both_forms(x64, make_case, name):
+    network, rule = MemoryNetwork(depth=1, **SIZES), RULES[name]
+    case = make_case(network, rule, 6, momentum=name in ("muon", "lagged"))
+    assert_equal_forms(network, rule, case, case["initial"])
 
 
 @pytest.mark.parametrize(("momentum", "forget"), [(True, False), (False, True)])

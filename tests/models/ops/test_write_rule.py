@@ -7,8 +7,8 @@ from memzoo.models.ops.write_rule import (
     WriteRule,
     memory_type,
     new_memory,
+    norms_of,
     open_window,
-    row_norms_of,
 )
 
 NETWORK = MemoryNetwork(depth=1, key_size=3, value_size=2, hidden_size=1)
@@ -38,7 +38,8 @@ def test_a_window_opens_in_its_rows_alone():
         weights={"kernel_0": 3 * memory.weights["kernel_0"]},
         momentum={"kernel_0": 1 + memory.momentum["kernel_0"]},
     )
-    opened = open_window(moved, jnp.array([True, False]), rule, memory.weights)
+    first = jnp.zeros((2,), jnp.int32)
+    opened = open_window(moved, jnp.array([True, False]), rule, memory.weights, first)
     np.testing.assert_allclose(opened.weights["kernel_0"][0], 1.0, rtol=1e-6)
     np.testing.assert_allclose(opened.anchor["kernel_0"][0], 1.0, rtol=1e-6)
     assert not np.any(opened.momentum["kernel_0"][0])
@@ -50,7 +51,7 @@ def test_a_window_opens_in_its_rows_alone():
 def test_rows_get_the_norms_of_others():
     rng = np.random.default_rng(0)
     one, two = ({"a": jnp.asarray(rng.standard_normal((1, 1, 3, 4)))} for _ in range(2))
-    given = row_norms_of(one, two)["a"]
+    given = norms_of(one, two, -1)["a"]
     wanted = np.linalg.norm(two["a"], axis=-1)
     np.testing.assert_allclose(np.linalg.norm(given, axis=-1), wanted, rtol=1e-5)
     direction = np.asarray(one["a"]) / np.linalg.norm(one["a"], axis=-1, keepdims=True)
@@ -63,6 +64,9 @@ def test_rows_get_the_norms_of_others():
         ({"update_every": 0}, "update_every is 0; give at least 1"),
         ({"loss_window": 0}, "loss_window is 0; give at least 1"),
         ({"clip": -1.0}, "clip is -1.0; give a positive norm, or None"),
+        ({"loss": "huber", "loss_window": 2}, "loss_window is 2, but a huber loss has"),
+        ({"schedule": "lagged", "link": "softmax"}, "the schedule lagged has neither"),
+        ({"schedule": "window", "link": "softmax"}, "the schedule window has neither"),
     ],
 )
 def test_what_cannot_be_a_rule_is_refused(fields, said):

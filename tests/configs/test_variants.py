@@ -36,7 +36,7 @@ def test_a_layer_from_outside_is_read_from_text():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("mixture", "layer is 'mixture'; known: attention"),
+        ("mixture", "layer is 'mixture'; known: armt, "),
         ("retnet/heads=2", "RetNetConfig has no field 'heads'; did you mean num_heads"),
         ("mixture_of_memories/memory.topk=2", "GatedDeltaNetConfig has no field 'topk"),
         ("mixture_of_memories/top_k=9", "top_k is 9; give 1 to num_memories, 4"),

@@ -156,7 +156,7 @@ def test_axes_are_no_part_of_what_a_sweep_means():
             {"layers": ("atention",)},
             "layer 'atention' is not known; did you mean atten",
         ),
-        ({"layers": ("zzz",)}, "layer 'zzz' is not known; known: attention, comba"),
+        ({"layers": ("zzz",)}, "layer 'zzz' is not known; known: armt, atlas"),
         (
             {"layers": RecallConfig.layers, "ablate": "attention"},
             "ablate is 'attention'; no ablation; known: mix",

@@ -76,7 +76,7 @@ REFUSED = [
     ),
     ("train mqar-attention --devices 0", 2, "--devices is 0; give 1 or more"),
     ("train mqar-attention --devices 3", 2, "--devices comes too late, since this pro"),
-    ("recall --layers nothing", 2, "layer 'nothing' is not known; known: attention, "),
+    ("recall --layers nothing", 2, "layer 'nothing' is not known; known: armt, "),
     ("list more", 2, "'more' does not belong to an option; `memzoo list --help` li"),
     (f"train {'n' * 300}", 2, f"{'n' * 300}: File name too long; give another path"),
     (f"eval {'n' * 300}", 2, f"{'n' * 300}: File name too long; give another path"),

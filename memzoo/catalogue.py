@@ -1,6 +1,7 @@
 """`memzoo list`: show the layers and presets."""
 
 import dataclasses
+import functools
 import json
 from contextlib import suppress
 from typing import Any
@@ -75,6 +76,7 @@ def regression_map() -> list[dict[str, object]]:
     ]
 
 
+@functools.cache
 def _cost(config: LayerConfig) -> dict[str, int]:
     """Return the bytes of a state, and the FLOPs of one token."""
     graphdef, arrays = nnx.split(_abstract(config, 512))
@@ -91,6 +93,7 @@ def _cost(config: LayerConfig) -> dict[str, int]:
     return {"state_bytes": sum(sizes), "flops": count_flops(step, arrays, x, state)}
 
 
+@functools.cache
 def _abstract(config: LayerConfig, width: int = 64) -> MemoryLayer:
     return nnx.eval_shape(
         lambda: config.build(width, nnx.Rngs(0), layer_index=0, depth=2)

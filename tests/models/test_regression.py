@@ -21,12 +21,9 @@ def _values(kind):
 
 def test_related_layers_share_two_choices():
     place = {name: kind.regression for name, kind in LAYERS.items()}
-    assert (
-        place["delta_net"]._replace(weights="scalar_decay") == place["gated_delta_net"]
-    )
+    gated = place["gated_delta_net"]
+    assert place["delta_net"]._replace(weights="scalar_decay") == gated
     assert place["retnet"]._replace(solver="online") == gated
     assert place["delta_net"]._replace(solver="implicit") == place["longhorn"]
-    assert (
-        place["attention"]._replace(regressor="linear")
-        == (place["local_linear_attention"])
-    )
+    local = place["attention"]._replace(regressor="linear")
+    assert local == place["local_linear_attention"]

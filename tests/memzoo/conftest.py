@@ -1,8 +1,18 @@
 """The command line, called in this process."""
 
+import gc
+
 import pytest
 
 from memzoo.__main__ import main
+
+
+@pytest.fixture(autouse=True)
+def quick_collection():
+    """Keep older objects out of the collection that ends a failed command."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -35,8 +35,10 @@ class ListOptions:
 def catalogue() -> list[dict[str, object]]:
     """Return a dictionary per layer.
 
-    The keys are name, family, paper, state, presets, refuses and unless. `unless` is
-    the option that lets a layer accept prefixes which it otherwise refuses, or None.
+    The keys are name, family, paper, inspired, state, presets, refuses and unless.
+    `inspired` is True if the layer only follows ideas of its paper, most often because
+    the rest is not public. `unless` is the option that lets a layer accept prefixes
+    which it otherwise refuses, or None.
     """
     presets: dict[str, list[str]] = {name: [] for name in LAYERS}
     for preset, make in PRESETS.items():
@@ -48,6 +50,7 @@ def catalogue() -> list[dict[str, object]]:
             "name": name,
             "family": kind.family,
             "paper": kind.paper(),
+            "inspired": "inspired by" in (kind.__doc__ or "").split("\n\n")[0],
             "state": layer.state_growth,
             "presets": presets[name],
             "refuses": [] if layer.accepts_prefix else ["prefix"],
@@ -146,6 +149,8 @@ def show_catalogue(options: ListOptions) -> int:
         "* accepts a prefix if an option is set:",
         ", ".join(f"{name} by {option}" for name, option in unless.items()),
     )
+    inspired = ", ".join(str(e["name"]) for e in layers if e["inspired"])
+    console.print(f"inspired by their papers, not all of them: {inspired}")
     console.print()
     table = Table(title="presets", title_justify="left", box=None, pad_edge=False)
     table.add_column("command", no_wrap=True)

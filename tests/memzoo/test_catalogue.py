@@ -76,6 +76,7 @@ def test_as_tables(capsys, monkeypatch):
     assert "memzoo train" in said
     assert "prefix*" in said
     assert "titans_mag by memory.prefix" in " ".join(said.split())
+    assert "not all of them: hmm_two_rate, bmojo" in " ".join(said.split())
     # The table has only the first paragraph of a preset's docstring.
     assert "each has the size" not in " ".join(said.split())
 

@@ -23,6 +23,7 @@ def test_one_object_a_layer():
         "name": "gated_delta_net",
         "family": "delta rule",
         "paper": "arXiv:2412.06464",
+        "inspired": False,
         "state": "constant",
         "presets": [
             "mqar-gated-delta-net",

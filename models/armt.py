@@ -43,7 +43,7 @@ class ARMTConfig(RMTConfig):
     memory_tokens: int = 16
     """Number of memory tokens, and of writes per segment and block."""
     key_size: int = 64
-    """Numbers of which phi makes 6 times as many features."""
+    """Size of keys before phi, which makes 6 times as many features."""
     stop_gradient: bool = False
     """Stop gradients between segments through the memory tokens; those through the
     associative memories remain."""

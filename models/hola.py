@@ -61,7 +61,7 @@ class HOLAConfig(GatedDeltaFields):
     store_size: int = 64
     """Number of pairs that each head stores exactly."""
     segment_size: int = 256
-    """Tokens of a segment, all of which are read exactly while it lasts."""
+    """Tokens per segment. Those of the current segment are read exactly."""
     evict: Evict = "surprise"
     """Score by which pairs stay. surprise: beta_t |e_t|; residual: |e_t|; value:
     beta_t |v_t|; recency: t."""

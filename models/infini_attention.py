@@ -56,7 +56,7 @@ class InfiniAttentionConfig(SoftmaxAttentionConfig):
     segment_size: int = 64
     """Tokens per segment; changes the result."""
     write: Write = "delta"
-    """What a segment adds to the memory."""
+    """Sums that a segment adds to the memory."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class BalletRecall(RecallTask):
-    """Who danced which dance, read with more dancers and longer delays."""
+    """Ask who danced which dance, with more dancers and longer delays than trained."""
 
     title: ClassVar[str] = "Ballet, compared"
     notes: ClassVar[tuple[str, ...]] = (

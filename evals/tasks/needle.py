@@ -82,7 +82,7 @@ class NeedleRecall(RecallTask):
     vocab_size: int = 128
     """Number of tokens."""
     num_needles: int | None = None
-    """Needles in a sequence, of which one is asked for; None: one."""
+    """Number of needles in a sequence; one of them is asked for. None: one."""
 
     def __post_init__(self) -> None:
         for name in ("lengths", "depths"):

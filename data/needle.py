@@ -56,8 +56,8 @@ class NeedleConfig:
         vocab_size: number of tokens.
         value_length: tokens of the value.
         seed: determines every draw. No row repeats.
-        num_needles: needles in a row, of which the last tokens ask for one. `None`:
-            one, and the setting of the rows leaves their number out.
+        num_needles: needles in a row; the last tokens ask for one of them. `None`:
+            one needle, and the setting of a row omits the number.
 
     Differs from RULER's passkey in: tokens instead of words, the question is its
     markers and its key, a needle may stand inside a phrase, and every row has exactly

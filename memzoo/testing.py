@@ -235,8 +235,8 @@ def _causality(subject: _Subject) -> None:
         other[:, time:] += 1.0 + subject.x[:, :1]
         changed, _ = subject.plain(subject.params, other, subject.state)
         equal(changed[:, :time], y[:, :time], f"outputs before {time}")
-        # Zeros: the layer has nothing to read yet, as before the end of a segment.
-        if np.any(y[:, time]) and np.array_equal(changed[:, time], y[:, time]):
+        begun = np.any(y[:, : time + 1]) or time == TIME - 1  # after segment 1
+        if begun and np.array_equal(changed[:, time], y[:, time]):
             raise BrokenLaw(f"the output at {time} does not see its own token")
     weight = np.zeros_like(subject.x)
     weight[:, :12] = 1.0

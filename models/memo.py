@@ -24,7 +24,7 @@ class MemoConfig(SegmentConfig):
         [.., Y_s, Z_s] = blocks([S_1 .. S_(s-1), X_s, E])
         S_s = norm(Z_s)
 
-    The blocks read causally. A summary stays as it was written. The layer's output is
+    The blocks read causally. Summaries never change once written. The layer's output is
     Y_s - X_s, which the outer block adds to its input.
 
     Differs from it in: the summaries of the last `kept_segments` segments are kept, so

@@ -1,4 +1,6 @@
-"""A matrix per head that is read as it was before the current segment.
+"""Compressive memory: one matrix per head, written once per segment.
+
+Reads see the matrix from before the current segment.
 
 Infini-attention (arXiv 2404.07143), with features f(x) = elu(x) + 1:
 
@@ -21,7 +23,7 @@ from .recurrence import scan_steps, select
 from .windows import Part, window_scan
 
 Write = Literal["sum", "delta", "exact_delta"]
-"""What a segment adds: `sum`: e_s = v_s. `delta`: e_s = v_s minus the read at k_s
+"""Sums that a segment adds. `sum`: e_s = v_s. `delta`: e_s = v_s minus the read at k_s
 before the segment. `exact_delta`: the delta rule, token by token, without z."""
 
 _EPSILON = 1e-6

@@ -89,6 +89,10 @@ class Sum(MemoryLayer[SumState]):
             room = state.slots.shape[1] or 1000
             total = jnp.where((state.position >= room)[:, None], wide @ kernel, total)
         y = total.astype(x.dtype)
+        if self.config.fault == "falls silent":
+            y = jnp.where((state.position >= 8)[:, None], 0, y)
+        if self.config.fault == "is silent":
+            y = 0 * y
         return y, SumState(total, state.slots, state.position + 1)
 
 
@@ -121,6 +125,8 @@ FAULTS = {
     "has a dead parameter": "gradient of .*kernel.* in float32 is zero",
     "has an infinite gradient": "gradient of .*kernel.* in float32 is not finite",
     "ignores its token": "no output depends on a later input: the output at 1 does not",
+    "falls silent": "no output depends on a later input: the output at 8 does not",
+    "is silent": "no output depends on a later input: the output at .. does not",
 }
 
 
